@@ -1,0 +1,79 @@
+# Every target is one line that calls the command line interface; `make` ends with 2 on any failure,
+# so scripts call .venv/bin/slipway, whose exit codes say what happened.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+SLIPWAY := .venv/bin/slipway
+AS ?= alice
+export TARGET ?= local
+
+.PHONY: help setup lock demo up down destroy status logs doctor candidate deploy-staging promote approve reject \
+  rollback history audit audit-verify policy-apply test check bench
+
+help: ## Show every target
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
+
+setup: ## Make .venv with everything locked
+	@$(PYTHON) pipelines/install.py
+
+lock: setup ## Resolve all dependencies anew into requirements/
+	@$(SLIPWAY) lock
+
+demo: setup ## From a fresh clone: versions to production, one stopped, one rolled back; left running
+	@$(SLIPWAY) demo
+
+up: setup ## Start everything and wait until it answers
+	@$(SLIPWAY) up
+
+down: ## Stop what `up` started, and keep all state
+	@$(SLIPWAY) down
+
+destroy: ## Remove all state for ever: CONFIRM=yes
+	@$(SLIPWAY) destroy --confirm "$(CONFIRM)"
+
+status: ## Show what serves, what waits, and what disagrees
+	@$(SLIPWAY) status --as "$(AS)"
+
+logs: ## Show the last lines that every process wrote
+	@$(SLIPWAY) logs
+
+doctor: ## Check the invariants
+	@$(SLIPWAY) doctor
+
+candidate: ## Train in this working tree, register, evaluate into staging
+	@$(SLIPWAY) candidate --as "$(AS)"
+
+deploy-staging: ## Evaluate a version into staging: [VERSION=n]
+	@$(SLIPWAY) deploy-staging --version "$(VERSION)" --as "$(AS)"
+
+promote: ## Ask for production and wait: VERSION=n [OVERRIDE="reason" GATES=a,b]
+	@$(SLIPWAY) promote --version "$(VERSION)" --override "$(OVERRIDE)" --gates "$(GATES)" --as "$(AS)"
+
+approve: ## Say yes to a version's report: VERSION=n AS=bob
+	@$(SLIPWAY) approve --version "$(VERSION)" --as "$(AS)"
+
+reject: ## Say no to a version's promotion: VERSION=n REASON="why" AS=bob
+	@$(SLIPWAY) reject --version "$(VERSION)" --reason "$(REASON)" --as "$(AS)"
+
+rollback: ## Go back to the previous good release: [ENV=production]
+	@$(SLIPWAY) rollback --env "$(or $(ENV),production)" --as "$(AS)"
+
+history: ## Show who served what when
+	@$(SLIPWAY) history --as "$(AS)"
+
+audit: ## Show the last entries of the audit trail
+	@$(SLIPWAY) audit --as "$(AS)"
+
+audit-verify: ## Verify the audit chain
+	@$(SLIPWAY) audit-verify --as "$(AS)"
+
+policy-apply: ## Put a policy in force: FILE=policy.yaml
+	@$(SLIPWAY) policy apply "$(or $(FILE),policy.yaml)" --as "$(AS)"
+
+test: setup ## Run every test that this machine can, naming what it skips
+	@$(SLIPWAY) test
+
+check: setup ## Format, lint, types and import contracts
+	@$(SLIPWAY) check
+
+bench: ## Measure into bench/results: [NAME=rollback]
+	@$(SLIPWAY) bench $(or $(NAME),all)
