@@ -1,0 +1,1 @@
+"""Decides and changes what is served: training, gates, workflows, API, executor and CLI."""

@@ -1,0 +1,122 @@
+"""A frozen set of rows that describes itself, so that whoever judges by it needs no other file.
+
+The description stands in the Parquet file's key-value metadata, and the digest is that of the file's bytes.
+"""
+
+import io
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.domain.bundle import Feature, FeatureType, canonical, digest_of
+from pipelines.errors import NotServable
+
+_KEY = b"slipway.description"
+_ARROW = {
+    FeatureType.INTEGER: pa.int64(),
+    FeatureType.NUMBER: pa.float64(),
+    FeatureType.CATEGORY: pa.string(),
+}
+
+
+@dataclass(frozen=True)
+class SnapshotDescription:
+    """What the columns of a snapshot mean; `classes` are the target's values as text, sorted."""
+
+    model: str
+    target: str
+    positive: str
+    classes: tuple[str, ...]
+    features: tuple[Feature, ...]
+    protected: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the form that stands in the file's metadata."""
+        return {
+            "model": self.model,
+            "target": self.target,
+            "positive": self.positive,
+            "classes": list(self.classes),
+            "features": [feature.as_dict() for feature in self.features],
+            "protected": list(self.protected),
+        }
+
+    @classmethod
+    def from_dict(cls, body: dict[str, Any]) -> "SnapshotDescription":
+        """Rebuild what `as_dict` wrote."""
+        return cls(
+            model=body["model"],
+            target=body["target"],
+            positive=body["positive"],
+            classes=tuple(body["classes"]),
+            features=tuple(Feature.from_dict(feature) for feature in body["features"]),
+            protected=tuple(body["protected"]),
+        )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the features, in order, without the target."""
+        return tuple(feature.name for feature in self.features)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Rows of features and target, their description, and `sha256:<hex>` of the file they came from."""
+
+    frame: pd.DataFrame
+    description: SnapshotDescription
+    digest: str
+
+    @property
+    def features(self) -> pd.DataFrame:
+        """The feature columns, in the description's order."""
+        return self.frame[list(self.description.columns)]
+
+    @property
+    def target(self) -> pd.Series:
+        """The true labels, as text."""
+        return self.frame[self.description.target]
+
+
+def write_snapshot(path: Path, frame: pd.DataFrame, description: SnapshotDescription) -> str:
+    """Write features and target of `frame` to `path`; return the digest. Same rows, same bytes."""
+    types = [(feature.name, _ARROW[feature.type]) for feature in description.features]
+    schema = pa.schema([*types, (description.target, pa.string())])
+    columns = frame[[name for name, _ in types] + [description.target]].reset_index(drop=True)
+    table = pa.Table.from_pandas(columns, schema=schema, preserve_index=False)
+    content = canonical(description.as_dict())
+    return write_table(path, table.replace_schema_metadata({_KEY: content}))
+
+
+def write_table(path: Path, table: pa.Table) -> str:
+    """Write `table` to `path` so that nobody ever reads a half-written file; return its digest."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    content = buffer.getvalue()
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)
+    return digest_of(content)
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """Read rows, description and digest from the same bytes; raise NotServable for any other file."""
+    content = path.read_bytes()
+    try:
+        table = pq.read_table(pa.BufferReader(content))
+        body = json.loads((table.schema.metadata or {})[_KEY])
+        description = SnapshotDescription.from_dict(body)
+        frame = table.select([*description.columns, description.target]).to_pandas()
+    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise NotServable(
+            f"{path.name} is not a snapshot: {error!r}",
+            next="log the evaluation.parquet that python -m pipelines.training.prepare writes",
+        ) from error
+    return Snapshot(frame, description, digest_of(content))

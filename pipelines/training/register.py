@@ -1,0 +1,59 @@
+"""Register a trained working tree in MLflow, with the trainer's rights only.
+
+The one line on stdout is `{"run_id", "accuracy", "model_version"}`; progress goes to stderr.
+"""
+
+import argparse
+import contextlib
+import http.client
+import json
+import sys
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipelines.errors import RegistryUnavailable, SlipwayError, UsageError
+from pipelines.training.workspace import Workspace, utter
+
+_PROBE_TIMEOUT_S = 5.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Register a working tree; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tracking-uri", required=True, help="address of the MLflow server")
+    parser.add_argument("--root", type=Path, default=Path(), help="project root (default: here)")
+    parser.add_argument("--git-root", type=Path, help="where the commit is read (default: --root)")
+    arguments = parser.parse_args(argv)
+    root = arguments.root.resolve()
+    uri = arguments.tracking_uri.rstrip("/")
+    try:
+        reach(uri)
+        # MLflow prints links to stdout, which belongs to the result.
+        with contextlib.redirect_stdout(sys.stderr):
+            # MLflow takes seconds to import: an absent server is told before.
+            from pipelines.training.mlflow_run import register
+
+            result = register(Workspace(root), uri, arguments.git_root or root)
+    except SlipwayError as error:
+        return utter(error)
+    print(json.dumps(result))
+    return 0
+
+
+def reach(tracking_uri: str) -> None:
+    """Ask the server whether it lives, within 5 s; raise RegistryUnavailable."""
+    if not tracking_uri.startswith(("http://", "https://")):
+        raise UsageError(f"tracking URI {tracking_uri!r} is no server", next="give http://host:port")
+    try:
+        with urllib.request.urlopen(f"{tracking_uri}/health", timeout=_PROBE_TIMEOUT_S):
+            return
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise RegistryUnavailable(
+            f"MLflow at {tracking_uri} does not answer: {error}",
+            next='run "make up", or look at the log of the model registry with "make logs"',
+        ) from error
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

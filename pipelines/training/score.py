@@ -1,0 +1,69 @@
+"""Measure the trained model on rows that no fitting saw, and that its ONNX form answers the same."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    brier_score_loss,
+    f1_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
+from sklearn.pipeline import Pipeline
+
+from pipelines.onnx_model import OnnxModel
+from pipelines.snapshot import Snapshot, read_snapshot, write_table
+from pipelines.training.export import largest_difference
+from pipelines.training.train import as_served, load_trained
+from pipelines.training.workspace import Workspace, report, run_stage
+
+
+def score(workspace: Workspace) -> None:
+    """Write the predictions and metrics of a working tree's model on the evaluation snapshot."""
+    evaluation = read_snapshot(workspace.evaluation)
+    pipeline = load_trained(workspace.sklearn_model.read_bytes())
+    predictions = predict(pipeline, evaluation)
+    positive_index = list(pipeline.classes_).index(evaluation.description.positive)
+    onnx = OnnxModel.load(workspace.onnx_model)
+    scores = onnx.score(evaluation.features, positive_index=positive_index)
+    metrics = measure(evaluation, predictions)
+    metrics["onnx_max_abs_difference"] = largest_difference(predictions, scores)
+    write_table(workspace.predictions, pa.Table.from_pandas(predictions, preserve_index=False))
+    workspace.metrics.write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    report(json.dumps(metrics, sort_keys=True))
+
+
+def predict(pipeline: Pipeline, rows: Snapshot) -> pd.DataFrame:
+    """Return scikit-learn's `probability` of the positive class and `label` for each row."""
+    served = as_served(rows.features, rows.description)
+    probabilities = pipeline.predict_proba(served)
+    labels = pipeline.classes_[np.argmax(probabilities, axis=1)]
+    positive = list(pipeline.classes_).index(rows.description.positive)
+    return pd.DataFrame({"probability": probabilities[:, positive].astype(np.float64), "label": labels.astype(str)})
+
+
+def measure(rows: Snapshot, predictions: pd.DataFrame) -> dict[str, float]:
+    """Return the metrics of `predictions` on `rows`; those of two classes are of the positive one."""
+    truth = rows.target.to_numpy(dtype=object)
+    is_positive = truth == rows.description.positive
+    said_positive = predictions["label"].to_numpy(dtype=object) == rows.description.positive
+    probability = predictions["probability"].to_numpy()
+    return {
+        "accuracy": float(accuracy_score(truth, predictions["label"].to_numpy(dtype=object))),
+        "roc_auc": float(roc_auc_score(is_positive, probability)),
+        "average_precision": float(average_precision_score(is_positive, probability)),
+        "brier_score": float(brier_score_loss(is_positive, probability)),
+        "f1": float(f1_score(is_positive, said_positive, zero_division=0.0)),
+        "precision": float(precision_score(is_positive, said_positive, zero_division=0.0)),
+        "recall": float(recall_score(is_positive, said_positive, zero_division=0.0)),
+        "evaluation_rows": float(len(rows.frame)),
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_stage(score))

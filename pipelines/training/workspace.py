@@ -1,0 +1,79 @@
+"""Where the stages of dvc.yaml find and leave their files, and how a stage is run as a program."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.errors import SlipwayError
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The files of one working tree."""
+
+    root: Path
+
+    @property
+    def model_file(self) -> Path:
+        """The description of the model."""
+        return self.root / "model.yaml"
+
+    @property
+    def train(self) -> Path:
+        """Snapshot that the estimator is fitted on."""
+        return self.root / "data/snapshots/train.parquet"
+
+    @property
+    def evaluation(self) -> Path:
+        """Snapshot that no fitting sees."""
+        return self.root / "data/snapshots/evaluation.parquet"
+
+    @property
+    def reference(self) -> Path:
+        """Snapshot that drift is measured against."""
+        return self.root / "data/snapshots/reference.parquet"
+
+    @property
+    def sklearn_model(self) -> Path:
+        """The fitted pipeline; read by the training process only."""
+        return self.root / "models/model.skops"
+
+    @property
+    def onnx_model(self) -> Path:
+        """The model as it is served."""
+        return self.root / "models/model.onnx"
+
+    @property
+    def predictions(self) -> Path:
+        """What scikit-learn answers on each evaluation row."""
+        return self.root / "models/predictions.parquet"
+
+    @property
+    def metrics(self) -> Path:
+        """Measurements on the evaluation rows."""
+        return self.root / "metrics.json"
+
+
+def run_stage(stage: Callable[[Workspace], None], argv: Sequence[str] | None = None) -> int:
+    """Run `stage` on the tree given by `--root` and return its exit code; refusals go to stderr."""
+    parser = argparse.ArgumentParser(description=stage.__doc__)
+    parser.add_argument("--root", type=Path, default=Path(), help="project root (default: here)")
+    workspace = Workspace(parser.parse_args(argv).root.resolve())
+    try:
+        stage(workspace)
+    except SlipwayError as error:
+        return utter(error)
+    return 0
+
+
+def report(text: str) -> None:
+    """Tell people how far a stage is, on stderr: stdout belongs to results."""
+    sys.stderr.write(f"{text}\n")
+
+
+def utter(error: SlipwayError) -> int:
+    """Write a refusal and what to do about it to stderr; return its exit code."""
+    report(f"{error.message}; {error.next}" if error.next else error.message)
+    return error.exit_code
