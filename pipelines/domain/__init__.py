@@ -1,0 +1,1 @@
+"""Pure rules of promotion: standard library only, no clock, no I/O."""

@@ -1,0 +1,89 @@
+"""The audit chain: each entry's hash covers its content and its predecessor's hash."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+GENESIS = "0" * 64
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One audited fact; `seq` counts from 1 without a gap, `at` is ISO 8601 UTC and only informs."""
+
+    seq: int
+    at: str
+    actor: str
+    action: str
+    phase: str
+    subject: str
+    detail: dict[str, Any]
+    prev_hash: str
+    hash: str
+
+
+@dataclass(frozen=True)
+class Head:
+    """The last entry's number and hash, kept outside the database."""
+
+    seq: int
+    hash: str
+
+
+@dataclass(frozen=True)
+class ChainCheck:
+    """What a verification found; `first_bad` is the `seq` of the first entry that does not hold."""
+
+    valid: bool
+    entries: int
+    first_bad: int | None
+    detail: str
+
+
+def entry_hash(entry: Entry) -> str:
+    """Return the hex SHA-256 over every field of `entry` but its own hash."""
+    content = [entry.seq, entry.at, entry.actor, entry.action, entry.phase, entry.subject]
+    canonical = json.dumps(
+        [*content, entry.detail, entry.prev_hash], sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def chained(previous: Head | None, entry: Entry) -> Entry:
+    """Return `entry` placed after `previous`, with its number and hashes filled in."""
+    seq = previous.seq + 1 if previous else 1
+    prev_hash = previous.hash if previous else GENESIS
+    placed = Entry(seq, entry.at, entry.actor, entry.action, entry.phase, entry.subject, entry.detail, prev_hash, "")
+    return Entry(**{**placed.__dict__, "hash": entry_hash(placed)})
+
+
+def verify(entries: Iterable[Entry], heads: Iterable[Head]) -> ChainCheck:
+    """Check the chain from its first entry on, and that it extends every outside head.
+
+    An edit, a swap or a deletion in the middle shows at its own place; a deleted end, a rewritten
+    chain and a restored old backup show against the heads.
+    """
+    hashes: dict[int, str] = {}
+    prev_hash = GENESIS
+    for count, entry in enumerate(entries, start=1):
+        wrong = None
+        if entry.seq != count:
+            wrong = f"entry {count} is missing (entry {entry.seq} stands in its place)"
+        elif entry.prev_hash != prev_hash:
+            wrong = f"entry {count} does not follow entry {count - 1}"
+        elif entry_hash(entry) != entry.hash:
+            wrong = f"entry {count} was changed after it was written"
+        if wrong:
+            return ChainCheck(False, count - 1, count, wrong)
+        hashes[count] = prev_hash = entry.hash
+    # Writers export beside each other: in order of number, the first contradiction is the earliest one.
+    for head in sorted(heads, key=lambda head: head.seq):
+        if head.seq not in hashes:
+            detail = f"the chain ends at entry {len(hashes)}, but a head outside names entry {head.seq}"
+            return ChainCheck(False, len(hashes), len(hashes) + 1, detail)
+        if hashes[head.seq] != head.hash:
+            detail = f"entry {head.seq} differs from its head outside: the chain was rewritten"
+            return ChainCheck(False, len(hashes), head.seq, detail)
+    return ChainCheck(True, len(hashes), None, f"{len(hashes)} entries hold")

@@ -1,0 +1,204 @@
+"""What Slipway remembers: one frozen record a row, keyed by (model, environment) from the start.
+
+Times are ISO 8601 UTC text; they inform and expire, but never order (ids and `seq` do).
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipelines.domain.promotion import Override, ReleaseState, RunState
+from pipelines.domain.release import Environment, Release
+
+
+@dataclass(frozen=True)
+class PinnedVersion:
+    """The digest a version had when it was first seen; it never changes afterwards."""
+
+    id: str
+    model: str
+    version: str
+    bundle_digest: str
+    evalset_digest: str
+    pinned_at: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One measuring of a version, from intake to its report."""
+
+    id: str
+    model: str
+    version: str
+    requested_by: str
+    created_at: str
+    state: RunState = RunState.REQUESTED
+    override_gates: list[str] = field(default_factory=list)
+    override_reason: str | None = None
+    bundle_digest: str | None = None
+    report: dict[str, Any] | None = None
+    report_digest: str | None = None
+    verdict: str | None = None
+    error: dict[str, Any] | None = None
+    ended_at: str | None = None
+
+    @property
+    def override(self) -> Override | None:
+        """The gates that a person accepted as not passed."""
+        return Override.parse(self.override_gates, self.override_reason)
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A request for production: it waits for its evaluation, then for people, then is released."""
+
+    id: str
+    model: str
+    version: str
+    environment: Environment
+    requested_by: str
+    created_at: str
+    evaluation_id: str
+    state: RunState = RunState.REQUESTED
+    override_gates: list[str] = field(default_factory=list)
+    override_reason: str | None = None
+    measured_before: bool = False
+    expires_at: str | None = None
+    release_id: str | None = None
+    archived: str | None = None
+    error: dict[str, Any] | None = None
+    ended_at: str | None = None
+
+    @property
+    def override(self) -> Override | None:
+        """The gates that a person accepted as not passed."""
+        return Override.parse(self.override_gates, self.override_reason)
+
+
+@dataclass(frozen=True)
+class Approval:
+    """A person's yes or no to one evidence."""
+
+    id: str
+    promotion_id: str
+    person: str
+    approved: bool
+    reason: str
+    evidence: dict[str, Any]
+    at: str
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """A request to go back from the release `replaces` to the good one before it."""
+
+    id: str
+    model: str
+    environment: Environment
+    requested_by: str
+    created_at: str
+    replaces: str | None = None
+    state: RunState = RunState.REQUESTED
+    release_id: str | None = None
+    version: str | None = None
+    replaced: str | None = None
+    error: dict[str, Any] | None = None
+    ended_at: str | None = None
+
+
+@dataclass(frozen=True)
+class ReleaseRecord:
+    """A release of an environment's live slot, with the evidence it was released on."""
+
+    id: str
+    model: str
+    environment: Environment
+    version: str
+    bundle_digest: str
+    kind: str
+    change_id: str
+    actor: str
+    created_at: str
+    state: ReleaseState = ReleaseState.STARTING
+    restores: str | None = None
+    evidence: dict[str, Any] = field(default_factory=dict)
+    serving_at: str | None = None
+    ended_at: str | None = None
+
+    @property
+    def release(self) -> Release:
+        """What a target is told to serve."""
+        return Release(self.id, self.model, self.environment, self.version, self.bundle_digest)
+
+
+@dataclass(frozen=True)
+class PolicyChange:
+    """A policy as it was asked for; the newest one DONE is in force."""
+
+    id: str
+    digest: str
+    body: dict[str, Any]
+    applied_by: str
+    created_at: str
+    state: RunState = RunState.REQUESTED
+    error: dict[str, Any] | None = None
+    ended_at: str | None = None
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who may change an environment; `epoch` grows with every holder and every take-over."""
+
+    id: str
+    holder: str | None
+    epoch: int
+    executor: str
+    acquired_at: str
+
+
+@dataclass(frozen=True)
+class ExecutorSeat:
+    """The one executor; `id` is always `executor`."""
+
+    id: str
+    executor: str
+    pid: int
+    process_started: float
+    heartbeat_at: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One line of what a piece of work is doing, readable while it runs."""
+
+    id: str
+    subject: str
+    step: str
+    message: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the executor last saw an environment serve, beside what the records and the alias say."""
+
+    id: str
+    recorded: str | None
+    alias: str | None
+    replicas: list[dict[str, Any]]
+    drift: str | None
+    at: str
+
+
+Record = (
+    PinnedVersion
+    | Evaluation
+    | Promotion
+    | Approval
+    | Rollback
+    | ReleaseRecord
+    | PolicyChange
+    | Lease
+    | ExecutorSeat
+    | Progress
+    | Observation
+)

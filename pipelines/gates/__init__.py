@@ -1,0 +1,1 @@
+"""One module a gate: measuring, then a pure judge."""

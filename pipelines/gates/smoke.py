@@ -1,0 +1,113 @@
+"""Gate: the deployed service answers as its contract says, right rows right and wrong rows refused.
+
+Health alone proves nothing: the golden rows are asked through the same route that clients use.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from pipelines.domain.release import Release
+from pipelines.domain.verdict import GateResult, Verdict
+from pipelines.errors import DeployFailed
+from pipelines.ports import Answer, ServiceProbe
+
+_JSON = {"content-type": "application/json"}
+
+
+def check_smoke(probe: ServiceProbe, url: str, body: dict[str, Any], release: Release) -> GateResult:
+    """Run every contract check against the service at `url`; the first that does not hold is named."""
+    checks = {
+        "health": lambda: _check_health(probe, url, release),
+        "ready": lambda: _check_ready(probe, url, release),
+        "golden rows": lambda: _check_golden(probe, url, body, release),
+        "batch": lambda: _check_batch(probe, url, body),
+        "refusals": lambda: _check_refusals(probe, url, body["golden"]["rows"][0]),
+    }
+    return _first_failure(checks)
+
+
+def _first_failure(checks: dict[str, Callable[[], str | None]]) -> GateResult:
+    for name, check in checks.items():
+        try:
+            wrong = check()
+        except DeployFailed as failure:
+            wrong = failure.message
+        if wrong:
+            return GateResult("smoke", Verdict.FAILED, f"FAIL: smoke: {name}: {wrong}")
+    return GateResult("smoke", Verdict.PASSED, f"PASS smoke: {', '.join(checks)}")
+
+
+def _check_health(probe: ServiceProbe, url: str, release: Release) -> str | None:
+    wanted = {
+        "stage": release.environment.stage,
+        "status": "ok",
+        "model": release.model,
+        "version": release.version,
+        "digest": release.bundle_digest,
+    }
+    answer = probe.get(f"{url}/health")
+    return None if answer.status == 200 and answer.body == wanted else f"got {answer.status} {answer.body}"
+
+
+def _check_ready(probe: ServiceProbe, url: str, release: Release) -> str | None:
+    answer = probe.get(f"{url}/ready")
+    good = answer.status == 200 and _fields(answer.body).get("digest") == release.bundle_digest
+    return None if good else f"got {answer.status} {answer.body}"
+
+
+def _check_golden(probe: ServiceProbe, url: str, body: dict[str, Any], release: Release) -> str | None:
+    golden = body["golden"]
+    for number, (row, expected) in enumerate(zip(golden["rows"], golden["expected"], strict=True)):
+        headers = {**_JSON, "x-request-id": f"smoke-{number}"}
+        answer = probe.post(f"{url}/predict", json.dumps(row).encode(), headers)
+        if not _is_prediction(answer, expected, golden["tolerance"]):
+            return f"row {number} expected {expected}, got {answer.status} {answer.body}"
+        if (answer.body.get("version"), answer.body.get("request_id")) != (release.version, f"smoke-{number}"):
+            return f"row {number} came back as {answer.body}"
+    return None
+
+
+def _check_batch(probe: ServiceProbe, url: str, body: dict[str, Any]) -> str | None:
+    golden = body["golden"]
+    answer = probe.post(f"{url}/predict/batch", json.dumps({"rows": golden["rows"]}).encode(), _JSON)
+    predictions = _fields(answer.body).get("predictions")
+    if answer.status != 200 or not isinstance(predictions, list):
+        return f"got {answer.status} {answer.body}"
+    pairs = zip(predictions, golden["expected"], strict=False)
+    same = all(_close(got, expected, golden["tolerance"]) for got, expected in pairs)
+    return None if same and len(predictions) == len(golden["rows"]) else f"differs from the golden rows: {predictions}"
+
+
+def _check_refusals(probe: ServiceProbe, url: str, row: dict[str, Any]) -> str | None:
+    field = next(iter(row))
+    missing = {name: value for name, value in row.items() if name != field}
+    cases = [
+        (b"not json", 400, None),
+        (json.dumps(missing).encode(), 422, field),
+        (json.dumps({**row, "slipway_unknown": 1}).encode(), 422, "slipway_unknown"),
+        (json.dumps({**row, field: float("nan")}).encode(), (400, 422), None),
+        (json.dumps({**row, field: {"nested": True}}).encode(), 422, field),
+    ]
+    for content, wanted, named in cases:
+        answer = probe.post(f"{url}/predict", content, _JSON)
+        statuses = wanted if isinstance(wanted, tuple) else (wanted,)
+        fields = _fields(_fields(answer.body).get("error")).get("fields") or []
+        if answer.status not in statuses or (named and named not in [_fields(entry).get("field") for entry in fields]):
+            return f"{content[:60]!r} got {answer.status} {answer.body}"
+    return None
+
+
+def _is_prediction(answer: Answer, expected: dict[str, Any], tolerance: float) -> bool:
+    return answer.status == 200 and _close(answer.body, expected, tolerance)
+
+
+def _close(got: Any, expected: dict[str, Any], tolerance: float) -> bool:
+    probability = _fields(got).get("probability")
+    near = isinstance(probability, int | float) and abs(probability - expected["probability"]) <= tolerance
+    return near and bool(got.get("prediction") == expected["prediction"])
+
+
+def _fields(answered: Any) -> dict[str, Any]:
+    """Return a JSON object's fields; none for anything else, which a wrong service may well answer."""
+    return answered if isinstance(answered, dict) else {}

@@ -1,0 +1,218 @@
+"""What Slipway needs of the world, as roles: adapters fill them, tests fake them.
+
+Each role has one contract suite under tests/contract that its fake and its real adapters both pass.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from pipelines.domain.audit import Entry, Head
+from pipelines.domain.records import Record
+from pipelines.domain.release import Environment, Release, Slot, SlotState
+from pipelines.domain.version import RegisteredVersion
+
+J = TypeVar("J")
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class FetchedModel:
+    """A version's ONNX model on disk, as the registry holds it.
+
+    `onnx_path` is the one model file, `input_types` maps each column of the signature to its MLflow type
+    name, `requirements` is the text of the logged dependency set.
+    """
+
+    onnx_path: Path
+    input_types: dict[str, str]
+    requirements: str
+
+
+class ModelRegistry(Protocol):
+    """Where versions are registered. Raises RegistryUnavailable when it does not answer in time."""
+
+    def version(self, model: str, version: str) -> RegisteredVersion:
+        """Return one version, or raise UnknownVersion."""
+
+    def newest(self, model: str) -> RegisteredVersion:
+        """Return the version registered last, or raise UnknownVersion."""
+
+    def fetch_model(self, version: RegisteredVersion, into: Path) -> FetchedModel:
+        """Download the ONNX model; raise NotServable when it or its signature is missing."""
+
+    def fetch_artifact(self, run_id: str, path: str, into: Path) -> Path | None:
+        """Download one file of a run, or return None when the run has none at `path`."""
+
+    def run_tags(self, run_id: str) -> dict[str, str]:
+        """Return the tags of a run."""
+
+    def aliases(self, model: str) -> dict[str, str]:
+        """Return alias -> version; empty for a model without any, or an unknown model."""
+
+    def move_alias(self, model: str, alias: str, version: str | None) -> None:
+        """Point `alias` at `version`, or remove it with None; read it back before returning."""
+
+    def set_tag(self, model: str, version: str, key: str, value: str) -> None:
+        """Set one tag of a version."""
+
+    def attach_evidence(self, version: RegisteredVersion, files: dict[str, bytes]) -> None:
+        """Write `files` under `evidence/` on the run and on the logged model."""
+
+
+class Target(Protocol):
+    """Where releases run. `start` only begins: progress is read with `observe`.
+
+    `epoch` is the fencing number of the environment's lease: a call with a smaller one than the target
+    has already seen raises LostLease and changes nothing.
+    """
+
+    def prepare(self, bundle_digest: str) -> None:
+        """Make the bundle startable, or raise DeployFailed when its bytes do not hold."""
+
+    def start(self, release: Release, slot: Slot, *, epoch: int) -> None:
+        """Begin to serve `release` in `slot`; what served before goes on until the new one is ready.
+
+        Asking for the release that the slot already serves changes nothing.
+        """
+
+    def observe(self, environment: Environment, slot: Slot) -> SlotState:
+        """Ask every replica of a slot by its own address."""
+
+    def weigh(self, environment: Environment, weights: dict[Slot, int], *, epoch: int) -> None:
+        """Share the environment's port among its slots, or raise UsageError for shares it can't give."""
+
+    def restore(self, environment: Environment, release: Release | None, *, epoch: int) -> None:
+        """Bring `live` back to the recorded release (None: to no release) whatever was asked since."""
+
+    def stop(self, environment: Environment, slot: Slot, *, epoch: int) -> None:
+        """Drain a slot and leave it empty."""
+
+
+@dataclass(frozen=True)
+class LoadRun:
+    """What a load run left behind: its parsed result, its report page and the hashes of its raw samples."""
+
+    result: dict[str, Any]
+    report_html: bytes
+
+
+class LoadRunner(Protocol):
+    """Runs load against one URL and judges it."""
+
+    def run(self, plan: dict[str, Any], rows: list[dict[str, Any]], workdir: Path) -> LoadRun:
+        """Execute `plan` (the format of loadtests/plan) with request bodies `rows`.
+
+        Raises Undecided when the run could not be carried out at all.
+        """
+
+
+class Transaction(Protocol):
+    """One all-or-nothing change of Slipway's own state, with its audit entries.
+
+    Records are frozen: `change` returns the new one. Writers wait for each other.
+    """
+
+    def new_id(self, kind: type[Record]) -> str:
+        """Return the next id of a kind, such as `p-12`."""
+
+    def add(self, record: Record) -> None:
+        """Store a new record."""
+
+    def put(self, record: Record) -> None:
+        """Store a record, in place of the one with its id if there is one."""
+
+    def get(self, kind: type[R], id: str) -> R:
+        """Return one record; raise UsageError when there is none."""
+
+    def find(self, kind: type[R], **equals: object) -> list[R]:
+        """Return the records whose fields equal `equals`, oldest first."""
+
+    def change(self, record: R, **values: object) -> R:
+        """Store new values of some fields and return the new record."""
+
+    def audit(self, actor: str, action: str, phase: str, *, subject: str, detail: dict[str, Any] | None = None) -> None:
+        """Append one entry to the audit chain."""
+
+
+class Records(Protocol):
+    """Slipway's own state. Raises DatabaseUnavailable when it can't be read or written."""
+
+    def write(self) -> AbstractContextManager[Transaction]:
+        """Open a transaction that commits at the end of the block and rolls back on any error."""
+
+    def get(self, kind: type[R], id: str) -> R:
+        """Return one record; raise UsageError when there is none."""
+
+    def find(self, kind: type[R], **equals: object) -> list[R]:
+        """Return the records whose fields equal `equals`, oldest first."""
+
+    def audit_trail(self) -> list[Entry]:
+        """Return the whole audit chain, first entry first."""
+
+
+class AuditHeads(Protocol):
+    """Where the audit chain's heads are kept, outside the database."""
+
+    def export(self, head: Head) -> None:
+        """Append one head; return only when it is on disk."""
+
+    def heads(self) -> list[Head]:
+        """Return every head ever exported, in the order of export."""
+
+
+class Bundles(Protocol):
+    """Where bundles are kept by digest."""
+
+    def has(self, digest: str) -> bool:
+        """Whether a bundle is there (its bytes are checked by `path`)."""
+
+    def path(self, digest: str) -> Path:
+        """Return the bundle's directory after checking every byte; raise DeployFailed when one differs."""
+
+    def body(self, digest: str) -> dict[str, Any]:
+        """Return the parsed `bundle.json`."""
+
+    def put(self, body: dict[str, Any], files: dict[str, Path]) -> str:
+        """Store a bundle at once or not at all, and return its digest."""
+
+
+class Step(Protocol):
+    """Runs one step of a durable workflow: once it has ended, a restart repeats its answer, not its work.
+
+    Answers are JSON values. A step that was cut off is run again, so its action must bear repetition.
+    """
+
+    def __call__(self, name: str, action: Callable[[], J]) -> J:
+        """Run `action` under `name`, which people see as progress."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer: `body` is the parsed JSON, None when it was not JSON."""
+
+    status: int
+    body: Any
+    headers: dict[str, str]
+
+
+class ServiceProbe(Protocol):
+    """Talks to a model service as a client would. Raises DeployFailed when it does not answer."""
+
+    def get(self, url: str) -> Answer:
+        """Send a GET."""
+
+    def post(self, url: str, content: bytes, headers: dict[str, str]) -> Answer:
+        """Send a POST with exactly these bytes."""
+
+
+class VersionList(Protocol):
+    """Which versions are registered, read-only. Raises RegistryUnavailable."""
+
+    def versions(self, model: str) -> list[dict[str, Any]]:
+        """Return number, run, tags and aliases of each version, newest first."""
+
+    def resolve(self, model: str, version: str | None) -> str:
+        """Return `version` if it is registered, or the newest one for None; raise UnknownVersion."""
