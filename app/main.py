@@ -1,0 +1,155 @@
+"""Makes the service; a replica that cannot prove its release never comes to accept a request."""
+
+import os
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from app.bundle import read_bundle
+from app.errors import BundleError, RequestError, SettingsError, error_body
+from app.logs import EventLog, Level
+from app.metrics import Metrics
+from app.predict import ClientLeft, Predictor, Receive, Reply, RequestHead
+from app.routes import DRAINING, NO_RELEASE, REQUEST_ID, Readiness, prediction_router, state_router
+from app.scoring import Scorer, load
+from app.settings import Settings
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Service:
+    """The ASGI application: `POST /predict` straight to the model, everything else through FastAPI.
+
+    The framework would take more of a replica's core than validation and scoring together.
+    """
+
+    def __init__(self, settings: Settings, log: EventLog) -> None:
+        self.log = log
+        scorer = _released(settings)
+        self._readiness = Readiness(None if scorer else NO_RELEASE)
+        self._predictor = Predictor(scorer, settings)
+        self._metrics = Metrics(
+            stage=settings.stage,
+            model=settings.model or "",
+            version=settings.version or "",
+            digest=settings.bundle_digest or "",
+        )
+        self._log_every = settings.access_log_every
+        self._answered = 0
+        self._api = FastAPI(
+            title=settings.model or "Slipway",
+            version=settings.version or "none",
+            redirect_slashes=False,
+        )
+        self._api.include_router(state_router(settings, self._readiness, self._metrics))
+        self._api.include_router(prediction_router(self._predictor, scorer.schema if scorer else None))
+        self._api.add_exception_handler(HTTPException, _refused)
+        self._api.add_exception_handler(Exception, _failed)
+
+    def drain(self) -> None:
+        """Answer /ready with 503 from now on; requests are still answered."""
+        self._readiness.reason = DRAINING
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, count it, and log it when its turn has come or it failed."""
+        started_s = time.perf_counter()
+        try:
+            if scope["path"] == "/predict" and scope["method"] == "POST":
+                status = await self._predict(scope, receive, send)
+            else:
+                status = await self._through_framework(scope, receive, send)
+        except ClientLeft:
+            return
+        seconds = time.perf_counter() - started_s
+        self._metrics.observe(scope["path"], status, seconds)
+        self._answered += 1
+        # A probe that is told "not ready" has got its answer: that is no failure.
+        failed = status >= HTTPStatus.INTERNAL_SERVER_ERROR and scope["path"] != "/ready"
+        if failed or self._answered % self._log_every == 0:
+            self._log_access(scope, status, seconds)
+
+    async def _predict(self, scope: Scope, receive: Receive, send: Send) -> int:
+        try:
+            reply = await self._predictor.row(scope["headers"], receive)
+        except ClientLeft:
+            raise
+        except Exception as error:  # the entrypoint: whatever it is, the client gets an answer
+            self._log_failure(scope, error)
+            request_id = RequestHead(scope["headers"]).request_id
+            reply = Reply(HTTPStatus.INTERNAL_SERVER_ERROR, error_body(_INTERNAL, request_id), request_id)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(reply.body)),
+            (b"x-request-id", reply.request_id.encode()),
+        ]
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
+        return reply.status
+
+    async def _through_framework(self, scope: Scope, receive: Receive, send: Send) -> int:
+        status = HTTPStatus.INTERNAL_SERVER_ERROR.value
+
+        async def noting_send(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._api(scope, receive, noting_send)
+        except ClientLeft:
+            raise
+        except Exception as error:  # the entrypoint: FastAPI has answered, and raises again for this line
+            self._log_failure(scope, error)
+        return status
+
+    def _log_access(self, scope: Scope, status: int, seconds: float) -> None:
+        level = Level.ERROR if status >= HTTPStatus.INTERNAL_SERVER_ERROR else Level.INFO
+        fields = {"method": scope["method"], "path": scope["path"], "status": int(status)}
+        self.log.write(level, "request", **fields, latency_ms=round(seconds * 1000, 3))
+
+    def _log_failure(self, scope: Scope, error: Exception) -> None:
+        self.log.write(Level.ERROR, "request_failed", path=scope["path"], error=repr(error))
+
+
+def create_app() -> Service:
+    """Return the service that the environment describes; raise StartupError when its release is refused."""
+    settings = Settings.from_environ(os.environ)
+    context = settings.model_dump(include={"stage", "model", "version"}, exclude_none=True)
+    return Service(settings, EventLog(**context, digest=settings.bundle_digest))
+
+
+def _released(settings: Settings) -> Scorer | None:
+    if settings.bundle_dir is None:
+        return None
+    if settings.bundle_digest is None:
+        raise SettingsError("a bundle directory without its digest")
+    bundle = read_bundle(settings.bundle_dir, digest=settings.bundle_digest)
+    if bundle.description.model != settings.model:
+        raise BundleError(f"the bundle is of {bundle.description.model}, the release of {settings.model}")
+    return load(bundle)
+
+
+_INTERNAL = RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the service failed; see its log")
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    status = HTTPStatus(getattr(error, "status_code", HTTPStatus.NOT_FOUND))
+    code = status.phrase.lower().replace(" ", "_")
+    headers = getattr(error, "headers", None) or {}
+    return _error_response(request, RequestError(status, code, status.phrase), headers)
+
+
+async def _failed(request: Request, _: Exception) -> Response:
+    return _error_response(request, _INTERNAL, {})
+
+
+def _error_response(request: Request, error: RequestError, headers: dict[str, str]) -> Response:
+    request_id = RequestHead(request.headers.raw).request_id
+    content = error_body(error, request_id)
+    return Response(content, error.status, {**headers, REQUEST_ID: request_id}, media_type="application/json")
