@@ -1,0 +1,125 @@
+"""Run one stretch of load as Locust processes and hand back its raw files; a run without them is an error."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from loadtests.plan import Plan
+
+LOCUSTFILE = Path(__file__).with_name("locustfile.py")
+SPARE_S = 30
+POLL_S = 0.1
+PROGRESS_EVERY_S = 4.0
+LOG_LINES = 5
+
+Say = Callable[[str], None]
+
+
+class LoadError(Exception):
+    """The load could not be run or measured; the message says what stopped it."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """One stretch of load: `number` is 0 for the control run, else the look's."""
+
+    name: str
+    number: int
+    host: str
+    warmup_s: float
+    duration_s: float
+
+
+def run_stretch(plan: Plan, stretch: Stretch, *, out: Path, say: Say) -> list[Path]:
+    """Run the plan's workers against the stretch's host; raise LoadError when one fails or hangs."""
+    prefix = stretch.name.replace(" ", "")
+    raws = [out / f"{prefix}-worker{index}.parquet" for index in range(plan.workers)]
+    with ExitStack() as stack:
+        processes = []
+        for index, raw in enumerate(raws):
+            raw.unlink(missing_ok=True)
+            log = stack.enter_context(raw.with_suffix(".log").open("wb"))
+            command = _command(plan, stretch, raw=raw, index=index)
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=LOCUSTFILE.parent.parent
+            )
+            stack.callback(_end, process)
+            processes.append(process)
+        _wait(processes, stretch, raws=raws, timeout_s=plan.timeout_s, say=say)
+    for raw, process in zip(raws, processes, strict=True):
+        if not raw.exists():
+            log_end = raw.with_suffix(".log").read_text(errors="replace").splitlines()[-LOG_LINES:]
+            ended = f"Locust wrote no raw values (exit code {process.returncode})"
+            raise LoadError(f"{stretch.name}: {ended}: {' | '.join(log_end)}")
+        raw.with_suffix(".progress").unlink(missing_ok=True)
+    return raws
+
+
+def _command(plan: Plan, stretch: Stretch, *, raw: Path, index: int) -> list[str]:
+    """Give each worker an equal part of the rate and a seed of its own."""
+    seed = int(np.random.SeedSequence([plan.seed, stretch.number, index]).generate_state(1)[0])
+    options = {
+        "--host": stretch.host,
+        "--path": plan.path,
+        "--rows-file": plan.rows_file.resolve(),
+        "--rate": plan.rate_per_s / plan.workers,
+        "--arrivals": plan.arrivals,
+        "--seed": seed,
+        "--warmup": stretch.warmup_s,
+        "--duration": stretch.duration_s,
+        "--timeout": plan.timeout_s,
+        "--max-in-flight": plan.max_in_flight // plan.workers,
+        "--raw-file": raw.resolve(),
+        "--users": 1,
+    }
+    words = [f"{option}={value}" for option, value in options.items()]
+    locust = [sys.executable, "-m", "locust", f"--locustfile={LOCUSTFILE}"]
+    return [*locust, "--headless", "--only-summary", *words]
+
+
+def _wait(
+    processes: list[subprocess.Popen[bytes]],
+    stretch: Stretch,
+    *,
+    raws: list[Path],
+    timeout_s: float,
+    say: Say,
+) -> None:
+    deadline_s = time.monotonic() + stretch.warmup_s + stretch.duration_s + timeout_s + SPARE_S
+    began_s: float | None = None
+    shown_s = time.monotonic()
+    while any(process.poll() is None for process in processes):
+        now_s = time.monotonic()
+        if now_s > deadline_s:
+            raise LoadError(f"{stretch.name}: Locust did not end within {SPARE_S} s of its time")
+        if began_s is None and raws[0].with_suffix(".progress").exists():
+            began_s = now_s
+        if began_s is not None and now_s - shown_s >= PROGRESS_EVERY_S:
+            shown_s = now_s
+            say(_progress(stretch, raws, now_s - began_s - stretch.warmup_s))
+        time.sleep(POLL_S)
+
+
+def _progress(stretch: Stretch, raws: list[Path], measured_s: float) -> str:
+    files = [raw.with_suffix(".progress") for raw in raws]
+    counts = [json.loads(file.read_bytes()) for file in files if file.exists()]
+    sent, errors = (sum(count[key] for count in counts) for key in ("sent", "errors"))
+    where = f"{min(measured_s, stretch.duration_s):.0f} s of {stretch.duration_s:g} s"
+    return f"{stretch.name}: {where if measured_s >= 0 else 'warming up'}, {sent:,} sent, {errors:,} errors"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

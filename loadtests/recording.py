@@ -1,0 +1,70 @@
+"""Keep the raw value of each request that Locust's `request` event reports: no histogram, no rounding."""
+
+import json
+import os
+import time
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loadtests.samples import Window, write_raw
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One request: times by the monotonic clock, status 0 and infinite latency where no reply came."""
+
+    intended_s: float
+    sent_s: float
+    latency_ms: float
+    status: int
+    version: str
+    error: str
+
+
+class Recording:
+    """The raw values of one worker; `begin` and `end` mark the measured window."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin a recording that will be written to `path`."""
+        self._path = path
+        self._numbers = {name: array("d") for name in ("intended_s", "sent_s", "latency_ms")}
+        self._status = array("h")
+        self._texts: dict[str, list[str]] = {"version": [], "error": []}
+        self._errors = 0
+        self._began: tuple[float, float] | None = None
+        self._window: Window | None = None
+
+    def on_request(self, context: dict[str, Any], **_: Any) -> None:
+        """Listen to Locust's `request` event."""
+        sample: Sample = context["sample"]
+        for name, values in self._numbers.items():
+            values.append(getattr(sample, name))
+        self._status.append(sample.status)
+        for name, texts in self._texts.items():
+            texts.append(getattr(sample, name))
+        self._errors += bool(sample.error)
+
+    def begin(self) -> None:
+        """Start to account the CPU time of this process: warm-up is over."""
+        self._began = (time.monotonic(), time.process_time())
+
+    def end(self, *, measured_from_s: float, measured_until_s: float, planned: int) -> None:
+        """Close the measured window, in which `planned` arrivals were due."""
+        cpu = 0.0
+        if self._began:
+            cpu = (time.process_time() - self._began[1]) / (time.monotonic() - self._began[0])
+        self._window = Window(measured_from_s, measured_until_s, planned, cpu)
+
+    def show_progress(self) -> None:
+        """Write how far the run is to a file beside the raw one, whole or not at all."""
+        progress = {"sent": len(self._status), "errors": self._errors}
+        whole = self._path.with_suffix(".progress.part")
+        whole.write_text(json.dumps(progress), encoding="utf-8")
+        os.replace(whole, self._path.with_suffix(".progress"))
+
+    def on_quit(self, **_: Any) -> None:
+        """Listen to Locust's `quit` event: write the raw file, unless the run ended before its window did."""
+        if self._window:
+            write_raw(self._path, {**self._numbers, "status": self._status, **self._texts}, self._window)

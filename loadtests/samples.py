@@ -1,0 +1,106 @@
+"""Keep the raw value of every request, in memory and as Parquet: a judgement can be repeated from it."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+OK = 200
+METADATA_KEY = b"slipway.window"
+SCHEMA = pa.schema(
+    [
+        ("intended_s", pa.float64()),
+        ("sent_s", pa.float64()),
+        ("latency_ms", pa.float64()),
+        ("status", pa.int16()),
+        ("version", pa.string()),
+        ("error", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Window:
+    """The measured part of one worker's run, by the monotonic clock; arrivals before it are warm-up.
+
+    `planned` counts the arrivals due in it; `cpu` is the worker's share of one core in it.
+    """
+
+    measured_from_s: float
+    measured_until_s: float
+    planned: int
+    cpu: float
+
+
+@dataclass(frozen=True)
+class Look:
+    """The measured requests of all workers in one stretch of load, one array element a request.
+
+    Times are seconds of the machine's monotonic clock. `latency_ms` counts from the intended time; it is
+    infinite where no reply came. `served` counts the successful replies by the version that they name.
+    """
+
+    window: Window
+    intended_s: NDArray[np.float64]
+    sent_s: NDArray[np.float64]
+    latency_ms: NDArray[np.float64]
+    failed: NDArray[np.bool_]
+    answered: NDArray[np.bool_]
+    served: dict[str, int]
+    errors: dict[str, int]
+
+    @property
+    def duration_s(self) -> float:
+        """Return the length of the measured stretch."""
+        return self.window.measured_until_s - self.window.measured_from_s
+
+
+def write_raw(path: Path, columns: dict[str, Sequence[object]], window: Window) -> None:
+    """Write one worker's raw values, warm-up included, with its window in the file's metadata."""
+    schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps(vars(window)).encode()})
+    pq.write_table(pa.table(columns, schema=schema), path, compression="zstd")
+
+
+def read_look(paths: Sequence[Path]) -> Look:
+    """Read the raw files of one look's workers and drop the warm-up of each."""
+    tables, windows = [], []
+    for path in paths:
+        table = pq.read_table(path)
+        window = Window(**json.loads(table.schema.metadata[METADATA_KEY]))
+        tables.append(table.filter(pc.greater_equal(table["intended_s"], window.measured_from_s)))
+        windows.append(window)
+    table = pa.concat_tables([table.replace_schema_metadata() for table in tables])
+    failed = table["error"].to_numpy() != ""
+    succeeded = table.filter(pc.equal(table["error"], ""))
+    return Look(
+        window=Window(
+            measured_from_s=min(window.measured_from_s for window in windows),
+            measured_until_s=max(window.measured_until_s for window in windows),
+            planned=sum(window.planned for window in windows),
+            cpu=max(window.cpu for window in windows),
+        ),
+        intended_s=table["intended_s"].to_numpy(),
+        sent_s=table["sent_s"].to_numpy(),
+        latency_ms=table["latency_ms"].to_numpy(),
+        failed=np.asarray(failed, dtype=np.bool_),
+        answered=table["status"].to_numpy() > 0,
+        served=_counts(succeeded["version"]),
+        errors=_counts(table.filter(pc.not_equal(table["error"], ""))["error"]),
+    )
+
+
+def sha256_of(path: Path) -> str:
+    """Return `sha256:<hex>` of a file's bytes."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    return {item["values"]: item["counts"] for item in pc.value_counts(column).to_pylist()}

@@ -1,0 +1,173 @@
+"""Judge raw latencies against an SLO: pure, exact, and never a pass without evidence."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtests import quantiles, validity
+from loadtests.plan import Limit, Plan
+from loadtests.samples import Look
+from loadtests.stall import longest_stall
+from loadtests.verdict import Check, Verdict, failure
+
+MEDIAN = 0.5
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict on a run with its checks; `deff` is the largest design effect of the limits judged."""
+
+    verdict: Verdict
+    checks: tuple[Check, ...]
+    deff: float
+    valid: bool
+
+    @property
+    def extendable(self) -> bool:
+        """Tell whether more requests could decide: a valid run that proved neither yes nor no."""
+        return self.valid and self.verdict is Verdict.INCONCLUSIVE
+
+
+def judge(plan: Plan, looks: Sequence[Look], control: Look) -> Judgement:
+    """Judge all looks together at the plan's alpha, after the control run against an empty endpoint."""
+    data = validity.data_check(looks)
+    if data.verdict is not Verdict.PASSED:
+        return Judgement(Verdict.INCONCLUSIVE, (data,), 1.0, valid=False)
+    served = validity.version_check(looks, plan.expected_version)
+    stall = _stall_check(plan, looks)
+    generator = [validity.control_check(plan, control), *validity.generator_checks(plan, looks)]
+    latency = [_quantile_check(plan, limit, looks) for limit in plan.limits]
+    deffs = [deff for check, deff in latency if check.judged]
+    slo = [_error_check(plan, looks), *(check for check, _ in latency)]
+    verdict = _conclude(identity=[data, served], stall=stall, generator=generator, slo=slo)
+    valid = all(check.verdict is Verdict.PASSED for check in (data, served, stall, *generator))
+    return Judgement(verdict, (*slo, stall, data, served, *generator), max(deffs), valid)
+
+
+def median_ms(looks: Sequence[Look], seed: int) -> tuple[float | None, tuple[float, float] | None]:
+    """Return the median latency of the requests that did not fail fast, and its 95 % interval."""
+    latency_ms, window = _population(looks, limit_ms=float("inf"))
+    if not len(latency_ms):
+        return None, None
+    interval = quantiles.bootstrap_interval(latency_ms, window, quantile=MEDIAN, seed=seed)
+    return quantiles.observed_quantile(np.sort(latency_ms), MEDIAN), interval
+
+
+def _conclude(*, identity: Sequence[Check], stall: Check, generator: Sequence[Check], slo: Sequence[Check]) -> Verdict:
+    """Rank a stall above the run's validity: its generator was sound in that time."""
+    if any(check.verdict is not Verdict.PASSED for check in identity):
+        return Verdict.INCONCLUSIVE
+    if stall.verdict is Verdict.FAILED:
+        return Verdict.FAILED
+    if any(check.verdict is not Verdict.PASSED for check in (stall, *generator)):
+        return Verdict.INCONCLUSIVE
+    found = {check.verdict for check in slo if check.judged}
+    return next((v for v in (Verdict.FAILED, Verdict.INCONCLUSIVE) if v in found), Verdict.PASSED)
+
+
+def _population(looks: Sequence[Look], limit_ms: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return latencies and window numbers without the quick errors: these must not flatter a quantile.
+
+    An error that was slow, or never got a reply (infinite), stays: it is a slow request as well.
+    """
+    length_s = quantiles.window_length_s(sum(look.duration_s for look in looks))
+    latencies, windows = [], []
+    first = 0
+    for look in looks:
+        count = max(1, int(look.duration_s / length_s + 1e-9))
+        since_s = look.intended_s - look.window.measured_from_s
+        number = np.clip((since_s / look.duration_s * count).astype(np.int64), 0, count - 1)
+        kept = ~look.failed | ~look.answered | (look.latency_ms > limit_ms)
+        latencies.append(look.latency_ms[kept])
+        windows.append(first + number[kept])
+        first += count
+    return np.concatenate(latencies), np.concatenate(windows)
+
+
+def _window_count(looks: Sequence[Look]) -> int:
+    length_s = quantiles.window_length_s(sum(look.duration_s for look in looks))
+    return sum(max(1, int(look.duration_s / length_s + 1e-9)) for look in looks)
+
+
+def _quantile_check(plan: Plan, limit: Limit, looks: Sequence[Look]) -> tuple[Check, float]:
+    latency_ms, window = _population(looks, limit.limit_ms)
+    window_count = _window_count(looks)
+    claim = f"{limit.name} <= {limit.limit_ms:g} ms"
+    if not len(latency_ms):
+        message = f"INCONCLUSIVE: {claim}: no request was answered in a way that counts"
+        return Check(limit.name, Verdict.INCONCLUSIVE, None, limit.limit_ms, message, None, limit.judged), 1.0
+    slow = latency_ms > limit.limit_ms
+    deff = quantiles.design_effect(np.bincount(window[slow], minlength=window_count).astype(float))
+    count = quantiles.Count(len(latency_ms), int(slow.sum()), deff)
+    observed_ms = quantiles.observed_quantile(np.sort(latency_ms), limit.quantile)
+    verdict = Verdict.INCONCLUSIVE
+    if window_count >= quantiles.MIN_WINDOWS:
+        if count.passes(limit.quantile, plan.alpha):
+            verdict = Verdict.PASSED
+        elif count.fails(limit.quantile, plan.alpha):
+            verdict = Verdict.FAILED
+    message = _quantile_message(plan, limit, verdict, observed_ms=observed_ms, count=count, looks=len(looks))
+    interval = quantiles.bootstrap_interval(latency_ms, window, quantile=limit.quantile, seed=plan.seed)
+    return Check(limit.name, verdict, observed_ms, limit.limit_ms, message, interval, limit.judged), deff
+
+
+def _quantile_message(
+    plan: Plan, limit: Limit, verdict: Verdict, *, observed_ms: float, count: quantiles.Count, looks: int
+) -> str:
+    allowed = quantiles.max_slow(count.effective_n, limit.quantile, plan.alpha)
+    at_most = f"{allowed:,}" if allowed >= 0 else "none"
+    counted = f"{count.slow:,} of {count.n:,} slow"
+    if count.deff > 1:
+        worth = f"{count.slow / count.deff:,.1f} of {count.effective_n:,}"
+        counted += f", worth {worth} at a clustering of {count.deff:.2f}"
+    claim = f"{limit.name} <= {limit.limit_ms:g} ms"
+    if verdict is Verdict.FAILED:
+        details = f"{counted}, limit {at_most}; {_look_name(plan, looks)}"
+        return failure(limit.name, observed_ms, limit.limit_ms, unit="ms", details=details)
+    if verdict is Verdict.PASSED:
+        return f"PASS {claim}: {counted}, limit {at_most} ({_look_name(plan, looks)})"
+    failing = quantiles.min_failing(count.effective_n, limit.quantile, plan.alpha)
+    bounds = f"limit {at_most}, fails from {failing:,}"
+    return f"INCONCLUSIVE: {claim}: {counted}, {bounds} ({_look_name(plan, looks)})"
+
+
+def _look_name(plan: Plan, looks: int) -> str:
+    if plan.looks == 1:
+        return "only look"
+    return "first of two looks" if looks == 1 else "second of two looks"
+
+
+def _error_check(plan: Plan, looks: Sequence[Look]) -> Check:
+    n = sum(len(look.failed) for look in looks)
+    failed = sum(int(look.failed.sum()) for look in looks)
+    low, high = quantiles.clopper_pearson(failed, n, plan.alpha)
+    rate = failed / n
+    budget = plan.max_error_rate
+    kinds = {kind for look in looks for kind in look.errors}
+    named = ", ".join(f"{sum(look.errors.get(kind, 0) for look in looks):,} {kind}" for kind in sorted(kinds))
+    counted = f"{failed:,} of {n:,} failed" + (f": {named}" if named else "")
+    bounds = f"between {low:.4%} and {high:.4%}, each bound at {1 - plan.alpha:.1%}"
+    if high <= budget:
+        verdict, message = Verdict.PASSED, f"PASS errors <= {budget:.4%}: {counted}; {bounds}"
+    elif low > budget:
+        verdict = Verdict.FAILED
+        message = failure("errors", rate, budget, unit="", details=f"{counted}; {bounds}")
+    else:
+        verdict, message = Verdict.INCONCLUSIVE, f"INCONCLUSIVE: errors <= {budget:.4%}: {counted}; {bounds}"
+    return Check("errors", verdict, rate, budget, message, (low, high))
+
+
+def _stall_check(plan: Plan, looks: Sequence[Look]) -> Check:
+    stall = longest_stall(list(looks))
+    found = f"{stall.length_s:.3f} s without a reply, {max(0.0, stall.after_s):.1f} s into look {stall.look}"
+    if stall.length_s <= plan.max_stall_s:
+        verdict, message = Verdict.PASSED, f"PASS stall <= {plan.max_stall_s:g} s: at most {found}"
+    elif stall.send_lag_p99_ms < plan.strictest_ms * validity.MAX_LAG_SHARE:
+        verdict = Verdict.FAILED
+        message = failure("stall", stall.length_s, plan.max_stall_s, unit="s", details=found)
+    else:
+        verdict = Verdict.INCONCLUSIVE
+        message = f"INCONCLUSIVE: stall: {found}, but requests were sent {stall.send_lag_p99_ms:.1f} ms late"
+    return Check("stall", verdict, stall.length_s, plan.max_stall_s, message)
