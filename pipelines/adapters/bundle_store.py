@@ -1,0 +1,135 @@
+"""Bundles on disk, each in a folder named by its digest; no byte of one is handed out unverified."""
+
+import json
+import os
+import re
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pipelines.domain.bundle import canonical, digest_of
+from pipelines.domain.names import checked_name
+from pipelines.errors import DeployFailed, UsageError
+
+_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+_BODY = "bundle.json"
+
+
+class BundleStore:
+    """A folder of content-addressed bundles."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def put(self, body: dict[str, Any], files: dict[str, Path]) -> str:
+        """Store a bundle and return its digest; storing it again changes nothing.
+
+        `body["files"]` names exactly `files`, with their SHA-256; anything else raises.
+        """
+        content = canonical(body)
+        digest = digest_of(content)
+        if self.has(digest):
+            self.path(digest)
+            return digest
+        if set(body["files"]) != set(files):
+            raise UsageError(
+                f"the bundle lists {sorted(body['files'])} but holds {sorted(files)}", next="build it again"
+            )
+        self._root.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=self._root))
+        try:
+            for name, source in files.items():
+                checked = checked_name(name, what="file name")
+                _write(partial / checked, source.read_bytes())
+            _write(partial / _BODY, content)
+            partial.chmod(0o755)
+            _verify(partial, digest)
+            self._publish(partial, self._folder(digest))
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return digest
+
+    def has(self, digest: str) -> bool:
+        """Whether the store holds a bundle of that digest, intact or not."""
+        return self._folder(digest).is_dir()
+
+    def path(self, digest: str) -> Path:
+        """Return the bundle's folder after verifying every byte; raise DeployFailed for any difference."""
+        folder = self._folder(digest)
+        _verify(folder, digest)
+        return folder
+
+    def body(self, digest: str) -> dict[str, Any]:
+        """Return the parsed `bundle.json`, verified against the digest."""
+        return _verified_body(self._folder(digest), digest)
+
+    def _folder(self, digest: str) -> Path:
+        match = _DIGEST.fullmatch(digest)
+        if match is None:
+            raise UsageError(f"{digest[:80]!r} is not a digest", next="give sha256: and 64 hex digits")
+        return self._root / f"sha256-{match[1]}"
+
+    def _publish(self, partial: Path, folder: Path) -> None:
+        _sync(partial)
+        try:
+            partial.rename(folder)
+        except OSError:
+            # Only if another process has stored the same bundle in the meantime is this no failure.
+            if not folder.is_dir():
+                raise
+        _sync(self._root)
+
+
+def _verify(folder: Path, digest: str) -> None:
+    body = _verified_body(folder, digest)
+    found = {entry.name for entry in folder.iterdir()}
+    expected = {_BODY, *body["files"]}
+    if found != expected:
+        raise DeployFailed(f"bundle {digest} holds {sorted(found)} instead of {sorted(expected)}", next=_repair(folder))
+    for name, wanted in body["files"].items():
+        _same(f"{name} of bundle {digest}", wanted, digest_of(_read(folder / name)), folder)
+
+
+def _verified_body(folder: Path, digest: str) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise DeployFailed(f"bundle {digest} is not in the store", next='run "make deploy-staging" to build it again')
+    content = _read(folder / _BODY)
+    _same(_BODY, digest, digest_of(content), folder)
+    body: dict[str, Any] = json.loads(content)
+    return body
+
+
+def _same(what: str, expected: str, got: str, folder: Path) -> None:
+    if expected != got:
+        raise DeployFailed(f"{what}: digest mismatch, expected {expected} got {got}", next=_repair(folder))
+
+
+def _repair(folder: Path) -> str:
+    return f'delete {folder} and run "make deploy-staging" to build it again'
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise DeployFailed(f"{path} is not a plain file", next=_repair(path.parent))
+        return path.read_bytes()
+    except OSError as error:
+        raise DeployFailed(f"{path} can't be read: {error}", next=_repair(path.parent)) from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    path.chmod(0o644)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

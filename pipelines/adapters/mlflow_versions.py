@@ -1,0 +1,72 @@
+"""Reads registered versions over MLflow's REST interface, for a process that must not import MLflow."""
+
+from typing import Any
+
+import httpx
+
+from pipelines.errors import RegistryUnavailable, UnknownVersion
+
+_API = "/api/2.0/mlflow"
+
+
+class MlflowVersions:
+    """Fills ports.VersionList against a tracking server; reads only."""
+
+    def __init__(self, url: str, timeout_s: float = 5.0) -> None:
+        self._client = httpx.Client(base_url=url, timeout=timeout_s, trust_env=False)
+
+    def aliases(self, model: str) -> dict[str, str]:
+        """Return alias -> version; empty for a model that does not exist yet."""
+        response = self._send("/registered-models/get", {"name": model})
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return {}
+        found = _checked(response)["registered_model"].get("aliases", [])
+        return {entry["alias"]: entry["version"] for entry in found}
+
+    def versions(self, model: str) -> list[dict[str, Any]]:
+        """Return number, run, tags and aliases of each version, newest first."""
+        query = {"filter": f"name='{model}'", "max_results": "1000"}
+        found = _checked(self._send("/model-versions/search", query)).get("model_versions", [])
+        aliases = self.aliases(model) if found else {}
+        rows = [
+            {
+                "version": version["version"],
+                "run_id": version.get("run_id"),
+                "tags": {tag["key"]: tag["value"] for tag in version.get("tags", [])},
+                "aliases": sorted(alias for alias, at in aliases.items() if at == version["version"]),
+            }
+            for version in found
+        ]
+        return sorted(rows, key=lambda row: -int(row["version"]))
+
+    def resolve(self, model: str, version: str | None) -> str:
+        """Return `version` if it is registered, or the newest one for None; raise UnknownVersion."""
+        known = [row["version"] for row in self.versions(model)]
+        if version is None and known:
+            return str(known[0])
+        if version is None:
+            raise UnknownVersion(f"{model} has no version yet", next='register one: "make candidate"')
+        if version not in known:
+            newest = f"the newest is {known[0]}" if known else "none is registered yet"
+            raise UnknownVersion(f"{model} has no version {version}; {newest}", next='see "slipway status"')
+        return version
+
+    def _send(self, path: str, query: dict[str, str]) -> httpx.Response:
+        try:
+            return self._client.get(_API + path, params=query)
+        except httpx.HTTPError as error:
+            raise _unavailable(repr(error)) from error
+
+
+def _checked(response: httpx.Response) -> dict[str, Any]:
+    if response.is_error:
+        raise _unavailable(f"it answered {response.status_code}")
+    try:
+        body: dict[str, Any] = response.json()
+    except ValueError as error:
+        raise _unavailable(f"what answers there is not MLflow: {response.text[:60]!r}") from error
+    return body
+
+
+def _unavailable(why: str) -> RegistryUnavailable:
+    return RegistryUnavailable(f"MLflow does not answer: {why}", next='run "make up", then again; nothing was changed')

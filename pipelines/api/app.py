@@ -1,0 +1,58 @@
+"""Builds the API: routes behind bearer tokens, and refusals in one form."""
+
+import json
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from pipelines.api.routes import api_router
+from pipelines.api.state import ApiState
+from pipelines.errors import NotAllowed, SlipwayError, UnknownVersion
+
+# HTTP status by exit code; a few codes have a status of their own.
+_BY_EXIT = {1: 500, 2: 400, 3: 409, 4: 503, 5: 502}
+_BY_CODE = {UnknownVersion.code: 404}
+
+
+def create_app(state: ApiState) -> FastAPI:
+    """Return the ASGI application."""
+    app = FastAPI(title="Slipway", docs_url="/docs", redoc_url=None, openapi_url="/api/v1/openapi.json")
+    app.state.slipway = state
+    app.add_api_route("/health", lambda: {"status": "ok"}, tags=["health"])
+    app.include_router(api_router)
+    app.add_exception_handler(SlipwayError, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    return app
+
+
+def status_of(error: SlipwayError, *, authenticated: bool) -> int:
+    """Return the HTTP status of a refusal."""
+    if isinstance(error, NotAllowed):
+        return 403 if authenticated else 401
+    return _BY_CODE.get(error.code, _BY_EXIT[error.exit_code])
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, SlipwayError):
+        raise error
+    authenticated = getattr(request.state, "person", None) is not None
+    return JSONResponse({"error": error.as_dict()}, status_of(error, authenticated=authenticated))
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
+    body = {"code": "usage", "message": problems[:500], "next": "see /docs for what the route takes"}
+    # A name that UTF-8 can't carry, such as half a surrogate pair, must not turn the refusal into a failure.
+    return Response(json.dumps({"error": body}), 422, media_type="application/json")
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    body = {"code": "usage", "message": str(error.detail), "next": "see /docs for the routes"}
+    return JSONResponse({"error": body}, error.status_code)

@@ -1,0 +1,21 @@
+"""Runs the API of one home on its port."""
+
+from pipelines.api.app import create_app
+from pipelines.api.auth import read_tokens
+from pipelines.api.state import ApiState
+from pipelines.bootstrap import open_heads, open_records, open_versions
+from pipelines.settings import Settings, model_name
+
+
+def serve_api(settings: Settings) -> None:
+    """Serve until SIGTERM."""
+    import uvicorn
+
+    state = ApiState(
+        records=open_records(settings),
+        heads=open_heads(settings),
+        versions=open_versions(settings),
+        model=model_name(settings.project),
+        tokens=read_tokens(settings.tokens_file),
+    )
+    uvicorn.run(create_app(state), host="127.0.0.1", port=settings.api_port, log_level="warning")

@@ -1,0 +1,16 @@
+"""What the routes of the API work with."""
+
+from dataclasses import dataclass
+
+from pipelines.ports import AuditHeads, Records, VersionList
+
+
+@dataclass(frozen=True)
+class ApiState:
+    """What the routes work with; `tokens` maps person -> token."""
+
+    records: Records
+    heads: AuditHeads
+    versions: VersionList
+    model: str
+    tokens: dict[str, str]

@@ -1,0 +1,76 @@
+"""Talks to the API for the command line: one request a call, and waiting with visible progress.
+
+Uses urllib because every verb starts with it, and importing an HTTP library takes longer than the verb.
+"""
+
+import json
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+from pipelines.errors import ApiUnavailable, SlipwayError
+from pipelines.settings import Settings
+
+POLL_S = 0.05
+
+
+class ApiClient:
+    """Calls the API of one installation as one person; every call ends within `timeout_s`."""
+
+    def __init__(self, settings: Settings, token: str, timeout_s: float = 30.0) -> None:
+        self._url = settings.api_url
+        self._token = token
+        self._timeout_s = timeout_s
+        # No proxy of the environment concerns an API on this machine.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def get(self, path: str, **query: str) -> dict[str, Any]:
+        """GET a path below /api/v1; raise the refusal that the API answered with."""
+        return self._send(f"{path}?{urllib.parse.urlencode(query)}" if query else path, None)
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """POST JSON to a path below /api/v1; raise the refusal that the API answered with."""
+        return self._send(path, json.dumps(body).encode())
+
+    def wait(
+        self, path: str, tell: Callable[[str], None], *, until: Callable[[dict[str, Any]], bool] | None = None
+    ) -> dict[str, Any]:
+        """Poll work until it has ended, or `until` holds, telling each new step; raise its error."""
+        told = 0
+        while True:
+            work = self.get(path)
+            for line in work["steps"][told:]:
+                tell(f"{line['step']}: {line['message']}" if line["message"] else line["step"])
+            told = len(work["steps"])
+            if work["state"] == "stopped":
+                raise SlipwayError.from_dict(work["error"])
+            if work["state"] == "done" or (until and until(work)):
+                return work
+            time.sleep(POLL_S)
+
+    def _send(self, path: str, content: bytes | None) -> dict[str, Any]:
+        request = urllib.request.Request(
+            f"{self._url}/api/v1{path}",
+            data=content,
+            headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
+        )
+        try:
+            with self._opener.open(request, timeout=self._timeout_s) as response:
+                answer: dict[str, Any] = json.load(response)
+        except urllib.error.HTTPError as error:
+            raise self._refusal(error) from error
+        except (OSError, json.JSONDecodeError) as error:
+            raise ApiUnavailable(
+                f"the API at {self._url} does not answer: {error}",
+                next='run "make up"; what was asked for before goes on by itself',
+            ) from error
+        return answer
+
+    def _refusal(self, error: urllib.error.HTTPError) -> SlipwayError:
+        try:
+            return SlipwayError.from_dict(json.load(error)["error"])
+        except (json.JSONDecodeError, KeyError):
+            return ApiUnavailable(f"the API answered {error.code}", next='see "slipway logs"')

@@ -1,0 +1,54 @@
+"""The verbs of those who change Slipway: check, test, lock."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipelines.errors import SlipwayError
+from pipelines.settings import ROOT
+
+BIN = Path(sys.executable).parent
+PROCESSES = ("app", "pipelines", "loadtests", "dev")
+
+
+def run_checks() -> None:
+    """Check format, lint, types and import contracts; raise SlipwayError naming the ones that failed."""
+    checks = {
+        "format": ["ruff", "format", "--check", "."],
+        "lint": ["ruff", "check", "."],
+        "types": ["mypy"],
+        "imports": ["lint-imports"],
+    }
+    failed = []
+    for name, command in checks.items():
+        print(f"== {name}", flush=True)
+        done = subprocess.run([str(BIN / command[0]), *command[1:]], cwd=ROOT, check=False)
+        if done.returncode != 0:
+            failed.append(name)
+    if failed:
+        raise SlipwayError(f"{', '.join(failed)} failed", next="mend what is named above")
+
+
+def run_tests(arguments: list[str], environ: Mapping[str, str]) -> int:
+    """Run pytest over all tests and return its exit code."""
+    path = f"{BIN}{os.pathsep}{environ.get('PATH', '')}"
+    command = [sys.executable, "-m", "pytest", *arguments]
+    return subprocess.run(command, cwd=ROOT, env={**environ, "PATH": path}, check=False).returncode
+
+
+def lock() -> None:
+    """Resolve all dependencies together, then write one hash-locked file for each process."""
+    every = Path("requirements/all.txt")
+    _compile(["--all-extras"], every)
+    for process in PROCESSES:
+        _compile(["--extra", process, "--no-annotate", "-c", str(every)], every.with_stem(process))
+
+
+def _compile(arguments: list[str], output: Path) -> None:
+    command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11"]
+    command += ["--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", *arguments]
+    command += ["pyproject.toml", "--output-file", str(output)]
+    environ = {**os.environ, "UV_CUSTOM_COMPILE_COMMAND": "make lock"}
+    subprocess.run(command, cwd=ROOT, env=environ, check=True)

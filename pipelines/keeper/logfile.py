@@ -1,0 +1,55 @@
+"""Replica logs: one capped file a release and slot, appended by the replicas themselves."""
+
+import contextlib
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import BinaryIO
+
+CAP_BYTES = 5_000_000
+KEPT_FILES = 40
+TAIL_LINES = 20
+_TAIL_BYTES = 64_000
+
+
+class ReplicaLog:
+    """The log of one release in one slot: at most about twice CAP_BYTES, with its predecessor `.1`."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.path = directory / (re.sub(r"[^A-Za-z0-9._-]", "_", name)[:120] + ".log")
+
+    def open(self) -> BinaryIO:
+        """Open for appending: several replicas may write, and `cap` may cut under them."""
+        self._forget_oldest()
+        return open(self.path, "ab", buffering=0, opener=lambda path, flags: os.open(path, flags, 0o600))
+
+    def size_bytes(self) -> int:
+        """Return the size now; 0 when there is no file."""
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def tail(self, since_bytes: int = 0) -> tuple[str, ...]:
+        """Return the last lines written after the size was `since_bytes`."""
+        size = self.size_bytes()
+        start = max(since_bytes if since_bytes <= size else 0, size - _TAIL_BYTES)
+        with contextlib.suppress(FileNotFoundError), open(self.path, "rb") as file:
+            file.seek(start)
+            text = file.read(_TAIL_BYTES).decode(errors="replace")
+            return tuple(line for line in text.splitlines() if line.strip())[-TAIL_LINES:]
+        return ()
+
+    def cap(self) -> None:
+        """Move a file that has grown too large aside; its writers append, so they go on at the new start."""
+        if self.size_bytes() > CAP_BYTES:
+            shutil.copyfile(self.path, self.path.with_suffix(".log.1"))
+            os.truncate(self.path, 0)
+
+    def _forget_oldest(self) -> None:
+        prefix = self.path.name.split("-", 1)[0]
+        logs = [path for path in self.path.parent.glob(f"{prefix}-*.log*") if path != self.path]
+        logs.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in logs[KEPT_FILES:]:
+            path.unlink(missing_ok=True)

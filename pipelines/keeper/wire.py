@@ -1,0 +1,58 @@
+"""The JSON forms in which a keeper and its callers speak of releases and slots."""
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pipelines.domain.release import Environment, Phase, Release, Replica, Slot, SlotState
+
+
+class Command(StrEnum):
+    """What a keeper can be asked; all but `OBSERVE` carry an epoch."""
+
+    START = "start"
+    STOP = "stop"
+    OBSERVE = "observe"
+    FENCE = "fence"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A release and the directory that holds its bundle."""
+
+    release: Release
+    bundle_dir: Path
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the wire form."""
+        return {"release": asdict(self.release), "bundle_dir": str(self.bundle_dir)}
+
+    @classmethod
+    def from_dict(cls, body: dict[str, Any]) -> "Deployment":
+        """Rebuild what `as_dict` wrote; raise KeyError, TypeError or ValueError for anything else."""
+        return cls(release_from_dict(body["release"]), Path(body["bundle_dir"]))
+
+
+def release_from_dict(body: dict[str, Any]) -> Release:
+    """Rebuild a release from the form `dataclasses.asdict` gives it."""
+    return Release(**{**body, "environment": Environment(body["environment"])})
+
+
+def state_as_dict(state: SlotState) -> dict[str, Any]:
+    """Return the wire form of a slot's state."""
+    return asdict(state)
+
+
+def state_from_dict(body: dict[str, Any]) -> SlotState:
+    """Rebuild what `state_as_dict` wrote."""
+    return SlotState(
+        slot=Slot(body["slot"]),
+        phase=Phase(body["phase"]),
+        release=release_from_dict(body["release"]) if body["release"] else None,
+        wanted_id=body["wanted_id"],
+        url=body["url"],
+        replicas=tuple(Replica(**replica) for replica in body["replicas"]),
+        failure=body["failure"],
+        last_log=tuple(body["last_log"]),
+    )

@@ -1,0 +1,161 @@
+"""The verbs of the operator's machine: bring up, train, examine, remove."""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipelines.doctor import Invariant, Patient, examine, open_intents
+from pipelines.domain.audit import Entry
+from pipelines.errors import PolicyInvalid, RegistryUnavailable, SlipwayError, Undecided, UsageError
+from pipelines.settings import Settings, model_name
+
+Tell = Callable[[str], None]
+TRAINING_S = 900.0
+
+
+def bring_up(settings: Settings, environ: Mapping[str, str], tell: Tell) -> None:
+    """Make the home and its tokens, start what does not run, and put policy.yaml in force at first."""
+    from pipelines.api.auth import make_tokens, read_tokens
+    from pipelines.bootstrap import open_stack
+    from pipelines.client import ApiClient
+
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_tokens(settings.tokens_file)
+    open_stack(settings, environ).up(tell)
+    client = ApiClient(settings, read_tokens(settings.tokens_file)["alice"])
+    if client.get("/policy")["policy"] is None:
+        asked = client.post("/policy", {"policy": read_policy_file(settings.project / "policy.yaml")})
+        client.wait(f"/policy/{asked['id']}", tell)
+        tell("policy.yaml is in force")
+    for name, url in urls(settings).items():
+        tell(f"{name:11} {url}")
+
+
+def urls(settings: Settings) -> dict[str, str]:
+    """Return what can be opened in a browser."""
+    return {
+        "staging": f"http://127.0.0.1:{settings.staging_port}/docs",
+        "production": f"http://127.0.0.1:{settings.production_port}/docs",
+        "api": f"{settings.api_url}/docs",
+        "mlflow": settings.mlflow_url,
+    }
+
+
+def destroy_home(settings: Settings, environ: Mapping[str, str], tell: Tell) -> None:
+    """Stop everything and delete the home, if it is one."""
+    from pipelines.bootstrap import open_stack
+
+    if not settings.home.exists():
+        raise UsageError(f"there is no {settings.home}", next="nothing to destroy")
+    if not settings.tokens_file.exists():
+        raise UsageError(f"{settings.home} is not a Slipway home", next="set SLIPWAY_HOME to one")
+    open_stack(settings, environ).down(tell)
+    shutil.rmtree(settings.home)
+    tell(f"removed {settings.home}")
+
+
+def read_policy_file(path: Path) -> dict[str, Any]:
+    """Return the parsed YAML of a policy file; raise PolicyInvalid when it is none."""
+    import yaml
+
+    try:
+        body = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise PolicyInvalid(f"{path} can't be read: {error}", next="policy.yaml shows the form") from error
+    if not isinstance(body, dict):
+        raise PolicyInvalid(f"{path} holds no policy", next="policy.yaml shows the form")
+    return body
+
+
+def train_and_register(settings: Settings, environ: Mapping[str, str], tell: Tell) -> dict[str, str]:
+    """Run `dvc repro` in the project and register its result; return run_id, accuracy, model_version."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{environ.get('PATH', '')}"
+    child = {**settings.child_environ(environ), "PATH": path, "DVC_NO_ANALYTICS": "1"}
+    _run([sys.executable, "-m", "dvc", "repro"], settings.project, child, tell)
+    command = [sys.executable, "-m", "pipelines.training.register"]
+    command += ["--tracking-uri", settings.mlflow_url, "--root", str(settings.project)]
+    registered: dict[str, str] = json.loads(_run(command, settings.project, child, tell).splitlines()[-1])
+    return registered
+
+
+def read_health(port: int) -> dict[str, Any]:
+    """Ask a service what it serves; raise Undecided when it does not answer."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://127.0.0.1:{port}/health", timeout=5) as response:
+            body: dict[str, Any] = json.load(response)
+    except OSError as error:
+        raise Undecided(f"the service on port {port} does not answer: {error}", next='"slipway logs"') from error
+    return body
+
+
+def tail_logs(directory: Path, lines: int) -> dict[str, list[str]]:
+    """Return the last `lines` of every log file in `directory`; raise UsageError when there is none."""
+    files = sorted(directory.glob("*.log"))
+    if not files:
+        raise UsageError(f"no logs in {directory}", next='run "make up" first')
+    return {file.stem: file.read_text(errors="replace").splitlines()[-lines:] for file in files}
+
+
+def run_doctor(settings: Settings) -> tuple[list[Invariant], list[Entry]]:
+    """Return every invariant, and the intents that were cut off."""
+    from pipelines.bootstrap import open_bundles, open_heads, open_records, open_target, open_versions
+
+    if not settings.home.exists():
+        raise UsageError(f"there is no {settings.home}", next='run "make up" first')
+    model = model_name(settings.project)
+    records = open_records(settings)
+    versions = open_versions(settings)
+    patient = Patient(
+        model=model,
+        records=records,
+        heads=open_heads(settings),
+        target=open_target(settings),
+        bundles=open_bundles(settings),
+        aliases=lambda: versions.aliases(model),
+    )
+    return examine(patient), open_intents(records.audit_trail())
+
+
+def run_executor(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Serve as the executor until SIGTERM."""
+    from pipelines.executor import serve
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for noisy in ("httpx", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    serve(settings, environ, stop)
+
+
+def _run(command: list[str], cwd: Path, environ: Mapping[str, str], tell: Tell) -> str:
+    """Run a command, passing its standard error on, and return its output; raise its refusal."""
+    process = subprocess.Popen(
+        command, cwd=cwd, env=dict(environ), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        output, _ = process.communicate(timeout=TRAINING_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise Undecided(f"{' '.join(command[1:4])} took more than {TRAINING_S:g} s", next="run it by hand") from None
+    if process.returncode == 0:
+        return output
+    for line in output.splitlines()[-15:]:
+        tell(line)
+    what = f"{' '.join(command[1:4])} ended with {process.returncode}"
+    if process.returncode == RegistryUnavailable.exit_code:
+        raise RegistryUnavailable(what, next='run "make up", then again; nothing was changed')
+    if process.returncode == UsageError.exit_code:
+        raise UsageError(what, next="mend what it names above")
+    raise SlipwayError(what, next="mend what it names above")

@@ -1,0 +1,73 @@
+"""Tables for a terminal, from what the API answers."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def status_table(body: dict[str, Any]) -> str:
+    """Return what serves where, beside what was last seen there, and what is under way."""
+    rows = []
+    for environment in ("staging", "production"):
+        release = body["serving"].get(environment)
+        seen = body["observed"].get(environment) or {}
+        ready = [replica for replica in seen.get("replicas", []) if replica["ready"]]
+        restarts = sum(replica["restarts"] for replica in seen.get("replicas", []))
+        rows.append(
+            (
+                environment,
+                f"v{release['version']}" if release else "no release",
+                f"{len(ready)} ready, {restarts} restarts",
+                release["serving_at"] if release else "",
+                seen.get("drift") or "",
+            )
+        )
+    text = render(("environment", "serves", "replicas", "since", "disagrees"), rows)
+    for work in body["unfinished"]:
+        text += f"\n{work['id']}: version {work.get('version')} {work['state']}, asked by {work['requested_by']}"
+    policy = body["policy"]
+    return f"{text}\npolicy {policy['digest']} ({policy['profile']})"
+
+
+def history_table(body: dict[str, Any]) -> str:
+    """Return every release, oldest first, with its override where there was one."""
+    rows = []
+    for release in body["releases"]:
+        override = release["evidence"].get("override")
+        shown = f"{', '.join(override['gates'])}: {override['reason']}" if override else ""
+        rows.append(
+            (
+                release["id"],
+                release["environment"],
+                f"v{release['version']}",
+                release["kind"],
+                release["state"],
+                release["actor"],
+                ", ".join(release["evidence"].get("approved_by", [])),
+                release["serving_at"] or "",
+                shown,
+            )
+        )
+    columns = ("release", "environment", "version", "kind", "state", "by", "approved by", "serving since", "override")
+    return render(columns, rows)
+
+
+def render(columns: Iterable[str], rows: Iterable[tuple[str, ...]]) -> str:
+    """Return a plain table as text; what stands in it is shown as it is."""
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(_escaped(cell) for cell in row))
+    console = Console(width=160, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().rstrip()
+
+
+def _escaped(cell: str) -> str:
+    from rich.markup import escape
+
+    return escape(cell)

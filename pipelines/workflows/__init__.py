@@ -1,0 +1,1 @@
+"""The durable workflows that evaluate, release and roll back versions."""
