@@ -1,0 +1,147 @@
+"""What every model registry must do, asked of the fake and of a real MLflow."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import onnx
+import pytest
+
+from pipelines.domain.version import RegisteredVersion
+from pipelines.errors import NotServable, RegistryUnavailable, UnknownVersion, UsageError
+from pipelines.ports import ModelRegistry
+from tests import trained
+from tests.fakes import FakeModelRegistry
+from tests.mlflow_trainer import MlflowTrainer
+
+pytestmark = pytest.mark.timeout(180)
+
+TYPES = {"height": "double", "age": "long", "soil": "string"}
+
+
+@dataclass
+class Bench:
+    """A registry, and the trainer's side of it."""
+
+    registry: ModelRegistry
+    register: Callable[..., RegisteredVersion]
+    model: str
+
+    def add(self, onnx_model: bytes | None, types: dict[str, str] = TYPES) -> RegisteredVersion:
+        """Register one version of `model`."""
+        return self.register(
+            self.model,
+            onnx=onnx_model,
+            input_types=types,
+            artifacts={"slipway/evaluation.parquet": b"rows"},
+            run_tags={"team": "plants"},
+        )
+
+
+@pytest.fixture(scope="module")
+def model_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return trained.trained(tmp_path_factory.mktemp("trained")).onnx_model.read_bytes()
+
+
+@pytest.fixture(params=["fake", "mlflow"])
+def bench(request: pytest.FixtureRequest) -> Bench:
+    model = f"plant-{uuid4().hex[:8]}"
+    if request.param == "fake":
+        fake = FakeModelRegistry()
+        return Bench(fake, fake.register, model)
+    from pipelines.adapters.mlflow_registry import MlflowModelRegistry
+
+    uri = request.getfixturevalue("mlflow_uri")
+    return Bench(MlflowModelRegistry(uri), MlflowTrainer(uri).register, model)
+
+
+def test_a_version_is_found_by_its_number_and_as_the_newest(bench: Bench, model_bytes: bytes) -> None:
+    first, second = bench.add(model_bytes), bench.add(model_bytes)
+    assert (first.version, second.version) == ("1", "2")
+    assert bench.registry.version(bench.model, "1").run_id == first.run_id
+    assert bench.registry.newest(bench.model).version == "2"
+
+
+def test_unknown_versions_and_models_are_named_so(bench: Bench, model_bytes: bytes) -> None:
+    with pytest.raises(UnknownVersion):
+        bench.registry.newest(bench.model)
+    bench.add(model_bytes)
+    with pytest.raises(UnknownVersion):
+        bench.registry.version(bench.model, "99")
+    with pytest.raises(UnknownVersion):
+        bench.registry.run_tags("0" * 32)
+    with pytest.raises(UnknownVersion):
+        bench.registry.move_alias(bench.model, "staging", "99")
+
+
+@pytest.mark.parametrize("version", ["0", "-1", "latest", "1/../2", ""])
+def test_what_is_no_version_number_is_a_usage_error(bench: Bench, model_bytes: bytes, version: str) -> None:
+    bench.add(model_bytes)
+    with pytest.raises(UsageError):
+        bench.registry.version(bench.model, version)
+
+
+def test_the_model_comes_with_its_signature(bench: Bench, model_bytes: bytes, tmp_path: Path) -> None:
+    fetched = bench.registry.fetch_model(bench.add(model_bytes), tmp_path / "new")
+    assert onnx.load(str(fetched.onnx_path)) == onnx.load_model_from_string(model_bytes)
+    assert fetched.input_types == TYPES
+    assert "onnxruntime" in fetched.requirements
+
+
+def test_a_version_without_onnx_or_signature_is_not_servable(bench: Bench, model_bytes: bytes, tmp_path: Path) -> None:
+    with pytest.raises(NotServable):
+        bench.registry.fetch_model(bench.add(None), tmp_path / "none")
+    with pytest.raises(NotServable):
+        bench.registry.fetch_model(bench.add(model_bytes, {}), tmp_path / "unsigned")
+
+
+def test_artifacts_and_tags_of_a_run_are_read(bench: Bench, model_bytes: bytes, tmp_path: Path) -> None:
+    run_id = bench.add(model_bytes).run_id
+    path = bench.registry.fetch_artifact(run_id, "slipway/evaluation.parquet", tmp_path)
+    assert path is not None
+    assert path.read_bytes() == b"rows"
+    assert bench.registry.fetch_artifact(run_id, "slipway/none.parquet", tmp_path) is None
+    assert bench.registry.fetch_artifact(run_id, "none/at/all", tmp_path) is None
+    assert bench.registry.run_tags(run_id)["team"] == "plants"
+
+
+def test_an_alias_moves_and_goes(bench: Bench, model_bytes: bytes) -> None:
+    bench.add(model_bytes)
+    bench.add(model_bytes)
+    assert bench.registry.aliases(bench.model) == {}
+    assert bench.registry.aliases("no-such-model") == {}
+    bench.registry.move_alias(bench.model, "production", "1")
+    bench.registry.move_alias(bench.model, "staging", "2")
+    bench.registry.move_alias(bench.model, "production", "2")
+    assert bench.registry.aliases(bench.model) == {"production": "2", "staging": "2"}
+    bench.registry.move_alias(bench.model, "production", None)
+    bench.registry.move_alias(bench.model, "production", None)
+    assert bench.registry.aliases(bench.model) == {"staging": "2"}
+
+
+def test_tags_of_a_version_are_kept(bench: Bench, model_bytes: bytes) -> None:
+    bench.add(model_bytes)
+    bench.registry.set_tag(bench.model, "1", "lifecycle", "Candidate")
+    bench.registry.set_tag(bench.model, "1", "lifecycle", "Staging")
+    assert bench.registry.version(bench.model, "1").tags == {"lifecycle": "Staging"}
+
+
+def test_evidence_lies_on_the_run(bench: Bench, model_bytes: bytes, tmp_path: Path) -> None:
+    version = bench.add(model_bytes)
+    bench.registry.attach_evidence(version, {"report.json": b"{}", "report.html": b"<p>"})
+    path = bench.registry.fetch_artifact(version.run_id, "evidence/report.json", tmp_path)
+    assert path is not None
+    assert path.read_bytes() == b"{}"
+
+
+def test_an_absent_registry_is_told_so() -> None:
+    from pipelines.adapters.mlflow_registry import MlflowModelRegistry
+
+    fake = FakeModelRegistry()
+    fake.down = True
+    # Port 9 is discard: nobody listens.
+    for registry in (fake, MlflowModelRegistry("http://127.0.0.1:9", timeout_s=1.0)):
+        for ask in (registry.newest, registry.aliases):
+            with pytest.raises(RegistryUnavailable):
+                ask("plant-model")

@@ -1,0 +1,181 @@
+"""A whole installation for end-to-end tests: own home, free ports, real processes."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from pipelines.bootstrap import TEST_MARK
+from pipelines.settings import Settings
+from tests.servers import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+DEADLINE_S = 600.0
+
+# Of what a replica inherits, this directory comes first in the search for shared libraries: a broken one in
+# it makes every new replica crash, and leaves the running ones alone.
+BROKEN_LIBRARY = "libstdc++.so.6"
+
+
+class Installation:
+    """Calls `slipway` as a user would, on an installation that no other touches."""
+
+    def __init__(self, directory: Path) -> None:
+        self.home = directory / "home"
+        self.home.mkdir(mode=0o700)
+        (self.home / TEST_MARK).touch()
+        self.libraries = directory / "libraries"
+        self.libraries.mkdir()
+        ports = {f"SLIPWAY_PORT_{name}": str(free_port()) for name in ("STAGING", "PRODUCTION", "API", "MLFLOW")}
+        self.environ = {
+            **{key: value for key, value in os.environ.items() if not key.startswith(("SLIPWAY_", "TARGET"))},
+            **ports,
+            "SLIPWAY_HOME": str(self.home),
+            "LD_LIBRARY_PATH": str(self.libraries),
+        }
+        self.settings = Settings.from_environ(self.environ)
+        self.tree = self.home / "demo" / "tree"
+        self._staged: tuple[str, str] | None = None
+
+    def slipway(self, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+        """Run one verb to its end."""
+        command = [sys.executable, "-m", "pipelines.cli", *arguments]
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**self.environ, **environ},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+
+    def done(self, *arguments: str, **environ: str) -> str:
+        """Run one verb that must succeed, and return its result."""
+        ended = self.slipway(*arguments, **environ)
+        assert ended.returncode == 0, f"{arguments} ended with {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
+        return ended.stdout
+
+    def read(self, *arguments: str) -> dict[str, Any]:
+        """Run one verb with --json and return its object, whatever its exit code."""
+        body: dict[str, Any] = json.loads(self.slipway(*arguments, "--json").stdout)
+        return body
+
+    def begin(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Start one verb and return while it runs."""
+        command = [sys.executable, "-m", "pipelines.cli", *arguments]
+        return subprocess.Popen(
+            command, cwd=ROOT, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def health(self, environment: str) -> dict[str, Any]:
+        """Ask a service what it serves."""
+        port = {"staging": self.settings.staging_port, "production": self.settings.production_port}[environment]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+            body: dict[str, Any] = json.load(answer)
+        return body
+
+    def register(self) -> str:
+        """Register what the demonstration trained last as one more version, without evaluating it."""
+        command = [sys.executable, "-m", "pipelines.training.register"]
+        command += ["--tracking-uri", self.settings.mlflow_url, "--root", str(self.tree)]
+        ended = subprocess.run(
+            command, cwd=self.tree, env=self.environ, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return str(json.loads(ended.stdout.splitlines()[-1])["model_version"])
+
+    def staged(self) -> str:
+        """Return a version that passed staging against today's champion and may be promoted at once."""
+        champion = self.health("production")["version"]
+        if self._staged is None or self._staged[1] != champion:
+            version = self.register()
+            ended = self.slipway("deploy-staging", "--version", version)
+            if ended.returncode == 4:
+                # A busy machine made the load run inconclusive, which is no answer: measure once more.
+                ended = self.slipway("deploy-staging", "--version", version)
+            assert ended.returncode == 0, ended.stdout + ended.stderr
+            self._staged = (version, champion)
+        return self._staged[0]
+
+    def apply_policy(self, accuracy: float = 0.78) -> None:
+        """Put the quickest policy in force that the gates accept."""
+        body = yaml.safe_load((ROOT / "policy.demo.yaml").read_text())
+        body["gates"]["accuracy"]["minimum"] = accuracy
+        body["slo"] |= {"rate_per_s": 100, "warmup_s": 1, "duration_s": 10}
+        body["slo"]["quantiles"] = [{"quantile": 0.95, "limit_ms": 500, "judged": True}]
+        file = self.home / "policy.test.yaml"
+        file.write_text(yaml.safe_dump(body))
+        self.done("policy", "apply", str(file))
+
+    def ask_and_approve(self, version: str) -> "subprocess.Popen[str]":
+        """Start `promote`, wait until it waits for people, and say yes as bob."""
+        waiting = self.begin("promote", "--version", version)
+        try:
+            self.await_state(version, "waiting", waiting)
+            self.done("approve", "--version", version, "--as", "bob")
+        except BaseException:
+            waiting.kill()
+            raise
+        return waiting
+
+    def await_state(self, version: str, state: str, asking: "subprocess.Popen[str]") -> None:
+        """Wait until the newest promotion of `version` is in `state`."""
+
+        def reached() -> bool:
+            assert asking.poll() is None, f"promote ended early: {asking.communicate()}"
+            unfinished = self.read("status")["unfinished"]
+            return any(w["version"] == version and w["state"] == state for w in unfinished if w["id"].startswith("p-"))
+
+        self.wait_for(reached, f"promotion of {version} to be {state}")
+
+    def wait_for(self, reached: Callable[[], bool], what: str) -> None:
+        """Poll until `reached`, or fail with what the installation says of itself."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not reached():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"waited in vain for {what}\n{self.slipway('status').stdout}")
+            time.sleep(0.2)
+
+    def process(self, name: str) -> psutil.Process | None:
+        """Return a part's process, if it runs."""
+        recorded = json.loads((self.home / "run" / "processes.json").read_text())
+        pid, started = recorded[name]
+        try:
+            process = psutil.Process(pid)
+        except psutil.NoSuchProcess:
+            return None
+        alive = abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        return process if alive else None
+
+    def kill(self, name: str) -> None:
+        """SIGKILL one part and wait for its end."""
+        process = self.process(name)
+        assert process is not None, f"{name} does not run"
+        os.killpg(process.pid, signal.SIGKILL)
+        self.wait_for(lambda: self.process(name) is None, f"{name} to end")
+
+    def restart_executor(self, **environ: str) -> None:
+        """End the executor and start it with these settings."""
+        process = self.process("executor")
+        if process is not None:
+            process.terminate()
+            self.wait_for(lambda: self.process("executor") is None, "the executor to end")
+        self.done("up", **environ)
+
+    def remove(self) -> None:
+        """Stop everything and delete it."""
+        ended = self.slipway("down")
+        shutil.rmtree(self.home, ignore_errors=True)
+        assert ended.returncode == 0, ended.stderr

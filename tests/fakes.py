@@ -1,0 +1,367 @@
+"""Fakes of the roles in pipelines.ports; each passes the contract suite of its role."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipelines.domain.audit import Head
+from pipelines.domain.names import checked_version
+from pipelines.domain.release import Environment, Phase, Release, Replica, Slot, SlotState
+from pipelines.domain.version import RegisteredVersion
+from pipelines.errors import (
+    DeployFailed,
+    LostLease,
+    NotServable,
+    RegistryUnavailable,
+    Undecided,
+    UnknownVersion,
+    UsageError,
+)
+from pipelines.ports import Answer, FetchedModel, LoadRun
+
+FAKE_URL = "http://127.0.0.1:9"
+
+
+class FakeTarget:
+    """A target in memory that goes one step on with every look at a slot.
+
+    `broken` maps a bundle digest to what its replicas log before they crash; the bundles in `missing`
+    cannot be prepared; those in `hanging` start for ever.
+    """
+
+    def __init__(self, replicas: int = 1) -> None:
+        self.broken: dict[str, tuple[str, ...]] = {}
+        self.missing: set[str] = set()
+        self.hanging: set[str] = set()
+        self._replicas = replicas
+        self._epochs: dict[Environment, int] = {}
+        self._states: dict[tuple[Environment, Slot], SlotState] = {}
+        self._wanted: dict[tuple[Environment, Slot], Release | None] = {}
+
+    def prepare(self, bundle_digest: str) -> None:
+        """Refuse the bundles in `missing`."""
+        if bundle_digest in self.missing:
+            raise DeployFailed(f"no bundle {bundle_digest}")
+
+    def start(self, release: Release, slot: Slot, *, epoch: int) -> None:
+        """Begin to serve `release`; `observe` brings it further."""
+        self.prepare(release.bundle_digest)
+        self._change(release.environment, slot, release, epoch)
+
+    def observe(self, environment: Environment, slot: Slot) -> SlotState:
+        """Return the state as it is, and go one step on."""
+        state = self._state(environment, slot)
+        if state.phase is Phase.STARTING:
+            self._states[environment, slot] = self._stepped(environment, state)
+        return state
+
+    def weigh(self, environment: Environment, weights: dict[Slot, int], *, epoch: int) -> None:
+        """Accept all to live, as the local target does."""
+        if {slot: weight for slot, weight in weights.items() if weight} != {Slot.LIVE: 1}:
+            raise UsageError(f"cannot share a port as {weights}")
+        self._fence(environment, epoch)
+
+    def restore(self, environment: Environment, release: Release | None, *, epoch: int) -> None:
+        """Bring live back to `release`."""
+        self._change(environment, Slot.LIVE, release, epoch)
+
+    def stop(self, environment: Environment, slot: Slot, *, epoch: int) -> None:
+        """Begin to empty a slot."""
+        self._change(environment, slot, None, epoch)
+
+    def lose_a_replica(self, environment: Environment) -> None:
+        """Let the first replica of `live` crash: it is started again and not ready yet."""
+        state = self._state(environment, Slot.LIVE)
+        first = replace(state.replicas[0], ready=False, restarts=state.replicas[0].restarts + 1)
+        self._states[environment, Slot.LIVE] = replace(state, replicas=(first, *state.replicas[1:]))
+
+    def _change(self, environment: Environment, slot: Slot, release: Release | None, epoch: int) -> None:
+        self._fence(environment, epoch)
+        state = self._state(environment, slot)
+        wanted_id = release.id if release else None
+        if state.phase is Phase.FAILED or state.wanted_id != wanted_id:
+            self._wanted[environment, slot] = release
+            self._states[environment, slot] = replace(
+                state, phase=Phase.STARTING, wanted_id=wanted_id, failure=None, last_log=(), url=FAKE_URL
+            )
+
+    def _stepped(self, environment: Environment, state: SlotState) -> SlotState:
+        wanted = self._wanted[environment, state.slot]
+        digest = wanted.bundle_digest if wanted else ""
+        if digest in self.hanging:
+            return state
+        if digest in self.broken:
+            failure = f"{state.slot}-1 exited with status 3 while starting"
+            return replace(state, phase=Phase.FAILED, failure=failure, last_log=self.broken[digest])
+        replicas = tuple(
+            Replica(f"{state.slot}-{number}", digest, wanted.version, ready=True, restarts=0, pid=number)
+            for number in range(1, self._replicas + 1)
+            if wanted
+        )
+        phase = Phase.SETTLED if wanted else Phase.EMPTY
+        url = FAKE_URL if wanted or state.slot is Slot.LIVE else None
+        return replace(state, phase=phase, release=wanted, replicas=replicas, url=url)
+
+    def _state(self, environment: Environment, slot: Slot) -> SlotState:
+        url = FAKE_URL if slot is Slot.LIVE else None
+        empty = SlotState(slot, Phase.EMPTY, release=None, wanted_id=None, url=url, replicas=())
+        return self._states.get((environment, slot), empty)
+
+    def _fence(self, environment: Environment, epoch: int) -> None:
+        seen = self._epochs.get(environment, epoch)
+        if epoch < seen:
+            raise LostLease(f"lost lease, epoch {epoch} < {seen}")
+        self._epochs[environment] = epoch
+
+
+class FakeModelRegistry:
+    """A model registry in memory; `down` makes it unreachable.
+
+    `register` is the trainer's side: it logs a run and a version at once.
+    """
+
+    def __init__(self) -> None:
+        self.down = False
+        self.evidence: dict[tuple[str, str], dict[str, bytes]] = {}
+        self._versions: dict[str, list[RegisteredVersion]] = {}
+        self._models: dict[str, tuple[bytes | None, dict[str, str]]] = {}
+        self._runs: dict[str, tuple[dict[str, bytes], dict[str, str]]] = {}
+        self._aliases: dict[str, dict[str, str]] = {}
+
+    def register(
+        self,
+        model: str,
+        *,
+        onnx: bytes | None,
+        input_types: dict[str, str],
+        artifacts: dict[str, bytes],
+        run_tags: dict[str, str],
+    ) -> RegisteredVersion:
+        """Log a run and register its model; `onnx` None is a version without ONNX model."""
+        held = self._versions.setdefault(model, [])
+        run_id = f"run-{model}-{len(held) + 1}"
+        version = RegisteredVersion(model, str(len(held) + 1), run_id, f"models:/m-{run_id}")
+        held.append(version)
+        self._models[version.source] = (onnx, input_types)
+        self._runs[run_id] = (artifacts, run_tags)
+        return version
+
+    def overwrite(self, version: RegisteredVersion, onnx: bytes) -> None:
+        """Change a registered version's model, as anyone with rights on the experiment can."""
+        self._models[version.source] = (onnx, self._models[version.source][1])
+
+    def version(self, model: str, version: str) -> RegisteredVersion:
+        """Return one version, or raise UnknownVersion."""
+        return self._held(model)[self._position(model, version)]
+
+    def newest(self, model: str) -> RegisteredVersion:
+        """Return the last version, or raise UnknownVersion."""
+        held = self._held(model)
+        if not held:
+            raise UnknownVersion(f"{model} has no version")
+        return held[-1]
+
+    def fetch_model(self, version: RegisteredVersion, into: Path) -> FetchedModel:
+        """Write the model into `into`, or raise NotServable."""
+        self._answer()
+        onnx, input_types = self._models[version.source]
+        if onnx is None or not input_types:
+            raise NotServable(f"version {version.version} lacks an ONNX model or a signature")
+        into.mkdir(parents=True, exist_ok=True)
+        path = into / "model.onnx"
+        path.write_bytes(onnx)
+        return FetchedModel(path, input_types, "onnxruntime\n")
+
+    def fetch_artifact(self, run_id: str, path: str, into: Path) -> Path | None:
+        """Write one artifact into `into`, if the run has it."""
+        self._answer()
+        content = self._run(run_id)[0].get(path)
+        if content is None:
+            return None
+        target = into / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        return target
+
+    def run_tags(self, run_id: str) -> dict[str, str]:
+        """Return the tags of a run."""
+        self._answer()
+        return dict(self._run(run_id)[1])
+
+    def aliases(self, model: str) -> dict[str, str]:
+        """Return alias -> version."""
+        self._answer()
+        return dict(self._aliases.get(model, {}))
+
+    def move_alias(self, model: str, alias: str, version: str | None) -> None:
+        """Point `alias` at `version`, or remove it."""
+        self._answer()
+        if version is None:
+            self._aliases.get(model, {}).pop(alias, None)
+        else:
+            self._position(model, version)
+            self._aliases.setdefault(model, {})[alias] = version
+
+    def set_tag(self, model: str, version: str, key: str, value: str) -> None:
+        """Set one tag of a version."""
+        position = self._position(model, version)
+        held = self._held(model)
+        held[position] = replace(held[position], tags={**held[position].tags, key: value})
+
+    def attach_evidence(self, version: RegisteredVersion, files: dict[str, bytes]) -> None:
+        """Keep `files` as the version's evidence, also among the artifacts of its run."""
+        self._answer()
+        self.evidence.setdefault((version.model, version.version), {}).update(files)
+        self._run(version.run_id)[0].update({f"evidence/{name}": body for name, body in files.items()})
+
+    def _answer(self) -> None:
+        if self.down:
+            raise RegistryUnavailable("the registry is down")
+
+    def _held(self, model: str) -> list[RegisteredVersion]:
+        self._answer()
+        return self._versions.get(model, [])
+
+    def _position(self, model: str, version: str) -> int:
+        for position, held in enumerate(self._held(model)):
+            if held.version == checked_version(version):
+                return position
+        raise UnknownVersion(f"{model} has no version {version}")
+
+    def _run(self, run_id: str) -> tuple[dict[str, bytes], dict[str, str]]:
+        if run_id not in self._runs:
+            raise UnknownVersion(f"no run {run_id}")
+        return self._runs[run_id]
+
+
+class FakeProbe:
+    """A model service that answers as its contract says; `answers` overrides some of the answers.
+
+    A key of `answers` is a path, for posts with `#` and the number of the request to that path counted from 0;
+    an exception is raised instead of answered.
+    """
+
+    def __init__(self, release: Release, golden: dict[str, Any]) -> None:
+        self.answers: dict[str, Answer | DeployFailed] = {}
+        self._release = release
+        self._golden = golden
+        self._posts: dict[str, int] = {}
+
+    def get(self, url: str) -> Answer:
+        """Answer /health and /ready."""
+        path = urlsplit(url).path
+        identity = {"version": self._release.version, "digest": self._release.bundle_digest}
+        stage = self._release.environment.stage
+        health = {"stage": stage, "status": "ok", "model": self._release.model, **identity}
+        return self._given(path) or Answer(200, health if path == "/health" else identity, {})
+
+    def post(self, url: str, content: bytes, headers: dict[str, str]) -> Answer:
+        """Predict golden rows, and refuse all else."""
+        path = urlsplit(url).path
+        number = self._posts[path] = self._posts.get(path, -1) + 1
+        return self._given(f"{path}#{number}") or self._answer(path, content, headers.get("x-request-id", "made"))
+
+    def _given(self, key: str) -> Answer | None:
+        given = self.answers.get(key)
+        if isinstance(given, DeployFailed):
+            raise given
+        return given
+
+    def _answer(self, path: str, content: bytes, request_id: str) -> Answer:
+        try:
+            body = json.loads(content)
+        except ValueError:
+            return Answer(400, {"error": {"code": "not_json", "request_id": request_id}}, {})
+        identity = {"model": self._release.model, "version": self._release.version, "request_id": request_id}
+        rows = body["rows"] if path == "/predict/batch" else [body]
+        wrong = [field for row in rows for field in self._wrong_fields(row)]
+        if wrong:
+            fields = [{"field": field, "message": "refused"} for field in wrong]
+            return Answer(422, {"error": {"code": "invalid_field", "fields": fields, "request_id": request_id}}, {})
+        predicted = [self._golden["expected"][self._golden["rows"].index(row)] for row in rows]
+        answered = {"predictions": predicted} if path == "/predict/batch" else predicted[0]
+        return Answer(200, answered | identity, {})
+
+    def _wrong_fields(self, row: dict[str, Any]) -> list[str]:
+        known = self._golden["rows"][0]
+        kept = [name for name, value in row.items() if isinstance(value, dict) or str(value) == "nan"]
+        return [*(set(row) ^ set(known)), *kept]
+
+
+class FakeLoadRunner:
+    """A load run that measured `result`, or was refused with `refusal`; `plans` keeps what was asked."""
+
+    def __init__(self, result: dict[str, Any] | None = None, refusal: Undecided | None = None) -> None:
+        self.result = result or {"checks": []}
+        self.refusal = refusal
+        self.plans: list[dict[str, Any]] = []
+
+    def run(self, plan: dict[str, Any], rows: list[dict[str, Any]], workdir: Path) -> LoadRun:
+        """Return the result at once."""
+        self.plans.append(plan)
+        if self.refusal:
+            raise self.refusal
+        return LoadRun(self.result, b"<html></html>")
+
+
+class FakeAuditHeads:
+    """Audit heads in memory."""
+
+    def __init__(self) -> None:
+        self._heads: list[Head] = []
+
+    def export(self, head: Head) -> None:
+        """Keep a head."""
+        self._heads.append(head)
+
+    def heads(self) -> list[Head]:
+        """Return every head."""
+        return list(self._heads)
+
+
+class FakeVersions:
+    """Registered versions `numbers`, the newest last; `down` makes the registry unreachable."""
+
+    def __init__(self, *numbers: str) -> None:
+        self.down = False
+        self._numbers = numbers
+
+    def versions(self, model: str) -> list[dict[str, Any]]:
+        """Return each version, newest first."""
+        if self.down:
+            raise RegistryUnavailable("the registry is down")
+        return [{"version": n, "run_id": f"run-{n}", "tags": {}, "aliases": []} for n in reversed(self._numbers)]
+
+    def resolve(self, model: str, version: str | None) -> str:
+        """Return `version` if it is registered, the newest for None; raise UnknownVersion."""
+        known = [row["version"] for row in self.versions(model)]
+        if not known or version not in (None, *known):
+            raise UnknownVersion(f"{model} has no version {version}")
+        return version or str(known[0])
+
+
+class FakeBundles:
+    """Bundles known by digest only; those in `corrupt` do not hold."""
+
+    def __init__(self) -> None:
+        self.corrupt: set[str] = set()
+
+    def has(self, digest: str) -> bool:
+        """Every bundle is there."""
+        return True
+
+    def path(self, digest: str) -> Path:
+        """Return a directory named by digest, unless the bundle is corrupt."""
+        if digest in self.corrupt:
+            raise DeployFailed(f"digest mismatch, expected {digest}")
+        return Path(digest.replace(":", "-"))
+
+    def body(self, digest: str) -> dict[str, Any]:
+        """Return a description that names no more than the format."""
+        return {"schema_version": 1}
+
+    def put(self, body: dict[str, Any], files: dict[str, Path]) -> str:
+        """Refuse: nothing is stored here."""
+        raise DeployFailed("this store is read-only")

@@ -1,0 +1,232 @@
+"""A replica as a process: it starts with a release that holds or not at all, and stops without a reset."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+from pathlib import Path
+
+import httpx
+
+from pipelines.bench.load_client import LoadClient, under_load
+from tests.bundles import make_bundle, valid_row
+from tests.replicas import DEADLINE_S, ReplicaProcess, listening, release
+
+BOOT_ERROR = 3
+BODY = json.dumps(valid_row()).encode()
+
+
+def _request(body: bytes = BODY) -> bytes:
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(BODY)}\r\n\r\n"
+    return head.encode() + body
+
+
+def _connect(replica: ReplicaProcess) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", replica.port), timeout=DEADLINE_S)
+
+
+def _reply(connection: socket.socket) -> bytes:
+    """One whole answer, or what came before the connection's end."""
+    received = b""
+    while b"\r\n\r\n" not in received or not received.endswith(b"}"):
+        piece = connection.recv(65_536)
+        if not piece:
+            break
+        received += piece
+    return received
+
+
+def _until_draining(replica: ReplicaProcess) -> None:
+    replica.until(lambda: any(event["event"] == "draining" for event in replica.events()))
+
+
+def _refused_start(directory: Path, environ: dict[str, str]) -> tuple[int, dict[str, str]]:
+    """The exit status and the last log line."""
+    with listening() as shared, ReplicaProcess(directory, environ, shared) as replica:
+        status = replica.until_exit()
+        last: dict[str, str] = replica.events()[-1]
+        return status, last
+
+
+def test_replica_confirms_its_release_on_its_private_socket_and_serves_on_the_shared_one(
+    tmp_path: Path,
+) -> None:
+    path, digest = make_bundle(tmp_path)
+    with listening() as shared, ReplicaProcess(tmp_path, release(path, digest), shared) as replica:
+        answer = replica.until_alive()
+        assert answer.status_code == 200
+        assert (answer.json()["digest"], answer.json()["version"]) == (digest, "1")
+        assert httpx.post(f"{replica.url}/predict", json=valid_row(), trust_env=False).status_code == 200
+
+
+def test_replica_without_a_release_lives_and_is_not_ready(tmp_path: Path) -> None:
+    with listening() as shared, ReplicaProcess(tmp_path, {"SLIPWAY_STAGE": "Staging"}, shared) as replica:
+        answer = replica.until_alive()
+        assert (answer.status_code, answer.json()["reason"]) == (503, "no release")
+        health = replica.get("/health")
+        assert (health.status_code, health.json()["status"]) == (200, "no release")
+        for path in ("/predict", "/predict/batch"):
+            refused = httpx.post(f"{replica.url}{path}", json=valid_row(), trust_env=False)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "no_release")
+
+
+def test_corrupt_bundle_ends_the_start_with_the_reason(tmp_path: Path) -> None:
+    path, digest = make_bundle(tmp_path)
+    model = path / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-1])
+    status, last = _refused_start(tmp_path, release(path, digest))
+    assert status == BOOT_ERROR
+    assert (last["event"], last["kind"]) == ("start_failed", "BundleError")
+    assert "digest mismatch of model.onnx" in last["reason"]
+
+
+def test_wrong_digest_ends_the_start_with_both_digests(tmp_path: Path) -> None:
+    path, digest = make_bundle(tmp_path)
+    released = "sha256:" + "0" * 64
+    status, last = _refused_start(tmp_path, release(path, released))
+    assert status == BOOT_ERROR
+    assert f"expected {released}, got {digest}" in last["reason"]
+
+
+def test_golden_mismatch_ends_the_start_with_both_answers(tmp_path: Path) -> None:
+    status, last = _refused_start(tmp_path, release(*make_bundle(tmp_path, wrong_golden=True)))
+    assert status == BOOT_ERROR
+    assert "golden row 0 mismatch" in last["reason"]
+
+
+def test_missing_bundle_ends_the_start(tmp_path: Path) -> None:
+    path, digest = make_bundle(tmp_path)
+    shutil.rmtree(path)
+    status, last = _refused_start(tmp_path, release(path, digest))
+    assert status == BOOT_ERROR
+    assert str(path) in last["reason"]
+
+
+def test_bundle_of_another_model_ends_the_start(tmp_path: Path) -> None:
+    status, last = _refused_start(tmp_path, release(*make_bundle(tmp_path, model="other-model")))
+    assert status == BOOT_ERROR
+    assert "other-model" in last["reason"]
+
+
+def test_incomplete_settings_end_the_start_with_the_variable(tmp_path: Path) -> None:
+    status, last = _refused_start(tmp_path, {"SLIPWAY_BUNDLE_DIR": str(tmp_path)})
+    assert status == BOOT_ERROR
+    assert "SLIPWAY_BUNDLE_DIGEST" in last["reason"]
+
+
+def test_failed_start_takes_no_request_from_the_serving_replica(tmp_path: Path) -> None:
+    path, digest = make_bundle(tmp_path)
+    bad = release(*make_bundle(tmp_path, wrong_golden=True), version="2")
+    with listening() as shared, ReplicaProcess(tmp_path, release(path, digest), shared) as good:
+        good.until_alive()
+        load = LoadClient(good.url, valid_row())
+        with under_load(load) as result, ReplicaProcess(tmp_path, bad, shared) as starting:
+            assert starting.until_exit() == BOOT_ERROR
+        assert result.failures == []
+        assert result.versions == {"1"}
+
+
+def test_stopping_replica_loses_no_request_while_another_serves(tmp_path: Path) -> None:
+    old = release(*make_bundle(tmp_path), version="1")
+    new = release(*make_bundle(tmp_path, seed=1), version="2")
+    with (
+        listening() as shared,
+        ReplicaProcess(tmp_path, old, shared) as leaving,
+        ReplicaProcess(tmp_path, new, shared) as staying,
+    ):
+        leaving.until_alive()
+        staying.until_alive()
+        with under_load(LoadClient(leaving.url, valid_row())) as result:
+            staying.until(lambda: result.versions == {"1", "2"})
+            leaving.process.terminate()
+            assert leaving.until_exit() == 0
+        assert result.failures == []
+        assert staying.process.poll() is None
+
+
+def test_idle_connection_gets_its_next_answer_and_is_then_closed(tmp_path: Path) -> None:
+    with (
+        listening() as shared,
+        ReplicaProcess(tmp_path, release(*make_bundle(tmp_path)), shared) as replica,
+    ):
+        replica.until_alive()
+        with _connect(replica) as idle:
+            idle.sendall(_request())
+            assert b"connection: close" not in _reply(idle)
+            replica.process.terminate()
+            _until_draining(replica)
+            idle.sendall(_request())
+            answer = _reply(idle)
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert b"connection: close" in answer
+            assert idle.recv(1) == b""
+        assert replica.until_exit() == 0
+
+
+def test_request_under_way_at_the_stop_is_answered(tmp_path: Path) -> None:
+    with (
+        listening() as shared,
+        ReplicaProcess(tmp_path, release(*make_bundle(tmp_path)), shared) as replica,
+    ):
+        replica.until_alive()
+        with _connect(replica) as busy:
+            busy.sendall(_request(BODY[:10]))
+            replica.process.terminate()
+            _until_draining(replica)
+            busy.sendall(BODY[10:])
+            assert _reply(busy).startswith(b"HTTP/1.1 200")
+        assert replica.until_exit() == 0
+
+
+def test_draining_replica_says_that_it_is_not_ready(tmp_path: Path) -> None:
+    with (
+        listening() as shared,
+        ReplicaProcess(tmp_path, release(*make_bundle(tmp_path)), shared) as replica,
+    ):
+        replica.until_alive()
+        ask = b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n"
+        with _connect(replica) as asking:
+            asking.sendall(ask)
+            assert _reply(asking).startswith(b"HTTP/1.1 200")
+            replica.process.terminate()
+            _until_draining(replica)
+            asking.sendall(ask)
+            answer = _reply(asking)
+            assert answer.startswith(b"HTTP/1.1 503")
+            assert b'"draining"' in answer
+
+
+def test_client_that_never_leaves_does_not_keep_the_replica(tmp_path: Path) -> None:
+    with (
+        listening() as shared,
+        ReplicaProcess(tmp_path, release(*make_bundle(tmp_path)), shared) as replica,
+    ):
+        replica.until_alive()
+        with _connect(replica) as slow, _connect(replica) as silent:
+            slow.sendall(_request(BODY[:10]))
+            replica.process.terminate()
+            assert replica.until_exit() == 0
+            assert silent.recv(1) == b""
+
+
+def test_stuck_worker_is_replaced(tmp_path: Path) -> None:
+    environ = release(*make_bundle(tmp_path))
+    with listening() as shared, ReplicaProcess(tmp_path, environ, shared, "--timeout", "2") as replica:
+        stuck = replica.until_alive().json()["pid"]
+        os.kill(stuck, signal.SIGSTOP)
+        answer = replica.until_answer(lambda each: each.json()["pid"] != stuck)
+        assert answer.status_code == 200
+        assert any("WORKER TIMEOUT" in event.get("message", "") for event in replica.events())
+
+
+def test_access_lines_are_sampled(tmp_path: Path) -> None:
+    environ = release(*make_bundle(tmp_path)) | {"SLIPWAY_ACCESS_LOG_EVERY": "10"}
+    with listening() as shared, ReplicaProcess(tmp_path, environ, shared) as replica:
+        replica.until_alive()
+        with httpx.Client(base_url=replica.url, trust_env=False) as client:
+            for _ in range(40):
+                assert client.post("/predict", json=valid_row()).status_code == 200
+        lines = [event for event in replica.events() if event["event"] == "request"]
+        assert len(lines) == 4
+        assert {line["version"] for line in lines} == {"1"}

@@ -1,0 +1,209 @@
+"""The load run as its caller sees it: a real Locust process against a real server of known latency."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SERVER = ROOT / "tests" / "latency_server.py"
+RUN_TIMEOUT_S = 90
+# Wide, because the validity rules scale with it: a busy machine must not decide these tests.
+LIMIT_MS = 500
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@contextmanager
+def serving(**law: Any) -> Iterator[tuple[str, int]]:
+    """Serve by a law of latency in a process of its own; yield URL and pid."""
+    command = [sys.executable, str(SERVER), json.dumps(law)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}", process.pid
+        finally:
+            process.kill()
+
+
+def write_plan(directory: Path, host: str, **changes: Any) -> Path:
+    rows = directory / "rows.json"
+    rows.write_text(json.dumps([{"tenure": 1}, {"tenure": 2}]))
+    plan = {
+        "host": host,
+        "path": "/predict",
+        "rate_per_s": 100,
+        "warmup_s": 0.5,
+        "duration_s": 10,
+        "arrivals": "poisson",
+        "seed": 1,
+        "timeout_s": 5,
+        "max_in_flight": 200,
+        "workers": 1,
+        "expected_version": "6",
+        "rows_file": str(rows),
+        "limits": [
+            {"quantile": 0.95, "limit_ms": LIMIT_MS, "judged": True},
+            {"quantile": 0.99, "limit_ms": 2 * LIMIT_MS, "judged": False},
+        ],
+        "max_error_rate": 0.01,
+        "max_stall_s": 1.0,
+        "extension": False,
+    }
+    path = directory / "plan.json"
+    path.write_text(json.dumps(plan | changes))
+    return path
+
+
+def run(directory: Path, host: str, **changes: Any) -> tuple[int, dict[str, Any], str]:
+    """Run a plan; return the exit code, the result (none after a refusal) and stderr."""
+    command = [sys.executable, "-m", "loadtests.run", "--plan", str(write_plan(directory, host, **changes))]
+    command += ["--out", str(directory / "out")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=RUN_TIMEOUT_S, check=False)
+    path = directory / "out" / "result.json"
+    result = json.loads(path.read_text()) if path.exists() else {}
+    sys.stdout.write(done.stdout + done.stderr)
+    return done.returncode, result, done.stderr
+
+
+def check_of(result: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(check for check in result["checks"] if check["name"] == name)
+
+
+def test_a_fast_server_passes_and_leaves_its_evidence(tmp_path: Path) -> None:
+    with serving(delay_ms=2) as (host, _):
+        code, result, progress = run(tmp_path, host, workers=2)
+    assert (code, result["verdict"]) == (0, "passed")
+    assert result["served_versions"] == {"6": result["n"]}
+    assert 850 < result["n"] < 1150
+    assert result["looks"] == 1
+    assert len(result["raw"]) == 2
+    for raw in result["raw"]:
+        content = (tmp_path / "out" / raw["file"]).read_bytes()
+        assert raw["sha256"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
+    # Warm-up is in the raw files and not in the count.
+    assert sum(pq.read_table(tmp_path / "out" / raw["file"]).num_rows for raw in result["raw"]) > result["n"]
+    assert "look 1: " in progress
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("<svg") == 2
+    assert "http://www" not in page
+    assert "<script" not in page
+
+
+def test_a_server_slower_than_the_limit_fails(tmp_path: Path) -> None:
+    with serving(delay_ms=LIMIT_MS + 30) as (host, _):
+        code, result, _ = run(tmp_path, host)
+    assert (code, result["verdict"]) == (3, "failed")
+    assert check_of(result, "p95")["message"].startswith("FAIL: p95=5")
+    assert check_of(result, "p95")["observed"] == pytest.approx(531, abs=60)
+
+
+def test_an_undecided_first_look_is_extended_once(tmp_path: Path) -> None:
+    limits = [{"quantile": 0.95, "limit_ms": LIMIT_MS, "judged": True}]
+    with serving(delay_ms=2, slow_share=0.05, slow_ms=2 * LIMIT_MS) as (host, _):
+        code, result, _ = run(tmp_path, host, limits=limits, extension=True, rate_per_s=60)
+    assert result["looks"] == 2
+    assert result["alpha"] == 0.025
+    assert code in (3, 4)
+    assert "second of two looks" in check_of(result, "p95")["message"]
+
+
+def test_a_frozen_server_fails_by_the_stall_rule(tmp_path: Path) -> None:
+    with serving(delay_ms=2) as (host, pid):
+        stop = threading.Event()
+        freezer = threading.Thread(target=freeze, args=(tmp_path / "out", pid, stop))
+        freezer.start()
+        try:
+            code, result, _ = run(tmp_path, host)
+        finally:
+            stop.set()
+            freezer.join()
+    assert (code, result["verdict"]) == (3, "failed")
+    stall = check_of(result, "stall")
+    assert stall["message"].startswith("FAIL: stall=")
+    assert stall["observed"] == pytest.approx(3, abs=0.7)
+
+
+def freeze(out: Path, pid: int, stop: threading.Event) -> None:
+    """Freeze the server for 3 s once the first look is well under way."""
+    begun = out / "look1-worker0.progress"
+    while not begun.exists() and not stop.wait(0.05):
+        pass
+    if not stop.wait(4):
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(3)
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_another_version_is_inconclusive(tmp_path: Path) -> None:
+    with serving(version="5") as (host, _):
+        code, result, _ = run(tmp_path, host)
+    assert (code, result["verdict"]) == (4, "inconclusive")
+    assert 'the target serves "5", the plan expects "6"' in check_of(result, "versions")["message"]
+
+
+def test_a_saturated_generator_is_inconclusive(tmp_path: Path) -> None:
+    with serving(delay_ms=0) as (host, _):
+        code, result, _ = run(tmp_path, host, rate_per_s=12_000)
+    assert (code, result["verdict"]) == (4, "inconclusive")
+
+
+def test_a_target_that_is_down_is_an_error(tmp_path: Path) -> None:
+    with serving() as (host, _):
+        pass
+    code, result, _ = run(tmp_path, host)
+    assert (code, result["verdict"]) == (4, "error")
+    assert "does not answer" in check_of(result, "load")["message"]
+
+
+def test_locust_runs_the_load_by_hand_without_a_plan(tmp_path: Path) -> None:
+    write_plan(tmp_path, "http://127.0.0.1:1")
+    with serving(delay_ms=2) as (host, _):
+        command = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--headless", "--json"]
+        command += ["--host", host, "--rows-file", str(tmp_path / "rows.json"), "--rate", "50", "-u", "2"]
+        command += ["--arrivals", "fixed", "--seed", "3", "-r", "2", "-t", "4s", "--stop-timeout", "2"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    (entry,) = json.loads(done.stdout)
+    assert (entry["name"], entry["method"], entry["num_failures"]) == ("/predict", "POST", 0)
+    lasted_s = entry["last_request_timestamp"] - entry["start_time"]
+    assert entry["num_requests"] / lasted_s == pytest.approx(100, rel=0.25)
+
+
+def test_a_run_that_watches_its_caller_ends_by_itself(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "loadtests.run", "--end-with-stdin", "--out", str(tmp_path / "out")]
+    command += ["--plan", str(write_plan(tmp_path, "http://127.0.0.1:9"))]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE) as running:
+        assert running.wait(60) == 4
+
+
+def test_a_run_whose_caller_died_ends_with_its_locust(tmp_path: Path) -> None:
+    with serving(delay_ms=2) as (host, _):
+        command = [sys.executable, "-m", "loadtests.run", "--end-with-stdin", "--out", str(tmp_path / "out")]
+        command += ["--plan", str(write_plan(tmp_path, host, duration_s=60))]
+        running = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        with running:
+            assert running.stderr
+            assert running.stdin
+            for line in running.stderr:
+                if line.startswith("look 1:"):
+                    break
+            running.stdin.close()
+            running.stderr.read()
+            assert running.wait(30) == 128 + signal.SIGTERM
+        with pytest.raises(ProcessLookupError):
+            os.killpg(running.pid, 0)
+    assert not (tmp_path / "out" / "result.json").exists()

@@ -1,0 +1,55 @@
+"""An HTTP server of a known law of latency: `python latency_server.py '{"delay_ms": 2}'` prints its port.
+
+Keys: delay_ms (all requests), slow_share and slow_ms (these on top), version, status, block_ms (spent
+computing, which holds all other requests up).
+"""
+
+import asyncio
+import json
+import random
+import sys
+import time
+from typing import Any
+
+DEFAULTS = {"delay_ms": 1, "slow_share": 0, "slow_ms": 0, "version": "6", "status": 200, "block_ms": 0}
+
+
+class Service(asyncio.Protocol):
+    def __init__(self, law: dict[str, Any]) -> None:
+        self.law = law
+        self.received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: Any = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        head, end, body = self.received.partition(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
+        if not end or len(body) < length:
+            return
+        self.received = b""
+        json.loads(body)
+        time.sleep(self.law["block_ms"] / 1000)
+        delay_ms = self.law["delay_ms"]
+        if random.random() < self.law["slow_share"]:
+            delay_ms += self.law["slow_ms"]
+        asyncio.get_running_loop().call_later(delay_ms / 1000, self.answer)
+
+    def answer(self) -> None:
+        body = json.dumps({"prediction": "Yes", "version": self.law["version"]}).encode()
+        head = f"HTTP/1.1 {self.law['status']} Status\r\ncontent-length: {len(body)}\r\n\r\n"
+        self.transport.write(head.encode() + body)
+
+
+async def serve(law: dict[str, Any]) -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Service(law), "127.0.0.1", 0, backlog=1024)
+    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    random.seed(1)
+    asyncio.run(serve(DEFAULTS | json.loads(sys.argv[1])))

@@ -1,0 +1,140 @@
+"""What a load plan must be before anything is sent, its schedule, and what its report may contain."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from loadtests.plan import Arrivals, Limit, PlanError, read_plan
+from loadtests.report import render
+from loadtests.result import as_json, without_judgement
+from loadtests.run import main
+from loadtests.schedule import arrival_offsets
+from loadtests.verdict import Check, Verdict
+
+LIMIT = {"quantile": 0.99, "limit_ms": 100, "judged": True}
+
+
+def plan_data(directory: Path, **changes: Any) -> dict[str, Any]:
+    rows = directory / "rows.json"
+    if not rows.exists():
+        rows.write_text('[{"tenure": 1}]')
+    return {
+        "host": "http://127.0.0.1:1",
+        "path": "/predict",
+        "rate_per_s": 200,
+        "warmup_s": 5,
+        "duration_s": 20,
+        "arrivals": "poisson",
+        "seed": 1,
+        "timeout_s": 5,
+        "max_in_flight": 200,
+        "workers": 1,
+        "expected_version": "6",
+        "rows_file": str(rows),
+        "limits": [LIMIT],
+        "max_error_rate": 0.005,
+        "max_stall_s": 1.0,
+        "extension": True,
+    } | changes
+
+
+def write(directory: Path, data: Any) -> Path:
+    path = directory / "plan.json"
+    path.write_text(json.dumps(data))
+    return path
+
+
+def test_a_plan_is_read_as_written(tmp_path: Path) -> None:
+    plan = read_plan(write(tmp_path, plan_data(tmp_path)))
+    assert plan.arrivals is Arrivals.POISSON
+    assert plan.limits == (Limit(0.99, 100, judged=True),)
+    assert (plan.looks, plan.alpha) == (2, 0.025)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ratio": 1}, "plan has unknown keys: ratio"),
+        ({"limits": [LIMIT | {"unit": "ms"}]}, "limit has unknown keys: unit"),
+        ({"limits": [{"quantile": 0.9}]}, "limit has missing keys: judged, limit_ms"),
+        ({"limits": []}, "no limit is judged"),
+        ({"limits": [LIMIT | {"judged": False}]}, "no limit is judged"),
+        ({"limits": [LIMIT, LIMIT]}, "a quantile has two limits"),
+        ({"limits": [LIMIT | {"limit_ms": 0}]}, "p99 <= 0 ms must be above 0 and below timeout_s"),
+        ({"limits": [LIMIT | {"limit_ms": 5000}]}, "p99 <= 5000 ms must be above 0 and below timeout_s"),
+        ({"limits": [LIMIT | {"quantile": 1}]}, "quantile 1 must be between 0 and 1"),
+        ({"duration_s": 9}, "duration_s is 9, must be 10 or more"),
+        ({"rate_per_s": 10}, "p99 needs at least 368 requests, 10 req/s x 20 s gives 200"),
+        (
+            {"rate_per_s": 10, "extension": False},
+            "p99 needs at least 299 requests, 10 req/s x 20 s gives 200",
+        ),
+        ({"max_error_rate": 0.0001}, "errors <= 0.01 % needs at least 36,887 requests"),
+        ({"max_error_rate": 0}, "max_error_rate is 0, must be between 0 and 1"),
+        ({"rate_per_s": "200"}, "rate_per_s is '200', not a valid number"),
+        ({"rate_per_s": float("inf")}, "rate_per_s is inf, not a valid number"),
+        ({"rate_per_s": True}, "rate_per_s is True, not a valid number"),
+        ({"seed": 1.5}, "seed is 1.5, not a valid integer"),
+        ({"extension": 1}, "extension is 1, not a valid true or false"),
+        ({"arrivals": "bursty"}, "arrivals is 'bursty', not poisson or fixed"),
+        ({"host": "127.0.0.1:80"}, "is not an http URL"),
+        ({"expected_version": ""}, "expected_version is empty"),
+        ({"workers": 0}, "workers must be from 1 to max_in_flight"),
+    ],
+)
+def test_a_plan_that_can_not_be_run_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PlanError) as refusal:
+        read_plan(write(tmp_path, plan_data(tmp_path, **changes)))
+    assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize("rows", ["[]", "{}", "[1]", "not json"])
+def test_rows_that_can_not_be_sent_are_refused(tmp_path: Path, rows: str) -> None:
+    (tmp_path / "rows.json").write_text(rows)
+    with pytest.raises(PlanError, match="rows_file"):
+        read_plan(write(tmp_path, plan_data(tmp_path)))
+
+
+def test_a_refused_plan_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, plan_data(tmp_path, duration_s=1))
+    assert main(["--plan", str(path), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith("error: plan: duration_s is 1")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", list(Arrivals))
+def test_arrivals_keep_their_rate_and_repeat_by_seed(kind: Arrivals) -> None:
+    def first(n: int, seed: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+        offsets = arrival_offsets(kind, 200, np.random.default_rng(seed))
+        return np.array([next(offsets) for _ in range(n)])
+
+    offsets = first(20_000, 1)
+    assert np.all(np.diff(offsets) > 0)
+    assert offsets[-1] == pytest.approx(100, rel=0.05)
+    assert np.array_equal(offsets, first(20_000, 1))
+    assert not np.array_equal(offsets, first(20_000, 2))
+    gaps_ms = np.diff(offsets) * 1000
+    assert gaps_ms.std() == pytest.approx(5 if kind is Arrivals.POISSON else 0, abs=0.3)
+
+
+def test_a_report_escapes_what_the_target_says(tmp_path: Path) -> None:
+    plan = replace(read_plan(write(tmp_path, plan_data(tmp_path))), expected_version="<script>1</script>")
+    check = Check("versions", Verdict.INCONCLUSIVE, None, None, 'serves "<img src=x onerror=alert(1)>"')
+    result = without_judgement(plan, "2026-01-01T00:00:00+00:00", check)
+    page = render(plan, result, ())
+    assert "<script" not in page
+    assert "<img" not in page
+    assert "&lt;img" in page
+
+
+def test_a_result_is_strict_json_even_where_a_quantile_is_infinite(tmp_path: Path) -> None:
+    plan = read_plan(write(tmp_path, plan_data(tmp_path)))
+    check = Check("p99", Verdict.FAILED, float("inf"), 100, "FAIL: p99=inf ms > 100 ms", (12.0, float("inf")))
+    written = json.loads(as_json(without_judgement(plan, "2026-01-01T00:00:00+00:00", check)))
+    assert written["verdict"] == "failed"
+    assert written["checks"][0]["observed"] is None
+    assert written["checks"][0]["interval"] == [12.0, None]
