@@ -3,8 +3,8 @@
 import json
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,34 @@ POLL_S = 0.1
 PROGRESS_EVERY_S = 4.0
 LOG_LINES = 5
 
-Say = Callable[[str], None]
-
 
 class LoadError(Exception):
     """The load could not be run or measured; the message says what stopped it."""
+
+
+class StoppedError(Exception):
+    """The caller ended the run, or died."""
+
+
+class Caller:
+    """Who asked for the run: hears of its progress on stderr, and may end it.
+
+    A signal's handler only sets `stop`: raising there could strike between a process and the note to end it.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nobody having asked for the end."""
+        self.stop = threading.Event()
+
+    def say(self, line: str) -> None:
+        """Tell of the progress."""
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass; raise StoppedError once the caller has asked for the end."""
+        if self.stop.wait(seconds):
+            raise StoppedError
 
 
 @dataclass(frozen=True)
@@ -37,8 +60,11 @@ class Stretch:
     duration_s: float
 
 
-def run_stretch(plan: Plan, stretch: Stretch, *, out: Path, say: Say) -> list[Path]:
-    """Run the plan's workers against the stretch's host; raise LoadError when one fails or hangs."""
+def run_stretch(plan: Plan, stretch: Stretch, *, out: Path, caller: Caller) -> list[Path]:
+    """Run the plan's workers against the stretch's host; raise LoadError when one fails or hangs.
+
+    The workers have ended when this returns or raises.
+    """
     prefix = stretch.name.replace(" ", "")
     raws = [out / f"{prefix}-worker{index}.parquet" for index in range(plan.workers)]
     with ExitStack() as stack:
@@ -52,7 +78,7 @@ def run_stretch(plan: Plan, stretch: Stretch, *, out: Path, say: Say) -> list[Pa
             )
             stack.callback(_end, process)
             processes.append(process)
-        _wait(processes, stretch, raws=raws, timeout_s=plan.timeout_s, say=say)
+        _wait(processes, stretch, raws=raws, timeout_s=plan.timeout_s, caller=caller)
     for raw, process in zip(raws, processes, strict=True):
         if not raw.exists():
             log_end = raw.with_suffix(".log").read_text(errors="replace").splitlines()[-LOG_LINES:]
@@ -90,7 +116,7 @@ def _wait(
     *,
     raws: list[Path],
     timeout_s: float,
-    say: Say,
+    caller: Caller,
 ) -> None:
     deadline_s = time.monotonic() + stretch.warmup_s + stretch.duration_s + timeout_s + SPARE_S
     began_s: float | None = None
@@ -103,8 +129,8 @@ def _wait(
             began_s = now_s
         if began_s is not None and now_s - shown_s >= PROGRESS_EVERY_S:
             shown_s = now_s
-            say(_progress(stretch, raws, now_s - began_s - stretch.warmup_s))
-        time.sleep(POLL_S)
+            caller.say(_progress(stretch, raws, now_s - began_s - stretch.warmup_s))
+        caller.wait(POLL_S)
 
 
 def _progress(stretch: Stretch, raws: list[Path], measured_s: float) -> str:

@@ -1,7 +1,8 @@
 """Run a plan and judge it: exit 0 only where every judged check passed on a valid run.
 
 `python -m loadtests.run --plan plan.json --out DIR` writes result.json, report.html and the raw files to DIR.
-Exit codes: 0 passed, 2 usage or a plan refused, 3 failed, 4 inconclusive or error.
+Exit codes: 0 passed, 2 usage or a plan refused, 3 failed, 4 inconclusive or error,
+143 ended by SIGTERM or by the end of a caller it was told to watch.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from loadtests import validity
 from loadtests.control import empty_endpoint
-from loadtests.look import LoadError, Say, Stretch, run_stretch
+from loadtests.look import Caller, LoadError, StoppedError, Stretch, run_stretch
 from loadtests.plan import Plan, PlanError, read_plan, read_rows
 from loadtests.report import render
 from loadtests.result import Result, as_json, of_judgement, without_judgement
@@ -27,7 +28,9 @@ from loadtests.verdict import Check, Verdict
 
 CONTROL_S = 2.0
 CONTROL_WARMUP_S = 1.0
+CONTROL_ATTEMPTS = 3
 USAGE = 2
+STOPPED = 128 + signal.SIGTERM
 EXIT_CODES = {Verdict.PASSED: 0, Verdict.FAILED: 3, Verdict.INCONCLUSIVE: 4, Verdict.ERROR: 4}
 
 
@@ -39,31 +42,46 @@ class Outcome:
     looks: tuple[Look, ...] = ()
 
 
-def execute(plan: Plan, out: Path, say: Say) -> Outcome:
+def execute(plan: Plan, out: Path, caller: Caller) -> Outcome:
     """Run the control, the first look and, where it proves neither yes nor no, the planned second one."""
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     try:
         refused = check_target(plan, read_rows(plan.rows_file)[0])
         if refused:
             return Outcome(without_judgement(plan, started_at, refused))
-        with empty_endpoint() as host:
-            control = _measure(plan, Stretch("control", 0, host, CONTROL_WARMUP_S, CONTROL_S), out, say)
-        sound = validity.control_check(plan, control[0])
+        control = _measure_control(plan, out, caller)
+        sound = validity.control_check(plan, control)
         if sound.verdict is not Verdict.PASSED:
             return Outcome(without_judgement(plan, started_at, sound))
-        return _look_and_judge(plan, started_at, control=control[0], out=out, say=say)
+        return _look_and_judge(plan, started_at, control=control, out=out, caller=caller)
     except LoadError as error:
         failed = Check("load", Verdict.ERROR, None, None, f"ERROR: {error}")
         return Outcome(without_judgement(plan, started_at, failed))
 
 
-def _look_and_judge(plan: Plan, started_at: str, *, control: Look, out: Path, say: Say) -> Outcome:
+def _measure_control(plan: Plan, out: Path, caller: Caller) -> Look:
+    """Measure an empty endpoint until this machine is quiet enough, a few times at most.
+
+    Nothing of the target has been seen yet, so waiting for a quiet moment favours no verdict.
+    """
+    with empty_endpoint() as host:
+        stretch = Stretch("control", 0, host, CONTROL_WARMUP_S, CONTROL_S)
+        for _ in range(CONTROL_ATTEMPTS):
+            control, _ = _measure(plan, stretch, out, caller)
+            sound = validity.control_check(plan, control)
+            if sound.verdict is Verdict.PASSED:
+                break
+            caller.say(sound.message)
+    return control
+
+
+def _look_and_judge(plan: Plan, started_at: str, *, control: Look, out: Path, caller: Caller) -> Outcome:
     looks: list[Look] = []
     raws: list[Path] = []
     for number in range(1, plan.looks + 1):
         # Each look warms up anew: the target was idle while the last one was judged.
         stretch = Stretch(f"look {number}", number, plan.host, plan.warmup_s, plan.duration_s)
-        look, files = _measure(plan, stretch, out, say)
+        look, files = _measure(plan, stretch, out, caller)
         if not len(look.latency_ms):
             raise LoadError(f"{stretch.name}: no request was sent")
         looks.append(look)
@@ -72,23 +90,23 @@ def _look_and_judge(plan: Plan, started_at: str, *, control: Look, out: Path, sa
         if not judgement.extendable:
             break
         if number < plan.looks:
-            say(f"look {number}: inconclusive, looking once more as planned")
+            caller.say(f"look {number}: inconclusive, looking once more as planned")
     return Outcome(of_judgement(plan, started_at, looks=looks, judgement=judgement, raws=raws), looks=tuple(looks))
 
 
-def _measure(plan: Plan, stretch: Stretch, out: Path, say: Say) -> tuple[Look, list[Path]]:
+def _measure(plan: Plan, stretch: Stretch, out: Path, caller: Caller) -> tuple[Look, list[Path]]:
     length = f"{stretch.duration_s:g} s after {stretch.warmup_s:g} s of warm-up"
-    say(f"{stretch.name}: {plan.rate_per_s:g} req/s for {length}")
-    files = run_stretch(plan, stretch, out=out, say=say)
+    caller.say(f"{stretch.name}: {plan.rate_per_s:g} req/s for {length}")
+    files = run_stretch(plan, stretch, out=out, caller=caller)
     return read_look(files), files
 
 
-def _end_with_stdin() -> None:
-    """Wait for the end of standard input, which comes when the caller dies, and end this process then."""
+def _stop_with_stdin(stop: threading.Event) -> None:
+    """Wait for the end of standard input, which comes when the caller dies, and end the run then."""
     # Not through sys.stdin, whose lock a waiting thread would keep from the end of the interpreter.
     while os.read(0, 1):
         continue
-    os.kill(os.getpid(), signal.SIGTERM)
+    stop.set()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -98,26 +116,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="directory for the result")
     parser.add_argument("--end-with-stdin", action="store_true", help="end when standard input does")
     options = parser.parse_args(argv)
-    # An unwinding stack ends the Locust processes; the default action would leave them running.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    caller = Caller()
+    # The default action would leave the Locust processes running.
+    signal.signal(signal.SIGTERM, lambda number, frame: caller.stop.set())
     if options.end_with_stdin:
-        threading.Thread(target=_end_with_stdin, daemon=True).start()
+        threading.Thread(target=_stop_with_stdin, args=(caller.stop,), daemon=True).start()
     try:
         plan = read_plan(options.plan)
         options.out.mkdir(parents=True, exist_ok=True)
     except (PlanError, OSError) as error:
-        _say(f"error: {error}")
+        caller.say(f"error: {error}")
         return USAGE
-    outcome = execute(plan, options.out, _say)
+    try:
+        outcome = execute(plan, options.out, caller)
+    except StoppedError:
+        return STOPPED
     (options.out / "report.html").write_text(render(plan, outcome.result, outcome.looks), encoding="utf-8")
     (options.out / "result.json").write_text(as_json(outcome.result), encoding="utf-8")
     sys.stdout.writelines(f"{check.message}\n" for check in outcome.result.checks)
     return EXIT_CODES[outcome.result.verdict]
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ class Installation:
         body = yaml.safe_load((ROOT / "policy.demo.yaml").read_text())
         body["gates"]["accuracy"]["minimum"] = accuracy
         body["slo"] |= {"rate_per_s": 100, "warmup_s": 1, "duration_s": 10}
-        body["slo"]["quantiles"] = [{"quantile": 0.95, "limit_ms": 500, "judged": True}]
+        body["slo"]["quantiles"] = [{"quantile": 0.95, "limit_ms": 2000, "judged": True}]
         file = self.home / "policy.test.yaml"
         file.write_text(yaml.safe_dump(body))
         self.done("policy", "apply", str(file))

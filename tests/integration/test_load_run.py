@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 SERVER = ROOT / "tests" / "latency_server.py"
 RUN_TIMEOUT_S = 90
 # Wide, because the validity rules scale with it: a busy machine must not decide these tests.
-LIMIT_MS = 500
+LIMIT_MS = 2000
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -48,8 +48,8 @@ def write_plan(directory: Path, host: str, **changes: Any) -> Path:
         "duration_s": 10,
         "arrivals": "poisson",
         "seed": 1,
-        "timeout_s": 5,
-        "max_in_flight": 200,
+        "timeout_s": 10,
+        "max_in_flight": 400,
         "workers": 1,
         "expected_version": "6",
         "rows_file": str(rows),
@@ -105,8 +105,8 @@ def test_a_server_slower_than_the_limit_fails(tmp_path: Path) -> None:
     with serving(delay_ms=LIMIT_MS + 30) as (host, _):
         code, result, _ = run(tmp_path, host)
     assert (code, result["verdict"]) == (3, "failed")
-    assert check_of(result, "p95")["message"].startswith("FAIL: p95=5")
-    assert check_of(result, "p95")["observed"] == pytest.approx(531, abs=60)
+    assert check_of(result, "p95")["message"].startswith("FAIL: p95=2")
+    assert check_of(result, "p95")["observed"] == pytest.approx(LIMIT_MS + 30, abs=300)
 
 
 def test_an_undecided_first_look_is_extended_once(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_frozen_server_fails_by_the_stall_rule(tmp_path: Path) -> None:
     assert (code, result["verdict"]) == (3, "failed")
     stall = check_of(result, "stall")
     assert stall["message"].startswith("FAIL: stall=")
-    assert stall["observed"] == pytest.approx(3, abs=0.7)
+    assert stall["observed"] == pytest.approx(3, abs=1)
 
 
 def freeze(out: Path, pid: int, stop: threading.Event) -> None:
