@@ -31,11 +31,20 @@ def run_checks() -> None:
         raise SlipwayError(f"{', '.join(failed)} failed", next="mend what is named above")
 
 
-def run_tests(arguments: list[str], environ: Mapping[str, str]) -> int:
-    """Run pytest over all tests and return its exit code."""
+def run_tests(words: list[str], environ: Mapping[str, str]) -> int:
+    """Run pytest with `words`, or over all tests, and return the first exit code that is not 0.
+
+    Test files run side by side, but for the end-to-end ones: these judge latencies of the whole machine.
+    """
+    runs = [words] if words else [["-n2", "--dist=loadfile", "--ignore=tests/e2e"], ["tests/e2e"]]
     path = f"{BIN}{os.pathsep}{environ.get('PATH', '')}"
-    command = [sys.executable, "-m", "pytest", *arguments]
-    return subprocess.run(command, cwd=ROOT, env={**environ, "PATH": path}, check=False).returncode
+    codes = [
+        subprocess.run(
+            [sys.executable, "-m", "pytest", *run], cwd=ROOT, env={**environ, "PATH": path}, check=False
+        ).returncode
+        for run in runs
+    ]
+    return next((code for code in codes if code), 0)
 
 
 def lock() -> None:

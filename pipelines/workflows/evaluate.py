@@ -10,11 +10,11 @@ from typing import Any
 from pipelines.domain.bundle import canonical, digest_of
 from pipelines.domain.policy import Policy
 from pipelines.domain.promotion import OVERRIDABLE, RunState, report_verdict
-from pipelines.domain.records import Evaluation, PinnedVersion, Promotion, ReleaseRecord
+from pipelines.domain.records import Evaluation, PinnedVersion, ReleaseRecord
 from pipelines.domain.release import Environment, Release, Slot
 from pipelines.domain.verdict import GateResult, Verdict, overall
 from pipelines.domain.version import Lifecycle
-from pipelines.errors import DeployFailed, LostLease, SlipwayError
+from pipelines.errors import DeployFailed, GateError, GateFailed, Inconclusive, SlipwayError
 from pipelines.evidence import Reported, build_report, render_html
 from pipelines.gates import offline
 from pipelines.gates.slo import measure_slo
@@ -23,6 +23,7 @@ from pipelines.intake import Intake, make_bundle
 from pipelines.ports import Step, Transaction
 from pipelines.snapshot import read_snapshot
 from pipelines.workflows import leases
+from pipelines.workflows.leased import under_lease
 from pipelines.workflows.services import Services
 from pipelines.workflows.serving import Change, keep_trying, put_in_service, wait_empty, wait_settled
 
@@ -47,27 +48,19 @@ class Subject:
 def evaluate(services: Services, evaluation_id: str, step: Step) -> None:
     """Evaluate a version into staging, or stop with a report that says why."""
     evaluation = services.records.get(Evaluation, evaluation_id)
-    try:
-        step("staging lease taken", lambda: leases.acquire(services, evaluation.model, STAGING, evaluation_id))
+
+    def carry_out() -> None:
         subject = Subject(**step("intake", lambda: _take_in(services, evaluation)))
         results = _measure(services, evaluation, subject, step)
         step("report written", lambda: _report(services, evaluation_id, subject, results))
         step("report attached", lambda: _attach(services, evaluation_id))
         verdict = overall(_parsed(results), overridden=_overridden(evaluation))
-        if verdict.goes_on:
-            change = _staging_change(services.records.get(Evaluation, evaluation_id))
-            put_in_service(services, change, step, finish=_finish)
-        else:
-            step("stopped", lambda: _stop(services, evaluation_id, _refusal(verdict, results)))
-    except LostLease:
-        raise
-    except SlipwayError as refusal:
-        stopped = refusal.as_dict()
-        step("stopped", lambda: keep_trying(services, lambda: _stop(services, evaluation_id, stopped)))
-    step(
-        "lease given back",
-        lambda: keep_trying(services, lambda: leases.give_back(services, evaluation.model, STAGING, evaluation_id)),
-    )
+        if not verdict.goes_on:
+            raise _refusal(verdict, results)
+        change = _staging_change(services.records.get(Evaluation, evaluation_id))
+        put_in_service(services, change, step, finish=_finish)
+
+    under_lease(services, evaluation, STAGING, step, carry_out=carry_out)
 
 
 def _measure(services: Services, evaluation: Evaluation, subject: Subject, step: Step) -> list[dict[str, Any]]:
@@ -241,17 +234,16 @@ def _attach(services: Services, evaluation_id: str) -> None:
     keep_trying(services, write)
 
 
-def _refusal(verdict: Verdict, results: list[dict[str, Any]]) -> dict[str, str]:
-    """Return the error of an evaluation that does not go on: every gate's message that stopped it."""
+def _refusal(verdict: Verdict, results: list[dict[str, Any]]) -> SlipwayError:
+    """Return the refusal of an evaluation that does not go on: every gate's message that stopped it."""
     stopped_by = [result for result in results if not Verdict(result["verdict"]).goes_on]
     stopping = [result["message"] for result in stopped_by]
-    codes = {Verdict.FAILED: "gate_failed", Verdict.ERROR: "gate_error"}
+    kinds: dict[Verdict, type[SlipwayError]] = {Verdict.FAILED: GateFailed, Verdict.ERROR: GateError}
     overridable = all(result["name"].split(".")[0] in OVERRIDABLE for result in stopped_by)
     hint = "train a better version" if verdict is Verdict.FAILED else "measure again when the machine is quiet"
     if overridable:
         hint += ', or name the gates and why: "make promote VERSION=n OVERRIDE=... GATES=..."'
-    code = codes.get(verdict, "inconclusive")
-    return {"code": code, "message": "\n".join(stopping), "next": hint}
+    return kinds.get(verdict, Inconclusive)("\n".join(stopping), next=hint)
 
 
 def _staging_change(evaluation: Evaluation) -> Change:
@@ -275,20 +267,6 @@ def _finish(
     transaction.change(evaluation, state=RunState.DONE, ended_at=services.now())
     detail = {"verdict": evaluation.verdict, "report": evaluation.report_digest}
     transaction.audit("executor", "evaluation", "outcome", subject=evaluation.id, detail=detail)
-
-
-def _stop(services: Services, evaluation_id: str, error: dict[str, str]) -> None:
-    """End an evaluation that does not go on, and the promotions that waited for it."""
-    with services.records.write() as transaction:
-        evaluation = transaction.get(Evaluation, evaluation_id)
-        if evaluation.state.final:
-            return
-        ended = {"state": RunState.STOPPED, "error": error, "ended_at": services.now()}
-        transaction.change(evaluation, **ended)
-        for promotion in transaction.find(Promotion, evaluation_id=evaluation_id, state=RunState.REQUESTED):
-            transaction.change(promotion, **ended)
-            transaction.audit("executor", "promotion.stop", "outcome", subject=promotion.id, detail=dict(error))
-        transaction.audit("executor", "evaluation", "outcome", subject=evaluation_id, detail=dict(error))
 
 
 def _trial_release(evaluation: Evaluation, bundle_digest: str) -> Release:

@@ -5,39 +5,28 @@ from typing import Any
 
 from pipelines.domain.promotion import Evidence, RunState, profile_refusal, report_verdict, void_reasons
 from pipelines.domain.records import Approval, Evaluation, Promotion, ReleaseRecord
-from pipelines.errors import ApprovalVoid, LostLease, Refused, SlipwayError
+from pipelines.errors import ApprovalVoid, Refused
 from pipelines.intents import evidence_of
 from pipelines.ports import Step, Transaction
-from pipelines.workflows import leases
+from pipelines.workflows.leased import under_lease
 from pipelines.workflows.services import Services
-from pipelines.workflows.serving import Change, at_step, keep_trying, put_in_service
+from pipelines.workflows.serving import Change, at_step, put_in_service
 
 
 def release_promotion(services: Services, promotion_id: str, step: Step) -> None:
     """Release an approved promotion into production, or leave what serves untouched and say why."""
     promotion = services.records.get(Promotion, promotion_id)
-    model, environment = promotion.model, promotion.environment
-    try:
-        step(
-            "K0 lease taken",
-            lambda: at_step(services, "K0", lambda: leases.acquire(services, model, environment, promotion_id)),
-        )
+
+    def carry_out() -> None:
         step("K1 evidence read", lambda: at_step(services, "K1", lambda: _checked_report(services, promotion)))
         evidence = step("K2 approval checked", lambda: at_step(services, "K2", lambda: _approved(services, promotion)))
         change = Change(
-            promotion_id, "promotion", model, environment, promotion.version,
+            promotion_id, "promotion", promotion.model, promotion.environment, promotion.version,
             evidence["bundle_digest"], promotion.requested_by, evidence,
         )  # fmt: skip
         put_in_service(services, change, step, finish=_finish_promotion)
-    except LostLease:
-        raise
-    except SlipwayError as refusal:
-        stopped = refusal
-        step("stopped", lambda: keep_trying(services, lambda: _stop_promotion(services, promotion_id, stopped)))
-    step(
-        "K10 lease given back",
-        lambda: keep_trying(services, lambda: leases.give_back(services, model, environment, promotion_id)),
-    )
+
+    under_lease(services, promotion, promotion.environment, step, carry_out=carry_out)
 
 
 def _checked_report(services: Services, promotion: Promotion) -> None:
@@ -97,13 +86,3 @@ def _finish_promotion(
     promotion = transaction.get(Promotion, change.holder)
     archived = previous.version if previous and previous.version != change.version else None
     transaction.change(promotion, state=RunState.DONE, release_id=served.id, archived=archived, ended_at=services.now())
-
-
-def _stop_promotion(services: Services, promotion_id: str, refusal: SlipwayError) -> None:
-    with services.records.write() as transaction:
-        promotion = transaction.get(Promotion, promotion_id)
-        if promotion.state.final:
-            return
-        transaction.change(promotion, state=RunState.STOPPED, error=refusal.as_dict(), ended_at=services.now())
-        detail = {"code": refusal.code, "message": refusal.message[:500]}
-        transaction.audit("executor", "promotion.stop", "outcome", subject=promotion_id, detail=detail)
