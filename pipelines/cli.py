@@ -5,6 +5,7 @@ Nothing heavy is imported at its start: each verb imports what it needs.
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -292,10 +293,14 @@ def rollback(
 @app.command()
 def status(as_json: Json = False, person: As = "alice") -> None:
     """Show what serves, what waits, and what disagrees."""
+    from pipelines.client import executor_silence
     from pipelines.tables import status_table
 
     body = _client(person).get("/status")
     _result(body, "" if as_json else status_table(body), as_json=as_json)
+    silence = executor_silence(body)
+    if silence:
+        tell(silence)
 
 
 @app.command()
@@ -358,6 +363,8 @@ def bench(name: Annotated[str, typer.Argument(help="One benchmark, or all.")] = 
     """Measure, and write bench/results/NAME.json."""
     from pipelines.bench import run_bench
 
+    # So that a benchmark that is told to end stops what it started, as it does at Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run_bench(name, _settings(), os.environ, tell)
 
 

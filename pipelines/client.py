@@ -9,12 +9,24 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from pipelines.errors import ApiUnavailable, SlipwayError
 from pipelines.settings import Settings
 
 POLL_S = 0.05
+# An executor shows itself every second; one that did not for so long is dead or frozen.
+SILENT_S = 10.0
+
+
+def executor_silence(status: dict[str, Any]) -> str:
+    """Say what the API's status tells of an executor that does not show itself, or "" when it does."""
+    seen_at = status["executor"]["heartbeat_at"]
+    if seen_at and (datetime.now(UTC) - datetime.fromisoformat(seen_at)).total_seconds() < SILENT_S:
+        return ""
+    since = f"was last seen at {seen_at}" if seen_at else "has never been there"
+    return f'the executor {since}: "make up" starts it, and what was asked for goes on'
 
 
 class ApiClient:
@@ -38,13 +50,21 @@ class ApiClient:
     def wait(
         self, path: str, tell: Callable[[str], None], *, until: Callable[[dict[str, Any]], bool] | None = None
     ) -> dict[str, Any]:
-        """Poll work until it has ended, or `until` holds, telling each new step; raise its error."""
-        told = 0
+        """Poll work until it has ended, or `until` holds, telling each new step; raise its error.
+
+        Where nothing happens because nobody carries it out, that is told as well.
+        """
+        told, asked_s, warned = 0, time.monotonic(), ""
         while True:
             work = self.get(path)
             for line in work["steps"][told:]:
                 tell(f"{line['step']}: {line['message']}" if line["message"] else line["step"])
             told = len(work["steps"])
+            if time.monotonic() - asked_s > SILENT_S:
+                asked_s, silence = time.monotonic(), executor_silence(self.get("/status"))
+                if silence and not warned:
+                    tell(silence)
+                warned = silence
             if work["state"] == "stopped":
                 raise SlipwayError.from_dict(work["error"])
             if work["state"] == "done" or (until and until(work)):

@@ -20,6 +20,7 @@ from pipelines.domain.promotion import Override, ReleaseState, RunState
 from pipelines.domain.records import (
     Approval,
     Evaluation,
+    ExecutorSeat,
     Lease,
     Observation,
     PolicyChange,
@@ -262,8 +263,9 @@ def verify_audit(state: State) -> dict[str, Any]:
 
 @api_router.get("/status")
 def show_status(state: State) -> dict[str, Any]:
-    """Return what serves, what was last seen serving, what waits, and who holds a lease."""
+    """Return what serves, what was last seen serving, what waits, who holds a lease, and the executor's last sign."""
     records = state.records
+    seats = records.find(ExecutorSeat)
     serving = records.find(ReleaseRecord, model=state.model, state=ReleaseState.SERVING)
     unfinished: list[Evaluation | Promotion | Rollback] = [
         *(work for work in records.find(Evaluation, model=state.model) if not work.state.final),
@@ -277,6 +279,7 @@ def show_status(state: State) -> dict[str, Any]:
         "observed": {seen.id.split("/")[1]: dataclasses.asdict(seen) for seen in records.find(Observation)},
         "unfinished": [dataclasses.asdict(work) for work in unfinished],
         "leases": [dataclasses.asdict(lease) for lease in records.find(Lease) if lease.holder],
+        "executor": {"heartbeat_at": seats[0].heartbeat_at if seats else None},
         "policy": {"digest": policy.get("digest"), "profile": (policy["policy"] or {}).get("profile")},
     }
 

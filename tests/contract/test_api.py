@@ -20,6 +20,7 @@ from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import (
     Approval,
     Evaluation,
+    ExecutorSeat,
     Lease,
     Observation,
     PolicyChange,
@@ -305,6 +306,7 @@ def test_status_tells_what_serves_what_was_seen_what_waits_and_who_holds(api: Ap
         Lease(f"{MODEL}/staging", None, 1, "x1", NOW),
         Observation(f"{MODEL}/production", "1", "1", [], None, NOW),
         Rollback("b-1", MODEL, Environment.PRODUCTION, "bob", NOW, state=RunState.DONE),
+        ExecutorSeat("executor", "x1", 4711, 1.0, NOW),
     )
 
     shown = api.send("GET", "/api/v1/status").json()
@@ -315,6 +317,7 @@ def test_status_tells_what_serves_what_was_seen_what_waits_and_who_holds(api: Ap
     assert [work["id"] for work in shown["unfinished"]] == ["p-1"]
     assert [lease["holder"] for lease in shown["leases"]] == ["p-1"]
     assert shown["policy"] == {"digest": policy().digest, "profile": "full"}
+    assert shown["executor"] == {"heartbeat_at": NOW}
 
 
 WORK = [

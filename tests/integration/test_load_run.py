@@ -159,6 +159,17 @@ def test_a_saturated_generator_is_inconclusive(tmp_path: Path) -> None:
     assert (code, result["verdict"]) == (4, "inconclusive")
 
 
+def test_a_machine_that_is_never_quiet_enough_is_given_up(tmp_path: Path) -> None:
+    # No machine measures an empty endpoint within a fifth of this.
+    limits = [{"quantile": 0.95, "limit_ms": 0.2, "judged": True}]
+    with serving() as (host, _):
+        code, result, progress = run(tmp_path, host, limits=limits)
+    assert (code, result["verdict"]) == (4, "inconclusive")
+    assert [check["name"] for check in result["checks"]] == ["control"]
+    assert progress.count("INCONCLUSIVE: control: p99 of an empty endpoint") == 3
+    assert "look 1" not in progress
+
+
 def test_a_target_that_is_down_is_an_error(tmp_path: Path) -> None:
     with serving() as (host, _):
         pass
