@@ -1,0 +1,5 @@
+"""`python -m pipelines.cli` is `slipway`."""
+
+from pipelines.cli import main
+
+main()

@@ -1,0 +1,220 @@
+"""The verbs that are clients of the API: they ask, wait and show, as one person."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.cli.terminal import (
+    As,
+    Gates,
+    Json,
+    NoWait,
+    Override,
+    Version,
+    detachable,
+    open_client,
+    print_result,
+    read_settings,
+    tell,
+)
+from pipelines.settings import Settings
+
+app = typer.Typer()
+policy_app = typer.Typer(no_args_is_help=True, help="Show or change the policy in force.")
+app.add_typer(policy_app, name="policy")
+
+
+def _version_body(version: str, override: str, gates: str) -> dict[str, Any]:
+    body: dict[str, Any] = {"version": version or None}
+    if override or gates:
+        body |= {"override_reason": override, "override_gates": [g for g in gates.split(",") if g]}
+    return body
+
+
+@app.command()
+def candidate(person: As = "alice") -> None:
+    """Train in this working tree, register, and evaluate into staging."""
+    from pipelines.operate import train_and_register
+
+    settings = read_settings()
+    client = open_client(person)
+    client.get("/status")
+    registered = train_and_register(settings, os.environ, tell)
+    asked = client.post("/evaluations", {"version": registered["model_version"]})
+    with detachable(asked["id"]):
+        client.wait(f"/evaluations/{asked['id']}", tell)
+    print(json.dumps(registered))
+
+
+@app.command("deploy-staging")
+def deploy_staging(
+    version: Version = "", person: As = "alice", as_json: Json = False, override: Override = "", gates: Gates = ""
+) -> None:
+    """Evaluate a version (the newest by default) into staging."""
+    client = open_client(person)
+    asked = client.post("/evaluations", _version_body(version, override, gates))
+    with detachable(asked["id"]):
+        client.wait(f"/evaluations/{asked['id']}", tell)
+    health = _staging_health(read_settings())
+    text = f"Staged {health['model']} v{health['version']} -> Staging"
+    print_result({"evaluation_id": asked["id"], **health}, text, as_json=as_json)
+
+
+@app.command()
+def promote(
+    version: Version,
+    override: Override = "",
+    gates: Gates = "",
+    no_wait: NoWait = False,
+    person: As = "alice",
+    as_json: Json = False,
+) -> None:
+    """Ask for production, and wait for the gates, for another person's yes, and for the release."""
+    client = open_client(person)
+    asked = client.post("/promotions", _version_body(version, override, gates))
+    if no_wait:
+        print(json.dumps({"promotion_id": asked["promotion_id"]}))
+        return
+    path = f"/promotions/{asked['id']}"
+    with detachable(asked["id"]):
+        waiting = client.wait(path, tell, until=lambda work: work["state"] == "waiting")
+        if waiting["state"] == "waiting":
+            tell(f"waiting for a yes: make approve VERSION={version} AS=bob")
+        told = len(waiting["steps"])
+        done = client.wait(path, _after(told))
+    archived = f" (archived v{done['archived']})" if done["archived"] else ""
+    print_result(done, f"Promoted {done['model']} v{version} -> Production{archived}", as_json=as_json)
+
+
+def _after(count: int) -> Callable[[str], None]:
+    """Return a teller that leaves out the first `count` lines, which were told before."""
+    left = count
+
+    def tell_rest(line: str) -> None:
+        nonlocal left
+        if left:
+            left -= 1
+        else:
+            tell(line)
+
+    return tell_rest
+
+
+@app.command()
+def approve(version: Version, person: As = "alice", as_json: Json = False) -> None:
+    """Say yes to a version's report; the person who asked can't."""
+    _decide(version, person, approved=True, reason="", as_json=as_json)
+
+
+@app.command()
+def reject(
+    version: Version,
+    reason: Annotated[str, typer.Option(help="Why not.")],
+    person: As = "alice",
+    as_json: Json = False,
+) -> None:
+    """Say no to a version's promotion."""
+    _decide(version, person, approved=False, reason=reason, as_json=as_json)
+
+
+def _decide(version: str, person: str, *, approved: bool, reason: str, as_json: bool) -> None:
+    """Show the report that is decided on, and decide on exactly that one."""
+    client = open_client(person)
+    found = client.get("/promotions", version=version)["promotions"]
+    waiting = [promotion for promotion in found if promotion["state"] == "waiting"]
+    body: dict[str, Any] = {"version": version, "approved": approved, "reason": reason}
+    if waiting:
+        evaluation = client.get(f"/promotions/{waiting[-1]['id']}")["evaluation"]
+        for gate in evaluation["report"]["gates"]:
+            tell(f"  {gate['name']}: {gate['message']}")
+        body["report_digest"] = evaluation["report_digest"]
+    decided = client.post("/approvals", body)
+    verb = "Approved" if approved else "Rejected"
+    text = f"{verb} v{version} as {decided['person']} ({decided['promotion_id']}, report {body.get('report_digest')})"
+    print_result(decided, text, as_json=as_json)
+
+
+@app.command()
+def rollback(
+    env: Annotated[str, typer.Option(help="staging or production")] = "production",
+    person: As = "alice",
+    as_json: Json = False,
+) -> None:
+    """Go back to the previous good release."""
+    client = open_client(person)
+    asked = client.post("/rollbacks", {"environment": env})
+    with detachable(asked["id"]):
+        done = client.wait(f"/rollbacks/{asked['id']}", tell)
+    text = f"Rolled back {done['model']} {env}: v{done['replaced']} -> v{done['version']}"
+    print_result(done, text, as_json=as_json)
+
+
+@app.command()
+def status(as_json: Json = False, person: As = "alice") -> None:
+    """Show what serves, what waits, and what disagrees."""
+    from pipelines.client import executor_silence
+    from pipelines.tables import status_table
+
+    body = open_client(person).get("/status")
+    print_result(body, "" if as_json else status_table(body), as_json=as_json)
+    silence = executor_silence(body)
+    if silence:
+        tell(silence)
+
+
+@app.command()
+def history(as_json: Json = False, person: As = "alice") -> None:
+    """Show who served what when, overrides included."""
+    from pipelines.tables import history_table
+
+    body = open_client(person).get("/releases")
+    print_result(body, "" if as_json else history_table(body), as_json=as_json)
+
+
+@app.command()
+def audit(as_json: Json = False, limit: int = 50, person: As = "alice") -> None:
+    """Show the last entries of the audit trail."""
+    body = open_client(person).get("/audit", limit=str(limit))
+    lines = [
+        f"{e['seq']:5} {e['at']} {e['actor']:9} {e['action']:20} {e['phase']:8} {e['subject']} "
+        + json.dumps(e["detail"])
+        for e in body["entries"]
+    ]
+    print_result(body, "\n".join(lines), as_json=as_json)
+
+
+@app.command("audit-verify")
+def audit_verify(as_json: Json = False, person: As = "alice") -> None:
+    """Verify the audit chain; exit 3 when an entry does not hold."""
+    body = open_client(person).get("/audit/verification")
+    print_result(body, f"{'valid' if body['valid'] else 'NOT VALID'}: {body['detail']}", as_json=as_json)
+    if not body["valid"]:
+        raise typer.Exit(3)
+
+
+@policy_app.command("apply")
+def policy_apply(file: Path, person: As = "alice", as_json: Json = False) -> None:
+    """Put a policy file in force."""
+    from pipelines.operate import read_policy_file
+
+    client = open_client(person)
+    asked = client.post("/policy", {"policy": read_policy_file(file)})
+    done = client.wait(f"/policy/{asked['id']}", tell)
+    print_result(done, f"Policy {done['digest']} is in force", as_json=as_json)
+
+
+@policy_app.command("show")
+def policy_show(person: As = "alice") -> None:
+    """Print the policy in force as JSON."""
+    print(json.dumps(open_client(person).get("/policy"), indent=2))
+
+
+def _staging_health(settings: Settings) -> dict[str, Any]:
+    """Ask staging itself what it serves: a success is not reported on hearsay."""
+    from pipelines.operate import read_health
+
+    return read_health(settings.staging_port)

@@ -1,0 +1,131 @@
+"""The verbs of the operator's machine: they work with the operator's rights, and need no API."""
+
+import os
+import signal
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.terminal import Json, print_result, read_settings, tell
+from pipelines.errors import UsageError
+
+app = typer.Typer()
+
+
+@app.command()
+def setup() -> None:
+    """Make or mend .venv with everything locked."""
+    from pipelines.install import main as make_venv
+
+    raise typer.Exit(make_venv())
+
+
+@app.command()
+def up() -> None:
+    """Start everything and wait until it answers."""
+    from pipelines.operate import bring_up
+
+    bring_up(read_settings(), os.environ, tell)
+
+
+@app.command()
+def down() -> None:
+    """Stop what `up` started, and keep all state."""
+    from pipelines.bootstrap import open_stack
+
+    open_stack(read_settings(), os.environ).down(tell)
+
+
+@app.command()
+def destroy(confirm: Annotated[str, typer.Option(help="yes")] = "") -> None:
+    """Stop everything and remove all state for ever."""
+    from pipelines.operate import destroy_home
+
+    if confirm != "yes":
+        raise UsageError("destroy removes all versions, releases and the audit trail", next="CONFIRM=yes")
+    destroy_home(read_settings(), os.environ, tell)
+
+
+@app.command()
+def logs(lines: Annotated[int, typer.Option(min=1)] = 20) -> None:
+    """Show the last lines that every process wrote."""
+    from pipelines.operate import tail_logs
+
+    for name, tail in tail_logs(read_settings().logs, lines).items():
+        print(f"== {name}")
+        print("\n".join(tail))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check the invariants; exit 3 if one is broken, 4 if one can't be measured."""
+    from pipelines.operate import run_doctor
+
+    invariants, interrupted = run_doctor(read_settings())
+    body = {"invariants": [vars(i) for i in invariants], "open_intents": [vars(e) for e in interrupted]}
+    signs = {True: "ok", False: "BROKEN", None: "unknown"}
+    lines = [f"{i.id} {signs[i.holds]:8} {i.detail}" for i in invariants]
+    lines += [f"{entry.action} of {entry.subject} was begun at {entry.at} and not ended" for entry in interrupted]
+    print_result(body, "\n".join(lines), as_json=as_json)
+    if any(i.holds is False for i in invariants):
+        raise typer.Exit(3)
+    if any(i.holds is None for i in invariants):
+        raise typer.Exit(4)
+
+
+@app.command()
+def demo() -> None:
+    """Take versions all the way and back, and leave everything running."""
+    from pipelines.demo import run_demo
+
+    run_demo(read_settings(), os.environ, tell)
+
+
+@app.command()
+def bench(name: Annotated[str, typer.Argument(help="One benchmark, or all.")] = "all") -> None:
+    """Measure, and write bench/results/NAME.json."""
+    from pipelines.bench import run_bench
+
+    # So that a benchmark that is told to end stops what it started, as it does at Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    run_bench(name, read_settings(), os.environ, tell)
+
+
+@app.command()
+def check() -> None:
+    """Check format, lint, types and import contracts of Slipway itself."""
+    from pipelines.develop import run_checks
+
+    run_checks()
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def test(context: typer.Context) -> None:
+    """Run every test that this machine can, naming what it skips; further words go to pytest."""
+    from pipelines.develop import run_tests
+
+    raise typer.Exit(run_tests(context.args, os.environ))
+
+
+@app.command("lock")
+def lock_dependencies() -> None:
+    """Resolve all dependencies anew into requirements/."""
+    from pipelines.develop import lock
+
+    lock()
+
+
+@app.command(hidden=True)
+def api() -> None:
+    """Serve the API (started by `up`)."""
+    from pipelines.api.server import serve_api
+
+    serve_api(read_settings())
+
+
+@app.command(hidden=True)
+def executor() -> None:
+    """Carry intents out (started by `up`)."""
+    from pipelines.operate import run_executor
+
+    run_executor(read_settings(), os.environ)

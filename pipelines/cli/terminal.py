@@ -1,0 +1,63 @@
+"""What all verbs share: settings, the client, options, and how results and progress reach the terminal."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.errors import UsageError
+from pipelines.settings import Settings
+
+if TYPE_CHECKING:
+    from pipelines.client import ApiClient
+
+As = Annotated[str, typer.Option("--as", help="Whose token to use.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Ask and return at once.")]
+Override = Annotated[str, typer.Option(help="Why named gates may be passed over.")]
+Gates = Annotated[str, typer.Option(help="Which gates, separated by commas.")]
+Version = Annotated[str, typer.Option(help="A registered version's number.")]
+
+
+def tell(line: str) -> None:
+    """Print progress for people, on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def read_settings() -> Settings:
+    """Read the settings of this process."""
+    return Settings.from_environ(os.environ)
+
+
+def open_client(person: str) -> "ApiClient":
+    """Return a client of the API with a person's token, or that of SLIPWAY_TOKEN."""
+    from pipelines.api.auth import read_tokens
+    from pipelines.client import ApiClient
+
+    settings = read_settings()
+    token = os.environ.get("SLIPWAY_TOKEN")
+    if not token:
+        tokens = read_tokens(settings.tokens_file)
+        if person not in tokens:
+            raise UsageError(f"no token for {person[:40]!r}", next="one of: " + ", ".join(tokens))
+        token = tokens[person]
+    return ApiClient(settings, token)
+
+
+def print_result(body: dict[str, Any], text: str, *, as_json: bool) -> None:
+    """Print a verb's result on standard output: one JSON object, or text."""
+    print(json.dumps(body) if as_json else text)
+
+
+@contextmanager
+def detachable(what: str) -> Iterator[None]:
+    """Let Ctrl-C end the waiting, not the work."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        tell(f'detached from {what}; it goes on: "slipway status"')
+        raise typer.Exit(130) from None
