@@ -5,9 +5,12 @@ from collections.abc import Generator
 
 import pytest
 
+from tests.engine import engine, images, network
+from tests.object_store import minio, store
+from tests.postgres import postgres
 from tests.servers import mlflow_uri
 
-__all__ = ["mlflow_uri"]
+__all__ = ["engine", "images", "minio", "mlflow_uri", "network", "postgres", "store"]
 
 
 @pytest.hookimpl(wrapper=True)
