@@ -143,6 +143,16 @@ run "a_database_with_a_hyphen_is_refused" {
   expect_failures = [var.databases]
 }
 
+run "an_owner_of_no_database_is_refused" {
+  command = plan
+
+  variables {
+    owned = ["other"]
+  }
+
+  expect_failures = [var.owned]
+}
+
 run "another_network_is_refused" {
   command = plan
 
