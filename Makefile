@@ -3,7 +3,10 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 SLIPWAY := .venv/bin/slipway
-AS ?= alice
+# make itself knows AS, as the assembler: only what somebody else has set names a person.
+ifeq ($(origin AS),default)
+AS := alice
+endif
 export TARGET ?= local
 
 .PHONY: help setup lock demo up down destroy status logs doctor candidate deploy-staging promote approve reject \

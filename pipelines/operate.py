@@ -67,12 +67,27 @@ def read_policy_file(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        body = yaml.safe_load(path.read_text())
+        body = yaml.load(path.read_text(), _unambiguous_loader())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PolicyInvalid(f"{path} can't be read: {error}", next="policy.yaml shows the form") from error
     if not isinstance(body, dict):
         raise PolicyInvalid(f"{path} holds no policy", next="policy.yaml shows the form")
     return body
+
+
+def _unambiguous_loader() -> Any:
+    """Return PyYAML's safe loader, but one that refuses a key given twice: nobody knows which is meant."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            twice = next((key for key in keys if keys.count(key) > 1), None)
+            if twice is not None:
+                raise yaml.constructor.ConstructorError(None, None, f"{twice!r} is given twice", node.start_mark)
+            return dict(super().construct_mapping(node, deep))
+
+    return Loader
 
 
 def train_and_register(settings: Settings, environ: Mapping[str, str], tell: Tell) -> dict[str, str]:
