@@ -7,6 +7,8 @@ removed at the session's end.
 
 import contextlib
 import fcntl
+import os
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 
 import docker
 import pytest
-from docker.errors import DockerException, NotFound
+from docker.errors import NotFound
 from testcontainers.core.config import ConnectionMode, testcontainers_config
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.labels import LABEL_SESSION_ID, SESSION_ID
@@ -22,6 +24,7 @@ from testcontainers.core.network import Network
 from testcontainers.core.wait_strategies import HealthcheckWaitStrategy
 
 from pipelines.adapters.images import build_images
+from tests.needs import skip_without_containers
 
 ROOT = Path(__file__).resolve().parents[1]
 LABEL = {"label": f"{LABEL_SESSION_ID}={SESSION_ID}"}
@@ -37,10 +40,9 @@ def engine() -> Iterator[docker.DockerClient]:
     testcontainers_config.ryuk_disabled = True
     testcontainers_config.tc_host_override = "127.0.0.1"
     testcontainers_config.connection_mode_override = ConnectionMode.docker_host
-    try:
-        client = docker.from_env(timeout=120)
-    except DockerException as error:
-        pytest.skip(f"no container engine answers: {error}")
+    if why := _unreachable(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")):
+        skip_without_containers(f"no container engine answers: {why}")
+    client = docker.from_env(timeout=120)
     yield client
     _remove_what_is_left(client)
     client.close()
@@ -127,8 +129,21 @@ def run_to_end(container: DockerContainer) -> tuple[int, str]:
         return int(code), container.get_wrapped_container().logs().decode(errors="replace")
 
 
+def _unreachable(url: str) -> str:
+    """Say why nobody listens there, without a client of the engine, which leaves its socket open when it fails."""
+    scheme, _, place = url.partition("://")
+    if scheme != "unix":
+        return ""
+    with socket.socket(socket.AF_UNIX) as door:
+        try:
+            door.connect(place)
+        except OSError as error:
+            return f"{url}: {error.strerror}"
+    return ""
+
+
 def _remove_what_is_left(client: docker.DockerClient) -> None:
-    for container in client.containers.list(all=True, filters=LABEL):
+    for container in client.containers.list(all=True, filters=LABEL, ignore_removed=True):
         with contextlib.suppress(NotFound):
             container.remove(force=True, v=True)
     for left in [*client.networks.list(filters=LABEL), *client.volumes.list(filters=LABEL)]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import docker
-import pytest
 from docker.errors import APIError
 from testcontainers.core.labels import LABEL_SESSION_ID, SESSION_ID
 
@@ -17,6 +16,7 @@ from pipelines.adapters.docker_engine import DockerEngine
 from pipelines.adapters.load_job import LoadJob
 from pipelines.adapters.load_networks import LoadFront, LoadNetworks
 from tests.engine import hardened
+from tests.needs import skip_without_containers
 
 SERVER = Path(__file__).with_name("latency_server.py")
 SLOT_URL = "http://trial:8000"
@@ -121,7 +121,7 @@ class LoadPlace:
 def load_place(engine: docker.DockerClient, image: str, name: str) -> Iterator[LoadPlace]:
     """Make a place of one test module; skip where the engine is in no swarm."""
     if engine.info()["Swarm"]["LocalNodeState"] != "active":
-        pytest.skip("the container engine is in no swarm: docker swarm init")
+        skip_without_containers("the container engine is in no swarm: docker swarm init")
     place = LoadPlace(engine, image, f"slipway-{name}-{SESSION_ID[:8]}")
     try:
         yield place

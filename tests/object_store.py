@@ -22,6 +22,7 @@ import pytest
 from pipelines.adapters.minio_admin import MinioUsers
 from pipelines.adapters.object_store import Buckets, S3Access, make_buckets, policies
 from tests.engine import hardened, make_volume, secret_files
+from tests.needs import skip_without_containers
 from tests.servers import await_http, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -200,7 +201,7 @@ def minio(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     try:
         images = request.getfixturevalue("images")
     except pytest.skip.Exception as missing:
-        pytest.skip(f"no binary minio on the path or in .tools/bin, and {missing}")
+        skip_without_containers(f"no binary minio on the path or in .tools/bin, and {missing}")
     container = ContainerMinio(request.getfixturevalue("engine"), images["minio"], home)
     try:
         container.start()

@@ -22,6 +22,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.engine import hardened, make_volume, secret_files
+from tests.needs import skip_without_containers
 from tests.servers import free_port
 
 SUPERUSER = "postgres"
@@ -233,7 +234,7 @@ def _container(request: pytest.FixtureRequest, home: Path) -> ContainerPostgres:
     try:
         images = request.getfixturevalue("images")
     except pytest.skip.Exception as missing:
-        pytest.skip(f"no PostgreSQL binaries (apt install postgresql), and {missing}")
+        skip_without_containers(f"no PostgreSQL binaries (apt install postgresql), and {missing}")
     home.chmod(0o755)
     return ContainerPostgres(request.getfixturevalue("engine"), images["postgres"], home)
 

@@ -28,6 +28,7 @@ from pipelines.adapters.swarm_tasks import Patience
 from pipelines.domain.release import Environment, Phase, Release, Slot, SlotState
 from tests.engine import ROOT, hardened, make_volume, url_of
 from tests.keepers import eventually
+from tests.needs import skip_without_containers
 
 ENVIRONMENT = Environment.STAGING
 ENGINE_URL = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
@@ -186,7 +187,7 @@ def swarm(
 ) -> Iterator[SwarmEnvironment]:
     """An environment without services."""
     if engine.info()["Swarm"]["LocalNodeState"] != "active":
-        pytest.skip("the engine is in no swarm; next: docker swarm init")
+        skip_without_containers("the engine is in no swarm; next: docker swarm init")
     prefix = f"t{secrets.token_hex(4)}"
     network = engine.networks.create(f"{prefix}-staging", driver="overlay", attachable=True, labels=LABELS)
     config = tmp_path_factory.mktemp("edge")
@@ -206,7 +207,7 @@ def crane() -> Path:
     tools = Path(os.environ.get("SLIPWAY_TOOLS") or ROOT / ".tools")
     found = shutil.which("crane", path=f"{tools / 'bin'}:{os.environ['PATH']}")
     if found is None:
-        pytest.skip("crane is not on this machine; next: make offline")
+        skip_without_containers("crane is not on this machine; next: make offline")
     return Path(found)
 
 

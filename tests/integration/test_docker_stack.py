@@ -26,6 +26,7 @@ from pipelines.adapters.terraform import Terraform, find_settings
 from pipelines.errors import PortTaken, UsageError
 from pipelines.settings import ROOT
 from tests.engine import FIRST_BUILD_S
+from tests.needs import skip_without_containers
 from tests.servers import free_port
 
 pytestmark = pytest.mark.timeout(FIRST_BUILD_S)
@@ -85,9 +86,9 @@ def operator(
 ) -> Iterator[Operator]:
     """An operator whose installation is up."""
     if engine.info()["Swarm"]["LocalNodeState"] != "active":
-        pytest.skip("the engine is in no swarm")
+        skip_without_containers("the engine is in no swarm")
     if not shutil.which("terraform"):
-        pytest.skip("no terraform on the path")
+        skip_without_containers("no terraform on the path")
     made = Operator(tmp_path_factory.mktemp("operator"), images)
     try:
         made.up()

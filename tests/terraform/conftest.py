@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.needs import skip_without_containers
+
 ROOT = Path(__file__).resolve().parents[2]
 INFRA = ROOT / "infra"
 TOOLS = Path(os.environ.get("SLIPWAY_TOOLS") or ROOT / ".tools")
@@ -21,7 +23,7 @@ Terraform = Callable[..., subprocess.CompletedProcess[str]]
 def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
     """Run terraform in one module of the copy: the module, then terraform's words."""
     if not shutil.which("terraform"):
-        pytest.skip("no terraform on the path; next: install Terraform 1.11 or later")
+        skip_without_containers("no terraform on the path; next: install Terraform 1.11 or later")
     place = tmp_path_factory.mktemp("terraform")
     shutil.copytree(INFRA, place / "infra", ignore=shutil.ignore_patterns("images", "offline", ".terraform*"))
     shutil.copy(ROOT / "model.yaml", place)
@@ -50,7 +52,7 @@ def initialised(terraform: Terraform) -> Callable[[str], str]:
         if module not in done:
             ended = terraform(module, "init", "-backend=false", "-input=false", "-no-color")
             if "Failed to query available provider packages" in ended.stderr:
-                pytest.skip("the provider kreuzwerker/docker can't be had here; next: make offline")
+                skip_without_containers("the provider kreuzwerker/docker can't be had here; next: make offline")
             assert ended.returncode == 0, ended.stderr
             done.add(module)
         return module

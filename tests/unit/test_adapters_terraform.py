@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.adapters.terraform import Terraform, find_settings
 from pipelines.errors import Refused, SlipwayError, Undecided, UsageError
+from tests.needs import skip_without_containers
 
 # Does what the file named after the verb says, and notes how it was called.
 SCRIPT = r"""#!/bin/bash
@@ -199,5 +200,5 @@ def test_the_real_terraform_tells_a_version_that_is_read() -> None:
     try:
         told = subprocess.run(["terraform", "version", "-json"], capture_output=True, text=True, check=True).stdout
     except FileNotFoundError:
-        pytest.skip("no terraform on the path")
+        skip_without_containers("no terraform on the path")
     assert "terraform_version" in json.loads(told)
