@@ -3,11 +3,14 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 SLIPWAY := .venv/bin/slipway
-AS ?= alice
+# make itself knows AS, as the assembler: only what somebody else has set names a person.
+ifeq ($(origin AS),default)
+AS := alice
+endif
 export TARGET ?= local
 
 .PHONY: help setup lock demo up down destroy status logs doctor candidate deploy-staging promote approve reject \
-  rollback history audit audit-verify policy-apply test check bench
+  rollback history audit audit-verify policy-apply images offline secrets test check bench
 
 help: ## Show every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -68,6 +71,15 @@ audit-verify: ## Verify the audit chain
 
 policy-apply: ## Put a policy in force: FILE=policy.yaml
 	@$(SLIPWAY) policy apply "$(or $(FILE),policy.yaml)" --as "$(AS)"
+
+images: setup ## Build the container images that are missing: [NAME=app]
+	@$(SLIPWAY) images $(NAME)
+
+offline: setup ## Make on a closed network what can't be pulled there: [PART=engine]
+	@$(SLIPWAY) offline $(or $(PART),all)
+
+secrets: ## Name the secrets of the containers, or change them everywhere: [ROTATE=all]
+	@$(SLIPWAY) secrets $(if $(ROTATE),rotate "$(ROTATE)")
 
 test: setup ## Run every test that this machine can, naming what it skips
 	@$(SLIPWAY) test

@@ -2,20 +2,23 @@
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+from pipelines.adapters import images
 from pipelines.adapters.audit_file import FileAuditHeads
 from pipelines.adapters.bundle_store import BundleStore
 from pipelines.adapters.database import SqlRecords, now
+from pipelines.adapters.engine_client import EngineClient
 from pipelines.adapters.http_probe import HttpProbe
+from pipelines.adapters.images import DEFAULT, Origin
 from pipelines.adapters.load_process import LoadProcess
 from pipelines.adapters.local_stack import LocalStack
 from pipelines.adapters.local_target import LocalTarget
 from pipelines.adapters.mlflow_versions import MlflowVersions
 from pipelines.domain.records import ExecutorSeat
 from pipelines.errors import UsageError
-from pipelines.ports import ModelRegistry
-from pipelines.settings import Settings
+from pipelines.ports import AuditHeads, LoadRunner, ModelRegistry, Stack, Target
+from pipelines.settings import ROOT, Settings, TargetName
 from pipelines.workflows.seat import is_alive
 from pipelines.workflows.services import Services
 
@@ -29,23 +32,52 @@ def open_records(settings: Settings) -> SqlRecords:
     return SqlRecords(settings.database_url, open_heads(settings))
 
 
-def open_heads(settings: Settings) -> FileAuditHeads:
+def open_heads(settings: Settings) -> AuditHeads:
     """Open the audit chain's heads."""
+    if settings.surroundings:
+        from pipelines.bootstrap_docker import open_s3_heads
+
+        return open_s3_heads(settings.surroundings)
     return FileAuditHeads(settings.heads_file)
+
+
+def prepare_tables(settings: Settings) -> None:
+    """Make Slipway's tables where that is not for their user to do: in a container, by their owner's login."""
+    if settings.surroundings:
+        from pipelines.bootstrap_docker import prepare_tables
+
+        prepare_tables(settings.surroundings)
 
 
 def open_versions(settings: Settings) -> MlflowVersions:
     """Connect to the registry for reading, without MLflow's own library."""
-    return MlflowVersions(settings.mlflow_url)
+    guard = settings.surroundings.mlflow if settings.surroundings else None
+    return MlflowVersions(settings.mlflow_url, login=(guard.user, guard.password) if guard else None)
 
 
-def open_stack(settings: Settings, environ: Mapping[str, str]) -> LocalStack:
-    """Open the record of this home's processes."""
+def open_stack(settings: Settings, environ: Mapping[str, str]) -> Stack:
+    """Open this home's installation: the record of its processes, or what Terraform made of it."""
+    if settings.target is TargetName.DOCKER:
+        from pipelines.bootstrap_docker import open_docker_stack
+
+        return open_docker_stack(settings, environ)
 
     def executor_alive(pid: int) -> bool:
         return any(seat.pid == pid and is_alive(seat, now()) for seat in open_records(settings).find(ExecutorSeat))
 
     return LocalStack(settings, environ, executor_alive)
+
+
+def open_engine_client(environ: Mapping[str, str]) -> EngineClient:
+    """Find the engine's own command line client; raise EngineUnavailable."""
+    return EngineClient.found(environ)
+
+
+def build_images(
+    names: Sequence[str], environ: Mapping[str, str], tell: Callable[[str], None], *, origin: Origin = DEFAULT
+) -> dict[str, str]:
+    """Build the container images that are missing: those of `names`, or all; return name -> image id."""
+    return images.build_images(ROOT, names, tell=tell, environ=environ, origin=origin)
 
 
 def open_registry(settings: Settings) -> ModelRegistry:
@@ -60,9 +92,23 @@ def open_bundles(settings: Settings) -> BundleStore:
     return BundleStore(settings.home / "bundles")
 
 
-def open_target(settings: Settings) -> LocalTarget:
-    """Open the local target, whose keepers must run for it to do anything."""
-    return LocalTarget(settings.home, open_bundles(settings).path)
+def open_target(settings: Settings) -> Target:
+    """Open where releases run; without its keepers, or its engine, it can do nothing."""
+    bundles = open_bundles(settings).path
+    if settings.surroundings:
+        from pipelines.bootstrap_docker import open_swarm_target
+
+        return open_swarm_target(settings.surroundings, settings.home, bundles)
+    return LocalTarget(settings.home, bundles)
+
+
+def open_loads(settings: Settings) -> LoadRunner:
+    """Open what runs load: a process beside this one, or a job of the Swarm."""
+    if settings.surroundings:
+        from pipelines.bootstrap_docker import open_load_job
+
+        return open_load_job(settings.surroundings)
+    return LoadProcess(settings.root)
 
 
 def build_services(settings: Settings, *, executor: str, environ: Mapping[str, str]) -> Services:
@@ -71,7 +117,7 @@ def build_services(settings: Settings, *, executor: str, environ: Mapping[str, s
         records=open_records(settings),
         registry=open_registry(settings),
         target=open_target(settings),
-        loads=LoadProcess(settings.root),
+        loads=open_loads(settings),
         probe=HttpProbe(),
         bundles=open_bundles(settings),
         workdir=settings.home,

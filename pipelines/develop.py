@@ -10,7 +10,8 @@ from pipelines.errors import SlipwayError
 from pipelines.settings import ROOT
 
 BIN = Path(sys.executable).parent
-PROCESSES = ("app", "pipelines", "loadtests", "dev")
+PROCESSES = ("app", "pipelines", "loadtests", "mlflow", "dev")
+TOOLCHAIN = "toolchain"
 
 
 def run_checks() -> None:
@@ -48,11 +49,12 @@ def run_tests(words: list[str], environ: Mapping[str, str]) -> int:
 
 
 def lock() -> None:
-    """Resolve all dependencies together, then write one hash-locked file for each process."""
+    """Resolve all dependencies together, then write one hash-locked file a process, and one for the Go compiler."""
     every = Path("requirements/all.txt")
     _compile(["--all-extras"], every)
     for process in PROCESSES:
         _compile(["--extra", process, "--no-annotate", "-c", str(every)], every.with_stem(process))
+    _compile(["--group", TOOLCHAIN, "--no-annotate"], every.with_stem(TOOLCHAIN))
 
 
 def _compile(arguments: list[str], output: Path) -> None:

@@ -6,7 +6,8 @@ SlipwayError
 │   ├── NotServable         a version without ONNX model or signature
 │   ├── PortTaken
 │   ├── PolicyInvalid
-│   └── TargetUnavailable
+│   ├── TargetUnavailable
+│   └── EngineUnavailable   no container engine answers, or one that can't be used
 ├── Refused (3)             a gate, a rule or a person said no
 │   ├── GateFailed
 │   ├── Rejected
@@ -21,6 +22,7 @@ SlipwayError
 │   ├── RegistryUnavailable
 │   ├── DatabaseUnavailable
 │   ├── ApiUnavailable
+│   ├── ImageUnavailable    an image can be neither pulled nor built
 │   └── ApprovalExpired
 └── DeployFailed (5)        the old release still serves
 """
@@ -89,6 +91,12 @@ class TargetUnavailable(UsageError):
     """The chosen target does not exist here."""
 
     code = "target_unavailable"
+
+
+class EngineUnavailable(UsageError):
+    """No container engine answers, or one that can't be used."""
+
+    code = "engine_unavailable"
 
 
 class Refused(SlipwayError):
@@ -175,6 +183,12 @@ class ApiUnavailable(Undecided):
     """Slipway's API does not answer."""
 
     code = "api_unavailable"
+
+
+class ImageUnavailable(Undecided):
+    """An image can be neither pulled nor built."""
+
+    code = "image_unavailable"
 
 
 class ApprovalExpired(Undecided):

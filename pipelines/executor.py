@@ -72,7 +72,7 @@ def serve(settings: Settings, environ: Mapping[str, str], stop: threading.Event)
     for lease in recovered:
         _note_recovery(services, lease)
     runs = _register_workflows(services)
-    DBOS(config=_engine_config(settings))
+    DBOS(config=engine_config(settings.workflows_url))
     DBOS.launch()
     model = model_name(settings.project)
     watcher = threading.Thread(target=_watch, args=(services, model, stop), daemon=True)
@@ -251,10 +251,11 @@ def _note_recovery(services: Services, lease: Lease) -> None:
     services.note(lease.holder or "", "recovered", f"interrupted at {interrupted}, recovered")
 
 
-def _engine_config(settings: Settings) -> Any:
+def engine_config(journal_url: str) -> Any:
+    """Return the workflow engine's configuration, with its journal in SQLite or in a PostgreSQL database it owns."""
     return {
         "name": "slipway",
-        "system_database_url": settings.workflows_url,
+        "system_database_url": journal_url,
         "application_version": WORKFLOW_VERSION,
         "executor_id": "slipway-executor",
         "serializer": JsonSerializer(),

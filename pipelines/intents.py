@@ -50,7 +50,7 @@ def request_promotion(
             if waiting.override != override:
                 raise UsageError(
                     f"{waiting.id} of version {version} waits with another override",
-                    next=f'once it waits for people, end it: "make reject VERSION={version} REASON=... AS=bob"',
+                    next=f'once it waits for people, end it: "make reject VERSION={version} REASON=... AS=name"',
                 )
             return waiting
         champion = serving_release(transaction, model, Environment.PRODUCTION)
@@ -217,7 +217,7 @@ def _decision_refusal(
     if approved and person == promotion.requested_by:
         return NotAllowed(
             f"{person} asked for this promotion and can't approve it",
-            next=f"another person approves: make approve VERSION={promotion.version} AS=bob",
+            next=f"another person approves: make approve VERSION={promotion.version} AS=name",
         )
     if any(given.person == person for given in transaction.find(Approval, promotion_id=promotion.id)):
         return NotAllowed(f"{person} has decided on {promotion.id} already", next="another person decides")

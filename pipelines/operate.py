@@ -13,8 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.doctor import Invariant, Patient, examine, open_intents
-from pipelines.domain.audit import Entry
+from pipelines.doctor import Patient, examine, open_intents
 from pipelines.errors import PolicyInvalid, RegistryUnavailable, SlipwayError, Undecided, UsageError
 from pipelines.settings import Settings, model_name
 
@@ -58,7 +57,7 @@ def destroy_home(settings: Settings, environ: Mapping[str, str], tell: Tell) -> 
         raise UsageError(f"there is no {settings.home}", next="nothing to destroy")
     if not settings.tokens_file.exists():
         raise UsageError(f"{settings.home} is not a Slipway home", next="set SLIPWAY_HOME to one")
-    open_stack(settings, environ).down(tell)
+    open_stack(settings, environ).destroy(tell)
     shutil.rmtree(settings.home)
     tell(f"removed {settings.home}")
 
@@ -68,7 +67,7 @@ def read_policy_file(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        body = yaml.safe_load(path.read_text())
+        body = yaml.load(path.read_text(), _unambiguous_loader())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise PolicyInvalid(f"{path} can't be read: {error}", next="policy.yaml shows the form") from error
     if not isinstance(body, dict):
@@ -76,10 +75,28 @@ def read_policy_file(path: Path) -> dict[str, Any]:
     return body
 
 
+def _unambiguous_loader() -> Any:
+    """Return PyYAML's safe loader, but one that refuses a key given twice: nobody knows which is meant."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            twice = next((key for key in keys if keys.count(key) > 1), None)
+            if twice is not None:
+                raise yaml.constructor.ConstructorError(None, None, f"{twice!r} is given twice", node.start_mark)
+            return dict(super().construct_mapping(node, deep))
+
+    return Loader
+
+
 def train_and_register(settings: Settings, environ: Mapping[str, str], tell: Tell) -> dict[str, str]:
     """Run `dvc repro` in the project and register its result; return run_id, accuracy, model_version."""
+    from pipelines.bootstrap import open_stack
+
     path = f"{Path(sys.executable).parent}{os.pathsep}{environ.get('PATH', '')}"
-    child = {**settings.child_environ(environ), "PATH": path, "DVC_NO_ANALYTICS": "1"}
+    trainer = open_stack(settings, environ).trainer()
+    child = {**settings.child_environ(environ), **trainer, "PATH": path, "DVC_NO_ANALYTICS": "1"}
     _run([sys.executable, "-m", "dvc", "repro"], settings.project, child, tell)
     command = [sys.executable, "-m", "pipelines.training.register"]
     command += ["--tracking-uri", settings.mlflow_url, "--root", str(settings.project)]
@@ -98,20 +115,22 @@ def read_health(port: int) -> dict[str, Any]:
     return body
 
 
-def tail_logs(directory: Path, lines: int) -> dict[str, list[str]]:
-    """Return the last `lines` of every log file in `directory`; raise UsageError when there is none."""
-    files = sorted(directory.glob("*.log"))
-    if not files:
-        raise UsageError(f"no logs in {directory}", next='run "make up" first')
-    return {file.stem: file.read_text(errors="replace").splitlines()[-lines:] for file in files}
-
-
-def run_doctor(settings: Settings) -> tuple[list[Invariant], list[Entry]]:
-    """Return every invariant, and the intents that were cut off."""
-    from pipelines.bootstrap import open_bundles, open_heads, open_records, open_target, open_versions
+def run_doctor(settings: Settings, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return `invariants`, each with id, holds and detail, and `open_intents`, the intents that were cut off."""
+    from pipelines.bootstrap import open_stack
 
     if not settings.home.exists():
         raise UsageError(f"there is no {settings.home}", next='run "make up" first')
+    if settings.surroundings is None:
+        told = open_stack(settings, environ).doctor()
+        if told is not None:
+            return told
+    return _examined(settings)
+
+
+def _examined(settings: Settings) -> dict[str, Any]:
+    from pipelines.bootstrap import open_bundles, open_heads, open_records, open_target, open_versions
+
     model = model_name(settings.project)
     records = open_records(settings)
     versions = open_versions(settings)
@@ -123,13 +142,18 @@ def run_doctor(settings: Settings) -> tuple[list[Invariant], list[Entry]]:
         bundles=open_bundles(settings),
         aliases=lambda: versions.aliases(model),
     )
-    return examine(patient), open_intents(records.audit_trail())
+    return {
+        "invariants": [vars(invariant) for invariant in examine(patient)],
+        "open_intents": [vars(entry) for entry in open_intents(records.audit_trail())],
+    }
 
 
 def run_executor(settings: Settings, environ: Mapping[str, str]) -> None:
     """Serve as the executor until SIGTERM."""
+    from pipelines.bootstrap import prepare_tables
     from pipelines.executor import serve
 
+    prepare_tables(settings)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for noisy in ("httpx", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

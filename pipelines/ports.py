@@ -154,13 +154,13 @@ class Records(Protocol):
 
 
 class AuditHeads(Protocol):
-    """Where the audit chain's heads are kept, outside the database."""
+    """Where the audit chain's heads are kept, outside the database. Raises DatabaseUnavailable when it can't."""
 
     def export(self, head: Head) -> None:
-        """Append one head; return only when it is on disk."""
+        """Keep one head and return only when it is on disk; keeping it again is keeping it once."""
 
     def heads(self) -> list[Head]:
-        """Return every head ever exported, in the order of export."""
+        """Return every head ever exported, once, by number."""
 
 
 class Bundles(Protocol):
@@ -216,3 +216,25 @@ class VersionList(Protocol):
 
     def resolve(self, model: str, version: str | None) -> str:
         """Return `version` if it is registered, or the newest one for None; raise UnknownVersion."""
+
+
+class Stack(Protocol):
+    """All of one installation, from the operator's side; everything here may be repeated."""
+
+    def up(self, tell: Callable[[str], None]) -> None:
+        """Start what does not run and wait until all answers; what serves goes on serving."""
+
+    def down(self, tell: Callable[[str], None]) -> None:
+        """Stop what `up` started, and keep all state."""
+
+    def destroy(self, tell: Callable[[str], None]) -> None:
+        """Stop everything and remove what is kept outside of the home."""
+
+    def logs(self, lines: int) -> dict[str, list[str]]:
+        """Return the last `lines` of every part; raise UsageError when there is none."""
+
+    def doctor(self) -> dict[str, Any] | None:
+        """Have the installation examine itself where this machine can't look into it; None where it can."""
+
+    def trainer(self) -> dict[str, str]:
+        """Return the environment variables with which this machine may register versions."""

@@ -1,16 +1,86 @@
 """The settings of one Slipway home, read once from the environment at an entrypoint and passed on."""
 
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from pipelines.domain.release import Environment
 from pipelines.errors import TargetUnavailable, UsageError
 
 ROOT = Path(__file__).resolve().parent.parent
 
-_PORTS = {"STAGING": 8000, "PRODUCTION": 8001, "API": 8080, "MLFLOW": 5000}
+_PORTS = {"STAGING": 8000, "PRODUCTION": 8001, "API": 8080, "MLFLOW": 5000, "S3": 9000, "IMAGES": 5001}
+
+
+# Login -> its user, its database, and the variable that holds its password.
+_DATABASES = {
+    "slipway": ("slipway", "slipway", "PGPASSWORD"),
+    "owner": ("slipway-owner", "slipway", "OWNER_DATABASE_PASSWORD"),
+    "workflows": ("workflows", "workflows", "WORKFLOWS_DATABASE_PASSWORD"),
+}
+_HOMES = {"local": ".slipway", "docker": ".slipway-docker"}
+
+
+class TargetName(StrEnum):
+    """Where releases run: processes of this machine, or containers of a Docker Swarm."""
+
+    LOCAL = "local"
+    DOCKER = "docker"
+
+
+@dataclass(frozen=True)
+class Login:
+    """A user of a service, and a password that is never shown."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a process in one of Slipway's containers is told by those who started it.
+
+    `stack` is what Terraform says of the installation (the output of that name); `objects` and `mlflow` are the
+    logins of this process. `databases` has a URL for each database login that it was given: `slipway`, and in the
+    executor `owner`, whose tables those are, and `workflows`.
+    """
+
+    stack: Mapping[str, Any]
+    mlflow_url: str
+    mlflow: Login
+    objects: Login
+    databases: Mapping[str, str] = field(repr=False)
+    tokens_file: Path
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "Surroundings | None":
+        """Read them where SLIPWAY_STACK names the file; None on a machine that is no container of Slipway's."""
+        file = environ.get("SLIPWAY_STACK")
+        if not file:
+            return None
+        try:
+            return cls(
+                stack=json.loads(Path(file).read_text()),
+                mlflow_url=environ["MLFLOW_TRACKING_URI"],
+                mlflow=Login(environ["MLFLOW_TRACKING_USERNAME"], environ["MLFLOW_TRACKING_PASSWORD"]),
+                objects=Login(environ["AWS_ACCESS_KEY_ID"], environ["AWS_SECRET_ACCESS_KEY"]),
+                databases={
+                    name: _database_url(environ, user, environ[variable], database)
+                    for name, (user, database, variable) in _DATABASES.items()
+                    if variable in environ
+                },
+                tokens_file=Path(environ.get("SLIPWAY_TOKENS_FILE") or "/run/secrets/tokens"),
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise UsageError(
+                f"SLIPWAY_STACK={file!r}, but what belongs to it is missing: {error!r}",
+                next='start this container with "slipway up", which gives it all',
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -18,9 +88,10 @@ class Settings:
     """Where everything of one installation is.
 
     `root` holds the code, `home` all state, `project` the working tree whose model.yaml and policy
-    files are used. All ports are on 127.0.0.1.
+    files are used. All ports are on 127.0.0.1. `surroundings` is there in a container only.
     """
 
+    target: TargetName
     root: Path
     project: Path
     home: Path
@@ -28,21 +99,25 @@ class Settings:
     production_port: int
     api_port: int
     mlflow_port: int
+    s3_port: int
+    images_port: int
+    prefix: str
+    surroundings: Surroundings | None = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
         """Read SLIPWAY_HOME, SLIPWAY_PROJECT, TARGET and SLIPWAY_PORT_*; raise UsageError for nonsense."""
-        target = environ.get("TARGET") or "local"
-        if target != "local":
-            raise TargetUnavailable(
-                f"TARGET={target} is not available yet", next="use TARGET=local, which needs no Docker"
-            )
+        named = environ.get("TARGET") or TargetName.LOCAL
+        if named not in list(TargetName):
+            raise TargetUnavailable(f"TARGET={named} is none", next="use TARGET=local or TARGET=docker")
+        target = TargetName(named)
         project = Path(environ.get("SLIPWAY_PROJECT") or ROOT).resolve()
-        home = Path(environ.get("SLIPWAY_HOME") or project / ".slipway").resolve()
+        home = Path(environ.get("SLIPWAY_HOME") or project / _HOMES[target]).resolve()
         ports = {name: _port(environ, name, default) for name, default in _PORTS.items()}
         if len(set(ports.values())) < len(ports):
             raise UsageError("two SLIPWAY_PORT_ settings name the same port", next="give each its own")
         return cls(
+            target=target,
             root=ROOT,
             project=project,
             home=home,
@@ -50,6 +125,10 @@ class Settings:
             production_port=ports["PRODUCTION"],
             api_port=ports["API"],
             mlflow_port=ports["MLFLOW"],
+            s3_port=ports["S3"],
+            images_port=ports["IMAGES"],
+            prefix=environ.get("SLIPWAY_PREFIX") or "slipway",
+            surroundings=Surroundings.from_environ(environ),
         )
 
     def port(self, environment: Environment) -> int:
@@ -60,6 +139,11 @@ class Settings:
         }[environment]
 
     @property
+    def api_host(self) -> str:
+        """The address that the API listens on: in a container, where nothing is published, every one."""
+        return "0.0.0.0" if self.surroundings else "127.0.0.1"
+
+    @property
     def api_url(self) -> str:
         """The API's base URL."""
         return f"http://127.0.0.1:{self.api_port}"
@@ -67,22 +151,23 @@ class Settings:
     @property
     def mlflow_url(self) -> str:
         """MLflow's base URL."""
-        return f"http://127.0.0.1:{self.mlflow_port}"
+        return self.surroundings.mlflow_url if self.surroundings else f"http://127.0.0.1:{self.mlflow_port}"
 
     @property
     def database_url(self) -> str:
         """SQLAlchemy URL of Slipway's own state."""
-        return f"sqlite:///{self.home / 'slipway.db'}"
+        return self.surroundings.databases["slipway"] if self.surroundings else f"sqlite:///{self.home / 'slipway.db'}"
 
     @property
     def workflows_url(self) -> str:
         """SQLAlchemy URL of the workflow engine's journal."""
-        return f"sqlite:///{self.home / 'workflows.db'}"
+        own = f"sqlite:///{self.home / 'workflows.db'}"
+        return self.surroundings.databases["workflows"] if self.surroundings else own
 
     @property
     def tokens_file(self) -> Path:
         """Person -> token, readable by its owner only."""
-        return self.home / "tokens.json"
+        return self.surroundings.tokens_file if self.surroundings else self.home / "tokens.json"
 
     @property
     def heads_file(self) -> Path:
@@ -109,6 +194,9 @@ class Settings:
             "SLIPWAY_PORT_PRODUCTION": str(self.production_port),
             "SLIPWAY_PORT_API": str(self.api_port),
             "SLIPWAY_PORT_MLFLOW": str(self.mlflow_port),
+            "SLIPWAY_PORT_S3": str(self.s3_port),
+            "SLIPWAY_PORT_IMAGES": str(self.images_port),
+            "TARGET": str(self.target),
         }
 
 
@@ -120,6 +208,10 @@ def model_name(project: Path) -> str:
         if key == "name" and name:
             return name
     raise UsageError(f"{project / 'model.yaml'} names no model", next='begin it with "name: my-model"')
+
+
+def _database_url(environ: Mapping[str, str], user: str, password: str, database: str) -> str:
+    return f"postgresql://{user}:{quote(password, safe='')}@{environ['PGHOST']}:{environ['PGPORT']}/{database}"
 
 
 def _port(environ: Mapping[str, str], name: str, default: int) -> int:

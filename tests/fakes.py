@@ -310,15 +310,15 @@ class FakeAuditHeads:
     """Audit heads in memory."""
 
     def __init__(self) -> None:
-        self._heads: list[Head] = []
+        self._heads: set[Head] = set()
 
     def export(self, head: Head) -> None:
         """Keep a head."""
-        self._heads.append(head)
+        self._heads.add(head)
 
     def heads(self) -> list[Head]:
-        """Return every head."""
-        return list(self._heads)
+        """Return every head, by number."""
+        return sorted(self._heads, key=lambda head: (head.seq, head.hash))
 
 
 class FakeVersions:

@@ -1,7 +1,7 @@
 """An HTTP server of a known law of latency: `python latency_server.py '{"delay_ms": 2}'` prints its port.
 
 Keys: delay_ms (all requests), slow_share and slow_ms (these on top), version, status, block_ms (spent
-computing, which holds all other requests up).
+computing, which holds all other requests up), host and port (where it listens; 0 is a free port).
 """
 
 import asyncio
@@ -11,7 +11,10 @@ import sys
 import time
 from typing import Any
 
-DEFAULTS = {"delay_ms": 1, "slow_share": 0, "slow_ms": 0, "version": "6", "status": 200, "block_ms": 0}
+DEFAULTS = {
+    "delay_ms": 1, "slow_share": 0, "slow_ms": 0, "version": "6", "status": 200, "block_ms": 0,
+    "host": "127.0.0.1", "port": 0,
+}  # fmt: skip
 
 
 class Service(asyncio.Protocol):
@@ -44,7 +47,7 @@ class Service(asyncio.Protocol):
 
 async def serve(law: dict[str, Any]) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Service(law), "127.0.0.1", 0, backlog=1024)
+    server = await loop.create_server(lambda: Service(law), law["host"], law["port"], backlog=1024)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await server.serve_forever()

@@ -1,42 +1,74 @@
 """Audit heads in an append-only file of their own, so that a rewritten database contradicts it."""
 
+import fcntl
 import json
 import os
 from pathlib import Path
 
 from pipelines.domain.audit import Head
-from pipelines.errors import Undecided
+from pipelines.errors import DatabaseUnavailable, Undecided
 
 
 class FileAuditHeads:
-    """Fills ports.AuditHeads with one JSON line a head in `path`."""
+    """Fills ports.AuditHeads with one JSON line a head in `path`.
+
+    A head counts once its line has ended and is on disk. A last line without its end was cut off by a full
+    disk or a lost machine before anybody was told of it: it is not read, and the next head takes its place.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def export(self, head: Head) -> None:
-        """Append one head; a line is short enough to be written whole beside other writers."""
+        """Append one head, and return when it is on disk."""
         line = json.dumps({"seq": head.seq, "hash": head.hash}) + "\n"
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            os.write(descriptor, line.encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                # Beside other writers a line could be taken for one that was cut off.
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                _cut_torn_line(descriptor)
+                _write_whole(descriptor, line.encode())
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise DatabaseUnavailable(
+                f"the audit head {head.seq} could not be kept outside of the database: {error}",
+                next="make room on the disk that holds SLIPWAY_HOME",
+            ) from error
 
     def heads(self) -> list[Head]:
-        """Return every exported head; none before the first export. Raises Undecided for an unreadable line."""
+        """Return every exported head, by number; none before the first export.
+
+        Raises Undecided for an unreadable line.
+        """
         if not self._path.exists():
             return []
-        lines = self._path.read_text(errors="replace").splitlines()
-        return [self._head(number, line) for number, line in enumerate(lines, start=1)]
+        written = self._path.read_bytes()
+        lines = written[: written.rfind(b"\n") + 1].decode(errors="replace").splitlines()
+        found = {self._head(number, line) for number, line in enumerate(lines, start=1)}
+        return sorted(found, key=lambda head: (head.seq, head.hash))
 
     def _head(self, number: int, line: str) -> Head:
         try:
             row = json.loads(line)
-            return Head(row["seq"], row["hash"])
+            return Head(int(row["seq"]), str(row["hash"]))
         except (ValueError, KeyError, TypeError) as error:
             raise Undecided(
                 f"line {number} of {self._path} is not an audit head: {line[:40]!r}",
-                next="compare it with a copy of the file; after a full disk the line may be cut off",
+                next="compare it with a copy of the file",
             ) from error
+
+
+def _cut_torn_line(descriptor: int) -> None:
+    size = os.fstat(descriptor).st_size
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        written = os.pread(descriptor, size, 0)
+        os.ftruncate(descriptor, written.rfind(b"\n") + 1)
+
+
+def _write_whole(descriptor: int, content: bytes) -> None:
+    """Write all of `content`: a disk that fills up takes a part of it first, and says so at the next write."""
+    while content:
+        content = content[os.write(descriptor, content) :]

@@ -12,7 +12,7 @@ from pipelines.errors import Undecided
 from pipelines.ports import LoadRun
 
 # Exit codes of loadtests.run that leave a judged result behind.
-_JUDGED = (0, 3, 4)
+JUDGED = (0, 3, 4)
 
 
 class LoadProcess:
@@ -37,7 +37,7 @@ class LoadProcess:
         result_file = out / "result.json"
         result_file.unlink(missing_ok=True)
         ended = _run_bounded(command, cwd=self._root, log=workdir / "load.log", limit_s=limit_s)
-        if ended not in _JUDGED or not result_file.exists():
+        if ended not in JUDGED or not result_file.exists():
             tail = "\n".join((workdir / "load.log").read_text().splitlines()[-5:])
             raise Undecided(f"the load run ended with {ended}: {tail}", next="mend what it names, then run it again")
         page = out / "report.html"

@@ -80,6 +80,25 @@ class LocalStack:
             _end(processes)
         self._record.unlink(missing_ok=True)
 
+    def destroy(self, tell: Callable[[str], None]) -> None:
+        """Stop everything; all state is in the home."""
+        self.down(tell)
+
+    def logs(self, lines: int) -> dict[str, list[str]]:
+        """Return the last `lines` of every log file; raise UsageError when there is none."""
+        files = sorted(self._settings.logs.glob("*.log"))
+        if not files:
+            raise UsageError(f"no logs in {self._settings.logs}", next='run "make up" first')
+        return {file.stem: file.read_text(errors="replace").splitlines()[-lines:] for file in files}
+
+    def doctor(self) -> dict[str, Any] | None:
+        """Leave it to whoever asks: all is on this machine."""
+        return None
+
+    def trainer(self) -> dict[str, str]:
+        """Return nothing: MLflow asks nobody who he is here."""
+        return {}
+
     def running(self) -> dict[str, psutil.Process]:
         """Return the parts that run, found by process id and start time."""
         found = {}

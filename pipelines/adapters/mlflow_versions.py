@@ -10,10 +10,10 @@ _API = "/api/2.0/mlflow"
 
 
 class MlflowVersions:
-    """Fills ports.VersionList against a tracking server; reads only."""
+    """Fills ports.VersionList against a tracking server; reads only, as the user and password of `login`."""
 
-    def __init__(self, url: str, timeout_s: float = 5.0) -> None:
-        self._client = httpx.Client(base_url=url, timeout=timeout_s, trust_env=False)
+    def __init__(self, url: str, timeout_s: float = 5.0, login: tuple[str, str] | None = None) -> None:
+        self._client = httpx.Client(base_url=url, timeout=timeout_s, trust_env=False, auth=login)
 
     def aliases(self, model: str) -> dict[str, str]:
         """Return alias -> version; empty for a model that does not exist yet."""

@@ -18,4 +18,4 @@ def serve_api(settings: Settings) -> None:
         model=model_name(settings.project),
         tokens=read_tokens(settings.tokens_file),
     )
-    uvicorn.run(create_app(state), host="127.0.0.1", port=settings.api_port, log_level="warning")
+    uvicorn.run(create_app(state), host=settings.api_host, port=settings.api_port, log_level="warning")

@@ -21,6 +21,7 @@ from pipelines.cli.terminal import (
     read_settings,
     tell,
 )
+from pipelines.errors import UsageError
 from pipelines.settings import Settings
 
 app = typer.Typer()
@@ -74,6 +75,8 @@ def promote(
     as_json: Json = False,
 ) -> None:
     """Ask for production, and wait for the gates, for another person's yes, and for the release."""
+    if not version:
+        raise UsageError("no version is named to promote", next='"make promote VERSION=n"; "make history" shows them')
     client = open_client(person)
     asked = client.post("/promotions", _version_body(version, override, gates))
     if no_wait:
@@ -83,7 +86,8 @@ def promote(
     with detachable(asked["id"]):
         waiting = client.wait(path, tell, until=lambda work: work["state"] == "waiting")
         if waiting["state"] == "waiting":
-            tell(f"waiting for a yes: make approve VERSION={version} AS=bob")
+            asker = waiting["requested_by"]
+            tell(f"waiting for a yes by somebody else than {asker}: make approve VERSION={version} AS=name")
         told = len(waiting["steps"])
         done = client.wait(path, _after(told))
     archived = f" (archived v{done['archived']})" if done["archived"] else ""
@@ -118,6 +122,8 @@ def reject(
     as_json: Json = False,
 ) -> None:
     """Say no to a version's promotion."""
+    if not reason.strip():
+        raise UsageError("a no needs its reason", next=f'make reject VERSION={version} REASON="why"')
     _decide(version, person, approved=False, reason=reason, as_json=as_json)
 
 
@@ -131,11 +137,20 @@ def _decide(version: str, person: str, *, approved: bool, reason: str, as_json: 
         evaluation = client.get(f"/promotions/{waiting[-1]['id']}")["evaluation"]
         for gate in evaluation["report"]["gates"]:
             tell(f"  {gate['name']}: {gate['message']}")
+        tell(_standing(waiting[-1], evaluation["report"]))
         body["report_digest"] = evaluation["report_digest"]
     decided = client.post("/approvals", body)
     verb = "Approved" if approved else "Rejected"
     text = f"{verb} v{version} as {decided['person']} ({decided['promotion_id']}, report {body.get('report_digest')})"
     print_result(decided, text, as_json=as_json)
+
+
+def _standing(promotion: dict[str, Any], report: dict[str, Any]) -> str:
+    """Say what is decided on: who asked, what would be replaced, and which gates somebody wants to pass over."""
+    replaced = f"in place of v{report['champion']['version']}" if report["champion"] else "where nothing serves yet"
+    asked = f"{promotion['requested_by']} asks for v{promotion['version']} in {promotion['environment']} {replaced}"
+    gates = ", ".join(promotion["override_gates"])
+    return f"{asked}, OVERRIDING {gates}: {promotion['override_reason']}" if gates else asked
 
 
 @app.command()

@@ -49,9 +49,9 @@ def destroy(confirm: Annotated[str, typer.Option(help="yes")] = "") -> None:
 @app.command()
 def logs(lines: Annotated[int, typer.Option(min=1)] = 20) -> None:
     """Show the last lines that every process wrote."""
-    from pipelines.operate import tail_logs
+    from pipelines.bootstrap import open_stack
 
-    for name, tail in tail_logs(read_settings().logs, lines).items():
+    for name, tail in open_stack(read_settings(), os.environ).logs(lines).items():
         print(f"== {name}")
         print("\n".join(tail))
 
@@ -61,15 +61,15 @@ def doctor(as_json: Json = False) -> None:
     """Check the invariants; exit 3 if one is broken, 4 if one can't be measured."""
     from pipelines.operate import run_doctor
 
-    invariants, interrupted = run_doctor(read_settings())
-    body = {"invariants": [vars(i) for i in invariants], "open_intents": [vars(e) for e in interrupted]}
+    body = run_doctor(read_settings(), os.environ)
     signs = {True: "ok", False: "BROKEN", None: "unknown"}
-    lines = [f"{i.id} {signs[i.holds]:8} {i.detail}" for i in invariants]
-    lines += [f"{entry.action} of {entry.subject} was begun at {entry.at} and not ended" for entry in interrupted]
+    lines = [f"{i['id']} {signs[i['holds']]:8} {i['detail']}" for i in body["invariants"]]
+    lines += [f"{e['action']} of {e['subject']} was begun at {e['at']} and not ended" for e in body["open_intents"]]
     print_result(body, "\n".join(lines), as_json=as_json)
-    if any(i.holds is False for i in invariants):
+    found = [invariant["holds"] for invariant in body["invariants"]]
+    if False in found:
         raise typer.Exit(3)
-    if any(i.holds is None for i in invariants):
+    if None in found:
         raise typer.Exit(4)
 
 
@@ -89,6 +89,43 @@ def bench(name: Annotated[str, typer.Argument(help="One benchmark, or all.")] = 
     # So that a benchmark that is told to end stops what it started, as it does at Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     run_bench(name, read_settings(), os.environ, tell)
+
+
+@app.command()
+def images(
+    names: Annotated[list[str] | None, typer.Argument(help="Which ones; all, when none is named.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Build the container images that are missing, and print the id of each."""
+    from pipelines.containers import build_missing_images
+
+    built = build_missing_images(names or [], os.environ, tell)
+    print_result(built, "\n".join(f"{name:15} {image}" for name, image in built.items()), as_json=as_json)
+
+
+@app.command("secrets")
+def manage_secrets(
+    action: Annotated[str, typer.Argument(help="rotate, or nothing to make what is missing.")] = "",
+    name: Annotated[str, typer.Argument(help="Which secret, or all.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Name the secrets of the containers, or give them new values everywhere; no value is shown."""
+    from pipelines.containers import rotate_secrets
+
+    if (action, bool(name)) not in (("", False), ("rotate", True)):
+        raise UsageError(f"secrets {action} {name} is no request".replace("  ", " "), next="slipway secrets rotate all")
+    names = rotate_secrets(name, read_settings(), os.environ, tell)
+    print_result({"secrets": names}, "\n".join(names), as_json=as_json)
+
+
+@app.command()
+def offline(
+    part: Annotated[str, typer.Argument(help="engine, base, provider, tools, all, or stop.")] = "all",
+) -> None:
+    """Make on a closed network what can't be pulled there; `stop` ends the engine that it started."""
+    from pipelines.containers import prepare_offline
+
+    prepare_offline(part, os.environ)
 
 
 @app.command()

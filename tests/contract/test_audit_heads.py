@@ -1,19 +1,30 @@
-"""What every keeper of audit heads must do, asked of the fake and of the file."""
+"""What every keeper of audit heads must do, asked of the fake, of the file and of a real object store."""
 
+import subprocess
+import sys
+import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from pipelines.adapters.audit_file import FileAuditHeads
+from pipelines.adapters.audit_s3 import S3AuditHeads
 from pipelines.domain.audit import Head
-from pipelines.errors import Undecided
+from pipelines.errors import DatabaseUnavailable, Undecided
 from pipelines.ports import AuditHeads
 from tests.fakes import FakeAuditHeads
 
+ROOT = Path(__file__).resolve().parent.parent.parent
+FIRST, SECOND = Head(1, "a" * 64), Head(2, "b" * 64)
+TORN = ['{"seq": 2, "ha', '{"seq": 2, "hash": "' + "b" * 64 + '"}', "\0" * 100, "\udcff"]
 
-@pytest.fixture(params=["fake", "file"])
+
+@pytest.fixture(params=["fake", "file", "s3"])
 def heads(request: pytest.FixtureRequest, tmp_path: Path) -> AuditHeads:
+    if request.param == "s3":
+        store = request.getfixturevalue("store")
+        return S3AuditHeads(store.access["audit"], store.buckets.heads)
     return FakeAuditHeads() if request.param == "fake" else FileAuditHeads(tmp_path / "heads.jsonl")
 
 
@@ -21,16 +32,15 @@ def test_there_is_none_before_the_first_export(heads: AuditHeads) -> None:
     assert heads.heads() == []
 
 
-def test_every_head_is_kept_in_the_order_of_export(heads: AuditHeads) -> None:
-    exported = [Head(2, "b" * 64), Head(1, "a" * 64), Head(2, "b" * 64)]
-    for head in exported:
+def test_every_head_is_kept_once_and_shown_by_number(heads: AuditHeads) -> None:
+    for head in [SECOND, FIRST, SECOND]:
         heads.export(head)
 
-    assert heads.heads() == exported
+    assert heads.heads() == [FIRST, SECOND]
 
 
 def test_what_was_returned_is_no_way_in(heads: AuditHeads) -> None:
-    heads.export(Head(1, "a" * 64))
+    heads.export(FIRST)
     heads.heads().clear()
 
     assert len(heads.heads()) == 1
@@ -40,25 +50,78 @@ def test_writers_beside_each_other_lose_no_head(heads: AuditHeads) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda seq: heads.export(Head(seq, f"{seq:064x}")), range(1, 51)))
 
-    assert sorted(head.seq for head in heads.heads()) == list(range(1, 51))
+    assert [head.seq for head in heads.heads()] == list(range(1, 51))
 
 
 def test_the_file_is_the_owners_alone_and_read_again_after_a_start(tmp_path: Path) -> None:
     path = tmp_path / "heads.jsonl"
-    FileAuditHeads(path).export(Head(1, "a" * 64))
-    FileAuditHeads(path).export(Head(2, "b" * 64))
+    FileAuditHeads(path).export(FIRST)
+    FileAuditHeads(path).export(SECOND)
 
     assert path.stat().st_mode & 0o077 == 0
-    assert FileAuditHeads(path).heads() == [Head(1, "a" * 64), Head(2, "b" * 64)]
+    assert FileAuditHeads(path).heads() == [FIRST, SECOND]
 
 
 @pytest.mark.parametrize("line", ['{"seq": 2, "ha', "", "[]", "null", '{"seq": 2}', "\udcff"])
 def test_a_line_that_is_no_head_stops_with_its_number(tmp_path: Path, line: str) -> None:
     path = tmp_path / "heads.jsonl"
     heads = FileAuditHeads(path)
-    heads.export(Head(1, "a" * 64))
-    with path.open("a", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(f"{line}\n")
+    heads.export(FIRST)
+    append(path, f"{line}\n")
 
     with pytest.raises(Undecided, match="line 2"):
         heads.heads()
+
+
+@pytest.mark.parametrize("torn", TORN)
+def test_a_last_line_that_was_cut_off_is_not_read_and_gives_way_to_the_next(tmp_path: Path, torn: str) -> None:
+    path = tmp_path / "heads.jsonl"
+    heads = FileAuditHeads(path)
+    heads.export(FIRST)
+    append(path, torn)
+
+    assert heads.heads() == [FIRST]
+    heads.export(Head(3, "c" * 64))
+
+    assert heads.heads() == [FIRST, Head(3, "c" * 64)]
+    assert len(path.read_bytes().splitlines()) == 2
+
+
+def test_a_file_that_holds_a_torn_line_only_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "heads.jsonl"
+    append(path, TORN[0])
+
+    assert FileAuditHeads(path).heads() == []
+    FileAuditHeads(path).export(FIRST)
+
+    assert FileAuditHeads(path).heads() == [FIRST]
+
+
+def test_a_head_of_which_the_disk_takes_a_part_only_is_not_acknowledged(tmp_path: Path) -> None:
+    path = tmp_path / "heads.jsonl"
+    heads = FileAuditHeads(path)
+    heads.export(FIRST)
+    program = """
+        import resource
+        import sys
+        from pathlib import Path
+        from pipelines.adapters.audit_file import FileAuditHeads
+        from pipelines.domain.audit import Head
+
+        path = Path(sys.argv[1])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20,) * 2)
+        FileAuditHeads(path).export(Head(2, "b" * 64))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program), str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert DatabaseUnavailable.__name__ in done.stderr
+    assert path.read_bytes().endswith(b'{"seq": 2, "hash": "')
+    assert heads.heads() == [FIRST]
+    heads.export(SECOND)
+    assert heads.heads() == [FIRST, SECOND]
+
+
+def append(path: Path, text: str) -> None:
+    with path.open("a", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)

@@ -1,8 +1,9 @@
-"""What every target must do, asked of the fake and of the local target with real keepers and replicas."""
+"""What every target must do, asked of the fake, of the local target with real keepers, and of a real Swarm."""
 
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pipelines.ports import Target
 from tests.bundles import make_bundle
 from tests.fakes import FakeTarget
 from tests.keepers import KeeperProcess, eventually
+from tests.swarm import SETTLE_S
 
 ENVIRONMENT = Environment.STAGING
 REFUSED_LINE = "digest mismatch"
@@ -21,19 +23,28 @@ REFUSED_LINE = "digest mismatch"
 
 @dataclass(frozen=True)
 class Place:
-    """A target and three bundles: two that start, and one whose replicas crash."""
+    """A target and three bundles: two that start, and one whose replicas crash.
+
+    `connect` reaches for a URL from where slots are reached; `nobody` is the error where nobody listens. A roll has
+    to end within `within_s`.
+    """
 
     target: Target
     good: str
     better: str
     crashing: str
+    connect: Callable[[str], object] = lambda url: urllib.request.urlopen(url, timeout=5)
+    nobody: str = "refused"
+    within_s: float = 30
 
     def release(self, id: str, digest: str) -> Release:
         return Release(id, "toy-model", ENVIRONMENT, id.removeprefix("r"), digest)
 
     def settle(self, slot: Slot = Slot.LIVE) -> SlotState:
         return eventually(
-            lambda: self.target.observe(ENVIRONMENT, slot), lambda state: state.phase is not Phase.STARTING
+            lambda: self.target.observe(ENVIRONMENT, slot),
+            lambda state: state.phase is not Phase.STARTING,
+            self.within_s,
         )
 
     def serve(self, release: Release, slot: Slot = Slot.LIVE, *, epoch: int = 1) -> SlotState:
@@ -41,7 +52,7 @@ class Place:
         return self.settle(slot)
 
 
-@pytest.fixture(params=["fake", "local"])
+@pytest.fixture(params=["fake", "local", "swarm"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     if request.param == "fake":
         fake = FakeTarget(replicas=2)
@@ -51,13 +62,29 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     made = [make_bundle(tmp_path / "bundles", seed=seed) for seed in (1, 2, 3)]
     model = made[2][0] / "model.onnx"
     model.write_bytes(model.read_bytes()[:-1])
+    bundles = {digest: path for path, digest in made}
+    on = _on_keeper(bundles, tmp_path) if request.param == "local" else _on_swarm(bundles, tmp_path, request)
+    with on as built:
+        yield built
+
+
+@contextmanager
+def _on_keeper(bundles: dict[str, Path], tmp_path: Path) -> Iterator[Place]:
     keeper = KeeperProcess(tmp_path / "home", replicas=2)
-    keeper.bundles.update({digest: path for path, digest in made})
+    keeper.bundles.update(bundles)
     try:
         keeper.start()
-        yield Place(keeper.target, *(digest for _, digest in made))
+        yield Place(keeper.target, *bundles)
     finally:
         keeper.clean_up()
+
+
+@contextmanager
+def _on_swarm(bundles: dict[str, Path], tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Place]:
+    swarm = request.getfixturevalue("swarm")
+    with swarm.services(replicas=2):
+        target = swarm.target(bundles, tmp_path)
+        yield Place(target, *bundles, connect=swarm.connect, nobody="Name or service", within_s=SETTLE_S)
 
 
 def test_an_environment_begins_without_a_release(place: Place) -> None:
@@ -132,8 +159,8 @@ def test_a_slot_is_stopped_without_touching_another(place: Place) -> None:
     place.target.stop(ENVIRONMENT, Slot.TRIAL, epoch=1)
     state = place.settle(Slot.TRIAL)
     assert (state.phase, state.release, state.replicas, state.url) == (Phase.EMPTY, None, (), None)
-    with pytest.raises(urllib.error.URLError, match="refused"):
-        urllib.request.urlopen(url, timeout=5)
+    with pytest.raises(urllib.error.URLError, match=place.nobody):
+        place.connect(url)
     assert place.settle().serves(live)
 
 

@@ -135,6 +135,7 @@ def test_while_a_promotion_waits_its_requester_can_not_approve_and_rollback_work
     assert states[bad] == "rolled_back"
     assert own.returncode == 3
     assert "alice asked for this promotion and can't approve it" in own.stderr
+    assert f"alice asks for v{version} in production in place of v{bad}" in own.stderr
     refused = [e for e in slipway.read("audit", "--limit", "200")["entries"] if "refused" in e["detail"]]
     assert (refused[-1]["actor"], refused[-1]["action"]) == ("alice", "promotion.approve")
 

@@ -26,6 +26,7 @@ class StandIn(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers: dict[str, tuple[int, bytes]] = {}
         self.asked: list[tuple[str, dict[str, list[str]]]] = []
+        self.logins: list[str | None] = []
         self.delay_s = 0.0
 
     @property
@@ -46,6 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         self.server.asked.append((url.path, parse_qs(url.query)))
+        self.server.logins.append(self.headers["authorization"])
         time.sleep(self.server.delay_s)
         status, body = self.server.answers.get(url.path, (404, b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}'))
         self.send_response(status)
@@ -161,3 +163,9 @@ def test_a_registry_that_hangs_is_unavailable_within_the_time_limit(mlflow: Stan
 
     with pytest.raises(RegistryUnavailable, match="Timeout"):
         MlflowVersions(mlflow.url, timeout_s=0.2).versions("toy-model")
+
+
+def test_a_guarded_server_is_asked_with_the_login(mlflow: StandIn) -> None:
+    mlflow.holds(held(1), aliases={})
+    MlflowVersions(mlflow.url, login=("reader", "secret")).versions("toy-model")
+    assert mlflow.logins == ["Basic cmVhZGVyOnNlY3JldA=="] * 2

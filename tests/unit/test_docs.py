@@ -145,7 +145,7 @@ def test_limits_quoted_in_a_document_are_those_of_a_policy(document: Path) -> No
 
 
 def test_every_setting_in_a_document_is_read_somewhere(document: Path) -> None:
-    modules = [path for folder in ("app", "pipelines") for path in (ROOT / folder).rglob("*.py")]
+    modules = [path for folder in ("app", "infra", "pipelines") for path in (ROOT / folder).rglob("*.py")]
     known = {name for path in modules for name in _SETTING.findall(path.read_text())}
     assert set(_SETTING.findall(document.read_text())) <= known
 

@@ -17,6 +17,7 @@ EXIT_CODES = {
     "port_taken": 2,
     "policy_invalid": 2,
     "target_unavailable": 2,
+    "engine_unavailable": 2,
     "refused": 3,
     "gate_failed": 3,
     "rejected": 3,
@@ -31,6 +32,7 @@ EXIT_CODES = {
     "registry_unavailable": 4,
     "database_unavailable": 4,
     "api_unavailable": 4,
+    "image_unavailable": 4,
     "approval_expired": 4,
     "deploy_failed": 5,
 }

@@ -5,13 +5,55 @@ import pytest
 
 from pipelines.domain.release import Environment
 from pipelines.errors import TargetUnavailable, UsageError
-from pipelines.settings import ROOT, Settings, model_name
+from pipelines.settings import ROOT, Settings, TargetName, model_name
 
 
 def test_an_empty_environment_gives_the_documented_defaults() -> None:
     settings = Settings.from_environ({})
 
-    assert settings == Settings(ROOT, ROOT, ROOT / ".slipway", 8000, 8001, 8080, 5000)
+    local = TargetName.LOCAL
+    assert settings == Settings(local, ROOT, ROOT, ROOT / ".slipway", 8000, 8001, 8080, 5000, 9000, 5001, "slipway")
+
+
+def test_containers_have_a_home_of_their_own(tmp_path: Path) -> None:
+    settings = Settings.from_environ({"TARGET": "docker", "SLIPWAY_PROJECT": str(tmp_path)})
+    assert (settings.target, settings.home) == (TargetName.DOCKER, tmp_path / ".slipway-docker")
+    assert settings.surroundings is None
+
+
+CONTAINER = {
+    "TARGET": "docker",
+    "MLFLOW_TRACKING_URI": "http://slipway-mlflow:5000",
+    "MLFLOW_TRACKING_USERNAME": "promoter",
+    "MLFLOW_TRACKING_PASSWORD": "secret-1",
+    "AWS_ACCESS_KEY_ID": "audit",
+    "AWS_SECRET_ACCESS_KEY": "secret-2",
+    "PGHOST": "slipway-postgres",
+    "PGPORT": "5432",
+    "PGPASSWORD": "se/cret@3",
+    "WORKFLOWS_DATABASE_PASSWORD": "secret-4",
+}
+
+
+def test_a_process_in_a_container_takes_what_its_surroundings_say(tmp_path: Path) -> None:
+    stack = tmp_path / "stack.json"
+    stack.write_text('{"prefix": "slipway"}')
+    settings = Settings.from_environ({**CONTAINER, "SLIPWAY_STACK": str(stack)})
+    assert settings.mlflow_url == "http://slipway-mlflow:5000"
+    assert settings.database_url == "postgresql://slipway:se%2Fcret%403@slipway-postgres:5432/slipway"
+    assert settings.workflows_url == "postgresql://workflows:secret-4@slipway-postgres:5432/workflows"
+    assert settings.tokens_file == Path("/run/secrets/tokens")
+    assert settings.api_host == "0.0.0.0"
+    assert "secret" not in repr(settings).replace("/run/secrets", "")
+
+
+@pytest.mark.parametrize("missing", ["MLFLOW_TRACKING_PASSWORD", "AWS_ACCESS_KEY_ID", "PGHOST"])
+def test_a_container_that_lacks_something_says_what(missing: str, tmp_path: Path) -> None:
+    stack = tmp_path / "stack.json"
+    stack.write_text("{}")
+    given = {name: value for name, value in CONTAINER.items() if name != missing}
+    with pytest.raises(UsageError, match=missing):
+        Settings.from_environ({**given, "SLIPWAY_STACK": str(stack)})
 
 
 def test_empty_values_count_as_not_given() -> None:
@@ -32,7 +74,7 @@ def test_a_relative_home_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
     assert Settings.from_environ({"SLIPWAY_HOME": "state"}).home == tmp_path / "state"
 
 
-@pytest.mark.parametrize("target", ["docker", "Local", "k8s"])
+@pytest.mark.parametrize("target", ["Docker", "Local", "k8s"])
 def test_a_target_that_does_not_exist_is_refused(target: str) -> None:
     with pytest.raises(TargetUnavailable, match=target):
         Settings.from_environ({"TARGET": target})

@@ -1,0 +1,14 @@
+output "api_address" {
+  description = "Service and port of the API inside of the networks."
+  value       = "${docker_service.process["api"].name}:8080"
+}
+
+output "services" {
+  description = "Process -> id and name of its service."
+  value       = { for name, service in docker_service.process : name => { id = service.id, name = service.name } }
+}
+
+output "volume" {
+  description = "Name of the volume with the home; null where the home is a directory of the node."
+  value       = one(docker_volume.home[*].name)
+}

@@ -1,0 +1,308 @@
+locals {
+  name = "${var.prefix}-edge"
+  labels = {
+    "slipway.prefix" = var.prefix
+    "slipway.role"   = "edge"
+  }
+
+  # A container publishes on the one address it is told; Swarm publishes on every address of the node, but is alone able
+  # to hand out the secrets that TLS needs.
+  is_service = var.bind_address == "0.0.0.0"
+
+  # Inside of the container. The load ports are published by nobody.
+  inner_ports = { staging = 8000, production = 8001, api = 8080, mlflow = 5000, s3 = 9000 }
+  slots       = ["live", "trial", "baseline"]
+  load_ports = {
+    for name in keys(var.environments) : name => {
+      for index, slot in local.slots : slot => local.inner_ports[name] + 100 * (index + 1)
+    }
+  }
+
+  upstreams = {
+    for name, upstream in {
+      api    = { address = var.upstreams.api, health = "/health", timeout = "1h" }
+      mlflow = { address = var.upstreams.mlflow, health = "/health", timeout = "5m" }
+      s3     = { address = var.upstreams.s3, health = "/minio/health/live", timeout = "5m" }
+    } : name => merge(upstream, { port = local.inner_ports[name] }) if upstream.address != null
+  }
+
+  published = {
+    for name in concat(keys(var.environments), keys(local.upstreams)) :
+    name => { inner = local.inner_ports[name], outer = var.ports[name] }
+  }
+
+  config = templatefile("${path.module}/haproxy.cfg.tftpl", {
+    bind_options = local.is_service ? "ssl crt /run/secrets/tls.pem ssl-min-ver TLSv1.2 alpn h2,http/1.1" : "proto h1"
+    environments = {
+      for name, environment in var.environments : name => {
+        load_ports  = local.load_ports[name]
+        load_subnet = var.networks["load-${name}"].subnet
+        port        = local.inner_ports[name]
+        # During a roll old and new stand side by side; the rest are addresses that DNS has not yet forgotten.
+        servers  = 2 * environment.replicas + 2
+        services = environment.services
+      }
+    }
+    errors = {
+      400 = "bad_request", 408 = "request_timeout", 502 = "bad_gateway", 503 = "no_replica", 504 = "gateway_timeout"
+    }
+    inner_subnets = sort([for name, network in var.networks : network.subnet if !startswith(name, "publish-")])
+    scheme        = local.is_service ? "https" : "http"
+    threads       = max(1, floor(var.limits.cpus))
+    upstreams     = local.upstreams
+  })
+  config_sha256 = sha256(local.config)
+}
+
+resource "docker_volume" "config" {
+  name = "${local.name}-config"
+
+  dynamic "labels" {
+    for_each = local.labels
+    content {
+      label = labels.key
+      value = labels.value
+    }
+  }
+}
+
+# Never started: it carries the file into the volume, whoever runs meanwhile. Another file is another carrier.
+resource "docker_container" "config" {
+  name         = "${local.name}-config"
+  image        = var.image
+  user         = "10001:10001"
+  network_mode = "none"
+  must_run     = false
+  start        = false
+  cpus         = "0.1"
+  memory       = 64
+  memory_swap  = 64
+  log_driver   = "none"
+
+  dynamic "labels" {
+    for_each = local.labels
+    content {
+      label = labels.key
+      value = labels.value
+    }
+  }
+
+  capabilities {
+    drop = ["ALL"]
+  }
+
+  mounts {
+    type   = "volume"
+    source = docker_volume.config.name
+    target = "/etc/haproxy"
+  }
+
+  upload {
+    file        = "/etc/haproxy/haproxy.cfg"
+    content     = local.config
+    permissions = "0444"
+  }
+}
+
+resource "docker_container" "edge" {
+  count = var.running && !local.is_service ? 1 : 0
+
+  name                  = local.name
+  image                 = var.image
+  user                  = "10001:10001"
+  read_only             = true
+  security_opts         = ["no-new-privileges:true"]
+  cpus                  = format("%.1f", var.limits.cpus)
+  memory                = var.limits.memory_mb
+  memory_swap           = var.limits.memory_mb
+  restart               = "unless-stopped"
+  destroy_grace_seconds = 20
+  wait                  = true
+  wait_timeout          = 60
+  log_driver            = "json-file"
+  log_opts = {
+    max-file = "3"
+    max-size = "10m"
+  }
+  tmpfs = {
+    "/run/haproxy" = "rw,nosuid,nodev,noexec,size=16m,mode=0700,uid=10001,gid=10001"
+    "/tmp"         = "rw,nosuid,nodev,noexec,size=16m,mode=1777"
+  }
+
+  dynamic "labels" {
+    for_each = local.labels
+    content {
+      label = labels.key
+      value = labels.value
+    }
+  }
+
+  capabilities {
+    drop = ["ALL"]
+  }
+
+  healthcheck {
+    test         = ["CMD", "probe", "8404", "/health"]
+    interval     = "2s"
+    timeout      = "5s"
+    start_period = "30s"
+    retries      = 5
+  }
+
+  mounts {
+    type      = "volume"
+    source    = docker_volume.config.name
+    target    = "/etc/haproxy"
+    read_only = true
+  }
+
+  dynamic "networks_advanced" {
+    for_each = var.networks
+    content {
+      name = networks_advanced.value.id
+    }
+  }
+
+  dynamic "ports" {
+    for_each = local.published
+    content {
+      internal = ports.value.inner
+      external = ports.value.outer
+      ip       = var.bind_address
+    }
+  }
+
+  # The volume has to hold a configuration before the first start; a later one is taken over by a reload.
+  depends_on = [docker_container.config]
+}
+
+resource "docker_service" "edge" {
+  count = local.is_service ? 1 : 0
+
+  name = local.name
+
+  dynamic "labels" {
+    for_each = local.labels
+    content {
+      label = labels.key
+      value = labels.value
+    }
+  }
+
+  task_spec {
+    container_spec {
+      image             = var.image
+      user              = "10001:10001"
+      read_only         = true
+      cap_drop          = ["ALL"]
+      stop_grace_period = "20s"
+
+      healthcheck {
+        test         = ["CMD", "probe", "8404", "/health"]
+        interval     = "2s"
+        timeout      = "5s"
+        start_period = "30s"
+        retries      = 5
+      }
+
+      mounts {
+        type      = "volume"
+        source    = docker_volume.config.name
+        target    = "/etc/haproxy"
+        read_only = true
+      }
+
+      dynamic "mounts" {
+        for_each = toset(["/run/haproxy", "/tmp"])
+        content {
+          type   = "tmpfs"
+          target = mounts.value
+          tmpfs_options {
+            size_bytes = 16 * 1024 * 1024
+          }
+        }
+      }
+
+      dynamic "secrets" {
+        for_each = var.tls == null ? {} : { "tls.pem" = var.tls.certificate, "tls.pem.key" = var.tls.key }
+        content {
+          secret_id   = secrets.value.id
+          secret_name = secrets.value.name
+          file_name   = secrets.key
+          file_uid    = "10001"
+          file_gid    = "10001"
+          file_mode   = parseint("400", 8)
+        }
+      }
+    }
+
+    dynamic "networks_advanced" {
+      for_each = var.networks
+      content {
+        id = networks_advanced.value.id
+      }
+    }
+
+    placement {
+      constraints = var.placement
+    }
+
+    resources {
+      limits {
+        memory_bytes = var.limits.memory_mb * 1024 * 1024
+        nano_cpus    = var.limits.cpus * 1000000000
+      }
+    }
+
+    restart_policy {
+      condition    = "any"
+      delay        = "1s"
+      max_attempts = 0
+      window       = "0s"
+    }
+
+    log_driver {
+      name = "json-file"
+      options = {
+        max-file = "3"
+        max-size = "10m"
+      }
+    }
+  }
+
+  mode {
+    replicated {
+      replicas = var.running ? 1 : 0
+    }
+  }
+
+  # Both want the same ports of the node.
+  update_config {
+    order             = "stop-first"
+    parallelism       = 1
+    delay             = "0s"
+    failure_action    = "pause"
+    monitor           = "5s"
+    max_failure_ratio = "0.0"
+  }
+
+  endpoint_spec {
+    mode = "dnsrr"
+
+    dynamic "ports" {
+      for_each = local.published
+      content {
+        target_port    = ports.value.inner
+        published_port = ports.value.outer
+        publish_mode   = "host"
+      }
+    }
+  }
+
+  converge_config {
+    delay   = "1s"
+    timeout = "3m"
+  }
+
+  depends_on = [docker_container.config]
+}

@@ -1,0 +1,462 @@
+mock_provider "docker" {}
+
+variables {
+  environments = {
+    production = { replicas = 2, services = { baseline = "slipway-production-baseline", live = "slipway-production-live", trial = "slipway-production-trial" } }
+    staging    = { replicas = 1, services = { baseline = "slipway-staging-baseline", live = "slipway-staging-live", trial = "slipway-staging-trial" } }
+  }
+  image = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+  networks = {
+    control         = { id = "n1", subnet = "10.0.1.0/24" }
+    load-production = { id = "n2", subnet = "10.0.2.0/24" }
+    load-staging    = { id = "n3", subnet = "10.0.3.0/24" }
+    production      = { id = "n4", subnet = "10.0.4.0/24" }
+    publish-edge    = { id = "n5", subnet = "10.0.5.0/24" }
+    s3              = { id = "n6", subnet = "10.0.6.0/24" }
+    staging         = { id = "n7", subnet = "10.0.7.0/24" }
+  }
+  upstreams = {
+    api    = "slipway-api:8080"
+    mlflow = "slipway-mlflow:5000"
+    s3     = "slipway-minio:9000"
+  }
+}
+
+run "on_loopback_it_is_a_container_that_publishes_on_that_address_only" {
+  assert {
+    condition     = length(docker_container.edge) == 1 && length(docker_service.edge) == 0
+    error_message = "It is not one plain container."
+  }
+
+  assert {
+    condition = toset([for port in docker_container.edge[0].ports : "${port.ip}:${port.external} ${port.internal}"]) == toset([
+      "127.0.0.1:5000 5000", "127.0.0.1:8000 8000", "127.0.0.1:8001 8001", "127.0.0.1:8080 8080", "127.0.0.1:9000 9000",
+    ])
+    error_message = "It publishes something else than its five ports on 127.0.0.1."
+  }
+
+  assert {
+    condition     = output.container == "slipway-edge" && output.service == null
+    error_message = "The outputs name something else."
+  }
+
+  assert {
+    condition     = length(docker_container.edge[0].networks_advanced) == 7
+    error_message = "It is not on all of its networks."
+  }
+}
+
+run "the_container_is_confined" {
+  assert {
+    condition = alltrue([
+      for container in docker_container.edge :
+      container.user == "10001:10001" && container.read_only && container.security_opts == toset(["no-new-privileges:true"])
+      && one(container.capabilities).drop == toset(["ALL"]) && one(container.capabilities).add == null
+    ])
+    error_message = "It is root, or may write its root file system, or has a capability, or may gain one."
+  }
+
+  assert {
+    condition = alltrue([
+      for container in docker_container.edge :
+      container.cpus == "1.0" && container.memory == 512 && container.memory_swap == 512
+    ])
+    error_message = "Its limits are not the defaults."
+  }
+
+  assert {
+    condition = alltrue([
+      for container in docker_container.edge :
+      container.log_driver == "json-file" && container.log_opts == tomap({ max-file = "3", max-size = "10m" })
+    ])
+    error_message = "Its log may fill the disk."
+  }
+
+  assert {
+    condition = alltrue([
+      for container in docker_container.edge :
+      container.restart == "unless-stopped" && container.wait && length(container.healthcheck[0].test) > 1
+    ])
+    error_message = "It has no health check, or is not waited for, or not started again."
+  }
+}
+
+run "its_configuration_is_carried_into_a_volume_by_a_container_that_never_runs" {
+  assert {
+    condition     = !docker_container.config.start && !docker_container.config.must_run && docker_container.config.network_mode == "none"
+    error_message = "The carrier would run."
+  }
+
+  assert {
+    condition     = one(docker_container.config.upload).file == "/etc/haproxy/haproxy.cfg" && one(docker_container.config.mounts).target == "/etc/haproxy"
+    error_message = "The file would not land in the volume."
+  }
+
+  assert {
+    condition     = output.config_sha256 == sha256(one(docker_container.config.upload).content)
+    error_message = "The digest that tells when to reload is not that of the file."
+  }
+
+  assert {
+    condition = alltrue([
+      for mount in docker_container.edge[0].mounts : mount.target == "/etc/haproxy" && mount.source == docker_volume.config.name && mount.read_only
+    ])
+    error_message = "The edge does not mount the directory, or could write to it."
+  }
+}
+
+run "another_configuration_leaves_the_running_container_alone" {
+  variables {
+    environments = {
+      production = { replicas = 7, services = { baseline = "slipway-production-baseline", live = "slipway-production-live", trial = "slipway-production-trial" } }
+      staging    = { replicas = 1, services = { baseline = "slipway-staging-baseline", live = "slipway-staging-live", trial = "slipway-staging-trial" } }
+    }
+  }
+
+  assert {
+    condition     = strcontains(one(docker_container.config.upload).content, "server-template live 16 tasks.slipway-production-live:8000")
+    error_message = "More replicas did not reach the configuration."
+  }
+
+  assert {
+    condition = alltrue([
+      for container in docker_container.edge :
+      length(container.upload) == 0 && length(container.env) == 0 && container.name == "slipway-edge"
+      && !strcontains(jsonencode(container.labels), substr(output.config_sha256, 0, 12))
+    ])
+    error_message = "The edge refers to its configuration, so another one would replace it."
+  }
+}
+
+run "the_configuration_rolls_without_a_lost_request" {
+  assert {
+    condition = alltrue([
+      for line in [
+        "nameserver engine 127.0.0.11:53",
+        "resolve_retries 3",
+        "timeout retry 500ms",
+        "hold valid 500ms",
+        "hold obsolete 1s",
+        "option redispatch 1",
+        "retries 3",
+        "timeout connect 300ms",
+        "http-reuse safe",
+        "option idle-close-on-response",
+        "server-state-file /run/haproxy/state",
+        "load-server-state-from-file global",
+        "hard-stop-after 90s",
+        "check inter 500ms fastinter 200ms rise 1 fall 2 init-addr last,none observe layer4",
+        "option httpchk GET /ready",
+        "retry-on conn-failure empty-response response-timeout",
+        "stats socket /run/haproxy/admin.sock mode 600 level admin expose-fd listeners",
+      ] : strcontains(one(docker_container.config.upload).content, line)
+    ])
+    error_message = "A measured setting is missing."
+  }
+
+  assert {
+    condition     = !strcontains(one(docker_container.config.upload).content, "shutdown-sessions")
+    error_message = "It cuts sessions of a replica that goes, which fails one request a roll."
+  }
+
+  assert {
+    condition     = strcontains(one(docker_container.config.upload).content, "server-template live 6 tasks.slipway-production-live:8000 weight 100")
+    error_message = "There is no room for twice the replicas and two more."
+  }
+
+  assert {
+    condition     = strcontains(one(docker_container.config.upload).content, "server-template trial 6 tasks.slipway-production-trial:8000 weight 0")
+    error_message = "A trial would get traffic without being asked for."
+  }
+}
+
+run "a_front_end_refuses_what_comes_from_an_inner_network" {
+  assert {
+    condition = length(regexall(
+      "tcp-request connection reject if { dst 10.0.1.0/24 10.0.2.0/24 10.0.3.0/24 10.0.4.0/24 10.0.6.0/24 10.0.7.0/24 }",
+      one(docker_container.config.upload).content,
+    )) == 5
+    error_message = "One of the five front ends lets a service or a replica in."
+  }
+
+  assert {
+    condition = alltrue([
+      for rule in ["10.0.2.0/24", "10.0.3.0/24"] :
+      length(regexall("tcp-request connection reject unless { dst ${rule} }", one(docker_container.config.upload).content)) == 3
+    ])
+    error_message = "A front end for load runs lets another network in than its environment's."
+  }
+
+  assert {
+    condition = output.load_urls == {
+      production = { baseline = "http://slipway-edge:8301", live = "http://slipway-edge:8101", trial = "http://slipway-edge:8201" }
+      staging    = { baseline = "http://slipway-edge:8300", live = "http://slipway-edge:8100", trial = "http://slipway-edge:8200" }
+    }
+    error_message = "Load runs would look elsewhere."
+  }
+}
+
+run "without_an_own_object_store_nothing_stands_for_s3" {
+  variables {
+    networks = {
+      control         = { id = "n1", subnet = "10.0.1.0/24" }
+      load-production = { id = "n2", subnet = "10.0.2.0/24" }
+      load-staging    = { id = "n3", subnet = "10.0.3.0/24" }
+      production      = { id = "n4", subnet = "10.0.4.0/24" }
+      publish-edge    = { id = "n5", subnet = "10.0.5.0/24" }
+      staging         = { id = "n7", subnet = "10.0.7.0/24" }
+    }
+    upstreams = {
+      api    = "slipway-api:8080"
+      mlflow = "slipway-mlflow:5000"
+    }
+  }
+
+  assert {
+    condition     = !contains([for port in docker_container.edge[0].ports : port.external], 9000)
+    error_message = "It still publishes the port of S3."
+  }
+
+  assert {
+    condition     = !strcontains(one(docker_container.config.upload).content, "frontend s3")
+    error_message = "Its configuration still has S3."
+  }
+}
+
+run "stopped_there_is_no_container_and_the_configuration_stays" {
+  variables {
+    running = false
+  }
+
+  assert {
+    condition     = length(docker_container.edge) == 0 && docker_volume.config.name == "slipway-edge-config"
+    error_message = "It still runs, or its volume is gone."
+  }
+}
+
+run "on_every_address_it_is_a_service_with_tls" {
+  variables {
+    bind_address = "0.0.0.0"
+    tls = {
+      certificate = { id = "sssssssssssssssssssssss01", name = "slipway-tls" }
+      key         = { id = "sssssssssssssssssssssss02", name = "slipway-tls-key" }
+    }
+  }
+
+  assert {
+    condition     = length(docker_container.edge) == 0 && length(docker_service.edge) == 1 && output.service == "slipway-edge"
+    error_message = "It is not one service."
+  }
+
+  assert {
+    condition     = length(regexall("ssl crt /run/secrets/tls.pem", one(docker_container.config.upload).content)) == 5
+    error_message = "A front end answers in clear text."
+  }
+
+  assert {
+    condition = toset([
+      for secret in docker_service.edge[0].task_spec[0].container_spec[0].secrets :
+      "${secret.file_name} ${secret.file_uid} ${format("%o", secret.file_mode)}"
+    ]) == toset(["tls.pem 10001 400", "tls.pem.key 10001 400"])
+    error_message = "A secret is missing, or others can read it."
+  }
+
+  assert {
+    condition = toset([
+      for port in docker_service.edge[0].endpoint_spec[0].ports : "${port.publish_mode} ${port.published_port}"
+    ]) == toset(["host 5000", "host 8000", "host 8001", "host 8080", "host 9000"])
+    error_message = "It publishes something else than its five ports, or through the routing mesh."
+  }
+
+  assert {
+    condition = alltrue([
+      for spec in docker_service.edge[0].task_spec[0].container_spec :
+      spec.user == "10001:10001" && spec.read_only && spec.cap_drop == tolist(["ALL"])
+    ])
+    error_message = "It is root, or may write its root file system, or has a capability."
+  }
+
+  assert {
+    condition     = docker_service.edge[0].update_config[0].order == "stop-first" && docker_service.edge[0].endpoint_spec[0].mode == "dnsrr"
+    error_message = "Two would want the same ports."
+  }
+}
+
+run "every_address_without_tls_is_refused" {
+  command = plan
+
+  variables {
+    bind_address = "0.0.0.0"
+  }
+
+  expect_failures = [var.bind_address]
+}
+
+run "tls_on_loopback_is_refused" {
+  command = plan
+
+  variables {
+    tls = {
+      certificate = { id = "sssssssssssssssssssssss01", name = "slipway-tls" }
+      key         = { id = "sssssssssssssssssssssss02", name = "slipway-tls-key" }
+    }
+  }
+
+  expect_failures = [var.bind_address]
+}
+
+run "an_address_of_the_network_is_refused" {
+  command = plan
+
+  variables {
+    bind_address = "192.168.1.5"
+  }
+
+  expect_failures = [var.bind_address]
+}
+
+run "a_key_in_the_place_of_its_secret_is_refused" {
+  command = plan
+
+  variables {
+    bind_address = "0.0.0.0"
+    tls = {
+      certificate = { id = "sssssssssssssssssssssss01", name = "slipway-tls" }
+      key         = { id = "-----BEGIN PRIVATE KEY-----", name = "slipway-tls-key" }
+    }
+  }
+
+  expect_failures = [var.tls]
+}
+
+run "an_unknown_environment_is_refused" {
+  command = plan
+
+  variables {
+    environments = {
+      canary = { replicas = 1, services = { baseline = "b", live = "l", trial = "t" } }
+    }
+  }
+
+  expect_failures = [var.environments]
+}
+
+run "the_database_network_is_refused" {
+  command = plan
+
+  variables {
+    networks = merge(var.networks, { database = { id = "n8", subnet = "10.0.8.0/24" } })
+  }
+
+  expect_failures = [var.networks]
+}
+
+run "a_port_given_twice_is_refused" {
+  command = plan
+
+  variables {
+    ports = { staging = 8001 }
+  }
+
+  expect_failures = [var.ports]
+}
+
+run "a_port_beyond_the_last_is_refused" {
+  command = plan
+
+  variables {
+    ports = { api = 65536 }
+  }
+
+  expect_failures = [var.ports]
+}
+
+run "an_upstream_without_a_port_is_refused" {
+  command = plan
+
+  variables {
+    upstreams = { api = "slipway-api", mlflow = "slipway-mlflow:5000", s3 = "slipway-minio:9000" }
+  }
+
+  expect_failures = [var.upstreams]
+}
+
+run "an_image_by_tag_is_refused" {
+  command = plan
+
+  variables {
+    image = "slipway/app:latest"
+  }
+
+  expect_failures = [var.image]
+}
+
+run "an_image_with_half_a_digest_is_refused" {
+  command = plan
+
+  variables {
+    image = "sha256:0123"
+  }
+
+  expect_failures = [var.image]
+}
+
+run "a_quarter_of_a_cpu_which_reads_back_differently_is_refused" {
+  command = plan
+
+  variables {
+    limits = { cpus = 0.25 }
+  }
+
+  expect_failures = [var.limits]
+}
+
+run "too_little_memory_is_refused" {
+  command = plan
+
+  variables {
+    limits = { memory_mb = 32 }
+  }
+
+  expect_failures = [var.limits]
+}
+
+run "half_a_megabyte_is_refused" {
+  command = plan
+
+  variables {
+    limits = { memory_mb = 512.5 }
+  }
+
+  expect_failures = [var.limits]
+}
+
+run "a_placement_that_is_no_constraint_is_refused" {
+  command = plan
+
+  variables {
+    placement = ["somewhere"]
+  }
+
+  expect_failures = [var.placement]
+}
+
+run "no_placement_is_refused" {
+  command = plan
+
+  variables {
+    placement = []
+  }
+
+  expect_failures = [var.placement]
+}
+
+run "a_prefix_with_a_capital_is_refused" {
+  command = plan
+
+  variables {
+    prefix = "Slipway"
+  }
+
+  expect_failures = [var.prefix]
+}

@@ -1,0 +1,93 @@
+variable "image" {
+  description = "Image of the object store, by id or digest."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^([^@[:space:]]+@)?sha256:[0-9a-f]{64}$", var.image))
+    error_message = "image is sha256:<64 hex digits> or name@sha256:<64 hex digits>; a tag can be moved."
+  }
+}
+
+variable "limits" {
+  description = "The most CPU and memory that the object store may use."
+  type = object({
+    cpus      = optional(number, 1)
+    memory_mb = optional(number, 512)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = var.limits.cpus >= 0.1 && var.limits.cpus <= 64
+    error_message = "limits.cpus is a number from 0.1 to 64."
+  }
+
+  validation {
+    condition     = var.limits.memory_mb >= 64 && floor(var.limits.memory_mb) == var.limits.memory_mb
+    error_message = "limits.memory_mb is a whole number of at least 64."
+  }
+}
+
+variable "networks" {
+  description = "Network -> id of the networks to join."
+  type        = map(string)
+  nullable    = false
+
+  validation {
+    condition     = toset(keys(var.networks)) == toset(["objects", "s3"])
+    error_message = "networks has exactly objects and s3."
+  }
+}
+
+variable "placement" {
+  description = "Swarm placement constraints; a service with a volume has to stay on one node."
+  type        = list(string)
+  default     = ["node.role==manager"]
+  nullable    = false
+
+  validation {
+    condition = length(var.placement) > 0 && alltrue([
+      for rule in var.placement : can(regex("^(node|engine)\\.[a-z.]+(==|!=)[^ ]+$", rule))
+    ])
+    error_message = "placement is one or more constraints such as node.role==manager or node.id==<id>."
+  }
+}
+
+variable "prefix" {
+  description = "First part of every name."
+  type        = string
+  default     = "slipway"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,22}[a-z0-9]$", var.prefix))
+    error_message = "prefix is 2 to 24 lower-case letters, digits and hyphens, begins with a letter, does not end with a hyphen."
+  }
+}
+
+variable "running" {
+  description = "Whether anything runs; false keeps networks, volumes and services and runs no container."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "secrets" {
+  description = "Docker secrets to mount: file name under /run/secrets -> id and name. Values never come here."
+  type = map(object({
+    id   = string
+    name = string
+  }))
+  nullable = false
+
+  validation {
+    condition     = alltrue([for secret in var.secrets : can(regex("^[a-z0-9]{25}$", secret.id))])
+    error_message = "A secret's id is the 25 characters that Docker gave it; its value must not come here."
+  }
+
+  validation {
+    condition     = toset(keys(var.secrets)) == toset(["minio-root-password", "minio-root-user"])
+    error_message = "secrets has exactly minio-root-password and minio-root-user."
+  }
+}

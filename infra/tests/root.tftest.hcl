@@ -1,0 +1,457 @@
+mock_provider "docker" {
+  mock_data "docker_network" {
+    defaults = {
+      ipam_config = [{ subnet = "10.0.9.0/24", ip_range = "", gateway = "10.0.9.1", aux_address = {} }]
+    }
+  }
+}
+
+variables {
+  images = {
+    app            = "sha256:0000000000000000000000000000000000000000000000000000000000000001"
+    control        = "sha256:0000000000000000000000000000000000000000000000000000000000000002"
+    edge           = "sha256:0000000000000000000000000000000000000000000000000000000000000003"
+    image_registry = "sha256:0000000000000000000000000000000000000000000000000000000000000004"
+    loadtest       = "sha256:0000000000000000000000000000000000000000000000000000000000000005"
+    minio          = "sha256:0000000000000000000000000000000000000000000000000000000000000006"
+    mlflow         = "sha256:0000000000000000000000000000000000000000000000000000000000000007"
+    postgres       = "registry.example.com/postgres@sha256:0000000000000000000000000000000000000000000000000000000000000008"
+  }
+  secrets = {
+    "minio-root-password"     = { id = "sssssssssssssssssssssss01", name = "slipway-minio-root-password" }
+    "minio-root-user"         = { id = "sssssssssssssssssssssss02", name = "slipway-minio-root-user" }
+    "mlflow-admin"            = { id = "sssssssssssssssssssssss03", name = "slipway-mlflow-admin" }
+    "mlflow-database"         = { id = "sssssssssssssssssssssss04", name = "slipway-mlflow-database" }
+    "mlflow-objects-password" = { id = "sssssssssssssssssssssss05", name = "slipway-mlflow-objects-password" }
+    "mlflow-objects-user"     = { id = "sssssssssssssssssssssss06", name = "slipway-mlflow-objects-user" }
+    "mlflow-promoter"         = { id = "sssssssssssssssssssssss07", name = "slipway-mlflow-promoter" }
+    "mlflow-reader"           = { id = "sssssssssssssssssssssss08", name = "slipway-mlflow-reader" }
+    "mlflow-session-key"      = { id = "sssssssssssssssssssssss09", name = "slipway-mlflow-session-key" }
+    "mlflow-webhook-key"      = { id = "sssssssssssssssssssssss10", name = "slipway-mlflow-webhook-key" }
+    "postgres"                = { id = "sssssssssssssssssssssss11", name = "slipway-postgres" }
+    "slipway-database"        = { id = "sssssssssssssssssssssss12", name = "slipway-slipway-database" }
+    "slipway-owner"           = { id = "sssssssssssssssssssssss16", name = "slipway-slipway-owner" }
+    "workflows-database"      = { id = "sssssssssssssssssssssss17", name = "slipway-workflows-database" }
+    "audit-objects-password"  = { id = "sssssssssssssssssssssss13", name = "slipway-audit-objects-password" }
+    "audit-objects-user"      = { id = "sssssssssssssssssssssss14", name = "slipway-audit-objects-user" }
+    "tokens"                  = { id = "sssssssssssssssssssssss15", name = "slipway-tokens" }
+  }
+}
+
+run "the_stack_says_where_everything_is" {
+  assert {
+    condition = output.stack.urls == {
+      api = "http://127.0.0.1:8080", mlflow = "http://127.0.0.1:5000"
+    }
+    error_message = "People would look elsewhere."
+  }
+
+  assert {
+    condition = { for name, environment in output.stack.environments : name => environment.url } == {
+      production = "http://127.0.0.1:8001", staging = "http://127.0.0.1:8000"
+    }
+    error_message = "An environment answers elsewhere."
+  }
+
+  assert {
+    condition = {
+      for name, environment in output.stack.environments : name => { for slot, service in environment.slots : slot => service.name }
+      } == {
+      production = { baseline = "slipway-production-baseline", live = "slipway-production-live", trial = "slipway-production-trial" }
+      staging    = { baseline = "slipway-staging-baseline", live = "slipway-staging-live", trial = "slipway-staging-trial" }
+    }
+    error_message = "The services of the slots are not named."
+  }
+
+  assert {
+    condition = alltrue([
+      for environment in output.stack.environments :
+      contains([for network in module.network.networks : network.name], environment.network)
+      && contains([for network in module.network.networks : network.name], environment.load_network)
+      && environment.network != environment.load_network
+    ])
+    error_message = "A network is named that does not exist."
+  }
+
+  assert {
+    condition     = output.stack.image_registry == { plain_http = true, pull = "127.0.0.1:5001", push = "slipway-images:5000" }
+    error_message = "The image registry is not named for both sides."
+  }
+
+  assert {
+    condition = output.stack.object_store == {
+      buckets  = { artifacts = "mlflow", dvc = "dvc", heads = "audit-heads" }
+      endpoint = "http://slipway-minio:9000"
+      region   = "us-east-1"
+      url      = "http://127.0.0.1:9000"
+    }
+    error_message = "The object store is not described."
+  }
+
+  assert {
+    condition     = output.stack.edge.container == "slipway-edge" && output.stack.edge.service == null && length(output.edge_config_sha256) == 64
+    error_message = "The edge is not named, or the digest of its configuration is missing."
+  }
+
+  assert {
+    condition     = !strcontains(jsonencode(output.stack), "sssssssss")
+    error_message = "The stack names a secret; nobody who reads it needs one."
+  }
+}
+
+run "another_prefix_and_other_ports_are_another_installation" {
+  command = plan
+
+  variables {
+    ports  = { api = 18080, images = 15001, mlflow = 15000, production = 18001, s3 = 19000, staging = 18000 }
+    prefix = "second"
+  }
+
+  assert {
+    condition     = module.environment["staging"].slots.live.name == "second-staging-live"
+    error_message = "A name does not follow the prefix."
+  }
+}
+
+run "links_show_the_external_url" {
+  variables {
+    external_url = "https://ml.example.com"
+  }
+
+  assert {
+    condition     = output.stack.urls.api == "https://ml.example.com:8080" && output.stack.environments.production.url == "https://ml.example.com:8001"
+    error_message = "Links show something else."
+  }
+}
+
+run "on_every_address_all_is_behind_tls" {
+  variables {
+    bind_address = "0.0.0.0"
+    external_url = "https://ml.example.com"
+    secrets = merge(var.secrets, {
+      "config.json" = { id = "sssssssssssssssssssssss16", name = "slipway-config-json" }
+    })
+    tls = {
+      certificate    = { id = "sssssssssssssssssssssss17", name = "slipway-tls" }
+      key            = { id = "sssssssssssssssssssssss18", name = "slipway-tls-key" }
+      registry_users = { id = "sssssssssssssssssssssss19", name = "slipway-registry-users" }
+    }
+  }
+
+  assert {
+    condition     = output.stack.edge.container == null && output.stack.edge.service == "slipway-edge"
+    error_message = "The edge is not a service."
+  }
+
+  assert {
+    condition     = output.stack.image_registry == { plain_http = false, pull = "ml.example.com:5001", push = "ml.example.com:5001" }
+    error_message = "The image registry is not reached by the name in the certificate."
+  }
+}
+
+run "an_own_object_store_and_image_registry_can_be_left_out" {
+  variables {
+    image_registry_external = { address = "registry.example.com/team" }
+    images = {
+      app      = var.images.app
+      control  = var.images.control
+      edge     = var.images.edge
+      loadtest = var.images.loadtest
+      mlflow   = var.images.mlflow
+      postgres = var.images.postgres
+    }
+    object_store_external = { endpoint = "https://s3.example.com" }
+    secrets = merge(var.secrets, {
+      "config.json" = { id = "sssssssssssssssssssssss16", name = "slipway-config-json" }
+    })
+  }
+
+  assert {
+    condition     = length(module.object_store) == 0 && length(module.image_registry) == 0
+    error_message = "An own one is still there."
+  }
+
+  assert {
+    condition     = output.stack.object_store.endpoint == "https://s3.example.com" && output.stack.image_registry.push == "registry.example.com/team"
+    error_message = "The external ones are not used."
+  }
+}
+
+run "every_address_without_tls_is_refused" {
+  command = plan
+
+  variables {
+    bind_address = "0.0.0.0"
+  }
+
+  expect_failures = [var.bind_address]
+}
+
+run "an_address_of_the_network_is_refused" {
+  command = plan
+
+  variables {
+    bind_address = "192.168.1.5"
+  }
+
+  expect_failures = [var.bind_address]
+}
+
+run "tls_on_loopback_is_refused" {
+  command = plan
+
+  variables {
+    external_url = "https://ml.example.com"
+    tls = {
+      certificate    = { id = "sssssssssssssssssssssss17", name = "slipway-tls" }
+      key            = { id = "sssssssssssssssssssssss18", name = "slipway-tls-key" }
+      registry_users = { id = "sssssssssssssssssssssss19", name = "slipway-registry-users" }
+    }
+  }
+
+  expect_failures = [var.bind_address]
+}
+
+run "a_key_in_the_place_of_its_secret_is_refused" {
+  command = plan
+
+  variables {
+    bind_address = "0.0.0.0"
+    external_url = "https://ml.example.com"
+    secrets      = merge(var.secrets, { "config.json" = { id = "sssssssssssssssssssssss16", name = "slipway-config-json" } })
+    tls = {
+      certificate    = { id = "sssssssssssssssssssssss17", name = "slipway-tls" }
+      key            = { id = "-----BEGIN PRIVATE KEY-----", name = "slipway-tls-key" }
+      registry_users = { id = "sssssssssssssssssssssss19", name = "slipway-registry-users" }
+    }
+  }
+
+  expect_failures = [var.tls]
+}
+
+run "tls_without_the_name_in_the_certificate_is_refused" {
+  command = plan
+
+  variables {
+    bind_address = "0.0.0.0"
+    secrets      = merge(var.secrets, { "config.json" = { id = "sssssssssssssssssssssss16", name = "slipway-config-json" } })
+    tls = {
+      certificate    = { id = "sssssssssssssssssssssss17", name = "slipway-tls" }
+      key            = { id = "sssssssssssssssssssssss18", name = "slipway-tls-key" }
+      registry_users = { id = "sssssssssssssssssssssss19", name = "slipway-registry-users" }
+    }
+  }
+
+  expect_failures = [var.external_url]
+}
+
+run "an_external_url_with_a_port_is_refused" {
+  command = plan
+
+  variables {
+    external_url = "http://ml.example.com:8080"
+  }
+
+  expect_failures = [var.external_url]
+}
+
+run "a_bucket_with_a_capital_is_refused" {
+  command = plan
+
+  variables {
+    buckets = { dvc = "Data" }
+  }
+
+  expect_failures = [var.buckets]
+}
+
+run "one_bucket_for_two_is_refused" {
+  command = plan
+
+  variables {
+    buckets = { dvc = "mlflow" }
+  }
+
+  expect_failures = [var.buckets]
+}
+
+run "an_engine_without_a_scheme_is_refused" {
+  command = plan
+
+  variables {
+    docker_host = "/var/run/docker.sock"
+  }
+
+  expect_failures = [var.docker_host]
+}
+
+run "a_relative_socket_is_refused" {
+  command = plan
+
+  variables {
+    docker_socket = { path = "docker.sock" }
+  }
+
+  expect_failures = [var.docker_socket]
+}
+
+run "a_third_environment_is_refused" {
+  command = plan
+
+  variables {
+    environments = { canary = {}, production = {}, staging = {} }
+  }
+
+  expect_failures = [var.environments]
+}
+
+run "no_replica_is_refused" {
+  command = plan
+
+  variables {
+    environments = { production = { replicas = 0 }, staging = {} }
+  }
+
+  expect_failures = [var.environments]
+}
+
+run "a_relative_home_is_refused" {
+  command = plan
+
+  variables {
+    home = { path = ".slipway" }
+  }
+
+  expect_failures = [var.home]
+}
+
+run "root_is_refused" {
+  command = plan
+
+  variables {
+    home = { uid = 0 }
+  }
+
+  expect_failures = [var.home]
+}
+
+run "an_image_by_tag_is_refused" {
+  command = plan
+
+  variables {
+    images = merge(var.images, { app = "slipway/app:latest" })
+  }
+
+  expect_failures = [var.images]
+}
+
+run "an_image_that_is_needed_and_missing_is_refused" {
+  command = plan
+
+  variables {
+    images = merge(var.images, { minio = null })
+  }
+
+  expect_failures = [var.images]
+}
+
+run "a_registry_that_is_needed_and_missing_is_refused" {
+  command = plan
+
+  variables {
+    images = merge(var.images, { image_registry = null })
+  }
+
+  expect_failures = [var.images]
+}
+
+run "an_external_registry_with_a_scheme_is_refused" {
+  command = plan
+
+  variables {
+    image_registry_external = { address = "https://registry.example.com" }
+    secrets                 = merge(var.secrets, { "config.json" = { id = "sssssssssssssssssssssss16", name = "slipway-config-json" } })
+  }
+
+  expect_failures = [var.image_registry_external]
+}
+
+run "an_external_object_store_with_credentials_is_refused" {
+  command = plan
+
+  variables {
+    object_store_external = { endpoint = "https://key:hunter2@s3.example.com" }
+  }
+
+  expect_failures = [var.object_store_external]
+}
+
+run "a_model_file_that_is_not_there_is_refused" {
+  command = plan
+
+  variables {
+    model_file = "no-model.yaml"
+  }
+
+  expect_failures = [var.model_file]
+}
+
+run "a_port_given_twice_is_refused" {
+  command = plan
+
+  variables {
+    ports = { images = 5000 }
+  }
+
+  expect_failures = [var.ports]
+}
+
+run "a_port_beyond_the_last_is_refused" {
+  command = plan
+
+  variables {
+    ports = { api = 65536 }
+  }
+
+  expect_failures = [var.ports]
+}
+
+run "a_prefix_with_a_capital_is_refused" {
+  command = plan
+
+  variables {
+    prefix = "Slipway"
+  }
+
+  expect_failures = [var.prefix]
+}
+
+run "a_secret_value_in_the_place_of_an_id_is_refused" {
+  command = plan
+
+  variables {
+    secrets = merge(var.secrets, { postgres = { id = "hunter2", name = "slipway-postgres" } })
+  }
+
+  expect_failures = [var.secrets]
+}
+
+run "a_missing_secret_is_refused" {
+  command = plan
+
+  variables {
+    secrets = { for name, secret in var.secrets : name => secret if name != "tokens" }
+  }
+
+  expect_failures = [var.secrets]
+}
+
+run "a_node_that_is_no_id_is_refused" {
+  command = plan
+
+  variables {
+    state_node = "my-node"
+  }
+
+  expect_failures = [var.state_node]
+}

@@ -1,0 +1,55 @@
+"""The container engine's API, connected when first needed; whatever it refuses is a refusal of ours."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import docker
+from docker.errors import DockerException
+
+from pipelines.errors import TargetUnavailable
+
+
+class DockerEngine:
+    """One engine, such as `unix:///var/run/docker.sock`; no call takes longer than `timeout_s`."""
+
+    def __init__(self, url: str, timeout_s: float = 30.0) -> None:
+        self._url = url
+        self._timeout_s = timeout_s
+        self._client: docker.APIClient | None = None
+
+    @contextmanager
+    def api(self) -> Iterator[docker.APIClient]:
+        """Lend the client of the engine's API; what fails in the block becomes TargetUnavailable."""
+        try:
+            if self._client is None:
+                # Its own version: a newer engine refuses old ones, an older one does not know the newest.
+                self._client = docker.APIClient(self._url, version="auto", timeout=self._timeout_s)
+            yield self._client
+        except (DockerException, OSError) as error:
+            reason = getattr(error, "explanation", None) or error
+            raise TargetUnavailable(f"the container engine {self._url}: {reason}", next='run "make up"') from error
+
+    def close(self) -> None:
+        """Give the connections back; the next call opens new ones."""
+        if self._client:
+            self._client.close()
+            self._client = None
+
+    def run_inside(self, name: str, command: list[str]) -> tuple[int, str]:
+        """Run a command in a running container; return its exit status and what it wrote, errors if nothing else.
+
+        `name` is the container's, or the service's that it is the only task of on this engine.
+        """
+        with self.api() as api:
+            run = api.exec_create(self._container(api, name), command)["Id"]
+            output, errors = api.exec_start(run, demux=True)
+            status = api.exec_inspect(run)["ExitCode"]
+        return int(status), (output or errors or b"").decode(errors="replace")
+
+    def _container(self, api: docker.APIClient, name: str) -> str:
+        for container in api.containers(filters={"name": name}):
+            found = [each.lstrip("/") for each in container["Names"]]
+            # A service's container has the task's number and id behind the service's name.
+            if any(each == name or each.startswith(f"{name}.") for each in found):
+                return str(container["Id"])
+        raise TargetUnavailable(f"{name} does not run on the container engine {self._url}", next='run "make up"')

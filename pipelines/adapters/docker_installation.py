@@ -1,0 +1,175 @@
+"""What an installation has in the engine, found by its label: what serves, what ails, what it wrote, what is left."""
+
+import time
+from collections.abc import Callable, Collection, Iterator
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from docker.errors import APIError, NotFound
+
+from pipelines.adapters.docker_engine import DockerEngine
+from pipelines.adapters.docker_secrets import PREFIX_LABEL
+from pipelines.errors import TargetUnavailable, Undecided
+
+REMOVE_S = 60.0
+TAIL_LINES = 8
+_ILL = frozenset({"failed", "rejected"})
+_IDLE_SLOTS = frozenset({"trial", "baseline"})
+_BUSY = frozenset({400, 403, 409, 500})
+
+Body = dict[str, Any]
+
+
+class DockerInstallation:
+    """The installation `prefix` in one engine."""
+
+    def __init__(self, engine: DockerEngine, prefix: str) -> None:
+        self._engine = engine
+        self._filters = {"label": f"{PREFIX_LABEL}={prefix}"}
+
+    def served(self) -> dict[str, str]:
+        """Return the image of each slot's service."""
+        return {
+            service["Spec"]["Name"]: service["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
+            for service in self._services()
+            if "slipway.slot" in service["Spec"]["Labels"]
+        }
+
+    def troubles(self) -> dict[str, str]:
+        """Return service -> why its newest task does not run, in the scheduler's words."""
+        found = {}
+        for service in self._services():
+            with self._engine.api() as api:
+                tasks = api.tasks(filters={"service": service["ID"]})
+            newest = max(tasks, key=lambda task: str(task["CreatedAt"]), default=None)
+            ill = [task for task in tasks if task["Status"]["State"] in _ILL]
+            if newest is None or newest["Status"]["State"] == "running":
+                continue
+            told = newest["Status"].get("Err") or (ill[-1]["Status"].get("Err") if ill else "")
+            if told:
+                found[str(service["Spec"]["Name"])] = f"{newest['Status']['State']}: {told}"
+        return found
+
+    def last_lines(self, lines: int) -> dict[str, list[str]]:
+        """Return the last `lines` that each service and each container of its own wrote."""
+        tails = {str(service["Spec"]["Name"]): self._service_log(service, lines) for service in self._services()}
+        with self._engine.api() as api:
+            for container in api.containers(filters=self._filters):
+                told = api.logs(container["Id"], stdout=True, stderr=True, tail=lines)
+                tails[container["Names"][0].lstrip("/")] = told.decode(errors="replace").splitlines()
+        return tails
+
+    def explain(self) -> str:
+        """Return what ails, each with the last lines of its log."""
+        told = []
+        for name, reason in self.troubles().items():
+            tail = self.last_lines(TAIL_LINES).get(name, [])
+            told.append("\n".join([f"{name} {reason}", *(f"  {line}" for line in tail)]))
+        return "\n".join(told)
+
+    def ask_inside(self, service: str, command: list[str]) -> str:
+        """Return what a command writes that is run in a service's container on this engine, however it ends."""
+        with self._engine.api() as api:
+            found = api.containers(filters={"label": f"com.docker.swarm.service.name={service}"})
+            if not found:
+                raise TargetUnavailable(f"{service} does not run on this engine", next='run "make up"')
+            output, errors = api.exec_start(api.exec_create(found[0]["Id"], command)["Id"], demux=True)
+        return (output or errors or b"").decode(errors="replace").strip()
+
+    def offer(self, image: str, repository: str) -> None:
+        """Push an image, which releases build on, to a registry; its tag is the beginning of its id."""
+        tag = image.rpartition(":")[2][:12]
+        with self._engine.api() as api:
+            api.tag(image, repository, tag)
+            said = [line["error"] for line in api.push(repository, tag, stream=True, decode=True) if "error" in line]
+            api.remove_image(f"{repository}:{tag}", noprune=True)
+        if said:
+            raise Undecided(f"the image registry refuses {repository}: {said[0]}", next='"make up" again')
+
+    def rest_slots(self) -> None:
+        """Leave the slots without a task that Terraform leaves to releases."""
+        for service in self._services():
+            spec = service["Spec"]
+            if spec["Labels"].get("slipway.slot") in _IDLE_SLOTS and spec["Mode"]["Replicated"]["Replicas"]:
+                with self._engine.api() as api:
+                    api.update_service(
+                        service["ID"],
+                        service["Version"]["Index"],
+                        task_template=spec["TaskTemplate"],
+                        name=spec["Name"],
+                        labels=spec["Labels"],
+                        mode={"Replicated": {"Replicas": 0}},
+                        update_config=spec.get("UpdateConfig"),
+                        rollback_config=spec.get("RollbackConfig"),
+                        endpoint_spec=spec.get("EndpointSpec"),
+                    )
+
+    def remove_unknown(self, known: Collection[str], since: datetime) -> list[str]:
+        """Remove what was made after `since` and is not among the ids `known`; return the names.
+
+        Volumes stay: making one that exists does no harm, and it may hold something.
+        """
+        removed = []
+        for id, name, made, remove in self._parts():
+            if id not in known and made >= since.timestamp():
+                _until_gone(name, remove)
+                removed.append(name)
+        return removed
+
+    def remove_all(self) -> list[str]:
+        """Remove all that carries the label but secrets, volumes too; return the names."""
+        removed = []
+        for _, name, _, remove in self._parts():
+            _until_gone(name, remove)
+            removed.append(name)
+        with self._engine.api() as api:
+            volumes = [str(volume["Name"]) for volume in api.volumes(filters=self._filters)["Volumes"] or []]
+            for name in volumes:
+                _until_gone(name, partial(api.remove_volume, name))
+        return removed + volumes
+
+    def _parts(self) -> Iterator[tuple[str, str, float, Callable[[], object]]]:
+        """Yield id, name, time of making and how to remove it, in the order in which that works."""
+        with self._engine.api() as api:
+            for service in self._services():
+                yield _part(service["ID"], service["Spec"]["Name"], service["CreatedAt"], api.remove_service)
+            for container in api.containers(all=True, filters=self._filters):
+                id, name = container["Id"], container["Names"][0].lstrip("/")
+                yield id, name, float(container["Created"]), partial(api.remove_container, id, force=True)
+            for config in api.configs(filters=self._filters):
+                yield _part(config["ID"], config["Spec"]["Name"], config["CreatedAt"], api.remove_config)
+            for network in api.networks(filters=self._filters):
+                yield _part(network["Id"], network["Name"], network["Created"], api.remove_network)
+
+    def _services(self) -> list[Body]:
+        with self._engine.api() as api:
+            found: list[Body] = api.services(filters=self._filters)
+        return sorted(found, key=lambda service: str(service["Spec"]["Name"]))
+
+    def _service_log(self, service: Body, lines: int) -> list[str]:
+        with self._engine.api() as api:
+            parts = api.service_logs(service["ID"], stdout=True, stderr=True, timestamps=True, tail=lines, is_tty=False)
+            told = sorted(b"".join(parts).decode(errors="replace").splitlines())
+        return [line.partition(" ")[2] for line in told[-lines:]]
+
+
+def _part(id: str, name: str, made: str, remove: Callable[[str], Any]) -> tuple[str, str, float, Callable[[], object]]:
+    return id, name, datetime.fromisoformat(made).timestamp(), partial(remove, id)
+
+
+def _until_gone(name: str, remove: Callable[[], object]) -> None:
+    """Remove something that may still be in use for a moment."""
+    deadline = time.monotonic() + REMOVE_S
+    while True:
+        try:
+            remove()
+            return
+        except NotFound:
+            return
+        except APIError as error:
+            if error.status_code not in _BUSY or time.monotonic() > deadline:
+                raise Undecided(
+                    f"{name} can't be removed: {error.explanation}", next="end what uses it, then do it again"
+                ) from error
+            time.sleep(0.5)

@@ -1,0 +1,237 @@
+"""The installation on containers, from the operator's side: Terraform makes its shape, this what Terraform must not.
+
+That is the secrets, whose values never come near Terraform, and what lives inside of the services: buckets, users, the
+edge's configuration in force. All of it may be repeated; after a failure or a kill, `up` goes on from there.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipelines.adapters.docker_engine import DockerEngine
+from pipelines.adapters.docker_insides import Insides
+from pipelines.adapters.docker_installation import DockerInstallation
+from pipelines.adapters.docker_secrets import DockerSecrets
+from pipelines.adapters.edge_socket import EdgeSocket
+from pipelines.adapters.engine_check import check_engine, check_ports
+from pipelines.adapters.home_lock import held
+from pipelines.adapters.secret_store import SecretStore
+from pipelines.adapters.terraform import Terraform
+from pipelines.errors import DeployFailed, Undecided, UsageError
+
+ANSWER_S = 120.0
+# A process that is run in a container has none of the variables that its first one got from secrets.
+_DOCTOR = ["with-secrets", "--", "python", "-m", "pipelines.cli", "doctor", "--json"]
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the operator chooses of an installation; `more` are further variables of infra/, by their names there."""
+
+    model: str
+    model_file: Path
+    ports: Mapping[str, int]
+    prefix: str = "slipway"
+    engine_url: str = "unix:///var/run/docker.sock"
+    bind_address: str = "127.0.0.1"
+    retention_days: int = 365
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+class DockerStack:
+    """One installation: `build` makes the images, name -> id, and `home` keeps state and secrets."""
+
+    def __init__(
+        self, shape: Shape, home: Path, terraform: Terraform, build: Callable[[Tell], Mapping[str, str]]
+    ) -> None:
+        self._shape = shape
+        self._lock = home / "docker.lock"
+        self._edge_record = home / "edge.sha256"
+        self._terraform = terraform
+        self._build = build
+        self._engine = DockerEngine(shape.engine_url, timeout_s=120.0)
+        self._docker_secrets = DockerSecrets(self._engine, shape.prefix)
+        self._installation = DockerInstallation(self._engine, shape.prefix)
+        self.secrets = SecretStore(home / "secrets.json", home / "tokens.json")
+
+    def up(self, tell: Tell) -> None:
+        """Bring all up and wait until it answers; what the environments serve stays what it is.
+
+        Raises UsageError for what is missing on this machine, Refused while somebody else changes the installation,
+        Undecided with the scheduler's reasons and the last log lines when a part does not come up.
+        """
+        with held(self._lock, "up"):
+            variables = self._prepared(tell)
+            before = self._installation.served()
+            self._apply(variables, tell)
+            self._check_served(before)
+            self._settle(variables, tell)
+
+    def down(self, tell: Tell) -> None:
+        """Stop every container; networks, volumes, and what the environments serve are kept."""
+        with held(self._lock, "down"):
+            variables = self._terraform.variables()
+            if not self._terraform.exists() or not variables:
+                raise UsageError("nothing was brought up from this home", next='"make up"')
+            check_engine(self._engine, self._shape.engine_url)
+            self._repair(tell)
+            self._installation.rest_slots()
+            self._apply({**variables, "running": False}, tell)
+
+    def destroy(self, tell: Tell) -> None:
+        """Remove all that the installation has in the engine, its data too."""
+        with held(self._lock, "destroy"):
+            check_engine(self._engine, self._shape.engine_url)
+            variables = self._terraform.variables()
+            if variables:
+                tell("terraform destroy")
+                self._terraform.destroy(variables)
+            left = self._installation.remove_all() + self._docker_secrets.remove_others(())
+            if left:
+                tell(f"removed {len(left)} things that Terraform did not know")
+            self._edge_record.unlink(missing_ok=True)
+
+    def rotate(self, name: str, tell: Tell) -> list[str]:
+        """Give one secret or `all` new values and, if the installation runs, put them in force; return their names."""
+        with held(self._lock, "secrets rotate"):
+            rotated = self.secrets.rotate(name)
+        if self.is_up():
+            self.up(tell)
+        else:
+            tell('in force with the next "make up"')
+        return rotated
+
+    def secret_names(self) -> list[str]:
+        """Make the secrets that are missing; return the names of all."""
+        with held(self._lock, "secrets"):
+            self.secrets.make_missing()
+        return self.secrets.names()
+
+    def is_up(self) -> bool:
+        """Whether the last thing asked for was that it runs."""
+        return self._terraform.exists() and self._terraform.variables().get("running", False)
+
+    def plan(self) -> str:
+        """Return what bringing it up again would change in the engine, an empty text when nothing."""
+        with held(self._lock, "plan"):
+            return self._terraform.plan(self._terraform.variables())
+
+    def logs(self, lines: int) -> dict[str, list[str]]:
+        """Return the last lines of every service and container."""
+        tails = self._installation.last_lines(lines)
+        if not tails:
+            raise UsageError("nothing runs here", next='run "make up" first')
+        return tails
+
+    def trainer(self) -> dict[str, str]:
+        """Return the environment variables with which this machine may register versions."""
+        return {"MLFLOW_TRACKING_USERNAME": "trainer", "MLFLOW_TRACKING_PASSWORD": self.secrets.value("mlflow-trainer")}
+
+    def doctor(self) -> dict[str, Any]:
+        """Have the executor, which alone reaches everything, examine the installation."""
+        service = str(self._terraform.outputs()["stack"]["services"]["executor"])
+        told = self._installation.ask_inside(service, _DOCTOR)
+        try:
+            examined: dict[str, Any] = json.loads(told)
+        except ValueError:
+            raise Undecided(f"{service} can't examine itself: {told[-500:]}", next='see "slipway logs"') from None
+        return examined
+
+    def _prepared(self, tell: Tell) -> dict[str, Any]:
+        """Check and make all that Terraform builds on; return its variables."""
+        shape = self._shape
+        node = check_engine(self._engine, shape.engine_url)
+        check_ports(self._engine, shape.ports, address=shape.bind_address, prefix=shape.prefix)
+        self._repair(tell)
+        images = dict(self._build(tell))
+        made = self.secrets.make_missing()
+        if made:
+            tell(f"made {len(made)} secrets")
+        return {
+            "bind_address": shape.bind_address,
+            "docker_host": shape.engine_url,
+            "docker_socket": {"gid": node.socket_gid, "path": node.socket_path},
+            "images": images,
+            "model_file": str(shape.model_file.resolve()),
+            "ports": dict(shape.ports),
+            "prefix": shape.prefix,
+            "running": True,
+            "secrets": self._docker_secrets.put(self.secrets.mounted()),
+            "state_node": node.id,
+            **shape.more,
+        }
+
+    def _repair(self, tell: Tell) -> None:
+        """Remove what a killed Terraform was making, which its state does not know."""
+        since = self._terraform.cut_off()
+        if since is not None:
+            for name in self._installation.remove_unknown(self._terraform.known_ids(), since):
+                tell(f"removed {name}, which an interrupted run had left")
+
+    def _apply(self, variables: dict[str, Any], tell: Tell) -> None:
+        told: set[str] = set()
+
+        def watch() -> None:
+            for name, reason in self._installation.troubles().items():
+                if reason not in told:
+                    told.add(reason)
+                    tell(f"{name} {reason}")
+
+        tell("terraform apply")
+        try:
+            self._terraform.apply(variables, watch)
+        except Undecided as error:
+            ailing = self._installation.explain()
+            raise Undecided(f"{error.message}\n{ailing}".strip(), next=error.next) from error
+
+    def _check_served(self, before: Mapping[str, str]) -> None:
+        after = self._installation.served()
+        changed = [name for name, image in before.items() if name in after and after[name] != image]
+        if changed:
+            raise DeployFailed(f"{', '.join(changed)} serves another image than before", next='"slipway doctor"')
+
+    def _settle(self, variables: Mapping[str, Any], tell: Tell) -> None:
+        """Bring what lives inside of the services in line, and forget what is no longer used."""
+        outputs = self._terraform.outputs()
+        self._reload_edge(outputs, tell)
+        inside = Insides({name: self._url(name) for name in self._shape.ports}, self.secrets)
+        self._await_answers(inside)
+        inside.make_buckets(outputs["stack"]["object_store"]["buckets"], retention_days=self._shape.retention_days)
+        tell("buckets and their users are there")
+        inside.make_users(self._shape.model)
+        tell("the users of the model registry are there")
+        self._installation.offer(str(variables["images"]["app"]), f"{self._address('images')}/slipway/app")
+        self.secrets.settle()
+        for name in self._docker_secrets.remove_others([each["name"] for each in variables["secrets"].values()]):
+            tell(f"removed the former secret {name}")
+
+    def _reload_edge(self, outputs: Mapping[str, Any], tell: Tell) -> None:
+        """Let the running edge take a new configuration over; its container and connections stay."""
+        wanted, edge = str(outputs["edge_config_sha256"]), outputs["stack"]["edge"]
+        if self._edge_record.exists() and self._edge_record.read_text() == wanted:
+            return
+        tell("the edge takes its configuration over")
+        EdgeSocket(self._engine, edge["container"] or edge["service"]).reload()
+        self._edge_record.write_text(wanted)
+
+    def _await_answers(self, inside: Insides) -> None:
+        deadline = time.monotonic() + ANSWER_S
+        while silent := inside.silent():
+            if time.monotonic() > deadline:
+                told = ", ".join(f"{name} {last}" for name, last in silent.items())
+                raise Undecided(
+                    f"not all answers after {ANSWER_S:g} s: {told}\n{self._installation.explain()}".strip(),
+                    next='see "slipway logs", then "make up" again',
+                )
+            time.sleep(0.3)
+
+    def _address(self, name: str) -> str:
+        return f"{self._shape.bind_address}:{self._shape.ports[name]}"
+
+    def _url(self, name: str) -> str:
+        return f"http://{self._address(name)}"

@@ -1,0 +1,90 @@
+"""Whether an engine can take an installation: new enough, a manager of a swarm, with the ports free."""
+
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from pipelines.adapters.docker_engine import DockerEngine
+from pipelines.adapters.engine_client import OLDEST
+from pipelines.errors import EngineUnavailable, PortTaken, TargetUnavailable
+
+UNIX = "unix://"
+
+
+@dataclass(frozen=True)
+class Node:
+    """The engine's node in its swarm, and the group that may use the engine's socket."""
+
+    id: str
+    socket_path: str
+    socket_gid: int
+
+
+def check_engine(engine: DockerEngine, url: str) -> Node:
+    """Return the engine's node; raise EngineUnavailable or TargetUnavailable with what to do."""
+    try:
+        with engine.api() as api:
+            version, swarm = str(api.version()["Version"]), api.info()["Swarm"]
+    except TargetUnavailable as error:
+        raise EngineUnavailable(
+            f"no container engine answers at {url}: {error.message}", next='start it, or "make offline"'
+        ) from error
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers is None or (int(numbers[1]), int(numbers[2])) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise EngineUnavailable(f"the engine is {version}, which is older than {oldest}", next="install a newer one")
+    if swarm["LocalNodeState"] != "active":
+        raise TargetUnavailable(
+            f"the engine is in no swarm ({swarm['LocalNodeState']})",
+            next="docker swarm init --advertise-addr 127.0.0.1 --listen-addr 127.0.0.1:2377",
+        )
+    if not swarm["ControlAvailable"]:
+        raise TargetUnavailable("the engine is a worker of its swarm", next="set DOCKER_HOST to a manager's engine")
+    path = Path(url.removeprefix(UNIX)) if url.startswith(UNIX) else Path("/var/run/docker.sock")
+    gid = path.stat().st_gid if url.startswith(UNIX) else 0
+    return Node(id=swarm["NodeID"], socket_path=str(path), socket_gid=gid)
+
+
+def check_ports(engine: DockerEngine, ports: Mapping[str, int], *, address: str, prefix: str) -> None:
+    """Raise PortTaken for the first port that something else than the installation `prefix` holds."""
+    published = _published(engine)
+    for name, port in ports.items():
+        container = published.get(port, "")
+        if container.startswith((f"{prefix}-edge", f"{prefix}-images")) or _is_free(address, port):
+            continue
+        holder = f" by container {container}" if container else _process_on(port)
+        raise PortTaken(f"port {port} of {name} is taken{holder}", next=f"end that, or set SLIPWAY_PORT_{name.upper()}")
+
+
+def _published(engine: DockerEngine) -> dict[int, str]:
+    with engine.api() as api:
+        containers = api.containers()
+    return {
+        port["PublicPort"]: container["Names"][0].lstrip("/")
+        for container in containers
+        for port in container.get("Ports") or []
+        if port.get("PublicPort")
+    }
+
+
+def _is_free(address: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
+    return True
+
+
+def _process_on(port: int) -> str:
+    try:
+        listening = [each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+    except psutil.AccessDenied:
+        return ""
+    pids = [each.pid for each in listening if each.pid and each.laddr and each.laddr.port == port]
+    return f" by process {pids[0]} ({psutil.Process(pids[0]).name()})" if pids else ""

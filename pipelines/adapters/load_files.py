@@ -1,0 +1,83 @@
+"""What a load run is given and what it leaves, as the archives that the container engine takes and gives.
+
+Raw values count only as long as they are the bytes that the run hashed into its result.
+"""
+
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from pipelines.errors import Undecided
+from pipelines.ports import LoadRun
+
+PLAN, ROWS, RESULT, PAGE = "plan.json", "rows.json", "result.json", "report.html"
+# Of every image of ours; see infra/images.
+USER = 10001
+# A request takes 31 bytes: this is eight million of them.
+LIMIT_BYTES = 256 * 1024 * 1024
+_AGAIN = "run it again"
+
+
+def pack(plan: dict[str, Any], rows: list[dict[str, Any]], place: PurePosixPath) -> bytes:
+    """Return the archive of the plan and its rows, to be unpacked at `place` of the container."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, content in ((PLAN, {**plan, "rows_file": str(place / ROWS)}), (ROWS, rows)):
+            text = json.dumps(content).encode()
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode, entry.uid, entry.gid = len(text), 0o444, USER, USER
+            archive.addfile(entry, io.BytesIO(text))
+    return packed.getvalue()
+
+
+def unpack(parts: Iterable[bytes], into: Path, *, limit_bytes: int = LIMIT_BYTES) -> None:
+    """Write the files of an archive that arrives in parts to the directory `into`, by their last names only.
+
+    Links and special files are left out. Raises Undecided for an archive that is too large or cut off.
+    """
+    with tempfile.TemporaryFile() as whole:
+        for part in parts:
+            whole.write(part)
+            if whole.tell() > limit_bytes:
+                raise Undecided(f"the load run left more than {limit_bytes:,} bytes", next="lower its rate or duration")
+        whole.seek(0)
+        try:
+            _extract(whole, into)
+        except (tarfile.TarError, EOFError) as error:
+            raise Undecided(f"what the load run left arrived damaged: {error}", next=_AGAIN) from error
+
+
+def _extract(whole: IO[bytes], into: Path) -> None:
+    into.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(fileobj=whole, mode="r:") as archive:
+        for entry in archive:
+            content = archive.extractfile(entry) if entry.isreg() else None
+            if content:
+                with (into / PurePosixPath(entry.name).name).open("wb") as file:
+                    shutil.copyfileobj(content, file)
+
+
+def read_run(directory: Path) -> LoadRun:
+    """Return the run whose files lie in `directory`; raise Undecided unless its raw values are those it judged."""
+    if not (directory / RESULT).exists():
+        raise Undecided("the load run left no result", next=_AGAIN)
+    result: dict[str, Any] = json.loads((directory / RESULT).read_text())
+    for raw in result.get("raw", []):
+        file = directory / PurePosixPath(raw["file"]).name
+        if not file.is_file():
+            raise Undecided(f"{file.name} of the load run is missing", next=_AGAIN)
+        if (found := _sha256_of(file)) != raw["sha256"]:
+            raise Undecided(f"{file.name}: digest mismatch, expected {raw['sha256']}, got {found}", next=_AGAIN)
+    page = directory / PAGE
+    return LoadRun(result, page.read_bytes() if page.exists() else b"")
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

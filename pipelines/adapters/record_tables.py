@@ -1,0 +1,105 @@
+"""The SQL tables of Slipway's own state, made from the records: a record is the only description of its table."""
+
+import dataclasses
+import re
+import types
+import typing
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from pipelines.domain import audit, records
+from pipelines.domain.records import Record
+from pipelines.errors import UsageError
+
+R = TypeVar("R", bound=Record)
+
+# Bumped with the tables; a database that says another has not got them yet.
+SCHEMA_VERSION = 1
+
+AUDIT_LOG = "audit_log"
+
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+
+# Kind -> (table, prefix of its ids).
+NAMES: dict[type[Any], tuple[str, str]] = {
+    records.PinnedVersion: ("pinned_versions", "v"),
+    records.Evaluation: ("evaluations", "e"),
+    records.Promotion: ("promotions", "p"),
+    records.Approval: ("approvals", "a"),
+    records.Rollback: ("rollbacks", "b"),
+    records.ReleaseRecord: ("releases", "r"),
+    records.PolicyChange: ("policies", "y"),
+    records.Lease: ("leases", "l"),
+    records.ExecutorSeat: ("executors", "x"),
+    records.Progress: ("progress", "s"),
+    records.Observation: ("observations", "o"),
+}
+
+
+def _plain(hint: Any) -> Any:
+    """Return the type of a hint without its `| None`."""
+    if isinstance(hint, types.UnionType):
+        return next(part for part in typing.get_args(hint) if part is not type(None))
+    return hint
+
+
+# Field name -> type of each kind, without `| None`.
+_FIELDS: dict[type[Any], dict[str, Any]] = {
+    kind: {name: _plain(hint) for name, hint in typing.get_type_hints(kind).items()} for kind in NAMES
+}
+
+
+class RecordTables:
+    """Every table, those of the records by their kind and the audit log."""
+
+    def __init__(self) -> None:
+        self.metadata = sa.MetaData()
+        self._of_kind = {kind: _table(self.metadata, kind, name) for kind, (name, _) in NAMES.items()}
+        self.audit_log = _audit_table(self.metadata)
+
+    def __getitem__(self, kind: type[Any]) -> sa.Table:
+        """Return the table of a record kind."""
+        return self._of_kind[kind]
+
+
+def sql_value(value: Any) -> Any:
+    """Return a field's value as its column stores it; raise UsageError for text that not every database can keep."""
+    if isinstance(value, str) and _NO_TEXT.search(value):
+        raise UsageError(f"{value[:40]!r} can't be kept as text", next="leave out NUL characters and lone surrogates")
+    return str(value) if isinstance(value, StrEnum) else value
+
+
+def row_of(record: Record | audit.Entry) -> dict[str, Any]:
+    """Return the columns of a record, or of an audit entry."""
+    return {field.name: sql_value(getattr(record, field.name)) for field in dataclasses.fields(record)}
+
+
+def record_of(kind: type[R], row: sa.RowMapping) -> R:
+    """Return the record that `row_of` was given."""
+    values = {}
+    for name, hint in _FIELDS[kind].items():
+        is_enum = isinstance(hint, type) and issubclass(hint, StrEnum)
+        values[name] = hint(row[name]) if is_enum and row[name] is not None else row[name]
+    return kind(**values)
+
+
+def _table(metadata: sa.MetaData, kind: type[Any], name: str) -> sa.Table:
+    columns = [sa.Column(field, _sql_type(hint), unique=field == "id") for field, hint in _FIELDS[kind].items()]
+    # An identity, not a serial: who may insert then needs no right on a sequence besides.
+    row = sa.Column("row", sa.Integer, sa.Identity(), primary_key=True)
+    return sa.Table(name, metadata, row, *columns)
+
+
+def _audit_table(metadata: sa.MetaData) -> sa.Table:
+    fields = [field.name for field in dataclasses.fields(audit.Entry)]
+    columns = [sa.Column(name, sa.JSON if name == "detail" else sa.Text) for name in fields if name != "seq"]
+    seq = sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False)
+    return sa.Table(AUDIT_LOG, metadata, seq, *columns)
+
+
+def _sql_type(kind: Any) -> Any:
+    if typing.get_origin(kind) in (dict, list):
+        return sa.JSON(none_as_null=True)
+    return {int: sa.Integer, float: sa.Float, bool: sa.Boolean}.get(kind, sa.Text)

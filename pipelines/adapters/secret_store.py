@@ -1,0 +1,149 @@
+"""The secrets of one installation, made once and kept in a file of the home that nobody else can read.
+
+A rotated secret keeps its former values until `settle`, so that who still knows only one of those can be told the new.
+"""
+
+import base64
+import json
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pipelines.errors import UsageError
+
+TOKENS = "tokens"
+# What the operator's own machine uses; no service gets to read it.
+_AT_HOME = frozenset({"dvc-objects-password", "dvc-objects-user", "mlflow-trainer"})
+
+
+def _password() -> str:
+    """Return 240 random bits in 40 characters, the most that MinIO takes."""
+    return secrets.token_urlsafe(30)
+
+
+def _fernet_key() -> str:
+    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+
+
+def _user(name: str) -> Callable[[], str]:
+    # Nobody can guess it: some of MinIO's known faults need no more than a user's name.
+    return lambda: f"{name}-{secrets.token_hex(6)}"
+
+
+_ROTATED: dict[str, Callable[[], str]] = {
+    "audit-objects-password": _password,
+    "dvc-objects-password": _password,
+    "minio-root-password": _password,
+    "mlflow-admin": _password,
+    "mlflow-database": _password,
+    "mlflow-objects-password": _password,
+    "mlflow-promoter": _password,
+    "mlflow-reader": _password,
+    "mlflow-session-key": _password,
+    "mlflow-trainer": _password,
+    "postgres": _password,
+    "slipway-database": _password,
+    "slipway-owner": _password,
+    "workflows-database": _password,
+}
+_FIXED: dict[str, tuple[Callable[[], str], str]] = {
+    "audit-objects-user": (_user("audit"), "it is a user's name: rotate audit-objects-password"),
+    "dvc-objects-user": (_user("dvc"), "it is a user's name: rotate dvc-objects-password"),
+    "minio-root-user": (_user("root"), "it is a user's name: rotate minio-root-password"),
+    "mlflow-objects-user": (_user("mlflow"), "it is a user's name: rotate mlflow-objects-password"),
+    "mlflow-webhook-key": (_fernet_key, "MLflow could read none of its webhooks any more"),
+}
+
+
+class SecretStore:
+    """The secrets in `file`; the people's tokens are those of `tokens_file`, which `up` makes."""
+
+    def __init__(self, file: Path, tokens_file: Path) -> None:
+        self._file = file
+        self._tokens_file = tokens_file
+
+    def make_missing(self) -> list[str]:
+        """Make the secrets that there are not yet; return their names."""
+        kept = self._read()
+        makers = {**_ROTATED, **{name: maker for name, (maker, _) in _FIXED.items()}}
+        missing = [name for name in sorted(makers) if name not in kept]
+        if missing:
+            self._write({**kept, **{name: [makers[name]()] for name in missing}})
+        return missing
+
+    def names(self) -> list[str]:
+        """Return the names of all secrets."""
+        return sorted([*self._read(), TOKENS])
+
+    def value(self, name: str) -> str:
+        """Return a secret's present value."""
+        return self._tokens_file.read_text() if name == TOKENS else self._read()[name][0]
+
+    def former(self, name: str) -> list[str]:
+        """Return the values before the rotations that are not settled, the last one first."""
+        return self._read()[name][1:]
+
+    def mounted(self) -> dict[str, str]:
+        """Return name -> value of what services get to read."""
+        kept = {name: values[0] for name, values in self._read().items() if name not in _AT_HOME}
+        return {**kept, TOKENS: self.value(TOKENS)}
+
+    def rotate(self, name: str) -> list[str]:
+        """Give one secret, or with `all` each that can change, a new value; return their names."""
+        if name in _FIXED:
+            raise UsageError(f"{name} does not change: {_FIXED[name][1]}", next="slipway secrets rotate all")
+        known = sorted([*_ROTATED, TOKENS])
+        if name not in ("all", *known):
+            raise UsageError(f"no secret {name[:40]!r}", next="one of: all, " + ", ".join(known))
+        self.make_missing()
+        kept, chosen = self._read(), known if name == "all" else [name]
+        for each in chosen:
+            if each == TOKENS:
+                self._rotate_tokens()
+            else:
+                kept[each] = [_ROTATED[each](), *kept[each]]
+        self._write(kept)
+        return chosen
+
+    def settle(self) -> None:
+        """Forget the former values: the new ones are in force everywhere."""
+        kept = self._read()
+        if any(len(values) > 1 for values in kept.values()):
+            self._write({name: values[:1] for name, values in kept.items()})
+
+    def _rotate_tokens(self) -> None:
+        people: Sequence[str] = list(json.loads(self._tokens_file.read_text()))
+        _write_private(self._tokens_file, json.dumps({person: secrets.token_urlsafe(32) for person in people}))
+
+    def _read(self) -> dict[str, list[str]]:
+        if not self._file.exists():
+            return {}
+        if self._file.stat().st_mode & 0o077:
+            raise UsageError(f"{self._file} can be read by others", next=f"chmod 600 {self._file}")
+        try:
+            kept: dict[str, list[str]] = json.loads(self._file.read_text())
+        except ValueError:
+            # Its text must not get into a message, nor into what led to one.
+            kept = {}
+        if not kept:
+            raise UsageError(
+                f"{self._file} holds no secrets",
+                next='restore it from a backup; without it only "make destroy CONFIRM=yes" helps',
+            )
+        return kept
+
+    def _write(self, kept: dict[str, list[str]]) -> None:
+        self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write_private(self._file, json.dumps(kept, indent=1, sort_keys=True))
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a 0600 file whole or not at all."""
+    partial = path.with_suffix(".partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

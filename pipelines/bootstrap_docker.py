@@ -1,0 +1,105 @@
+"""Wires what runs on containers: the operator's view of an installation, and that of the processes inside."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pipelines.adapters import images
+from pipelines.adapters.audit_s3 import S3AuditHeads
+from pipelines.adapters.database import prepare_records
+from pipelines.adapters.docker_engine import DockerEngine
+from pipelines.adapters.docker_stack import DockerStack, Shape
+from pipelines.adapters.edge_socket import EdgeSocket
+from pipelines.adapters.load_job import LoadJob
+from pipelines.adapters.load_networks import LoadNetworks
+from pipelines.adapters.object_store import S3Access
+from pipelines.adapters.release_images import ImageRegistry, ReleaseImages, find_app
+from pipelines.adapters.swarm_services import SwarmServices
+from pipelines.adapters.swarm_target import SwarmTarget
+from pipelines.adapters.terraform import Terraform
+from pipelines.errors import DeployFailed
+from pipelines.settings import ROOT, Settings, Surroundings, model_name
+
+CRANE = Path("/usr/local/bin/crane")
+ENGINE_URL = "unix:///var/run/docker.sock"
+# The role that API and executor work as; the owner of its tables is another.
+APPLICATION_ROLE = "slipway"
+# So long the executor waits at its start until "slipway up" has pushed the app's image.
+APP_S = 600.0
+APP_POLL_S = 1.0
+
+
+def open_docker_stack(settings: Settings, environ: Mapping[str, str]) -> DockerStack:
+    """Open the installation on containers of this home."""
+
+    def build(tell: Callable[[str], None]) -> Mapping[str, str]:
+        return images.build_images(ROOT, (), tell=tell, environ=environ)
+
+    tools = Path(environ.get("SLIPWAY_TOOLS") or ROOT / ".tools")
+    work = settings.home / "terraform"
+    return DockerStack(
+        Shape(
+            model=model_name(settings.project),
+            model_file=settings.project / "model.yaml",
+            ports={
+                "api": settings.api_port,
+                "images": settings.images_port,
+                "mlflow": settings.mlflow_port,
+                "production": settings.production_port,
+                "s3": settings.s3_port,
+                "staging": settings.staging_port,
+            },
+            prefix=settings.prefix,
+            engine_url=environ.get("DOCKER_HOST") or ENGINE_URL,
+        ),
+        settings.home,
+        Terraform(ROOT / "infra", work, environ, tools / "terraform.rc"),
+        build,
+    )
+
+
+def open_s3_heads(surroundings: Surroundings) -> S3AuditHeads:
+    """Open the audit chain's heads in the locked bucket."""
+    store, login = surroundings.stack["object_store"], surroundings.objects
+    return S3AuditHeads(S3Access(store["endpoint"], login.user, login.password), store["buckets"]["heads"])
+
+
+def prepare_tables(surroundings: Surroundings) -> None:
+    """Make the tables as their owner, in the one process that has the owner's login."""
+    prepare_records(surroundings.databases["owner"], APPLICATION_ROLE)
+
+
+def open_swarm_target(surroundings: Surroundings, home: Path, bundles: Callable[[str], Path]) -> SwarmTarget:
+    """Open the Swarm, from inside of the executor's container."""
+    stack = surroundings.stack
+    engine = DockerEngine(ENGINE_URL)
+    here, engines = stack["image_registry"]["push"], stack["image_registry"]["pull"]
+    # Engines trust plain HTTP on the loopback only, so a registry that is published there speaks it.
+    plain_http = engines.startswith("127.")
+    records = home / "images"
+    app = _await_app(here, stack["images"]["app"], records=records, plain_http=plain_http)
+    registry = ImageRegistry(here=here, engines=engines, app=app, plain_http=plain_http)
+    return SwarmTarget(
+        SwarmServices(engine, stack["prefix"]),
+        ReleaseImages(CRANE, registry, bundles, records=records, engine=engine),
+        EdgeSocket(engine, stack["edge"]["container"] or stack["edge"]["service"]),
+    )
+
+
+def open_load_job(surroundings: Surroundings) -> LoadJob:
+    """Open the way to run load inside of the Swarm."""
+    stack = surroundings.stack
+    networks = LoadNetworks.of_stack(stack)
+    return LoadJob(DockerEngine(ENGINE_URL), networks, prefix=stack["prefix"], image=stack["images"]["loadtest"])
+
+
+def _await_app(here: str, image: str, *, records: Path, plain_http: bool) -> str:
+    """Find the app's image in the registry, where bringing the installation up puts it after starting the executor."""
+    deadline = time.monotonic() + APP_S
+    while True:
+        try:
+            return find_app(CRANE, here, image, records=records, plain_http=plain_http)
+        except DeployFailed:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(APP_POLL_S)

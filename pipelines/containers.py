@@ -1,0 +1,41 @@
+"""The verbs of the machine that has the engine: build the images, rotate secrets, prepare a closed network."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from pipelines.errors import Undecided, UsageError
+from pipelines.settings import ROOT, Settings, TargetName
+
+Tell = Callable[[str], None]
+_REFUSED = 2
+
+
+def build_missing_images(names: Sequence[str], environ: Mapping[str, str], tell: Tell) -> dict[str, str]:
+    """Build the named images (all, when none is named) that are missing; return name -> image id."""
+    from pipelines.bootstrap import build_images
+
+    return build_images(names, environ, tell)
+
+
+def rotate_secrets(name: str, settings: Settings, environ: Mapping[str, str], tell: Tell) -> list[str]:
+    """Change one secret, or `all` that can change, everywhere; with no name make what is missing.
+
+    Returns the names of those that changed, or of all.
+    """
+    from pipelines.bootstrap_docker import open_docker_stack
+
+    if settings.target is not TargetName.DOCKER:
+        raise UsageError("only the installation on containers has secrets", next="TARGET=docker")
+    stack = open_docker_stack(settings, environ)
+    return stack.rotate(name, tell) if name else stack.secret_names()
+
+
+def prepare_offline(part: str, environ: Mapping[str, str]) -> None:
+    """Make what can't be pulled on a closed network; raise UsageError or Undecided with its exit code."""
+    command = [sys.executable, str(ROOT / "infra" / "offline" / "prepare.py"), part]
+    ended = subprocess.run(command, cwd=ROOT, env=dict(environ), stdin=subprocess.DEVNULL, check=False).returncode
+    if ended == _REFUSED:
+        raise UsageError(f"offline {part} was refused", next="do what is named above")
+    if ended != 0:
+        raise Undecided(f"offline {part} ended with {ended}", next="mend what is named above, then run it again")

@@ -1,0 +1,94 @@
+"""The workflow engine's journal, on SQLite and on a real PostgreSQL: a killed workflow goes on where it stopped."""
+
+import json
+import secrets
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from pipelines.adapters.postgres_admin import PostgresAdmin
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PROGRAM = """
+    import os
+    import signal
+    import sys
+    import time
+    from pathlib import Path
+
+    from dbos import DBOS, SetWorkflowID
+
+    from pipelines.executor import engine_config
+
+    url, output, crash = sys.argv[1:]
+
+    def note(line):
+        with Path(output).open("a") as file:
+            file.write(line + "\\n")
+
+    def step(name, number):
+        note(f"{name} {number}")
+        if name == crash:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"number": number + 1}
+
+    @DBOS.workflow(name="count")
+    def count(number):
+        for name in ("first", "second", "third"):
+            number = DBOS.run_step({"name": name}, step, name, number)["number"]
+        note(f"done {number}")
+
+    DBOS(config=engine_config(url))
+    DBOS.launch()
+    with SetWorkflowID("w-1"):
+        DBOS.start_workflow(count, 1)
+    while DBOS.get_workflow_status("w-1").status in ("PENDING", "ENQUEUED", "DELAYED"):
+        time.sleep(0.05)
+    DBOS.destroy()
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def journal(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'workflows.db'}"
+    server = request.getfixturevalue("postgres")
+    name, password = f"workflows_{secrets.token_hex(4)}", secrets.token_hex(16)
+    admin = PostgresAdmin(server.url())
+    admin.ensure_role(name, password)
+    admin.ensure_database(name, name)
+    return str(server.url(name, name, password))
+
+
+def run(journal: str, output: Path, crash: str = "") -> int:
+    command = [sys.executable, "-c", textwrap.dedent(PROGRAM), journal, str(output), crash]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    assert (sa.make_url(journal).password or "no password") not in done.stdout + done.stderr
+    return done.returncode
+
+
+def test_a_killed_workflow_goes_on_without_repeating_what_has_ended(journal: str, tmp_path: Path) -> None:
+    output = tmp_path / "steps"
+
+    assert run(journal, output, crash="second") == -signal.SIGKILL
+    assert run(journal, output) == 0
+
+    assert output.read_text().split("\n")[:-1] == ["first 1", "second 2", "second 2", "third 3", "done 4"]
+
+
+def test_nothing_in_the_journal_is_pickled(journal: str, tmp_path: Path) -> None:
+    assert run(journal, tmp_path / "steps") == 0
+
+    schema = "" if journal.startswith("sqlite") else "dbos."
+    engine = sa.create_engine(journal)
+    with engine.connect() as connection:
+        rows = connection.execute(sa.text(f"SELECT output, serialization FROM {schema}operation_outputs")).all()
+    engine.dispose()
+    assert [json.loads(output)["number"] for output, _ in rows] == [2, 3, 4]
+    assert {name for _, name in rows} == {"slipway_json"}

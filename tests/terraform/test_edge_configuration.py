@@ -1,0 +1,72 @@
+"""The edge's configuration as Terraform renders it, and what the real HAProxy says to it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+from tests.engine import FIRST_BUILD_S
+from tests.terraform.conftest import Terraform
+
+SLOTS = ("live", "trial", "baseline")
+ENVIRONMENTS = {"production": 2, "staging": 1}
+NETWORKS = ["control", "publish-edge", "s3", *ENVIRONMENTS, *(f"load-{name}" for name in ENVIRONMENTS)]
+SECRET = {"id": "s" * 25, "name": "any"}
+VARIABLES: dict[str, Any] = {
+    "image": f"sha256:{'0' * 64}",
+    "environments": {
+        name: {"replicas": replicas, "services": {slot: f"slipway-{name}-{slot}" for slot in SLOTS}}
+        for name, replicas in ENVIRONMENTS.items()
+    },
+    "networks": {name: {"id": name, "subnet": f"10.0.{number}.0/24"} for number, name in enumerate(NETWORKS)},
+    "upstreams": {"api": "slipway-api:8080", "mlflow": "slipway-mlflow:5000", "s3": "slipway-minio:9000"},
+}
+EXPOSED = {"bind_address": "0.0.0.0", "tls": {"certificate": SECRET, "key": SECRET}}
+
+
+@pytest.fixture
+def render(terraform: Terraform, initialised: Callable[[str], str], tmp_path: Path) -> Callable[..., str]:
+    """Return the configuration that the carrier would bring into the volume, with these variables changed."""
+
+    def once(**changed: Any) -> str:
+        given, plan = tmp_path / "edge.tfvars.json", tmp_path / "plan"
+        given.write_text(json.dumps(VARIABLES | changed))
+        module = initialised("modules/edge")
+        done = terraform(module, "plan", "-refresh=false", "-no-color", f"-var-file={given}", f"-out={plan}")
+        assert done.returncode == 0, done.stderr
+        shown = json.loads(terraform(module, "show", "-json", str(plan)).stdout)
+        planned = {each["address"]: each["values"] for each in shown["planned_values"]["root_module"]["resources"]}
+        content: str = planned["docker_container.config"]["upload"][0]["content"]
+        return content
+
+    return once
+
+
+@pytest.mark.timeout(FIRST_BUILD_S)
+@pytest.mark.parametrize("exposed", [False, True], ids=["on loopback", "with tls"])
+def test_haproxy_takes_the_configuration(
+    exposed: bool, render: Callable[..., str], engine: docker.DockerClient, images: dict[str, str], tmp_path: Path
+) -> None:
+    config = render(**(EXPOSED if exposed else {}))
+    # The certificate is a secret that only a running service has.
+    config = config.replace(" ssl crt /run/secrets/tls.pem", " ssl crt /etc/haproxy/none strict-sni" if exposed else "")
+    assert ("strict-sni" in config) is exposed
+    place = tmp_path / "etc"
+    (place / "none").mkdir(parents=True)
+    (place / "haproxy.cfg").write_text(config)
+
+    said = engine.containers.run(
+        images["edge"],
+        ["haproxy", "-c", "-V", "-f", "/etc/haproxy/haproxy.cfg"],
+        network_mode="none",
+        read_only=True,
+        remove=True,
+        stderr=True,
+        tmpfs={"/run/haproxy": "mode=0700,uid=10001,gid=10001"},
+        volumes={str(place): {"bind": "/etc/haproxy", "mode": "ro"}},
+    )
+
+    assert "Configuration file is valid" in said.decode()
