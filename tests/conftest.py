@@ -4,6 +4,7 @@
 """
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -16,6 +17,11 @@ from tests.servers import mlflow_uri
 from tests.swarm import image_registry, swarm
 
 __all__ = ["engine", "image_registry", "images", "minio", "mlflow_uri", "network", "postgres", "store", "swarm"]
+
+
+def pytest_configure() -> None:
+    # Who starts the tests in the background has them, and all that they start, ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

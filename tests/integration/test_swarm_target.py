@@ -175,6 +175,7 @@ def test_only_the_release_is_changed_in_a_service(world: World) -> None:
 
 def test_a_newer_epoch_on_any_slot_ends_the_older_on_all(world: World) -> None:
     world.target.stop(ENVIRONMENT, Slot.TRIAL, epoch=7)
+    assert [world.spec(slot)["Labels"]["slipway.epoch"] for slot in Slot] == ["7", "7", "7"]
     before = world.spec()
     with pytest.raises(LostLease, match="lost lease, epoch 6 < 7"):
         world.target.start(release("r1", world.a), Slot.LIVE, epoch=6)
