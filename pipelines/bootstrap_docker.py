@@ -73,12 +73,11 @@ def open_swarm_target(surroundings: Surroundings, home: Path, bundles: Callable[
     """Open the Swarm, from inside of the executor's container."""
     stack = surroundings.stack
     engine = DockerEngine(ENGINE_URL)
-    here, engines = stack["image_registry"]["push"], stack["image_registry"]["pull"]
-    # Engines trust plain HTTP on the loopback only, so a registry that is published there speaks it.
-    plain_http = engines.startswith("127.")
+    place = stack["image_registry"]
+    here, plain_http = place["push"], place["plain_http"]
     records = home / "images"
     app = _await_app(here, stack["images"]["app"], records=records, plain_http=plain_http)
-    registry = ImageRegistry(here=here, engines=engines, app=app, plain_http=plain_http)
+    registry = ImageRegistry(here=here, engines=place["pull"], app=app, plain_http=plain_http)
     return SwarmTarget(
         SwarmServices(engine, stack["prefix"]),
         ReleaseImages(CRANE, registry, bundles, records=records, engine=engine),

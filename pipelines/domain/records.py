@@ -22,8 +22,20 @@ class PinnedVersion:
     pinned_at: str
 
 
+class _Overridable:
+    """What may be asked for although named gates did not pass."""
+
+    override_gates: list[str]
+    override_reason: str | None
+
+    @property
+    def override(self) -> Override | None:
+        """The gates that a person accepted as not passed."""
+        return Override.parse(self.override_gates, self.override_reason)
+
+
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(_Overridable):
     """One measuring of a version, from intake to its report."""
 
     id: str
@@ -41,14 +53,9 @@ class Evaluation:
     error: dict[str, Any] | None = None
     ended_at: str | None = None
 
-    @property
-    def override(self) -> Override | None:
-        """The gates that a person accepted as not passed."""
-        return Override.parse(self.override_gates, self.override_reason)
-
 
 @dataclass(frozen=True)
-class Promotion:
+class Promotion(_Overridable):
     """A request for production: it waits for its evaluation, then for people, then is released."""
 
     id: str
@@ -67,11 +74,6 @@ class Promotion:
     archived: str | None = None
     error: dict[str, Any] | None = None
     ended_at: str | None = None
-
-    @property
-    def override(self) -> Override | None:
-        """The gates that a person accepted as not passed."""
-        return Override.parse(self.override_gates, self.override_reason)
 
 
 @dataclass(frozen=True)
