@@ -33,7 +33,7 @@ from pipelines.workflows.evaluate import evaluate
 from pipelines.workflows.reconcile import observe_environment
 from pipelines.workflows.release import release_promotion
 from pipelines.workflows.rollback import roll_back
-from pipelines.workflows.seat import keep_seat, take_seat
+from pipelines.workflows.seat import keep_seat, leave_seat, take_seat
 from pipelines.workflows.services import Services
 from pipelines.workflows.serving import write_lifecycles
 
@@ -93,6 +93,7 @@ def serve(settings: Settings, environ: Mapping[str, str], stop: threading.Event)
             log.error("this round was cut short: %s", error.message)
     DBOS.destroy()
 
+    leave_seat(services)
 
 def _has_ended(work_id: str) -> bool:
     """Whether the engine has a workflow of that id that will do nothing more."""

@@ -159,13 +159,15 @@ class Lease:
 
 @dataclass(frozen=True)
 class ExecutorSeat:
-    """The one executor; `id` is always `executor`."""
+    """The one executor, a process of `host`; `id` is always `executor`, `left_at` says when it stopped in order."""
 
     id: str
     executor: str
     pid: int
     process_started: float
     heartbeat_at: str
+    host: str | None = None
+    left_at: str | None = None
 
 
 @dataclass(frozen=True)
