@@ -71,6 +71,7 @@ def serve(settings: Settings, environ: Mapping[str, str], stop: threading.Event)
     recovered = take_seat(services)
     for lease in recovered:
         _note_recovery(services, lease)
+    _clear_loads(services)
     runs = _register_workflows(services)
     DBOS(config=engine_config(settings.workflows_url))
     DBOS.launch()
@@ -236,6 +237,14 @@ def durable_step(services: Services, subject: str) -> Callable[[str, Callable[[]
             message = f"{type(bug).__name__} in step {name!r}: {bug}"
             hint = "report it with the executor's log"
             return {"refused": {"code": "internal", "message": message, "next": hint}}
+
+def _clear_loads(services: Services) -> None:
+    """End the load runs of an executor that died; the next run does it again, so a refusal costs nothing."""
+    try:
+        services.loads.remove_left()
+    except SlipwayError as error:
+        log.error("load runs may be left: %s", error.message)
+
 
     def step(name: str, action: Callable[[], Any]) -> Any:
         ended = DBOS.run_step({"name": name}, attempt, name, action)

@@ -83,6 +83,9 @@ class ScriptedLoads:
         check = {"name": "p95", "verdict": self.verdict, "observed": 9.0, "interval": [8.0, 10.0], "limit": 100.0}
         return LoadRun({"checks": [{**check, "judged": True, "message": f"{self.verdict} p95"}]}, b"<html>")
 
+    def remove_left(self) -> set[str]:
+        return set()
+
 
 @dataclass
 class World:
