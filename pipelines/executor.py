@@ -15,14 +15,13 @@ from typing import Any
 
 from pipelines.bootstrap import build_services
 from pipelines.domain.policy import Policy
-from pipelines.domain.promotion import ReleaseState, RunState
+from pipelines.domain.promotion import RunState
 from pipelines.domain.records import (
     Evaluation,
     Lease,
     PolicyChange,
     Progress,
     Promotion,
-    ReleaseRecord,
     Rollback,
 )
 from pipelines.domain.release import Environment
@@ -30,6 +29,7 @@ from pipelines.errors import LostLease, Refused, SlipwayError
 from pipelines.intents import expiry
 from pipelines.settings import Settings, model_name
 from pipelines.workflows.evaluate import evaluate
+from pipelines.workflows.leased import Work, stop_work
 from pipelines.workflows.reconcile import observe_environment
 from pipelines.workflows.release import release_promotion
 from pipelines.workflows.rollback import roll_back
@@ -93,8 +93,8 @@ def serve(settings: Settings, environ: Mapping[str, str], stop: threading.Event)
             # A full disk or a locked database passes: what was asked for stays asked for.
             log.error("this round was cut short: %s", error.message)
     DBOS.destroy()
-
     leave_seat(services)
+
 
 def _has_ended(work_id: str) -> bool:
     """Whether the engine has a workflow of that id that will do nothing more."""
@@ -105,27 +105,18 @@ def _has_ended(work_id: str) -> bool:
 
 
 def end_abandoned(services: Services, has_ended: Callable[[str], bool]) -> None:
-    """End work whose workflow ended without recording so, and give its leases back.
+    """End work whose workflow ended without recording so.
 
     That takes a database that stayed away longer than every retry; without this the lease would be held for ever.
     """
-    kinds: tuple[type[Evaluation | Promotion | Rollback], ...] = (Evaluation, Promotion, Rollback)
+    kinds: tuple[type[Work], ...] = (Evaluation, Promotion, Rollback)
     for kind in kinds:
         for work in services.records.find(kind, state=RunState.RUNNING):
             if not has_ended(work.id):
                 continue
             error = {"code": "internal", "message": f"{work.id} ended without an outcome"}
             error["next"] = 'run "slipway doctor", then ask again'
-            with services.records.write() as transaction:
-                current = transaction.get(kind, work.id)
-                if current.state.final:
-                    continue
-                transaction.change(current, state=RunState.STOPPED, error=error, ended_at=services.now())
-                for release in transaction.find(ReleaseRecord, change_id=work.id, state=ReleaseState.STARTING):
-                    transaction.change(release, state=ReleaseState.FAILED, ended_at=services.now())
-                for lease in transaction.find(Lease, holder=work.id):
-                    transaction.change(lease, holder=None)
-                transaction.audit("executor", "abandoned", "outcome", subject=work.id, detail=error)
+            stop_work(services, work, error)
 
 
 def carry_out(services: Services, start: Mapping[type, Callable[[str], None]]) -> None:
@@ -143,7 +134,7 @@ def carry_out(services: Services, start: Mapping[type, Callable[[str], None]]) -
             _begin(services, evaluation, start[Evaluation])
 
 
-def _begin(services: Services, work: Evaluation | Promotion | Rollback, start: Callable[[str], None]) -> None:
+def _begin(services: Services, work: Work, start: Callable[[str], None]) -> None:
     """Start a workflow under the work's own id: starting it twice is starting it once."""
     start(work.id)
     with services.records.write() as transaction:
@@ -238,14 +229,6 @@ def durable_step(services: Services, subject: str) -> Callable[[str, Callable[[]
             hint = "report it with the executor's log"
             return {"refused": {"code": "internal", "message": message, "next": hint}}
 
-def _clear_loads(services: Services) -> None:
-    """End the load runs of an executor that died; the next run does it again, so a refusal costs nothing."""
-    try:
-        services.loads.remove_left()
-    except SlipwayError as error:
-        log.error("load runs may be left: %s", error.message)
-
-
     def step(name: str, action: Callable[[], Any]) -> Any:
         ended = DBOS.run_step({"name": name}, attempt, name, action)
         if "refused" in ended:
@@ -253,6 +236,14 @@ def _clear_loads(services: Services) -> None:
         return ended["answer"]
 
     return step
+
+
+def _clear_loads(services: Services) -> None:
+    """End the load runs of an executor that died; the next run does it again, so a refusal costs nothing."""
+    try:
+        services.loads.remove_left()
+    except SlipwayError as error:
+        log.error("load runs may be left: %s", error.message)
 
 
 def _note_recovery(services: Services, lease: Lease) -> None:

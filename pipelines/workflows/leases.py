@@ -52,11 +52,16 @@ def confirm(
     return _own(lease, services).epoch
 
 
-def give_back(services: Services, model: str, environment: Environment, holder: str) -> None:
-    """End the holding of `holder`; of a lease it does not hold, nothing is changed."""
+def give_back(services: Services, holder: str) -> None:
+    """End the holding of `holder`; leases that it does not hold are not changed."""
     with services.records.write() as transaction:
-        for lease in transaction.find(Lease, id=lease_id(model, environment), holder=holder):
-            transaction.change(_own(lease, services), holder=None)
+        free(transaction, services, holder)
+
+
+def free(transaction: Transaction, services: Services, holder: str) -> None:
+    """End the holding of `holder` with what else `transaction` writes."""
+    for lease in transaction.find(Lease, holder=holder):
+        transaction.change(_own(lease, services), holder=None)
 
 
 def take_over(transaction: Transaction, seat: ExecutorSeat, now: str) -> list[Lease]:
