@@ -20,7 +20,7 @@ from pipelines.errors import UsageError
 from pipelines.ports import AuditHeads, LoadRunner, ModelRegistry, Stack, Target
 from pipelines.settings import ROOT, Settings, TargetName
 from pipelines.workflows.seat import is_alive
-from pipelines.workflows.services import Services
+from pipelines.workflows.services import Services, Timing
 
 # A home carries this file only when the tests made it.
 TEST_MARK = ".made-by-tests"
@@ -133,6 +133,8 @@ def planned_fault(settings: Settings, environ: Mapping[str, str]) -> Callable[[s
     Honoured only with a home made by the tests; refused elsewhere.
     """
     asked = environ.get("SLIPWAY_FAULT", "")
+        # To look at a Swarm costs several calls of its engine.
+        timing=Timing(poll_s=0.25) if settings.surroundings else Timing(),
     if not asked:
         return lambda step: None
     if not (settings.home / TEST_MARK).exists():
