@@ -14,6 +14,7 @@ from pipelines.adapters.load_job import LoadJob
 from pipelines.adapters.load_networks import LoadNetworks
 from pipelines.adapters.object_store import S3Access
 from pipelines.adapters.release_images import ImageRegistry, ReleaseImages, find_app
+from pipelines.adapters.shape_hold import ShapeHold
 from pipelines.adapters.swarm_services import SwarmServices
 from pipelines.adapters.swarm_target import SwarmTarget
 from pipelines.adapters.terraform import Terraform
@@ -55,6 +56,7 @@ def open_docker_stack(settings: Settings, environ: Mapping[str, str]) -> DockerS
         settings.home,
         Terraform(ROOT / "infra", work, environ, tools / "terraform.rc"),
         build,
+        hold=ShapeHold(settings),
     )
 
 

@@ -18,7 +18,6 @@ from pipelines.domain.policy import Policy
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import (
     Evaluation,
-    Lease,
     PolicyChange,
     Progress,
     Promotion,
@@ -36,6 +35,7 @@ from pipelines.workflows.rollback import roll_back
 from pipelines.workflows.seat import keep_seat, leave_seat, take_seat
 from pipelines.workflows.services import Services
 from pipelines.workflows.serving import write_lifecycles
+from pipelines.workflows.shape import move_shape_changes, unfinished
 
 # Bumped by hand when a change of a workflow's steps could not resume runs begun by the old code.
 WORKFLOW_VERSION = "1"
@@ -69,8 +69,8 @@ def serve(settings: Settings, environ: Mapping[str, str], stop: threading.Event)
 
     services = build_services(settings, executor=uuid.uuid4().hex[:12], environ=environ)
     recovered = take_seat(services)
-    for lease in recovered:
-        _note_recovery(services, lease)
+    for holder in sorted({lease.holder for lease in recovered if lease.holder}):
+        _note_recovery(services, holder)
     _clear_loads(services)
     runs = _register_workflows(services)
     DBOS(config=engine_config(settings.workflows_url))
@@ -120,7 +120,7 @@ def end_abandoned(services: Services, has_ended: Callable[[str], bool]) -> None:
 
 
 def carry_out(services: Services, start: Mapping[type, Callable[[str], None]]) -> None:
-    """Do one round: put policies in force, move promotions on, and start the work that may start."""
+    """Do one round: put policies in force, move promotions and changes of shape on, start the work that may start."""
     records = services.records
     for change in records.find(PolicyChange, state=RunState.REQUESTED):
         _put_in_force(services, change)
@@ -129,7 +129,9 @@ def carry_out(services: Services, start: Mapping[type, Callable[[str], None]]) -
     _move_promotions(services)
     for promotion in records.find(Promotion, state=RunState.APPROVED):
         _begin(services, promotion, start[Promotion])
-    if not records.find(Evaluation, state=RunState.RUNNING):
+    move_shape_changes(services)
+    # Evaluations queue anyway: one after the other they would keep a change of shape out for ever.
+    if not records.find(Evaluation, state=RunState.RUNNING) and not unfinished(records):
         for evaluation in records.find(Evaluation, state=RunState.REQUESTED)[:1]:
             _begin(services, evaluation, start[Evaluation])
 
@@ -246,10 +248,10 @@ def _clear_loads(services: Services) -> None:
         log.error("load runs may be left: %s", error.message)
 
 
-def _note_recovery(services: Services, lease: Lease) -> None:
-    steps = services.records.find(Progress, subject=lease.holder or "")
+def _note_recovery(services: Services, holder: str) -> None:
+    steps = services.records.find(Progress, subject=holder)
     interrupted = steps[-1].step.split(" ")[0] if steps else "its start"
-    services.note(lease.holder or "", "recovered", f"interrupted at {interrupted}, recovered")
+    services.note(holder, "recovered", f"interrupted at {interrupted}, recovered")
 
 
 def engine_config(journal_url: str) -> Any:

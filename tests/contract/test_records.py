@@ -33,6 +33,7 @@ from pipelines.domain.records import (
     Record,
     ReleaseRecord,
     Rollback,
+    ShapeChange,
 )
 from pipelines.domain.release import Environment
 from pipelines.errors import DatabaseUnavailable, UsageError
@@ -53,6 +54,7 @@ FULL: list[Record] = [
     Rollback("b-1", "toy-model", Environment.STAGING, "alice", NOW, error={"code": "x"}),
     release(state=ReleaseState.ROLLED_BACK, restores="r-0", evidence={"n": 1.5, "none": None, "deep": {"yes": True}}),
     PolicyChange("y-1", "sha256:p", policy_body(), "alice", NOW),
+    ShapeChange("c-1", "toy-model", "up", "alice", NOW, held_at=NOW, error={"code": "x"}),
     Lease("toy-model/production", None, 7, "x1", NOW),
     ExecutorSeat("executor", "x1", 12, 1767323045.25, NOW, "host-1", NOW),
     Progress("s-1", "p-1", "K5", "line", NOW),

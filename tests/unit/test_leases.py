@@ -10,15 +10,9 @@ from pipelines.domain.release import Environment
 from pipelines.errors import LeaseHeld, LostLease, UsageError
 from pipelines.workflows import leases
 from pipelines.workflows.services import Services
-from tests.fakes import (
-    FakeAuditHeads,
-    FakeBundles,
-    FakeLoadRunner,
-    FakeModelRegistry,
-    FakeProbe,
-    FakeTarget,
-)
-from tests.records import MODEL, NOW, release
+from tests.executors import executor
+from tests.fakes import FakeAuditHeads
+from tests.records import MODEL, NOW
 
 PRODUCTION, STAGING = Environment.PRODUCTION, Environment.STAGING
 
@@ -30,26 +24,11 @@ def records(tmp_path: Path) -> Iterator[SqlRecords]:
     opened.close()
 
 
-def executor(records: SqlRecords, name: str) -> Services:
-    """Return the world of the executor `name`; executors of one test share records alone."""
-    return Services(
-        records=records,
-        registry=FakeModelRegistry(),
-        target=FakeTarget(),
-        loads=FakeLoadRunner(),
-        probe=FakeProbe(release().release, {}),
-        bundles=FakeBundles(),
-        workdir=Path("unused"),
-        executor=name,
-        now=lambda: NOW,
-    )
-
-
 def start(records: SqlRecords, name: str) -> Services:
     """Start the executor `name`, which takes over what the one before held."""
     with records.write() as transaction:
         leases.take_over(transaction, ExecutorSeat("executor", name, 1, 0.0, NOW), NOW)
-    return executor(records, name)
+    return executor(records, name, lambda: NOW)
 
 
 def production_lease(records: SqlRecords) -> Lease:
@@ -147,7 +126,7 @@ def test_a_new_executor_takes_over_what_was_held_under_a_larger_epoch(records: S
 
     with records.write() as transaction:
         taken = leases.take_over(transaction, ExecutorSeat("executor", "x2", 2, 0.0, NOW), NOW)
-    new = executor(records, "x2")
+    new = executor(records, "x2", lambda: NOW)
 
     assert [lease.holder for lease in taken] == ["p-1"]
     assert leases.confirm(new, MODEL, PRODUCTION, "p-1") == 2

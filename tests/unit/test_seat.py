@@ -12,9 +12,9 @@ from pipelines.adapters.database import SqlRecords, now
 from pipelines.domain.records import ExecutorSeat, Lease
 from pipelines.errors import LostLease, Refused
 from pipelines.workflows.seat import SEAT_LOST_S, is_alive, keep_seat, leave_seat, take_seat
-from pipelines.workflows.services import Services
-from tests.fakes import FakeAuditHeads, FakeBundles, FakeLoadRunner, FakeModelRegistry, FakeProbe, FakeTarget
-from tests.records import NOW, add, release
+from tests.executors import executor
+from tests.fakes import FakeAuditHeads
+from tests.records import NOW, add
 
 ELSEWHERE = "another-container"
 
@@ -24,20 +24,6 @@ def records(tmp_path: Path) -> Iterator[SqlRecords]:
     opened = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeAuditHeads())
     yield opened
     opened.close()
-
-
-def executor(records: SqlRecords, name: str) -> Services:
-    return Services(
-        records=records,
-        registry=FakeModelRegistry(),
-        target=FakeTarget(),
-        loads=FakeLoadRunner(),
-        probe=FakeProbe(release().release, {}),
-        bundles=FakeBundles(),
-        workdir=Path("unused"),
-        executor=name,
-        now=now,
-    )
 
 
 def ago(seconds: float) -> str:
@@ -66,21 +52,21 @@ def test_of_another_host_the_heartbeat_alone_counts(host: str | None) -> None:
 
 
 def test_a_second_executor_of_one_host_is_refused_at_once(records: SqlRecords) -> None:
-    take_seat(executor(records, "x1"))
+    take_seat(executor(records, "x1", now))
     with pytest.raises(Refused, match=f"process {os.getpid()} of {socket.gethostname()}"):
-        take_seat(executor(records, "x2"), patience_s=60.0)
+        take_seat(executor(records, "x2", now), patience_s=60.0)
 
 
 def test_a_live_executor_of_another_host_is_waited_for_until_patience_ends(records: SqlRecords) -> None:
     add(records, seat(now()))
     with pytest.raises(Refused, match=ELSEWHERE):
-        take_seat(executor(records, "x2"), patience_s=0.5)
+        take_seat(executor(records, "x2", now), patience_s=0.5)
     assert records.get(ExecutorSeat, "executor").executor == "x1"
 
 
 def test_the_seat_of_another_host_is_taken_with_its_leases_when_it_falls_silent(records: SqlRecords) -> None:
     add(records, seat(ago(SEAT_LOST_S - 1)), Lease("m/production", "p-1", 3, "x1", NOW))
-    (taken,) = take_seat(executor(records, "x2"), patience_s=30.0)
+    (taken,) = take_seat(executor(records, "x2", now), patience_s=30.0)
     assert taken.holder == "p-1"
     assert records.get(Lease, "m/production").epoch == 4
     found = records.get(ExecutorSeat, "executor")
@@ -88,7 +74,7 @@ def test_the_seat_of_another_host_is_taken_with_its_leases_when_it_falls_silent(
 
 
 def test_a_successor_begins_as_soon_as_the_seat_is_given_up(records: SqlRecords) -> None:
-    first, second = executor(records, "x1"), executor(records, "x2")
+    first, second = executor(records, "x1", now), executor(records, "x2", now)
     add(records, seat(now()))
     leaving = threading.Timer(0.3, leave_seat, [first])
     leaving.start()
@@ -103,6 +89,6 @@ def test_a_successor_begins_as_soon_as_the_seat_is_given_up(records: SqlRecords)
 
 def test_an_executor_that_was_replaced_does_not_give_up_its_successors_seat(records: SqlRecords) -> None:
     add(records, seat(ago(SEAT_LOST_S + 1)))
-    take_seat(executor(records, "x2"))
-    leave_seat(executor(records, "x1"))
+    take_seat(executor(records, "x2", now))
+    leave_seat(executor(records, "x1", now))
     assert is_alive(records.get(ExecutorSeat, "executor"), now())
