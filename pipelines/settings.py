@@ -189,6 +189,7 @@ class Settings:
             **environ,
             **direct,
             "SLIPWAY_HOME": str(self.home),
+            "SLIPWAY_PREFIX": self.prefix,
             "SLIPWAY_PROJECT": str(self.project),
             "SLIPWAY_PORT_STAGING": str(self.staging_port),
             "SLIPWAY_PORT_PRODUCTION": str(self.production_port),

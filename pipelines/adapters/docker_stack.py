@@ -112,7 +112,7 @@ class DockerStack:
                 self._terraform.destroy(variables)
             left = self._installation.remove_all() + self._docker_secrets.remove_others(())
             if left:
-                tell(f"removed {len(left)} things that Terraform did not know")
+                tell(f"removed {len(left)} secrets and other things that Terraform did not make")
             self._edge_record.unlink(missing_ok=True)
 
     def rotate(self, name: str, tell: Tell) -> list[str]:
