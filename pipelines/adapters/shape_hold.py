@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines.api.auth import read_tokens
 from pipelines.client import ApiClient, executor_silence
-from pipelines.errors import DeployFailed, LeaseHeld, NotAllowed, Undecided
+from pipelines.errors import DeployFailed, LeaseHeld, NotAllowed, Undecided, UsageError
 from pipelines.settings import Settings
 
 OPERATOR = "alice"
@@ -73,7 +73,8 @@ class ShapeHold:
         try:
             id = self._ask("/shape-changes", {"verb": verb})["id"]
             return self._await(f"/shape-changes/{id}", verb, tell)
-        except (Undecided, NotAllowed) as error:
+        except (Undecided, NotAllowed, UsageError) as error:
+            # A UsageError is that of an API which does not know the request yet: `up` is about to replace it.
             tell(f"nothing is held, as nobody can be asked: {error.message}")
             return False
 
@@ -124,11 +125,13 @@ class ShapeHold:
 
     def _look(self, deadline: float) -> Told:
         """Return what the replicas tell the executor in a look that began after this call; raise Undecided if none."""
-        first: dict[str, str] = {}
+        ended: dict[str, set[str]] = {}
         while True:
             seen = self._observed()
-            first = first or {place: look["at"] for place, look in seen.items()}
-            if seen and all(look["at"] != first.get(place) for place, look in seen.items()):
+            for place, look in seen.items():
+                ended.setdefault(place, set()).add(look["at"])
+            # The first was over before, and the second may have begun before.
+            if seen and all(len(times) > 2 for times in ended.values()):
                 return {place: _digests(look) for place, look in seen.items()}
             if time.monotonic() > deadline:
                 raise Undecided("the executor looks at no replica", next='see "slipway logs"')

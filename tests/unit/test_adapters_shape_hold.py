@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipelines.adapters.database import SqlRecords, now
 from pipelines.adapters.shape_hold import HoldPatience, ShapeHold
@@ -54,7 +55,9 @@ class Installation:
         return ShapeHold(self.settings, PATIENCE)
 
     def serve(self, version: str) -> None:
-        self.services.target.start(release(f"r-{version}", version).release, Slot.LIVE, epoch=1)
+        target, wanted = self.services.target, release(f"r-{version}", version).release
+        target.start(wanted, Slot.LIVE, epoch=1)
+        await_until(lambda: target.observe(PRODUCTION, Slot.LIVE).serves(wanted))
 
     def holders(self) -> set[str | None]:
         return {lease.holder for lease in self.records.find(Lease)}
@@ -63,14 +66,16 @@ class Installation:
         return [(change.verb, change.state) for change in self.records.find(ShapeChange)]
 
     @contextmanager
-    def api(self) -> Iterator[None]:
+    def api(self, *, older: bool = False) -> Iterator[None]:
         tokens = read_tokens(self.settings.tokens_file)
         state = ApiState(self.records, FakeAuditHeads(), FakeVersions("1"), MODEL, tokens)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                create_app(state), host="127.0.0.1", port=self.settings.api_port, log_level="error", ws="none"
-            )
+        app: ASGIApp = create_app(state)
+        if older:
+            app = without(app, "/api/v1/shape-changes")
+        config = uvicorn.Config(
+            app, host="127.0.0.1", port=self.settings.api_port, log_level="error", lifespan="off", ws="none"
         )
+        server = uvicorn.Server(config)
         with in_thread(server.run):
             try:
                 await_until(lambda: server.started)
@@ -95,6 +100,16 @@ class Installation:
                 yield
             finally:
                 stop.set()
+
+
+def without(app: ASGIApp, path: str) -> ASGIApp:
+    """Return an API that knows nothing of `path`."""
+
+    async def older(scope: Scope, receive: Receive, send: Send) -> None:
+        asked = scope.get("path", "").replace(path, "/api/v1/nothing")
+        await app({**scope, "path": asked, "raw_path": asked.encode()}, receive, send)
+
+    return older
 
 
 @contextmanager
@@ -166,6 +181,13 @@ def test_without_an_api_it_goes_on_and_says_so_in_one_line(place: Installation) 
         pass
     (line,) = place.told
     assert "nobody can be asked: the API at" in line
+
+
+def test_an_api_that_does_not_know_the_request_yet_can_be_replaced(place: Installation) -> None:
+    with place.api(older=True), place.hold.unchanged("up", place.told.append):
+        pass
+    (line,) = place.told
+    assert "nobody can be asked: " in line
 
 
 def test_without_an_executor_it_goes_on_and_says_so(place: Installation) -> None:
