@@ -129,6 +129,17 @@ def test_work_that_was_begun_before_is_not_refused_although_it_has_no_lease_yet(
     leases.acquire(services, MODEL, PRODUCTION, "p-1")
 
 
+def test_an_evaluation_waits_until_the_one_before_has_given_staging_back(
+    services: Services, records: SqlRecords
+) -> None:
+    add(records, evaluation("e-1", report=None, state=RunState.DONE))
+    add(records, evaluation("e-2", "3", report=None, state=RunState.REQUESTED))
+    leases.acquire(services, MODEL, STAGING, "e-1")
+    assert round_of(services) == []
+    leases.give_back(services, "e-1")
+    assert round_of(services) == ["e-2"]
+
+
 def test_evaluations_queue_behind_a_change_of_shape(services: Services, records: SqlRecords, clock: Clock) -> None:
     add(records, evaluation("e-1", report=None, state=RunState.RUNNING))
     add(records, evaluation("e-2", "3", report=None, state=RunState.REQUESTED))
