@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pipelines.adapters import images
@@ -50,6 +51,8 @@ def open_docker_stack(settings: Settings, environ: Mapping[str, str]) -> DockerS
                 "staging": settings.staging_port,
             },
             prefix=settings.prefix,
+            binding=settings.binding,
+            authority=settings.authority_file,
             engine_url=environ.get("DOCKER_HOST") or ENGINE_URL,
         ),
         settings.home,
@@ -74,10 +77,12 @@ def open_swarm_target(surroundings: Surroundings, home: Path, bundles: Callable[
     stack = surroundings.stack
     engine = DockerEngine(ENGINE_URL)
     place = stack["image_registry"]
-    here, plain_http = place["push"], place["plain_http"]
+    authority = Path(place["authority_file"]) if place["authority_file"] else None
+    registry = ImageRegistry(
+        here=place["push"], engines=place["pull"], app="", plain_http=place["plain_http"], authority=authority
+    )
     records = home / "images"
-    app = _await_app(here, stack["images"]["app"], records=records, plain_http=plain_http)
-    registry = ImageRegistry(here=here, engines=place["pull"], app=app, plain_http=plain_http)
+    registry = replace(registry, app=_await_app(registry, stack["images"]["app"], records))
     return SwarmTarget(
         SwarmServices(engine, stack["prefix"]),
         ReleaseImages(CRANE, registry, bundles, records=records, engine=engine),
@@ -92,12 +97,12 @@ def open_load_job(surroundings: Surroundings) -> LoadJob:
     return LoadJob(DockerEngine(ENGINE_URL), networks, prefix=stack["prefix"], image=stack["images"]["loadtest"])
 
 
-def _await_app(here: str, image: str, *, records: Path, plain_http: bool) -> str:
+def _await_app(registry: ImageRegistry, image: str, records: Path) -> str:
     """Find the app's image in the registry, where bringing the installation up puts it after starting the executor."""
     deadline = time.monotonic() + APP_S
     while True:
         try:
-            return find_app(CRANE, here, image, records=records, plain_http=plain_http)
+            return find_app(CRANE, registry, image, records)
         except DeployFailed:
             if time.monotonic() > deadline:
                 raise

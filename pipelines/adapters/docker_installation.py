@@ -92,18 +92,30 @@ class DockerInstallation:
         for service in self._services():
             spec = service["Spec"]
             if spec["Labels"].get("slipway.slot") in _IDLE_SLOTS and spec["Mode"]["Replicated"]["Replicas"]:
-                with self._engine.api() as api:
-                    api.update_service(
-                        service["ID"],
-                        service["Version"]["Index"],
-                        task_template=spec["TaskTemplate"],
-                        name=spec["Name"],
-                        labels=spec["Labels"],
-                        mode={"Replicated": {"Replicas": 0}},
-                        update_config=spec.get("UpdateConfig"),
-                        rollback_config=spec.get("RollbackConfig"),
-                        endpoint_spec=spec.get("EndpointSpec"),
-                    )
+                self._write(service, mode={"Replicated": {"Replicas": 0}})
+
+    def renew_logins(self, registry: str) -> None:
+        """Let the slots pull from `registry` by the login that this engine has now; no task is replaced for it."""
+        for name, image in self.served().items():
+            if image.startswith(f"{registry}/"):
+                service = next(each for each in self._services() if each["Spec"]["Name"] == name)
+                self._write(service, mode=service["Spec"]["Mode"])
+
+    def _write(self, service: Body, *, mode: Body) -> None:
+        """Write a service's spec as it was read, but for its mode; the engine adds the login to its registry."""
+        spec = service["Spec"]
+        with self._engine.api() as api:
+            api.update_service(
+                service["ID"],
+                service["Version"]["Index"],
+                task_template=spec["TaskTemplate"],
+                name=spec["Name"],
+                labels=spec["Labels"],
+                mode=mode,
+                update_config=spec.get("UpdateConfig"),
+                rollback_config=spec.get("RollbackConfig"),
+                endpoint_spec=spec.get("EndpointSpec"),
+            )
 
     def remove_unknown(self, known: Collection[str], since: datetime) -> list[str]:
         """Remove what was made after `since` and is not among the ids `known`; return the names.
