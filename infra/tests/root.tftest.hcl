@@ -74,7 +74,10 @@ run "the_stack_says_where_everything_is" {
   }
 
   assert {
-    condition     = output.stack.image_registry == { plain_http = true, pull = "127.0.0.1:5001", push = "slipway-images:5000" }
+    condition = alltrue([
+      output.stack.image_registry.authority_file == null, output.stack.image_registry.plain_http,
+      output.stack.image_registry.pull == "127.0.0.1:5001", output.stack.image_registry.push == "slipway-images:5000",
+    ])
     error_message = "The image registry is not named for both sides."
   }
 

@@ -17,6 +17,8 @@ TAIL_LINES = 8
 _ILL = frozenset({"failed", "rejected"})
 _IDLE_SLOTS = frozenset({"trial", "baseline"})
 _BUSY = frozenset({400, 403, 409, 500})
+_STALE = "out of sequence"
+_TRIES = 10
 
 Body = dict[str, Any]
 
@@ -98,8 +100,18 @@ class DockerInstallation:
         """Let the slots pull from `registry` by the login that this engine has now; no task is replaced for it."""
         for name, image in self.served().items():
             if image.startswith(f"{registry}/"):
-                service = next(each for each in self._services() if each["Spec"]["Name"] == name)
+                self._renew_login(name)
+
+    def _renew_login(self, name: str) -> None:
+        for left in reversed(range(_TRIES)):
+            service = next(each for each in self._services() if each["Spec"]["Name"] == name)
+            try:
                 self._write(service, mode=service["Spec"]["Mode"])
+                return
+            except TargetUnavailable as error:
+                # Swarm and the executor write too; what was read is then no longer the newest.
+                if _STALE not in error.message or not left:
+                    raise
 
     def _write(self, service: Body, *, mode: Body) -> None:
         """Write a service's spec as it was read, but for its mode; the engine adds the login to its registry."""
