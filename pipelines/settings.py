@@ -209,7 +209,7 @@ class Settings:
         """
         here = ",".join(dict.fromkeys(("127.0.0.1", "localhost", self.binding.name)))
         direct = {name: f"{environ.get(name, '')},{here}".lstrip(",") for name in ("NO_PROXY", "no_proxy")}
-        trusted = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE") if self.authority_file else ()
+        trusted = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE") if self.authority_file else ()
         return {
             **environ,
             **direct,

@@ -1,6 +1,5 @@
 """Beyond loopback: the real edge and image registry as Terraform describes them, with a certificate made here."""
 
-import json
 import os
 import ssl
 from collections.abc import Callable, Iterator
@@ -11,7 +10,6 @@ from typing import Any
 import docker
 import httpx
 import pytest
-from docker.errors import APIError
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
@@ -103,14 +101,6 @@ def registry(
         yield running
 
 
-def said(steps: Iterator[dict[str, Any]]) -> str:
-    """All that the engine says to a pull, an error too."""
-    try:
-        return "\n".join(json.dumps(step) for step in steps)
-    except APIError as error:
-        return str(error.explanation)
-
-
 def ask(container: DockerContainer, port: int, path: str, trusted: Path | None, **options: Any) -> httpx.Response:
     """Ask a container's port as a client that knows it by its name, over TLS and trusting one authority."""
     context = ssl.create_default_context(cafile=trusted)
@@ -159,10 +149,10 @@ def test_an_engine_pushes_and_pulls_by_the_login_it_was_given(
     known.log_in(address, *login, authority=None)
     DockerInstallation(known, "nobody").offer(image, f"{address}/slipway/edge")
     pulled, tag = f"{address}/slipway/edge", image.rpartition(":")[2][:12]
-    with DockerEngine(ENGINE).api() as stranger:
-        assert "no basic auth credentials" in said(stranger.pull(pulled, tag, stream=True, decode=True))
+    with pytest.raises(TargetUnavailable), DockerEngine(ENGINE).api() as api:
+        api.pull(pulled, tag)
     with known.api() as api:
-        assert "Status:" in said(api.pull(pulled, tag, stream=True, decode=True))
+        assert "Status:" in api.pull(pulled, tag)
         api.remove_image(f"{pulled}:{tag}", noprune=True)
 
 
@@ -183,7 +173,7 @@ def test_an_engine_that_does_not_trust_the_registry_is_told_what_it_lacks(
     ("environ", "why"),
     [
         ({"DOCKER_CONFIG": "/run/secrets", "SSL_CERT_FILE": "/run/secrets/ca.pem"}, ""),
-        ({"SSL_CERT_FILE": "/run/secrets/ca.pem"}, "UNAUTHORIZED"),
+        ({"SSL_CERT_FILE": "/run/secrets/ca.pem"}, "401 Unauthorized"),
         ({"DOCKER_CONFIG": "/run/secrets"}, "certificate signed by unknown authority"),
     ],
     ids=["as the executor", "without the login", "without the authority"],

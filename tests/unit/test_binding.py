@@ -97,7 +97,8 @@ def test_everything_on_containers_is_asked_by_the_external_name_and_trusts_the_m
     assert settings.mlflow_url == "https://ml.example.com:5000"
     child = settings.child_environ({"NO_PROXY": "10.0.0.1"})
     assert Settings.from_environ(child) == settings
-    assert child["REQUESTS_CA_BUNDLE"] == child["AWS_CA_BUNDLE"] == str(tmp_path / "ca.crt")
+    bundles = {child[f"{library}_CA_BUNDLE"] for library in ("AWS", "REQUESTS")} | {child["SSL_CERT_FILE"]}
+    assert bundles == {str(tmp_path / "ca.crt")}
     assert child["NO_PROXY"] == "10.0.0.1,127.0.0.1,localhost,ml.example.com"
 
 
