@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
@@ -43,12 +44,53 @@ class DrainingServer(Server):
         service.log.write(Level.INFO, "stopped", connections_closed=left)
 
 
+class JoiningTransport:
+    """Sends what is written within one turn of the event loop at once.
+
+    uvicorn writes the head and the body of an answer one by one. A replica that dies in between leaves half an
+    answer, which nobody in front of it can ask for again.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._call_soon = asyncio.get_running_loop().call_soon
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """Keep `data` until the end of this turn."""
+        if not self._parts:
+            self._call_soon(self._flush)
+        self._parts.append(data)
+
+    def close(self) -> None:
+        """Send what is kept, then close."""
+        self._flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def _flush(self) -> None:
+        if self._parts:
+            content = b"".join(self._parts)
+            self._parts = []
+            self._transport.write(content)
+
+
+class OneWriteProtocol(HttpToolsProtocol):
+    """HTTP as uvicorn speaks it, an answer in one piece."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection over."""
+        super().connection_made(JoiningTransport(transport))  # type: ignore[arg-type]
+
+
 class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # gunicorn has no types
     """The one worker of a replica."""
 
     CONFIG_KWARGS: dict[str, Any] = {  # noqa: RUF012  # the base class declares it so
         "loop": "uvloop",
-        "http": "httptools",
+        "http": OneWriteProtocol,
         "ws": "none",
         "lifespan": "off",
         "interface": "asgi3",

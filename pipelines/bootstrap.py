@@ -20,7 +20,7 @@ from pipelines.errors import UsageError
 from pipelines.ports import AuditHeads, LoadRunner, ModelRegistry, Stack, Target
 from pipelines.settings import ROOT, Settings, TargetName
 from pipelines.workflows.seat import is_alive
-from pipelines.workflows.services import Services
+from pipelines.workflows.services import Services, Timing
 
 # A home carries this file only when the tests made it.
 TEST_MARK = ".made-by-tests"
@@ -102,6 +102,15 @@ def open_target(settings: Settings) -> Target:
     return LocalTarget(settings.home, bundles)
 
 
+def await_target(settings: Settings) -> Target:
+    """Open where releases run, as an executor does that may be started before all is there."""
+    if settings.surroundings:
+        from pipelines.bootstrap_docker import await_swarm_target
+
+        return await_swarm_target(settings.surroundings, settings.home, open_bundles(settings).path)
+    return open_target(settings)
+
+
 def open_loads(settings: Settings) -> LoadRunner:
     """Open what runs load: a process beside this one, or a job of the Swarm."""
     if settings.surroundings:
@@ -116,7 +125,7 @@ def build_services(settings: Settings, *, executor: str, environ: Mapping[str, s
     return Services(
         records=open_records(settings),
         registry=open_registry(settings),
-        target=open_target(settings),
+        target=await_target(settings),
         loads=open_loads(settings),
         probe=HttpProbe(),
         bundles=open_bundles(settings),
@@ -124,6 +133,8 @@ def build_services(settings: Settings, *, executor: str, environ: Mapping[str, s
         executor=executor,
         now=now,
         fault=planned_fault(settings, environ),
+        # To look at a Swarm costs several calls of its engine.
+        timing=Timing(poll_s=0.25) if settings.surroundings else Timing(),
     )
 
 

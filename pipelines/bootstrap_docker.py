@@ -15,6 +15,7 @@ from pipelines.adapters.load_job import LoadJob
 from pipelines.adapters.load_networks import LoadNetworks
 from pipelines.adapters.object_store import S3Access
 from pipelines.adapters.release_images import ImageRegistry, ReleaseImages, find_app
+from pipelines.adapters.shape_hold import ShapeHold
 from pipelines.adapters.swarm_services import SwarmServices
 from pipelines.adapters.swarm_target import SwarmTarget
 from pipelines.adapters.terraform import Terraform
@@ -58,6 +59,7 @@ def open_docker_stack(settings: Settings, environ: Mapping[str, str]) -> DockerS
         settings.home,
         Terraform(ROOT / "infra", work, environ, tools / "terraform.rc"),
         build,
+        hold=ShapeHold(settings),
     )
 
 
@@ -82,7 +84,7 @@ def open_swarm_target(surroundings: Surroundings, home: Path, bundles: Callable[
         here=place["push"], engines=place["pull"], app="", plain_http=place["plain_http"], authority=authority
     )
     records = home / "images"
-    registry = replace(registry, app=_await_app(registry, stack["images"]["app"], records))
+    registry = replace(registry, app=find_app(CRANE, registry, stack["images"]["app"], records))
     return SwarmTarget(
         SwarmServices(engine, stack["prefix"]),
         ReleaseImages(CRANE, registry, bundles, records=records, engine=engine),
@@ -90,20 +92,23 @@ def open_swarm_target(surroundings: Surroundings, home: Path, bundles: Callable[
     )
 
 
+def await_swarm_target(surroundings: Surroundings, home: Path, bundles: Callable[[str], Path]) -> SwarmTarget:
+    """Open the Swarm once the app's image is in the registry: bringing all up puts it there after the executor's start.
+
+    Raises DeployFailed after APP_S without it.
+    """
+    deadline = time.monotonic() + APP_S
+    while True:
+        try:
+            return open_swarm_target(surroundings, home, bundles)
+        except DeployFailed:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(APP_POLL_S)
+
+
 def open_load_job(surroundings: Surroundings) -> LoadJob:
     """Open the way to run load inside of the Swarm."""
     stack = surroundings.stack
     networks = LoadNetworks.of_stack(stack)
     return LoadJob(DockerEngine(ENGINE_URL), networks, prefix=stack["prefix"], image=stack["images"]["loadtest"])
-
-
-def _await_app(registry: ImageRegistry, image: str, records: Path) -> str:
-    """Find the app's image in the registry, where bringing the installation up puts it after starting the executor."""
-    deadline = time.monotonic() + APP_S
-    while True:
-        try:
-            return find_app(CRANE, registry, image, records)
-        except DeployFailed:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(APP_POLL_S)

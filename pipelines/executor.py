@@ -15,14 +15,12 @@ from typing import Any
 
 from pipelines.bootstrap import build_services
 from pipelines.domain.policy import Policy
-from pipelines.domain.promotion import ReleaseState, RunState
+from pipelines.domain.promotion import RunState
 from pipelines.domain.records import (
     Evaluation,
-    Lease,
     PolicyChange,
     Progress,
     Promotion,
-    ReleaseRecord,
     Rollback,
 )
 from pipelines.domain.release import Environment
@@ -30,12 +28,14 @@ from pipelines.errors import LostLease, Refused, SlipwayError
 from pipelines.intents import expiry
 from pipelines.settings import Settings, model_name
 from pipelines.workflows.evaluate import evaluate
+from pipelines.workflows.leased import Work, stop_work
 from pipelines.workflows.reconcile import observe_environment
 from pipelines.workflows.release import release_promotion
 from pipelines.workflows.rollback import roll_back
-from pipelines.workflows.seat import keep_seat, take_seat
+from pipelines.workflows.seat import keep_seat, leave_seat, take_seat
 from pipelines.workflows.services import Services
 from pipelines.workflows.serving import write_lifecycles
+from pipelines.workflows.shape import move_shape_changes, unfinished
 
 # Bumped by hand when a change of a workflow's steps could not resume runs begun by the old code.
 WORKFLOW_VERSION = "1"
@@ -69,8 +69,9 @@ def serve(settings: Settings, environ: Mapping[str, str], stop: threading.Event)
 
     services = build_services(settings, executor=uuid.uuid4().hex[:12], environ=environ)
     recovered = take_seat(services)
-    for lease in recovered:
-        _note_recovery(services, lease)
+    for holder in sorted({lease.holder for lease in recovered if lease.holder}):
+        _note_recovery(services, holder)
+    _clear_loads(services)
     runs = _register_workflows(services)
     DBOS(config=engine_config(settings.workflows_url))
     DBOS.launch()
@@ -92,6 +93,7 @@ def serve(settings: Settings, environ: Mapping[str, str], stop: threading.Event)
             # A full disk or a locked database passes: what was asked for stays asked for.
             log.error("this round was cut short: %s", error.message)
     DBOS.destroy()
+    leave_seat(services)
 
 
 def _has_ended(work_id: str) -> bool:
@@ -103,31 +105,22 @@ def _has_ended(work_id: str) -> bool:
 
 
 def end_abandoned(services: Services, has_ended: Callable[[str], bool]) -> None:
-    """End work whose workflow ended without recording so, and give its leases back.
+    """End work whose workflow ended without recording so.
 
     That takes a database that stayed away longer than every retry; without this the lease would be held for ever.
     """
-    kinds: tuple[type[Evaluation | Promotion | Rollback], ...] = (Evaluation, Promotion, Rollback)
+    kinds: tuple[type[Work], ...] = (Evaluation, Promotion, Rollback)
     for kind in kinds:
         for work in services.records.find(kind, state=RunState.RUNNING):
             if not has_ended(work.id):
                 continue
             error = {"code": "internal", "message": f"{work.id} ended without an outcome"}
             error["next"] = 'run "slipway doctor", then ask again'
-            with services.records.write() as transaction:
-                current = transaction.get(kind, work.id)
-                if current.state.final:
-                    continue
-                transaction.change(current, state=RunState.STOPPED, error=error, ended_at=services.now())
-                for release in transaction.find(ReleaseRecord, change_id=work.id, state=ReleaseState.STARTING):
-                    transaction.change(release, state=ReleaseState.FAILED, ended_at=services.now())
-                for lease in transaction.find(Lease, holder=work.id):
-                    transaction.change(lease, holder=None)
-                transaction.audit("executor", "abandoned", "outcome", subject=work.id, detail=error)
+            stop_work(services, work, error)
 
 
 def carry_out(services: Services, start: Mapping[type, Callable[[str], None]]) -> None:
-    """Do one round: put policies in force, move promotions on, and start the work that may start."""
+    """Do one round: put policies in force, move promotions and changes of shape on, start the work that may start."""
     records = services.records
     for change in records.find(PolicyChange, state=RunState.REQUESTED):
         _put_in_force(services, change)
@@ -136,12 +129,14 @@ def carry_out(services: Services, start: Mapping[type, Callable[[str], None]]) -
     _move_promotions(services)
     for promotion in records.find(Promotion, state=RunState.APPROVED):
         _begin(services, promotion, start[Promotion])
-    if not records.find(Evaluation, state=RunState.RUNNING):
+    move_shape_changes(services)
+    # Evaluations queue anyway: one after the other they would keep a change of shape out for ever.
+    if not records.find(Evaluation, state=RunState.RUNNING) and not unfinished(records):
         for evaluation in records.find(Evaluation, state=RunState.REQUESTED)[:1]:
             _begin(services, evaluation, start[Evaluation])
 
 
-def _begin(services: Services, work: Evaluation | Promotion | Rollback, start: Callable[[str], None]) -> None:
+def _begin(services: Services, work: Work, start: Callable[[str], None]) -> None:
     """Start a workflow under the work's own id: starting it twice is starting it once."""
     start(work.id)
     with services.records.write() as transaction:
@@ -245,10 +240,18 @@ def durable_step(services: Services, subject: str) -> Callable[[str, Callable[[]
     return step
 
 
-def _note_recovery(services: Services, lease: Lease) -> None:
-    steps = services.records.find(Progress, subject=lease.holder or "")
+def _clear_loads(services: Services) -> None:
+    """End the load runs of an executor that died; the next run does it again, so a refusal costs nothing."""
+    try:
+        services.loads.remove_left()
+    except SlipwayError as error:
+        log.error("load runs may be left: %s", error.message)
+
+
+def _note_recovery(services: Services, holder: str) -> None:
+    steps = services.records.find(Progress, subject=holder)
     interrupted = steps[-1].step.split(" ")[0] if steps else "its start"
-    services.note(lease.holder or "", "recovered", f"interrupted at {interrupted}, recovered")
+    services.note(holder, "recovered", f"interrupted at {interrupted}, recovered")
 
 
 def engine_config(journal_url: str) -> Any:

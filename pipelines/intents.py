@@ -17,6 +17,7 @@ from pipelines.domain.records import (
     Promotion,
     ReleaseRecord,
     Rollback,
+    ShapeChange,
 )
 from pipelines.domain.release import Environment
 from pipelines.errors import ApprovalExpired, ApprovalVoid, NotAllowed, SlipwayError, UsageError
@@ -154,6 +155,26 @@ def request_policy(records: Records, *, person: str, body: object, now: str) -> 
         return change
 
 
+def request_shape_change(records: Records, *, person: str, model: str, verb: str, now: str) -> ShapeChange:
+    """Ask for the leases of all environments, for as long as the installation itself is changed.
+
+    One process at a time changes it, which its home's lock sees to: whoever asked before has died, and is ended.
+    """
+    with records.write() as transaction:
+        for former in transaction.find(ShapeChange, model=model):
+            _ask_end(transaction, former, person=person, now=now)
+        change = ShapeChange(transaction.new_id(ShapeChange), model, verb, person, now)
+        transaction.add(change)
+        transaction.audit(person, "shape", "intent", subject=change.id, detail={"verb": verb})
+        return change
+
+
+def end_shape_change(records: Records, *, person: str, id: str, now: str) -> ShapeChange:
+    """Ask for the leases of a change of shape to be given back; asking twice is asking once."""
+    with records.write() as transaction:
+        return _ask_end(transaction, transaction.get(ShapeChange, id), person=person, now=now)
+
+
 def policy_in_force(transaction: Transaction | Records) -> Policy:
     """Return the policy in force; raise UsageError before any was applied."""
     applied = transaction.find(PolicyChange, state=RunState.DONE)
@@ -172,6 +193,13 @@ def expiry(policy: Policy, now: str) -> str:
     """Return when a promotion that starts to wait at `now` expires."""
     until = datetime.fromisoformat(now) + timedelta(hours=policy.approvals.valid_h)
     return until.isoformat(timespec="milliseconds")
+
+
+def _ask_end(transaction: Transaction, change: ShapeChange, *, person: str, now: str) -> ShapeChange:
+    if change.state.final or change.end_asked_at:
+        return change
+    transaction.audit(person, "shape.end", "intent", subject=change.id)
+    return transaction.change(change, end_asked_at=now)
 
 
 def _evaluation(

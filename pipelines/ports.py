@@ -108,6 +108,9 @@ class LoadRunner(Protocol):
         Raises Undecided when the run could not be carried out at all.
         """
 
+    def remove_left(self) -> set[str]:
+        """End what runs have left whose executor died; return its names."""
+
 
 class Transaction(Protocol):
     """One all-or-nothing change of Slipway's own state, with its audit entries.

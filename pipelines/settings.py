@@ -216,6 +216,7 @@ class Settings:
             **{name: str(self.authority_file) for name in trusted},
             **self.binding.as_environ(),
             "SLIPWAY_HOME": str(self.home),
+            "SLIPWAY_PREFIX": self.prefix,
             "SLIPWAY_PROJECT": str(self.project),
             "SLIPWAY_PORT_STAGING": str(self.staging_port),
             "SLIPWAY_PORT_PRODUCTION": str(self.production_port),

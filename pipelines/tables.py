@@ -26,7 +26,8 @@ def status_table(body: dict[str, Any]) -> str:
         )
     text = render(("environment", "serves", "replicas", "since", "disagrees"), rows)
     for work in body["unfinished"]:
-        text += f"\n{work['id']}: version {work.get('version')} {work['state']}, asked by {work['requested_by']}"
+        what = f"slipway {work['verb']}" if "verb" in work else f"version {work.get('version')}"
+        text += f"\n{work['id']}: {what} {work['state']}, asked by {work['requested_by']}"
     policy = body["policy"]
     return f"{text}\npolicy {policy['digest']} ({policy['profile']})"
 

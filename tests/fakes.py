@@ -305,6 +305,10 @@ class FakeLoadRunner:
             raise self.refusal
         return LoadRun(self.result, b"<html></html>")
 
+    def remove_left(self) -> set[str]:
+        """Find nothing: a run here ends at once."""
+        return set()
+
 
 class FakeAuditHeads:
     """Audit heads in memory."""

@@ -69,12 +69,12 @@ class SqliteDialect:
         return engine
 
     def open(self, connection: sa.Connection, metadata: sa.MetaData) -> None:
-        """Make missing tables."""
+        """Make missing tables and columns."""
         # Who only reads must not wait for a writer.
         if connection.exec_driver_sql("PRAGMA user_version").scalar() == SCHEMA_VERSION:
             return
         self.lock(connection)
-        metadata.create_all(connection)
+        _make_missing(connection, metadata)
         for trigger in _SQLITE_APPEND_ONLY:
             connection.exec_driver_sql(trigger)
         connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -103,10 +103,10 @@ class PostgresDialect:
         )
 
     def make(self, connection: sa.Connection, metadata: sa.MetaData, role: str) -> None:
-        """Make missing tables as their owner, and give `role` what the application needs of them and no more."""
+        """Make missing tables and columns as their owner, and give `role` what the application needs and no more."""
         quote = connection.dialect.identifier_preparer.quote_identifier
         self.lock(connection)
-        metadata.create_all(connection)
+        _make_missing(connection, metadata)
         for statement in _POSTGRES_APPEND_ONLY:
             connection.exec_driver_sql(statement)
         for table in metadata.sorted_tables:
@@ -146,6 +146,17 @@ def dialect_of(url: sa.URL) -> SqliteDialect | PostgresDialect:
     if name == "postgresql":
         return PostgresDialect()
     raise UsageError(f"no records in {name!r}", next="give a URL that begins with sqlite:// or postgresql://")
+
+
+def _make_missing(connection: sa.Connection, metadata: sa.MetaData) -> None:
+    """Make the tables that an older Slipway had not, and in the others the columns: empty in their old rows."""
+    metadata.create_all(connection)
+    for table in metadata.sorted_tables:
+        there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                kind = column.type.compile(connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
 
 
 def _configure_sqlite(connection: Any, _: object) -> None:

@@ -18,11 +18,13 @@ from pipelines.adapters.docker_secrets import DockerSecrets
 from pipelines.adapters.edge_socket import EdgeSocket
 from pipelines.adapters.engine_check import check_engine, check_ports
 from pipelines.adapters.home_lock import held
+from pipelines.adapters.load_swarm import LoadSwarm
 from pipelines.adapters.secret_store import SecretStore
+from pipelines.adapters.shape_hold import ShapeHold
 from pipelines.adapters.terraform import Terraform
 from pipelines.adapters.tls_secrets import PASSWORD, TlsSecrets
 from pipelines.binding import ON_LOOPBACK, Binding
-from pipelines.errors import DeployFailed, Undecided, UsageError
+from pipelines.errors import DeployFailed, SlipwayError, Undecided, UsageError
 
 ANSWER_S = 120.0
 # A process that is run in a container has none of the variables that its first one got from secrets.
@@ -53,54 +55,71 @@ class DockerStack:
     """One installation: `build` makes the images, name -> id, and `home` keeps state and secrets."""
 
     def __init__(
-        self, shape: Shape, home: Path, terraform: Terraform, build: Callable[[Tell], Mapping[str, str]]
+        self,
+        shape: Shape,
+        home: Path,
+        terraform: Terraform,
+        build: Callable[[Tell], Mapping[str, str]],
+        *,
+        hold: ShapeHold,
     ) -> None:
         self._shape = shape
         self._lock = home / "docker.lock"
         self._edge_record = home / "edge.sha256"
         self._terraform = terraform
         self._build = build
+        self._hold = hold
         self._engine = DockerEngine(shape.engine_url, timeout_s=120.0)
         self._docker_secrets = DockerSecrets(self._engine, shape.prefix)
         self._installation = DockerInstallation(self._engine, shape.prefix)
+        self._loads = LoadSwarm(self._engine, shape.prefix)
         self.secrets = SecretStore(home / "secrets.json", home / "tokens.json")
         self._tls = TlsSecrets(shape.binding, self._registry, self.secrets, home / "ca.crt")
 
     def up(self, tell: Tell) -> None:
         """Bring all up and wait until it answers; what the environments serve stays what it is.
 
-        Raises UsageError for what is missing on this machine, Refused while somebody else changes the installation,
+        Raises UsageError for what is missing on this machine, Refused while somebody else changes the installation or
+        a release does not end, DeployFailed when something else is served afterwards,
         Undecided with the scheduler's reasons and the last log lines when a part does not come up.
         """
         with held(self._lock, "up"):
             variables = self._prepared(tell)
-            before = self._installation.served()
-            self._apply(variables, tell)
-            self._check_served(before)
-            self._settle(variables, tell)
+            with self._hold.unchanged("up", tell):
+                before = self._installation.served()
+                self._apply(variables, tell)
+                self._check_served(before)
+                self._settle(variables, tell)
 
     def down(self, tell: Tell) -> None:
-        """Stop every container; networks, volumes, and what the environments serve are kept."""
+        """Stop every container; networks, volumes, and what the environments serve are kept.
+
+        Raises Refused while somebody else changes the installation or a release does not end.
+        """
         with held(self._lock, "down"):
             variables = self._terraform.variables()
             if not self._terraform.exists() or not variables:
                 raise UsageError("nothing was brought up from this home", next='"make up"')
             check_engine(self._engine, self._shape.engine_url)
             self._repair(tell)
-            self._installation.rest_slots()
-            self._apply({**variables, "running": False}, tell)
+            with self._hold.held("down", tell):
+                self._installation.rest_slots()
+                self._apply({**variables, "running": False}, tell)
+                self._loads.remove()
 
     def destroy(self, tell: Tell) -> None:
         """Remove all that the installation has in the engine, its data too."""
         with held(self._lock, "destroy"):
             check_engine(self._engine, self._shape.engine_url)
             variables = self._terraform.variables()
+            # A load run's job is on a network that Terraform is about to remove.
+            self._loads.remove()
             if variables:
                 tell("terraform destroy")
                 self._terraform.destroy(variables)
             left = self._installation.remove_all() + self._docker_secrets.remove_others(())
             if left:
-                tell(f"removed {len(left)} things that Terraform did not know")
+                tell(f"removed {len(left)} secrets and other things that Terraform did not make")
             self._edge_record.unlink(missing_ok=True)
 
     def rotate(self, name: str, tell: Tell) -> list[str]:
@@ -148,6 +167,8 @@ class DockerStack:
             examined: dict[str, Any] = json.loads(told)
         except ValueError:
             raise Undecided(f"{service} can't examine itself: {told[-500:]}", next='see "slipway logs"') from None
+        if "error" in examined:
+            raise SlipwayError.from_dict(examined["error"])
         return examined
 
     def _prepared(self, tell: Tell) -> dict[str, Any]:

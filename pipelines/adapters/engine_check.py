@@ -1,6 +1,7 @@
 """Whether an engine can take an installation: new enough, a manager of a swarm, with the ports free."""
 
 import re
+import shutil
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from pipelines.adapters.engine_client import OLDEST
 from pipelines.errors import EngineUnavailable, PortTaken, TargetUnavailable
 
 UNIX = "unix://"
+# Less, and databases, logs or a pulled release soon fail where they stand.
+FREE_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,12 @@ def check_engine(engine: DockerEngine, url: str) -> Node:
     """Return the engine's node; raise EngineUnavailable or TargetUnavailable with what to do."""
     try:
         with engine.api() as api:
-            version, swarm = str(api.version()["Version"]), api.info()["Swarm"]
+            version, info = str(api.version()["Version"]), api.info()
     except TargetUnavailable as error:
         raise EngineUnavailable(
             f"no container engine answers at {url}: {error.message}", next='start it, or "make offline"'
         ) from error
+    swarm = info["Swarm"]
     numbers = re.match(r"(\d+)\.(\d+)", version)
     if numbers is None or (int(numbers[1]), int(numbers[2])) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
@@ -44,9 +48,21 @@ def check_engine(engine: DockerEngine, url: str) -> Node:
         )
     if not swarm["ControlAvailable"]:
         raise TargetUnavailable("the engine is a worker of its swarm", next="set DOCKER_HOST to a manager's engine")
+    if url.startswith(UNIX):
+        check_disk(Path(info.get("DockerRootDir") or "/"))
     path = Path(url.removeprefix(UNIX)) if url.startswith(UNIX) else Path("/var/run/docker.sock")
     gid = path.stat().st_gid if url.startswith(UNIX) else 0
     return Node(id=swarm["NodeID"], socket_path=str(path), socket_gid=gid)
+
+
+def check_disk(root: Path) -> None:
+    """Raise TargetUnavailable when the disk that an engine keeps `root` on, if it is seen from here, is nearly full."""
+    free = shutil.disk_usage(root).free if root.exists() else FREE_BYTES
+    if free < FREE_BYTES:
+        raise TargetUnavailable(
+            f"the engine's disk is nearly full: {free / 1e9:.1f} of {FREE_BYTES / 1e9:.1f} GB free in {root}",
+            next='make room, then do it again; "docker system df" shows what takes it',
+        )
 
 
 def check_ports(engine: DockerEngine, ports: Mapping[str, int], *, address: str, prefix: str) -> None:

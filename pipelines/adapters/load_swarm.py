@@ -57,9 +57,12 @@ class Look:
 
 
 class LoadSwarm:
-    """The load jobs of one installation on one engine; raises TargetUnavailable when the engine refuses."""
+    """The load jobs of one installation on one engine; raises TargetUnavailable when the engine refuses.
 
-    def __init__(self, engine: DockerEngine, prefix: str, image: str) -> None:
+    Whoever only removes them needs no `image`.
+    """
+
+    def __init__(self, engine: DockerEngine, prefix: str, image: str = "") -> None:
         self._engine = engine
         self._prefix = prefix
         self._image = image

@@ -16,7 +16,7 @@ from pipelines.errors import UsageError
 R = TypeVar("R", bound=Record)
 
 # Bumped with the tables; a database that says another has not got them yet.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 AUDIT_LOG = "audit_log"
 
@@ -31,6 +31,7 @@ NAMES: dict[type[Any], tuple[str, str]] = {
     records.Rollback: ("rollbacks", "b"),
     records.ReleaseRecord: ("releases", "r"),
     records.PolicyChange: ("policies", "y"),
+    records.ShapeChange: ("shape_changes", "c"),
     records.Lease: ("leases", "l"),
     records.ExecutorSeat: ("executors", "x"),
     records.Progress: ("progress", "s"),

@@ -5,7 +5,7 @@ import dataclasses
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import StreamingResponse
@@ -28,6 +28,7 @@ from pipelines.domain.records import (
     Promotion,
     ReleaseRecord,
     Rollback,
+    ShapeChange,
 )
 from pipelines.domain.release import Environment
 from pipelines.ports import Records
@@ -107,6 +108,12 @@ class PolicyRequest(_Body):
     policy: dict[str, Any]
 
 
+class ShapeRequest(_Body):
+    """Asks that nothing be released while the installation itself is changed."""
+
+    verb: Literal["down", "up"]
+
+
 @api_router.get("/versions")
 def list_versions(state: State) -> dict[str, Any]:
     """List the registered versions, newest first."""
@@ -168,6 +175,25 @@ def apply_policy(body: PolicyRequest, state: State, person: Person) -> dict[str,
     """Put a policy in force."""
     change = intents.request_policy(state.records, person=person, body=body.policy, now=_now())
     return {"id": change.id, "digest": change.digest}
+
+
+@api_router.post("/shape-changes", status_code=202)
+def ask_shape_change(body: ShapeRequest, state: State, person: Person) -> dict[str, Any]:
+    """Hold the leases of all environments while the installation is changed; a former holder is ended."""
+    asked = intents.request_shape_change(state.records, person=person, model=state.model, verb=body.verb, now=_now())
+    return {"id": asked.id}
+
+
+@api_router.post("/shape-changes/{id}/end", status_code=202)
+def end_shape_change(id: str, state: State, person: Person) -> dict[str, Any]:
+    """Give the leases of a change of shape back."""
+    return {"id": intents.end_shape_change(state.records, person=person, id=id, now=_now()).id}
+
+
+@api_router.get("/shape-changes/{id}")
+def show_shape_change(id: str, state: State) -> dict[str, Any]:
+    """Return a change of shape, and what it waits for."""
+    return _with_steps(state.records, ShapeChange, id)
 
 
 @api_router.get("/policy")
@@ -267,10 +293,11 @@ def show_status(state: State) -> dict[str, Any]:
     records = state.records
     seats = records.find(ExecutorSeat)
     serving = records.find(ReleaseRecord, model=state.model, state=ReleaseState.SERVING)
-    unfinished: list[Evaluation | Promotion | Rollback] = [
+    unfinished: list[Evaluation | Promotion | Rollback | ShapeChange] = [
         *(work for work in records.find(Evaluation, model=state.model) if not work.state.final),
         *(work for work in records.find(Promotion, model=state.model) if not work.state.final),
         *(work for work in records.find(Rollback, model=state.model) if not work.state.final),
+        *(work for work in records.find(ShapeChange, model=state.model) if not work.state.final),
     ]
     policy = show_policy(state)
     return {

@@ -24,7 +24,8 @@ def _measure_in(module: str) -> Benchmark:
 
 
 BENCHMARKS: Mapping[str, Benchmark] = {
-    name: _measure_in(name) for name in ("predict", "replica", "swap", "rollback", "cli", "demo", "images")
+    name: _measure_in(name)
+    for name in ("predict", "replica", "swap", "rollback", "cli", "demo", "images", "containers")
 }
 
 

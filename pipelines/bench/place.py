@@ -12,6 +12,8 @@ from pathlib import Path
 from pipelines.settings import Settings
 
 Tell = Callable[[str], None]
+# Kept from the environment: where the tools of this machine are.
+TOOLS = ("SLIPWAY_TOOLS", "SLIPWAY_DOCKER")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ def own_place(settings: Settings, environ: Mapping[str, str], tell: Tell) -> Ite
             api_port=api,
             mlflow_port=mlflow,
         )
-        yield Place(own, {k: v for k, v in environ.items() if not k.startswith("SLIPWAY_")}, workdir, tell)
+        kept = {k: v for k, v in environ.items() if k in TOOLS or not k.startswith(("SLIPWAY_", "TARGET"))}
+        yield Place(own, kept, workdir, tell)
 
 
 @contextmanager

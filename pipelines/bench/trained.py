@@ -12,10 +12,11 @@ from typing import Any
 import yaml
 
 from pipelines.bench.place import Place, running_stack
-from pipelines.bootstrap import open_bundles, open_registry
+from pipelines.bootstrap import open_bundles, open_registry, open_stack
 from pipelines.errors import SlipwayError
 from pipelines.intake import make_bundle
 from pipelines.settings import model_name
+from pipelines.snapshot import read_snapshot
 
 STAGES = ("prepare", "train", "score")
 TRAINING_S = 300.0
@@ -58,6 +59,13 @@ def train_version(place: Place, strength: float) -> str:
     return str(registered["model_version"])
 
 
+def evaluation_row(place: Place, strength: float) -> dict[str, Any]:
+    """Return the first row that the version trained with `strength` was evaluated on, as a request body."""
+    snapshot = read_snapshot(place.workdir / f"tree-{strength:g}" / "data/snapshots/evaluation.parquet")
+    row = snapshot.features.head(1).to_dict(orient="records")[0]
+    return {str(name): value for name, value in row.items()}
+
+
 def _take_in(place: Place, version: str) -> ServedBundle:
     settings = place.settings
     registry, bundles = open_registry(settings), open_bundles(settings)
@@ -78,7 +86,7 @@ def _run(place: Place, module: str, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=place.settings.root,
-        env=place.child_environ,
+        env={**place.child_environ, **open_stack(place.settings, place.environ).trainer()},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

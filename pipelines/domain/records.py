@@ -147,6 +147,25 @@ class PolicyChange:
 
 
 @dataclass(frozen=True)
+class ShapeChange:
+    """A change of the installation itself by the verb `up` or `down`: while it is RUNNING, nothing is released.
+
+    It holds the leases of all environments from `held_at` on; from `end_asked_at` on they are to be given back.
+    """
+
+    id: str
+    model: str
+    verb: str
+    requested_by: str
+    created_at: str
+    state: RunState = RunState.REQUESTED
+    held_at: str | None = None
+    end_asked_at: str | None = None
+    error: dict[str, Any] | None = None
+    ended_at: str | None = None
+
+
+@dataclass(frozen=True)
 class Lease:
     """Who may change an environment; `epoch` grows with every holder and every take-over."""
 
@@ -159,13 +178,15 @@ class Lease:
 
 @dataclass(frozen=True)
 class ExecutorSeat:
-    """The one executor; `id` is always `executor`."""
+    """The one executor, a process of `host`; `id` is always `executor`, `left_at` says when it stopped in order."""
 
     id: str
     executor: str
     pid: int
     process_started: float
     heartbeat_at: str
+    host: str | None = None
+    left_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -199,6 +220,7 @@ Record = (
     | Rollback
     | ReleaseRecord
     | PolicyChange
+    | ShapeChange
     | Lease
     | ExecutorSeat
     | Progress

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Evaluation, Promotion, Rollback
+from pipelines.domain.promotion import ReleaseState, RunState
+from pipelines.domain.records import Evaluation, Promotion, ReleaseRecord, Rollback
 from pipelines.domain.release import Environment
 from pipelines.errors import LostLease, SlipwayError
 from pipelines.ports import Step, Transaction
@@ -40,19 +40,22 @@ def under_lease(
     except SlipwayError as refusal:
         stopped = refusal.as_dict()
         step("stopped", lambda: keep_trying(services, lambda: stop_work(services, work, stopped)))
-    step(
-        "K10 lease given back",
-        lambda: keep_trying(services, lambda: leases.give_back(services, work.model, environment, work.id)),
-    )
+    step("K10 lease given back", lambda: keep_trying(services, lambda: leases.give_back(services, work.id)))
 
 
 def stop_work(services: Services, work: Work, error: dict[str, str]) -> None:
-    """Record that work does not go on, and that the promotions waiting for an evaluation don't either."""
+    """Record that work does not go on, nor what it left half-way, and give its leases back.
+
+    The promotions that wait for an evaluation end with it.
+    """
     with services.records.write() as transaction:
         current = transaction.get(type(work), work.id)
         if current.state.final:
             return
         _record_stop(transaction, services, current, error)
+        for release in transaction.find(ReleaseRecord, change_id=work.id, state=ReleaseState.STARTING):
+            transaction.change(release, state=ReleaseState.FAILED, ended_at=services.now())
+        leases.free(transaction, services, work.id)
         if isinstance(current, Evaluation):
             for promotion in transaction.find(Promotion, evaluation_id=current.id, state=RunState.REQUESTED):
                 _record_stop(transaction, services, promotion, error)

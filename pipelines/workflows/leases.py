@@ -21,22 +21,27 @@ def acquire(services: Services, model: str, environment: Environment, holder: st
 
     Raises LeaseHeld, naming the holder and since when, and LostLease in an executor that was replaced.
     """
-    key = lease_id(model, environment)
     with services.records.write() as transaction:
-        _refuse_replaced(transaction, services)
-        found = transaction.find(Lease, id=key)
-        lease = found[0] if found else Lease(key, None, 0, services.executor, services.now())
-        if lease.holder not in (None, holder):
-            raise LeaseHeld(
-                f"{environment} is being changed by {lease.holder} since {lease.acquired_at}",
-                next='wait for it ("slipway status"), then ask again',
-            )
-        if lease.holder == holder:
-            return _own(lease, services).epoch
-        taken = Lease(key, holder, lease.epoch + 1, services.executor, services.now())
-        transaction.put(taken)
-        transaction.audit("executor", "lease.take", "outcome", subject=holder, detail={"epoch": taken.epoch})
-        return taken.epoch
+        return take(transaction, services, model, environment, holder)
+
+
+def take(transaction: Transaction, services: Services, model: str, environment: Environment, holder: str) -> int:
+    """Do what `acquire` does with what else `transaction` writes: several leases, or none of them."""
+    key = lease_id(model, environment)
+    _refuse_replaced(transaction, services)
+    found = transaction.find(Lease, id=key)
+    lease = found[0] if found else Lease(key, None, 0, services.executor, services.now())
+    if lease.holder not in (None, holder):
+        raise LeaseHeld(
+            f"{environment} is being changed by {lease.holder} since {lease.acquired_at}",
+            next='wait for it ("slipway status"), then ask again',
+        )
+    if lease.holder == holder:
+        return _own(lease, services).epoch
+    taken = Lease(key, holder, lease.epoch + 1, services.executor, services.now())
+    transaction.put(taken)
+    transaction.audit("executor", "lease.take", "outcome", subject=holder, detail={"epoch": taken.epoch})
+    return taken.epoch
 
 
 def confirm(
@@ -52,11 +57,16 @@ def confirm(
     return _own(lease, services).epoch
 
 
-def give_back(services: Services, model: str, environment: Environment, holder: str) -> None:
-    """End the holding of `holder`; of a lease it does not hold, nothing is changed."""
+def give_back(services: Services, holder: str) -> None:
+    """End the holding of `holder`; leases that it does not hold are not changed."""
     with services.records.write() as transaction:
-        for lease in transaction.find(Lease, id=lease_id(model, environment), holder=holder):
-            transaction.change(_own(lease, services), holder=None)
+        free(transaction, services, holder)
+
+
+def free(transaction: Transaction, services: Services, holder: str) -> None:
+    """End the holding of `holder` with what else `transaction` writes."""
+    for lease in transaction.find(Lease, holder=holder):
+        transaction.change(_own(lease, services), holder=None)
 
 
 def take_over(transaction: Transaction, seat: ExecutorSeat, now: str) -> list[Lease]:

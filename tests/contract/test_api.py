@@ -100,7 +100,7 @@ def wait_for_people(records: SqlRecords) -> None:
 def test_the_route_table_is_the_documented_one() -> None:
     resources = {path.split("/")[3] for _, path in GUARDED}
 
-    documented = "versions evaluations promotions approvals releases rollbacks policy audit status"
+    documented = "versions evaluations promotions approvals releases rollbacks policy audit status shape-changes"
     assert resources == set(documented.split())
 
 
@@ -318,6 +318,30 @@ def test_status_tells_what_serves_what_was_seen_what_waits_and_who_holds(api: Ap
     assert [lease["holder"] for lease in shown["leases"]] == ["p-1"]
     assert shown["policy"] == {"digest": policy().digest, "profile": "full"}
     assert shown["executor"] == {"heartbeat_at": NOW}
+
+
+def test_a_change_of_shape_is_asked_for_shown_and_ended(api: Api) -> None:
+    asked = api.send("POST", "/api/v1/shape-changes", {"verb": "up"})
+    assert (asked.status_code, asked.json()) == (202, {"id": "c-1"})
+    add(api.records, Progress("s-1", "c-1", "waiting", "for p-12, which changes production", NOW))
+
+    shown = api.send("GET", "/api/v1/shape-changes/c-1").json()
+    assert (shown["state"], shown["verb"], shown["requested_by"]) == ("requested", "up", "alice")
+    assert [line["message"] for line in shown["steps"]] == ["for p-12, which changes production"]
+    assert [work["id"] for work in api.send("GET", "/api/v1/status").json()["unfinished"]] == ["c-1"]
+
+    ended = api.send("POST", "/api/v1/shape-changes/c-1/end", {}, person="bob")
+    assert (ended.status_code, ended.json()) == (202, {"id": "c-1"})
+    assert api.send("GET", "/api/v1/shape-changes/c-1").json()["end_asked_at"]
+    assert [(entry.actor, entry.action) for entry in api.records.audit_trail()] == [
+        ("alice", "shape"),
+        ("bob", "shape.end"),
+    ]
+
+
+@pytest.mark.parametrize("body", [{}, {"verb": "destroy"}, {"verb": "up", "more": 1}])
+def test_a_change_of_shape_names_its_verb(api: Api, body: dict[str, Any]) -> None:
+    assert api.refuse("POST", "/api/v1/shape-changes", body) == (422, "usage")
 
 
 WORK = [

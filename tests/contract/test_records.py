@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pipelines.adapters.database import SqlRecords
+from pipelines.adapters.database import SqlRecords, prepare_records
 from pipelines.domain.audit import verify
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import (
@@ -33,10 +33,11 @@ from pipelines.domain.records import (
     Record,
     ReleaseRecord,
     Rollback,
+    ShapeChange,
 )
 from pipelines.domain.release import Environment
 from pipelines.errors import DatabaseUnavailable, UsageError
-from tests.databases import Place, postgres_place, sqlite_place
+from tests.databases import APPLICATION, Place, postgres_place, sqlite_place
 from tests.records import NOW, add, evaluation, head_of, policy, policy_body, promotion, release, report
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -53,8 +54,9 @@ FULL: list[Record] = [
     Rollback("b-1", "toy-model", Environment.STAGING, "alice", NOW, error={"code": "x"}),
     release(state=ReleaseState.ROLLED_BACK, restores="r-0", evidence={"n": 1.5, "none": None, "deep": {"yes": True}}),
     PolicyChange("y-1", "sha256:p", policy_body(), "alice", NOW),
+    ShapeChange("c-1", "toy-model", "up", "alice", NOW, held_at=NOW, error={"code": "x"}),
     Lease("toy-model/production", None, 7, "x1", NOW),
-    ExecutorSeat("executor", "x1", 12, 1767323045.25, NOW),
+    ExecutorSeat("executor", "x1", 12, 1767323045.25, NOW, "host-1", NOW),
     Progress("s-1", "p-1", "K5", "line", NOW),
     Observation("toy-model/production", None, "2", [{"name": "live-1", "ready": True}], None, NOW),
 ]
@@ -333,6 +335,24 @@ def test_the_fields_of_a_record_are_the_columns_of_its_table(place: Place, recor
     columns = [row[0] for row in place.execute(asked)]
 
     assert columns == ["row", *(field.name for field in dataclasses.fields(ReleaseRecord))]
+
+
+def test_a_database_of_an_older_slipway_gets_the_columns_and_tables_it_lacks_and_keeps_its_rows(place: Place) -> None:
+    before = Lease("toy-model/production", "p-1", 7, "x1", NOW)
+    with place.opened() as records:
+        add(records, before, ExecutorSeat("executor", "x1", 12, 1.0, NOW))
+    postgres = place.url.startswith("postgresql")
+    older = "COMMENT ON TABLE audit_log IS 'slipway schema 1'" if postgres else "PRAGMA user_version = 1"
+    columns = [f"ALTER TABLE executors DROP COLUMN {name}" for name in ("host", "left_at")]
+    place.execute(*columns, "DROP TABLE observations", older, owner=True)
+
+    if postgres:
+        prepare_records(place.owner_url, APPLICATION)
+    with place.opened() as records:
+        assert records.find(Lease) == [before]
+        (seat,) = records.find(ExecutorSeat)
+        assert (seat.executor, seat.host) == ("x1", None)
+        add(records, Observation("toy-model/staging", None, None, [], None, NOW))
 
 
 def write_entries(records: SqlRecords, count: int) -> None:

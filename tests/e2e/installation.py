@@ -15,12 +15,14 @@ from typing import Any
 import psutil
 import yaml
 
-from pipelines.bootstrap import TEST_MARK
+from pipelines.bench.place import TOOLS
+from pipelines.bootstrap import TEST_MARK, open_stack
 from pipelines.settings import Settings
 from tests.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 600.0
+PORTS = ("STAGING", "PRODUCTION", "API", "MLFLOW", "S3", "IMAGES")
 
 # Of what a replica inherits, this directory comes first in the search for shared libraries: a broken one in
 # it makes every new replica crash, and leaves the running ones alone.
@@ -30,16 +32,17 @@ BROKEN_LIBRARY = "libstdc++.so.6"
 class Installation:
     """Calls `slipway` as a user would, on an installation that no other touches."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **environ: str) -> None:
         self.home = directory / "home"
         self.home.mkdir(mode=0o700)
         (self.home / TEST_MARK).touch()
         self.libraries = directory / "libraries"
         self.libraries.mkdir()
-        ports = {f"SLIPWAY_PORT_{name}": str(free_port()) for name in ("STAGING", "PRODUCTION", "API", "MLFLOW")}
+        ports = {f"SLIPWAY_PORT_{name}": str(free_port()) for name in PORTS}
         self.environ = {
-            **{key: value for key, value in os.environ.items() if not key.startswith(("SLIPWAY_", "TARGET"))},
+            **{k: v for k, v in os.environ.items() if k in TOOLS or not k.startswith(("SLIPWAY_", "TARGET"))},
             **ports,
+            **environ,
             "SLIPWAY_HOME": str(self.home),
             "LD_LIBRARY_PATH": str(self.libraries),
         }
@@ -90,8 +93,9 @@ class Installation:
         """Register what the demonstration trained last as one more version, without evaluating it."""
         command = [sys.executable, "-m", "pipelines.training.register"]
         command += ["--tracking-uri", self.settings.mlflow_url, "--root", str(self.tree)]
+        environ = self.environ | open_stack(self.settings, self.environ).trainer()
         ended = subprocess.run(
-            command, cwd=self.tree, env=self.environ, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+            command, cwd=self.tree, env=environ, capture_output=True, text=True, timeout=DEADLINE_S, check=False
         )
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return str(json.loads(ended.stdout.splitlines()[-1])["model_version"])

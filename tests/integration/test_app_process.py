@@ -5,9 +5,12 @@ import os
 import shutil
 import signal
 import socket
+import struct
+import sys
 from pathlib import Path
 
 import httpx
+import pytest
 
 from pipelines.bench.load_client import LoadClient, under_load
 from tests.bundles import make_bundle, valid_row
@@ -35,6 +38,12 @@ def _reply(connection: socket.socket) -> bytes:
             break
         received += piece
     return received
+
+
+def _data_segments(connection: socket.socket) -> int:
+    """How many segments with data have come in: `tcpi_data_segs_in` of Linux's tcp_info."""
+    told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
+    return int(struct.unpack_from("I", told, 152)[0])
 
 
 def _until_draining(replica: ReplicaProcess) -> None:
@@ -143,6 +152,22 @@ def test_stopping_replica_loses_no_request_while_another_serves(tmp_path: Path) 
             assert leaving.until_exit() == 0
         assert result.failures == []
         assert staying.process.poll() is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the segments of a connection")
+def test_an_answer_is_sent_in_one_piece(tmp_path: Path) -> None:
+    # Half an answer of a replica that dies is lost: nobody can ask another replica for the rest.
+    with (
+        listening() as shared,
+        ReplicaProcess(tmp_path, release(*make_bundle(tmp_path)), shared) as replica,
+    ):
+        replica.until_alive()
+        for ask in (_request(), b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"):
+            with _connect(replica) as asking:
+                for _ in range(5):
+                    asking.sendall(ask)
+                    assert _reply(asking).startswith(b"HTTP/1.1 200")
+                assert _data_segments(asking) == 5
 
 
 def test_idle_connection_gets_its_next_answer_and_is_then_closed(tmp_path: Path) -> None:

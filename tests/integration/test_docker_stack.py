@@ -22,9 +22,11 @@ from pipelines.adapters.docker_installation import DockerInstallation
 from pipelines.adapters.docker_secrets import PREFIX_LABEL, DockerSecrets
 from pipelines.adapters.docker_stack import DockerStack, Shape
 from pipelines.adapters.object_store import S3Access, connect
+from pipelines.adapters.shape_hold import ShapeHold
 from pipelines.adapters.terraform import Terraform, find_settings
+from pipelines.api.auth import make_tokens
 from pipelines.errors import PortTaken, UsageError
-from pipelines.settings import ROOT
+from pipelines.settings import ROOT, Settings
 from tests.engine import FIRST_BUILD_S
 from tests.needs import skip_without_containers
 from tests.servers import free_port
@@ -43,7 +45,7 @@ class Operator:
         self.prefix = f"test-{secrets.token_hex(3)}"
         self.ports = {name: free_port() for name in PORTS}
         self.told: list[str] = []
-        (home / "tokens.json").write_text(json.dumps({"alice": secrets.token_hex(16), "bob": secrets.token_hex(16)}))
+        make_tokens(home / "tokens.json")
         self._images = images
 
     def stack(self) -> DockerStack:
@@ -57,7 +59,12 @@ class Operator:
         )
         work = self.home / "terraform"
         terraform = Terraform(ROOT / "infra", work, os.environ, find_settings(os.environ, ROOT))
-        return DockerStack(shape, self.home, terraform, lambda tell: self._images)
+        return DockerStack(shape, self.home, terraform, lambda tell: self._images, hold=ShapeHold(self.settings))
+
+    @property
+    def settings(self) -> Settings:
+        ports = {f"SLIPWAY_PORT_{name.upper()}": str(port) for name, port in self.ports.items()}
+        return Settings.from_environ({"TARGET": "docker", "SLIPWAY_HOME": str(self.home), **ports})
 
     def up(self) -> None:
         self.stack().up(self.told.append)
@@ -110,6 +117,24 @@ def test_bringing_it_up_again_changes_nothing(operator: Operator, engine: docker
     operator.up()
     assert tasks_of(engine, operator) == before
     assert operator.stack().plan() == ""
+
+
+def test_bringing_it_up_keeps_releases_out_meanwhile_and_lets_them_in_again(operator: Operator) -> None:
+    operator.up()
+    api = httpx.Client(base_url=f"{operator.url('api')}/api/v1", trust_env=False)
+    token = json.loads((operator.home / "tokens.json").read_text())["alice"]
+    headers = {"authorization": f"Bearer {token}"}
+    entries = api.get("/audit", headers=headers).json()["entries"]
+    mine = [entry for entry in entries if entry["subject"] == entries[-1]["subject"]]
+    assert [(entry["action"], entry["phase"]) for entry in mine] == [
+        ("shape", "intent"),
+        ("lease.take", "outcome"),
+        ("lease.take", "outcome"),
+        ("shape.end", "intent"),
+        ("shape", "outcome"),
+    ]
+    status = api.get("/status", headers=headers).json()
+    assert (status["leases"], status["unfinished"]) == ([], [])
 
 
 def test_no_secret_is_seen_in_state_plan_specs_containers_or_logs(

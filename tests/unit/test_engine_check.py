@@ -6,12 +6,13 @@ import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipelines.adapters.docker_engine import DockerEngine
-from pipelines.adapters.engine_check import check_engine, check_ports
+from pipelines.adapters.engine_check import check_disk, check_engine, check_ports
 from pipelines.errors import EngineUnavailable, PortTaken, TargetUnavailable
 from tests.servers import free_port
 
@@ -64,6 +65,15 @@ def engine() -> Iterator[FakeEngine]:
 
 def test_a_manager_is_taken_and_its_node_told(engine: FakeEngine) -> None:
     assert engine.check() == "n" * 25
+
+
+def test_a_full_disk_is_refused_and_one_that_is_not_seen_from_here_is_not(tmp_path: Path) -> None:
+    # A file system that has no room by its nature.
+    with pytest.raises(TargetUnavailable, match=r"nearly full: 0\.0 of 1\.0 GB free in /proc") as refused:
+        check_disk(Path("/proc"))
+    assert "docker system df" in refused.value.next
+    check_disk(tmp_path)
+    check_disk(tmp_path / "on another machine")
 
 
 def test_no_engine_is_refused_with_what_to_do() -> None:

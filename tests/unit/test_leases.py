@@ -10,15 +10,9 @@ from pipelines.domain.release import Environment
 from pipelines.errors import LeaseHeld, LostLease, UsageError
 from pipelines.workflows import leases
 from pipelines.workflows.services import Services
-from tests.fakes import (
-    FakeAuditHeads,
-    FakeBundles,
-    FakeLoadRunner,
-    FakeModelRegistry,
-    FakeProbe,
-    FakeTarget,
-)
-from tests.records import MODEL, NOW, release
+from tests.executors import executor
+from tests.fakes import FakeAuditHeads
+from tests.records import MODEL, NOW
 
 PRODUCTION, STAGING = Environment.PRODUCTION, Environment.STAGING
 
@@ -30,26 +24,11 @@ def records(tmp_path: Path) -> Iterator[SqlRecords]:
     opened.close()
 
 
-def executor(records: SqlRecords, name: str) -> Services:
-    """Return the world of the executor `name`; executors of one test share records alone."""
-    return Services(
-        records=records,
-        registry=FakeModelRegistry(),
-        target=FakeTarget(),
-        loads=FakeLoadRunner(),
-        probe=FakeProbe(release().release, {}),
-        bundles=FakeBundles(),
-        workdir=Path("unused"),
-        executor=name,
-        now=lambda: NOW,
-    )
-
-
 def start(records: SqlRecords, name: str) -> Services:
     """Start the executor `name`, which takes over what the one before held."""
     with records.write() as transaction:
         leases.take_over(transaction, ExecutorSeat("executor", name, 1, 0.0, NOW), NOW)
-    return executor(records, name)
+    return executor(records, name, lambda: NOW)
 
 
 def production_lease(records: SqlRecords) -> Lease:
@@ -96,7 +75,7 @@ def test_every_new_holder_raises_the_epoch(records: SqlRecords) -> None:
     epochs = []
     for holder in ("p-1", "p-2", "p-1"):
         epochs.append(leases.acquire(services, MODEL, PRODUCTION, holder))
-        leases.give_back(services, MODEL, PRODUCTION, holder)
+        leases.give_back(services, holder)
 
     assert epochs == [1, 2, 3]
     assert production_lease(records).holder is None
@@ -106,8 +85,7 @@ def test_giving_back_what_somebody_else_holds_changes_nothing(records: SqlRecord
     services = start(records, "x1")
     leases.acquire(services, MODEL, PRODUCTION, "p-1")
 
-    leases.give_back(services, MODEL, PRODUCTION, "p-2")
-    leases.give_back(services, MODEL, STAGING, "p-1")
+    leases.give_back(services, "p-2")
 
     assert production_lease(records).holder == "p-1"
 
@@ -117,7 +95,7 @@ def test_giving_back_twice_is_giving_back_once(records: SqlRecords) -> None:
     leases.acquire(services, MODEL, PRODUCTION, "p-1")
 
     for _ in range(2):
-        leases.give_back(services, MODEL, PRODUCTION, "p-1")
+        leases.give_back(services, "p-1")
 
     assert production_lease(records).epoch == 1
 
@@ -130,7 +108,7 @@ def test_only_the_holder_is_confirmed(records: SqlRecords) -> None:
     with pytest.raises(LostLease, match="held by p-1"):
         leases.confirm(services, MODEL, PRODUCTION, "p-2")
 
-    leases.give_back(services, MODEL, PRODUCTION, "p-1")
+    leases.give_back(services, "p-1")
     with pytest.raises(LostLease):
         leases.confirm(services, MODEL, PRODUCTION, "p-1")
 
@@ -144,11 +122,11 @@ def test_a_new_executor_takes_over_what_was_held_under_a_larger_epoch(records: S
     old = start(records, "x1")
     leases.acquire(old, MODEL, PRODUCTION, "p-1")
     leases.acquire(old, MODEL, STAGING, "e-1")
-    leases.give_back(old, MODEL, STAGING, "e-1")
+    leases.give_back(old, "e-1")
 
     with records.write() as transaction:
         taken = leases.take_over(transaction, ExecutorSeat("executor", "x2", 2, 0.0, NOW), NOW)
-    new = executor(records, "x2")
+    new = executor(records, "x2", lambda: NOW)
 
     assert [lease.holder for lease in taken] == ["p-1"]
     assert leases.confirm(new, MODEL, PRODUCTION, "p-1") == 2
@@ -161,9 +139,11 @@ def test_an_executor_that_wakes_after_a_take_over_has_lost_its_lease(records: Sq
     leases.acquire(zombie, MODEL, PRODUCTION, "p-1")
     start(records, "x2")
 
-    for attempt in (leases.confirm, leases.acquire, leases.give_back):
+    for attempt in (leases.confirm, leases.acquire):
         with pytest.raises(LostLease):
             attempt(zombie, MODEL, PRODUCTION, "p-1")
+    with pytest.raises(LostLease):
+        leases.give_back(zombie, "p-1")
     with pytest.raises(LostLease, match="lost lease, epoch 1 < 2"):
         leases.confirm(zombie, MODEL, PRODUCTION, "p-1")
     assert production_lease(records) == Lease(leases.lease_id(MODEL, PRODUCTION), "p-1", 2, "x2", NOW)

@@ -83,6 +83,9 @@ class ScriptedLoads:
         check = {"name": "p95", "verdict": self.verdict, "observed": 9.0, "interval": [8.0, 10.0], "limit": 100.0}
         return LoadRun({"checks": [{**check, "judged": True, "message": f"{self.verdict} p95"}]}, b"<html>")
 
+    def remove_left(self) -> set[str]:
+        return set()
+
 
 @dataclass
 class World:
@@ -588,6 +591,18 @@ def test_work_whose_workflow_ended_without_an_outcome_is_ended_and_gives_its_lea
     assert (ended.state, (ended.error or {})["code"]) == (RunState.STOPPED, "internal")
     assert world.records.find(Lease, holder=promotion.id) == []
     assert world.records.find(ReleaseRecord, environment=PRODUCTION)[-1].state is ReleaseState.FAILED
+
+
+def test_a_promotion_that_waits_for_an_evaluation_ends_with_it_when_that_is_abandoned(world: World) -> None:
+    version = world.register()
+    promotion = intents.request_promotion(
+        world.records, person="alice", model=MODEL, version=version, override=None, now=now()
+    )
+    with world.records.write() as transaction:
+        transaction.change(world.records.get(Evaluation, promotion.evaluation_id), state=RunState.RUNNING)
+    end_abandoned(world.services, lambda work_id: True)
+    ended = world.records.get(Promotion, promotion.id)
+    assert (ended.state, (ended.error or {})["code"]) == (RunState.STOPPED, "internal")
 
 
 def test_a_rollback_of_what_no_longer_serves_is_refused(world: World) -> None:

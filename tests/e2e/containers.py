@@ -1,0 +1,93 @@
+"""A whole installation on containers for end-to-end tests: own prefix, own home, free ports, one real engine."""
+
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import docker
+from docker.errors import APIError, NotFound
+
+from pipelines.adapters.docker_engine import DockerEngine
+from pipelines.adapters.docker_installation import DockerInstallation
+from pipelines.adapters.docker_secrets import PREFIX_LABEL, DockerSecrets
+from pipelines.bootstrap_docker import ENGINE_URL, open_docker_stack
+from tests.e2e.installation import Installation
+
+_WATCH_S = 0.1
+
+
+class Containers(Installation):
+    """Calls `slipway` with TARGET=docker, and looks at what it made by the engine's own interface."""
+
+    def __init__(self, directory: Path, engine: docker.DockerClient) -> None:
+        self.prefix = f"e2e-{secrets.token_hex(3)}"
+        super().__init__(directory, TARGET="docker", SLIPWAY_PREFIX=self.prefix)
+        self._engine = engine
+        self._label = {"label": f"{PREFIX_LABEL}={self.prefix}"}
+
+    @property
+    def url(self) -> str:
+        """Production's service, as clients reach it."""
+        return f"http://127.0.0.1:{self.settings.production_port}"
+
+    def plan(self) -> str:
+        """Return what Terraform would change now."""
+        return open_docker_stack(self.settings, self.environ).plan()
+
+    def running(self, service: str) -> set[str]:
+        """Return the ids of the running containers of a service, such as `production-live`."""
+        wanted = {"label": f"com.docker.swarm.service.name={self.prefix}-{service}"}
+        return {str(each["Id"]) for each in self._engine.api.containers(filters=wanted)}
+
+    def tasks(self) -> set[str]:
+        """Return the ids of all tasks that run."""
+        services = self._engine.api.services(filters=self._label)
+        tasks = [task for each in services for task in self._engine.api.tasks(filters={"service": each["ID"]})]
+        return {str(task["ID"]) for task in tasks if task["Status"]["State"] == "running"}
+
+    def kill_one(self, service: str) -> None:
+        """SIGKILL one running container of a service."""
+        self._engine.api.kill(min(self.running(service)))
+
+    @contextmanager
+    def newcomers_killed(self, service: str) -> Iterator[None]:
+        """Kill every container of a service that starts within the block."""
+        before, over = self.running(service), threading.Event()
+
+        def watch() -> None:
+            while not over.wait(_WATCH_S):
+                for container in self.running(service) - before:
+                    try:
+                        self._engine.api.kill(container)
+                    except (NotFound, APIError):
+                        continue
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
+
+    def left(self) -> list[str]:
+        """Return the names of all in the engine that carries the installation's label."""
+        api = self._engine.api
+        described = [
+            *api.services(filters=self._label),
+            *api.secrets(filters=self._label),
+            *api.configs(filters=self._label),
+        ]
+        named = [*api.networks(filters=self._label), *(api.volumes(filters=self._label)["Volumes"] or [])]
+        containers = [name for each in api.containers(all=True, filters=self._label) for name in each["Names"]]
+        return [each["Spec"]["Name"] for each in described] + [each["Name"] for each in named] + containers
+
+    def remove(self) -> None:
+        """Destroy it, whatever state it is in."""
+        if self.home.exists():
+            self.slipway("destroy", "--confirm", "yes")
+        engine = DockerEngine(self.environ.get("DOCKER_HOST") or ENGINE_URL, 120.0)
+        DockerInstallation(engine, self.prefix).remove_all()
+        DockerSecrets(engine, self.prefix).remove_others(())
