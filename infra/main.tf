@@ -37,7 +37,11 @@ locals {
     object_store = local.own_objects ? ["minio-root-password", "minio-root-user"] : []
   }
   # A registry that others reach as well wants a login, in the form and under the name that Docker's clients look for.
-  logins = local.is_exposed || !local.own_images ? ["config.json"] : []
+  # ca.pem is what the own one's certificate is known by.
+  logins = concat(
+    local.is_exposed || !local.own_images ? ["config.json"] : [],
+    local.is_exposed && local.own_images ? ["ca.pem"] : [],
+  )
   secrets = {
     for reader, names in local.readers : reader => { for name in names : name => var.secrets[name] }
   }
@@ -69,6 +73,7 @@ locals {
       service   = module.edge.service
     }
     image_registry = {
+      authority_file = local.is_exposed && local.own_images ? "/run/secrets/ca.pem" : null
       # Between containers of one network; what is published beyond this machine has TLS.
       plain_http = local.own_images && !local.is_exposed
       pull       = local.own_images ? module.image_registry[0].pull : var.image_registry_external.address
@@ -149,15 +154,16 @@ module "image_registry" {
   count  = local.own_images ? 1 : 0
 
   bind_address = var.bind_address
-  hostname     = local.host
-  image        = var.images.image_registry
-  limits       = var.limits.image_registry
-  networks     = { for name in ["images", "publish-images"] : name => module.network.networks[name].id }
-  placement    = local.placement
-  port         = var.ports.images
-  prefix       = var.prefix
-  running      = var.running
-  tls          = var.tls
+  # Engines trust plain HTTP on loopback by address only, whatever name others see.
+  hostname  = local.is_exposed ? local.host : var.bind_address
+  image     = var.images.image_registry
+  limits    = var.limits.image_registry
+  networks  = { for name in ["images", "publish-images"] : name => module.network.networks[name].id }
+  placement = local.placement
+  port      = var.ports.images
+  prefix    = var.prefix
+  running   = var.running
+  tls       = var.tls
 }
 
 module "environment" {

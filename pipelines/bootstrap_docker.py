@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pipelines.adapters import images
@@ -51,6 +52,8 @@ def open_docker_stack(settings: Settings, environ: Mapping[str, str]) -> DockerS
                 "staging": settings.staging_port,
             },
             prefix=settings.prefix,
+            binding=settings.binding,
+            authority=settings.authority_file,
             engine_url=environ.get("DOCKER_HOST") or ENGINE_URL,
         ),
         settings.home,
@@ -76,10 +79,12 @@ def open_swarm_target(surroundings: Surroundings, home: Path, bundles: Callable[
     stack = surroundings.stack
     engine = DockerEngine(ENGINE_URL)
     place = stack["image_registry"]
-    here, plain_http = place["push"], place["plain_http"]
+    authority = Path(place["authority_file"]) if place["authority_file"] else None
+    registry = ImageRegistry(
+        here=place["push"], engines=place["pull"], app="", plain_http=place["plain_http"], authority=authority
+    )
     records = home / "images"
-    app = find_app(CRANE, here, stack["images"]["app"], records=records, plain_http=plain_http)
-    registry = ImageRegistry(here=here, engines=place["pull"], app=app, plain_http=plain_http)
+    registry = replace(registry, app=find_app(CRANE, registry, stack["images"]["app"], records))
     return SwarmTarget(
         SwarmServices(engine, stack["prefix"]),
         ReleaseImages(CRANE, registry, bundles, records=records, engine=engine),

@@ -4,6 +4,7 @@ Uses urllib because every verb starts with it, and importing an HTTP library tak
 """
 
 import json
+import ssl
 import time
 import urllib.error
 import urllib.parse
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from pipelines.errors import ApiUnavailable, SlipwayError
+from pipelines.errors import ApiUnavailable, SlipwayError, UsageError
 from pipelines.settings import Settings
 
 POLL_S = 0.05
@@ -29,6 +30,18 @@ def executor_silence(status: dict[str, Any]) -> str:
     return f'the executor {since}: "make up" starts it, and what was asked for goes on'
 
 
+def direct_opener(settings: Settings) -> urllib.request.OpenerDirector:
+    """Return what asks an installation: without a proxy of the environment, trusting the installation's certificate."""
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if settings.authority_file:
+        try:
+            context = ssl.create_default_context(cafile=settings.authority_file)
+        except OSError as error:
+            raise UsageError(f"{settings.authority_file} can't be used: {error}", next='run "make up" first') from error
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    return urllib.request.build_opener(*handlers)
+
+
 class ApiClient:
     """Calls the API of one installation as one person; every call ends within `timeout_s`."""
 
@@ -36,8 +49,7 @@ class ApiClient:
         self._url = settings.api_url
         self._token = token
         self._timeout_s = timeout_s
-        # No proxy of the environment concerns an API on this machine.
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self._opener = direct_opener(settings)
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         """GET a path below /api/v1; raise the refusal that the API answered with."""

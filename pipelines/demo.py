@@ -16,6 +16,7 @@ import yaml
 
 from pipelines.api.auth import read_tokens
 from pipelines.client import ApiClient
+from pipelines.domain.release import Environment
 from pipelines.errors import GateFailed, Inconclusive, SlipwayError, UsageError
 from pipelines.operate import bring_up, read_health, read_policy_file, train_and_register, urls
 from pipelines.settings import Settings
@@ -57,7 +58,7 @@ def run_demo(settings: Settings, environ: Mapping[str, str], tell: Tell) -> None
             told[0] = f"v{version} {urls(settings)['staging']}"
         with step(f"promote v{version}, approved by another person") as told:
             champion, told[0] = version, _promote(alice, bob, version, tell)
-            _require(read_health(settings.production_port)["version"] == version, f"v{version} does not serve")
+            _require(read_health(settings, Environment.PRODUCTION)["version"] == version, f"v{version} does not serve")
     with step(f"apply a stricter policy: accuracy >= {STRICT_ACCURACY}") as told:
         told[0] = _apply_policy(alice, _stricter(demo_policy), tell)
     with step("a version that the policy stops") as told:
@@ -141,7 +142,7 @@ def _stopped(client: ApiClient, tree: Settings, environ: Mapping[str, str], tell
 def _roll_back(client: ApiClient, settings: Settings, tell: Tell) -> str:
     asked = client.post("/rollbacks", {"environment": "production"})
     done = client.wait(f"/rollbacks/{asked['id']}", tell)
-    served = read_health(settings.production_port)["version"]
+    served = read_health(settings, Environment.PRODUCTION)["version"]
     _require(served == done["version"], f"production serves v{served} after the rollback")
     return f"v{done['replaced']} -> v{done['version']}"
 

@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipelines.doctor import Patient, examine, open_intents
+from pipelines.domain.release import Environment
 from pipelines.errors import PolicyInvalid, RegistryUnavailable, SlipwayError, Undecided, UsageError
 from pipelines.settings import Settings, model_name
 
@@ -42,8 +42,8 @@ def bring_up(settings: Settings, environ: Mapping[str, str], tell: Tell) -> None
 def urls(settings: Settings) -> dict[str, str]:
     """Return what can be opened in a browser."""
     return {
-        "staging": f"http://127.0.0.1:{settings.staging_port}/docs",
-        "production": f"http://127.0.0.1:{settings.production_port}/docs",
+        "staging": f"{settings.url(settings.staging_port)}/docs",
+        "production": f"{settings.url(settings.production_port)}/docs",
         "api": f"{settings.api_url}/docs",
         "mlflow": settings.mlflow_url,
     }
@@ -104,14 +104,16 @@ def train_and_register(settings: Settings, environ: Mapping[str, str], tell: Tel
     return registered
 
 
-def read_health(port: int) -> dict[str, Any]:
-    """Ask a service what it serves; raise Undecided when it does not answer."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def read_health(settings: Settings, environment: Environment) -> dict[str, Any]:
+    """Ask an environment what it serves; raise Undecided when it does not answer."""
+    from pipelines.client import direct_opener
+
+    url = settings.url(settings.port(environment))
     try:
-        with opener.open(f"http://127.0.0.1:{port}/health", timeout=5) as response:
+        with direct_opener(settings).open(f"{url}/health", timeout=5) as response:
             body: dict[str, Any] = json.load(response)
     except OSError as error:
-        raise Undecided(f"the service on port {port} does not answer: {error}", next='"slipway logs"') from error
+        raise Undecided(f"{environment} at {url} does not answer: {error}", next='"slipway logs"') from error
     return body
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from pipelines.binding import ON_LOOPBACK, Binding
 from pipelines.domain.release import Environment
 from pipelines.errors import TargetUnavailable, UsageError
 
@@ -88,7 +89,7 @@ class Settings:
     """Where everything of one installation is.
 
     `root` holds the code, `home` all state, `project` the working tree whose model.yaml and policy
-    files are used. All ports are on 127.0.0.1. `surroundings` is there in a container only.
+    files are used. All ports are on the binding's address. `surroundings` is there in a container only.
     """
 
     target: TargetName
@@ -103,10 +104,11 @@ class Settings:
     images_port: int
     prefix: str
     surroundings: Surroundings | None = None
+    binding: Binding = ON_LOOPBACK
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
-        """Read SLIPWAY_HOME, SLIPWAY_PROJECT, TARGET and SLIPWAY_PORT_*; raise UsageError for nonsense."""
+        """Read SLIPWAY_HOME, SLIPWAY_PROJECT, TARGET, SLIPWAY_PORT_* and the binding; raise UsageError for nonsense."""
         named = environ.get("TARGET") or TargetName.LOCAL
         if named not in list(TargetName):
             raise TargetUnavailable(f"TARGET={named} is none", next="use TARGET=local or TARGET=docker")
@@ -116,6 +118,12 @@ class Settings:
         ports = {name: _port(environ, name, default) for name, default in _PORTS.items()}
         if len(set(ports.values())) < len(ports):
             raise UsageError("two SLIPWAY_PORT_ settings name the same port", next="give each its own")
+        binding = Binding.from_environ(environ)
+        if target is TargetName.LOCAL and binding != ON_LOOPBACK:
+            raise UsageError(
+                "TARGET=local is reached on 127.0.0.1 only",
+                next="TARGET=docker, or unset SLIPWAY_BIND, SLIPWAY_EXTERNAL_URL and SLIPWAY_TLS_*",
+            )
         return cls(
             target=target,
             root=ROOT,
@@ -129,6 +137,7 @@ class Settings:
             images_port=ports["IMAGES"],
             prefix=environ.get("SLIPWAY_PREFIX") or "slipway",
             surroundings=Surroundings.from_environ(environ),
+            binding=binding,
         )
 
     def port(self, environment: Environment) -> int:
@@ -146,12 +155,26 @@ class Settings:
     @property
     def api_url(self) -> str:
         """The API's base URL."""
-        return f"http://127.0.0.1:{self.api_port}"
+        return self.url(self.api_port)
 
     @property
     def mlflow_url(self) -> str:
         """MLflow's base URL."""
-        return self.surroundings.mlflow_url if self.surroundings else f"http://127.0.0.1:{self.mlflow_port}"
+        return self.surroundings.mlflow_url if self.surroundings else self.url(self.mlflow_port)
+
+    def url(self, port: int) -> str:
+        """Return the base URL of what this machine and others reach at a port."""
+        return f"{self.binding.base_url}:{port}"
+
+    @property
+    def own_authority_file(self) -> Path:
+        """Where the certificate is written of an authority that was made here."""
+        return self.home / "ca.crt"
+
+    @property
+    def authority_file(self) -> Path | None:
+        """The authority that signed what is seen at the external URL, None where everybody knows it."""
+        return self.own_authority_file if self.binding.generate else self.binding.authority
 
     @property
     def database_url(self) -> str:
@@ -182,12 +205,16 @@ class Settings:
     def child_environ(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return `environ` with these settings spelled out, for a process of the same installation.
 
-        What it talks to is on this machine, so no proxy stands in between.
+        What it talks to is on this machine, so no proxy stands in between; and it trusts what is shown there.
         """
-        direct = {name: f"{environ.get(name, '')},127.0.0.1,localhost".lstrip(",") for name in ("NO_PROXY", "no_proxy")}
+        here = ",".join(dict.fromkeys(("127.0.0.1", "localhost", self.binding.name)))
+        direct = {name: f"{environ.get(name, '')},{here}".lstrip(",") for name in ("NO_PROXY", "no_proxy")}
+        trusted = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE") if self.authority_file else ()
         return {
             **environ,
             **direct,
+            **{name: str(self.authority_file) for name in trusted},
+            **self.binding.as_environ(),
             "SLIPWAY_HOME": str(self.home),
             "SLIPWAY_PREFIX": self.prefix,
             "SLIPWAY_PROJECT": str(self.project),

@@ -74,7 +74,10 @@ run "the_stack_says_where_everything_is" {
   }
 
   assert {
-    condition     = output.stack.image_registry == { plain_http = true, pull = "127.0.0.1:5001", push = "slipway-images:5000" }
+    condition = alltrue([
+      output.stack.image_registry.authority_file == null, output.stack.image_registry.plain_http,
+      output.stack.image_registry.pull == "127.0.0.1:5001", output.stack.image_registry.push == "slipway-images:5000",
+    ])
     error_message = "The image registry is not named for both sides."
   }
 
@@ -122,6 +125,11 @@ run "links_show_the_external_url" {
     condition     = output.stack.urls.api == "https://ml.example.com:8080" && output.stack.environments.production.url == "https://ml.example.com:8001"
     error_message = "Links show something else."
   }
+
+  assert {
+    condition     = output.stack.image_registry.pull == "127.0.0.1:5001" && output.stack.image_registry.authority_file == null
+    error_message = "Engines would ask another name than loopback for images without TLS."
+  }
 }
 
 run "on_every_address_all_is_behind_tls" {
@@ -129,6 +137,7 @@ run "on_every_address_all_is_behind_tls" {
     bind_address = "0.0.0.0"
     external_url = "https://ml.example.com"
     secrets = merge(var.secrets, {
+      "ca.pem"      = { id = "sssssssssssssssssssssss20", name = "slipway-ca-pem" }
       "config.json" = { id = "sssssssssssssssssssssss16", name = "slipway-config-json" }
     })
     tls = {
@@ -144,7 +153,9 @@ run "on_every_address_all_is_behind_tls" {
   }
 
   assert {
-    condition     = output.stack.image_registry == { plain_http = false, pull = "ml.example.com:5001", push = "ml.example.com:5001" }
+    condition = output.stack.image_registry == {
+      authority_file = "/run/secrets/ca.pem", plain_http = false, pull = "ml.example.com:5001", push = "ml.example.com:5001"
+    }
     error_message = "The image registry is not reached by the name in the certificate."
   }
 }
@@ -218,7 +229,10 @@ run "a_key_in_the_place_of_its_secret_is_refused" {
   variables {
     bind_address = "0.0.0.0"
     external_url = "https://ml.example.com"
-    secrets      = merge(var.secrets, { "config.json" = { id = "sssssssssssssssssssssss16", name = "slipway-config-json" } })
+    secrets = merge(var.secrets, {
+      "ca.pem"      = { id = "sssssssssssssssssssssss20", name = "slipway-ca-pem" }
+      "config.json" = { id = "sssssssssssssssssssssss16", name = "slipway-config-json" }
+    })
     tls = {
       certificate    = { id = "sssssssssssssssssssssss17", name = "slipway-tls" }
       key            = { id = "-----BEGIN PRIVATE KEY-----", name = "slipway-tls-key" }
@@ -234,7 +248,10 @@ run "tls_without_the_name_in_the_certificate_is_refused" {
 
   variables {
     bind_address = "0.0.0.0"
-    secrets      = merge(var.secrets, { "config.json" = { id = "sssssssssssssssssssssss16", name = "slipway-config-json" } })
+    secrets = merge(var.secrets, {
+      "ca.pem"      = { id = "sssssssssssssssssssssss20", name = "slipway-ca-pem" }
+      "config.json" = { id = "sssssssssssssssssssssss16", name = "slipway-config-json" }
+    })
     tls = {
       certificate    = { id = "sssssssssssssssssssssss17", name = "slipway-tls" }
       key            = { id = "sssssssssssssssssssssss18", name = "slipway-tls-key" }

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import docker
-from docker.errors import DockerException
+from docker.errors import APIError, DockerException
 
-from pipelines.errors import TargetUnavailable
+from pipelines.errors import TargetUnavailable, UsageError
 
 
 class DockerEngine:
@@ -28,6 +29,24 @@ class DockerEngine:
         except (DockerException, OSError) as error:
             reason = getattr(error, "explanation", None) or error
             raise TargetUnavailable(f"the container engine {self._url}: {reason}", next='run "make up"') from error
+
+    def log_in(self, registry: str, user: str, password: str, *, authority: Path | None) -> None:
+        """Let the engine log in to an image registry, for what is pushed there and for what services pull from now on.
+
+        Raises UsageError when the engine does not trust the registry's certificate, which only its host can change.
+        """
+        with self.api() as api:
+            try:
+                api.login(user, password, registry=registry, reauth=True)
+            except APIError as error:
+                said = str(error.explanation or error)
+                if "x509" not in said and "certificate" not in said:
+                    raise
+                source = authority or "the certificate of who signed it"
+                raise UsageError(
+                    f"the container engine does not trust the image registry {registry}: {said}",
+                    next=f'on every node copy {source} to /etc/docker/certs.d/{registry}/ca.crt, then "make up" again',
+                ) from error
 
     def close(self) -> None:
         """Give the connections back; the next call opens new ones."""

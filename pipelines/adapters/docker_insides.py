@@ -1,6 +1,8 @@
 """What lives inside of the services of an installation, made and changed through the edge, as their users would."""
 
+import ssl
 from collections.abc import Mapping
+from pathlib import Path
 
 import httpx
 
@@ -20,11 +22,16 @@ _HEALTH = {
 
 
 class Insides:
-    """The services behind `urls`, by the names of their ports; `secrets` has the passwords that hold from now on."""
+    """The services behind `urls`, by the names of their ports; `secrets` has the passwords that hold from now on.
 
-    def __init__(self, urls: Mapping[str, str], secrets: SecretStore) -> None:
+    Their certificates are those of `authority`, where that is given.
+    """
+
+    def __init__(self, urls: Mapping[str, str], secrets: SecretStore, authority: Path | None = None) -> None:
         self._urls = urls
         self._secrets = secrets
+        self._authority = authority
+        self._trust = ssl.create_default_context(cafile=authority) if authority else True
 
     def silent(self) -> dict[str, str]:
         """Return what does not answer well, with the last answer."""
@@ -34,7 +41,7 @@ class Insides:
     def make_buckets(self, names: Mapping[str, str], *, retention_days: int) -> None:
         """Make the buckets, and for each its user with the present password and no other right."""
         secret = self._secrets.value
-        root = S3Access(self._urls["s3"], secret("minio-root-user"), secret("minio-root-password"))
+        root = S3Access(self._urls["s3"], secret("minio-root-user"), secret("minio-root-password"), self._authority)
         buckets = Buckets(**names)
         make_buckets(root, buckets, retention_days=retention_days)
         users = MinioUsers(root)
@@ -44,12 +51,14 @@ class Insides:
     def make_users(self, model: str) -> None:
         """Make the users of the model registry with the present passwords, and the registered model."""
         secret = self._secrets.value
-        users = MlflowUsers(self._urls["mlflow"], secret("mlflow-admin"), self._secrets.former("mlflow-admin"))
+        users = MlflowUsers(
+            self._urls["mlflow"], secret("mlflow-admin"), self._secrets.former("mlflow-admin"), trust=self._trust
+        )
         users.ensure({name: secret(f"mlflow-{name}") for name in ("promoter", "reader", "trainer")})
         users.ensure_model(model)
 
     def _answer(self, url: str) -> str:
         try:
-            return str(httpx.get(url, timeout=TIMEOUT_S, trust_env=False).status_code)
+            return str(httpx.get(url, timeout=TIMEOUT_S, trust_env=False, verify=self._trust).status_code)
         except httpx.HTTPError as error:
             return type(error).__name__

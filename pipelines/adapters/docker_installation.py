@@ -17,6 +17,8 @@ TAIL_LINES = 8
 _ILL = frozenset({"failed", "rejected"})
 _IDLE_SLOTS = frozenset({"trial", "baseline"})
 _BUSY = frozenset({400, 403, 409, 500})
+_STALE = "out of sequence"
+_TRIES = 10
 
 Body = dict[str, Any]
 
@@ -92,18 +94,40 @@ class DockerInstallation:
         for service in self._services():
             spec = service["Spec"]
             if spec["Labels"].get("slipway.slot") in _IDLE_SLOTS and spec["Mode"]["Replicated"]["Replicas"]:
-                with self._engine.api() as api:
-                    api.update_service(
-                        service["ID"],
-                        service["Version"]["Index"],
-                        task_template=spec["TaskTemplate"],
-                        name=spec["Name"],
-                        labels=spec["Labels"],
-                        mode={"Replicated": {"Replicas": 0}},
-                        update_config=spec.get("UpdateConfig"),
-                        rollback_config=spec.get("RollbackConfig"),
-                        endpoint_spec=spec.get("EndpointSpec"),
-                    )
+                self._write(service, mode={"Replicated": {"Replicas": 0}})
+
+    def renew_logins(self, registry: str) -> None:
+        """Let the slots pull from `registry` by the login that this engine has now; no task is replaced for it."""
+        for name, image in self.served().items():
+            if image.startswith(f"{registry}/"):
+                self._renew_login(name)
+
+    def _renew_login(self, name: str) -> None:
+        for left in reversed(range(_TRIES)):
+            service = next(each for each in self._services() if each["Spec"]["Name"] == name)
+            try:
+                self._write(service, mode=service["Spec"]["Mode"])
+                return
+            except TargetUnavailable as error:
+                # Swarm and the executor write too; what was read is then no longer the newest.
+                if _STALE not in error.message or not left:
+                    raise
+
+    def _write(self, service: Body, *, mode: Body) -> None:
+        """Write a service's spec as it was read, but for its mode; the engine adds the login to its registry."""
+        spec = service["Spec"]
+        with self._engine.api() as api:
+            api.update_service(
+                service["ID"],
+                service["Version"]["Index"],
+                task_template=spec["TaskTemplate"],
+                name=spec["Name"],
+                labels=spec["Labels"],
+                mode=mode,
+                update_config=spec.get("UpdateConfig"),
+                rollback_config=spec.get("RollbackConfig"),
+                endpoint_spec=spec.get("EndpointSpec"),
+            )
 
     def remove_unknown(self, known: Collection[str], since: datetime) -> list[str]:
         """Remove what was made after `since` and is not among the ids `known`; return the names.

@@ -22,6 +22,8 @@ from pipelines.adapters.load_swarm import LoadSwarm
 from pipelines.adapters.secret_store import SecretStore
 from pipelines.adapters.shape_hold import ShapeHold
 from pipelines.adapters.terraform import Terraform
+from pipelines.adapters.tls_secrets import PASSWORD, TlsSecrets
+from pipelines.binding import ON_LOOPBACK, Binding
 from pipelines.errors import DeployFailed, SlipwayError, Undecided, UsageError
 
 ANSWER_S = 120.0
@@ -33,14 +35,18 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Shape:
-    """What the operator chooses of an installation; `more` are further variables of infra/, by their names there."""
+    """What the operator chooses of an installation; `more` are further variables of infra/, by their names there.
+
+    `authority` is the file of who signed the certificate, if not everybody knows them.
+    """
 
     model: str
     model_file: Path
     ports: Mapping[str, int]
     prefix: str = "slipway"
     engine_url: str = "unix:///var/run/docker.sock"
-    bind_address: str = "127.0.0.1"
+    binding: Binding = ON_LOOPBACK
+    authority: Path | None = None
     retention_days: int = 365
     more: Mapping[str, Any] = field(default_factory=dict)
 
@@ -68,6 +74,7 @@ class DockerStack:
         self._installation = DockerInstallation(self._engine, shape.prefix)
         self._loads = LoadSwarm(self._engine, shape.prefix)
         self.secrets = SecretStore(home / "secrets.json", home / "tokens.json")
+        self._tls = TlsSecrets(shape.binding, self._registry, self.secrets, home / "ca.crt")
 
     def up(self, tell: Tell) -> None:
         """Bring all up and wait until it answers; what the environments serve stays what it is.
@@ -118,7 +125,8 @@ class DockerStack:
     def rotate(self, name: str, tell: Tell) -> list[str]:
         """Give one secret or `all` new values and, if the installation runs, put them in force; return their names."""
         with held(self._lock, "secrets rotate"):
-            rotated = self.secrets.rotate(name)
+            made = self._tls.rotate(name)
+            rotated = made if made and name != "all" else [*made, *self.secrets.rotate(name)]
         if self.is_up():
             self.up(tell)
         else:
@@ -166,24 +174,28 @@ class DockerStack:
     def _prepared(self, tell: Tell) -> dict[str, Any]:
         """Check and make all that Terraform builds on; return its variables."""
         shape = self._shape
+        self._tls.check()
         node = check_engine(self._engine, shape.engine_url)
-        check_ports(self._engine, shape.ports, address=shape.bind_address, prefix=shape.prefix)
+        check_ports(self._engine, shape.ports, address=shape.binding.address, prefix=shape.prefix)
         self._repair(tell)
         images = dict(self._build(tell))
         made = self.secrets.make_missing()
         if made:
             tell(f"made {len(made)} secrets")
+        placed = self._docker_secrets.put({**self.secrets.mounted(), **self._tls.mounted()})
         return {
-            "bind_address": shape.bind_address,
+            "bind_address": shape.binding.address,
             "docker_host": shape.engine_url,
             "docker_socket": {"gid": node.socket_gid, "path": node.socket_path},
+            "external_url": shape.binding.external_url,
             "images": images,
             "model_file": str(shape.model_file.resolve()),
             "ports": dict(shape.ports),
             "prefix": shape.prefix,
             "running": True,
-            "secrets": self._docker_secrets.put(self.secrets.mounted()),
+            "secrets": placed,
             "state_node": node.id,
+            "tls": self._tls.variable(placed),
             **shape.more,
         }
 
@@ -220,13 +232,15 @@ class DockerStack:
         """Bring what lives inside of the services in line, and forget what is no longer used."""
         outputs = self._terraform.outputs()
         self._reload_edge(outputs, tell)
-        inside = Insides({name: self._url(name) for name in self._shape.ports}, self.secrets)
+        urls = {name: f"{self._shape.binding.base_url}:{port}" for name, port in self._shape.ports.items()}
+        inside = Insides(urls, self.secrets, self._shape.authority)
         self._await_answers(inside)
         inside.make_buckets(outputs["stack"]["object_store"]["buckets"], retention_days=self._shape.retention_days)
         tell("buckets and their users are there")
         inside.make_users(self._shape.model)
         tell("the users of the model registry are there")
-        self._installation.offer(str(variables["images"]["app"]), f"{self._address('images')}/slipway/app")
+        self._enter_registry(tell)
+        self._installation.offer(str(variables["images"]["app"]), f"{self._registry}/slipway/app")
         self.secrets.settle()
         for name in self._docker_secrets.remove_others([each["name"] for each in variables["secrets"].values()]):
             tell(f"removed the former secret {name}")
@@ -251,8 +265,16 @@ class DockerStack:
                 )
             time.sleep(0.3)
 
-    def _address(self, name: str) -> str:
-        return f"{self._shape.bind_address}:{self._shape.ports[name]}"
+    def _enter_registry(self, tell: Tell) -> None:
+        """Let the engine log in where the image registry wants it, and services pull by the login that holds now."""
+        login, until = self._tls.login(), self._tls.ends()
+        if login is None or until is None:
+            return
+        tell(f"the certificate of {self._shape.binding.name} holds until {until:%Y-%m-%d}")
+        self._engine.log_in(self._registry, *login, authority=self._shape.authority)
+        if self.secrets.former(PASSWORD):
+            self._installation.renew_logins(self._registry)
 
-    def _url(self, name: str) -> str:
-        return f"http://{self._address(name)}"
+    @property
+    def _registry(self) -> str:
+        return f"{self._shape.binding.registry_host}:{self._shape.ports['images']}"

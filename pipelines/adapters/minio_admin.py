@@ -23,7 +23,9 @@ class MinioUsers:
         place = urlsplit(root.endpoint)
         self._root = root
         self._http = PoolManager(
-            timeout=Timeout(connect=CONNECT_S, read=READ_S), retries=Retry(total=ATTEMPTS - 1, backoff_factor=0.2)
+            timeout=Timeout(connect=CONNECT_S, read=READ_S),
+            retries=Retry(total=ATTEMPTS - 1, backoff_factor=0.2),
+            ca_certs=str(root.authority) if root.authority else None,
         )
         self._admin = MinioAdmin(
             endpoint=place.netloc,

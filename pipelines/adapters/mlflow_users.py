@@ -4,6 +4,7 @@
 same right for registering a version and for moving an alias, so it can't keep a trainer from the latter.
 """
 
+import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,13 +25,16 @@ _THERE_ALREADY = "RESOURCE_ALREADY_EXISTS"
 class MlflowUsers:
     """The users of the MLflow at `url`, as its admin sees them.
 
-    The admin's password is `password`, or still one of `former`.
+    The admin's password is `password`, or still one of `former`; `trust` decides which certificates are good.
     """
 
-    def __init__(self, url: str, password: str, former: Sequence[str] = ()) -> None:
+    def __init__(
+        self, url: str, password: str, former: Sequence[str] = (), *, trust: ssl.SSLContext | bool = True
+    ) -> None:
         self._url = url
         self._password = password
         self._former = former
+        self._trust = trust
 
     def ensure(self, passwords: Mapping[str, str]) -> None:
         """Give the admin and each of `passwords`, by user, the present password, and the users their rights.
@@ -86,6 +90,7 @@ class MlflowUsers:
                 auth=(ADMIN, password),
                 timeout=TIMEOUT_S,
                 trust_env=False,
+                verify=self._trust,
             )
         except httpx.HTTPError as error:
             raise RegistryUnavailable(

@@ -7,6 +7,7 @@ none. The bucket of the audit heads is locked: until its days have passed nobody
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pipelines.errors import SlipwayError, Undecided, UsageError
@@ -20,11 +21,12 @@ REGION = "us-east-1"
 
 @dataclass(frozen=True)
 class S3Access:
-    """Where an object store is (`http://host:port`) and who asks."""
+    """Where an object store is (`http://host:port`), who asks, and by whose certificate it is known there."""
 
     endpoint: str
     access_key: str
     secret_key: str = field(repr=False)
+    authority: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ def connect(access: S3Access) -> Any:
         aws_access_key_id=access.access_key,
         aws_secret_access_key=access.secret_key,
         region_name=REGION,
+        verify=str(access.authority) if access.authority else None,
         config=bounded,
     )
 

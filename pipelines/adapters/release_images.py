@@ -26,13 +26,15 @@ _LIMIT_S = 120.0
 class ImageRegistry:
     """One registry by its two addresses, `host:port`: from this process, and from the engines.
 
-    `app` is the app's image in it, `name@sha256:<hex>` without an address.
+    `app` is the app's image in it, `name@sha256:<hex>` without an address. With TLS, `authority` is the file of the
+    certificate that it is known by, where not everybody knows it.
     """
 
     here: str
     engines: str
     app: str
     plain_http: bool = False
+    authority: Path | None = None
 
 
 class ReleaseImages:
@@ -127,11 +129,11 @@ class ReleaseImages:
         _same(f"the bundle layer of {image}", _digest(layer), json.loads(config)["rootfs"]["diff_ids"][-1])
 
     def _run(self, *arguments: str) -> bytes:
-        return _ask(self._crane, self._registry.here, arguments, plain_http=self._registry.plain_http)
+        return _ask(self._crane, self._registry, arguments)
 
 
-def find_app(crane: Path, here: str, image: str, *, records: Path, plain_http: bool) -> str:
-    """Return the app's image with the id `image` as `name@sha256:<hex>` in the registry at `here`.
+def find_app(crane: Path, registry: ImageRegistry, image: str, records: Path) -> str:
+    """Return the app's image with the id `image` as `name@sha256:<hex>` in a registry, whatever `app` says there.
 
     Bringing the installation up pushes it, tagged by the beginning of its id. Found once, it is read from `records`,
     so that a way back does not need the registry. Raises DeployFailed when it is not there, or is another image.
@@ -140,7 +142,7 @@ def find_app(crane: Path, here: str, image: str, *, records: Path, plain_http: b
     record = records / f"app-{hexadecimal[:12]}.image"
     if not record.exists():
         named = f"{_APP}:{hexadecimal[:12]}"
-        manifest = _ask(crane, here, ("manifest", f"{here}/{named}"), plain_http=plain_http)
+        manifest = _ask(crane, registry, ("manifest", f"{registry.here}/{named}"))
         # What an engine calls the id is the digest of the configuration or, in newer ones, of the manifest.
         if _digest(manifest) != f"sha256:{hexadecimal}":
             _same(f"the app's image {named}", f"sha256:{hexadecimal}", json.loads(manifest)["config"]["digest"])
@@ -148,17 +150,19 @@ def find_app(crane: Path, here: str, image: str, *, records: Path, plain_http: b
     return record.read_text().strip()
 
 
-def _ask(crane: Path, registry: str, arguments: Sequence[str], *, plain_http: bool) -> bytes:
+def _ask(crane: Path, registry: ImageRegistry, arguments: Sequence[str]) -> bytes:
     """Run crane and return what it prints; raise DeployFailed with its reason."""
-    command = [str(crane), *arguments, *(["--insecure"] if plain_http else [])]
+    command = [str(crane), *arguments, *(["--insecure"] if registry.plain_http else [])]
+    trusted = {"SSL_CERT_FILE": str(registry.authority)} if registry.authority else {}
+    environ = {**os.environ, **trusted}
     try:
-        done = subprocess.run(command, capture_output=True, timeout=_LIMIT_S, check=False)
+        done = subprocess.run(command, env=environ, capture_output=True, timeout=_LIMIT_S, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DeployFailed(f"crane {arguments[0]} did not run: {error}", next='run "make up"') from error
     if done.returncode:
         told = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise DeployFailed(
-            f"the image registry {registry} refused: {' '.join(told)}",
+            f"the image registry {registry.here} refused: {' '.join(told)}",
             next='see whether it answers ("slipway logs"), then try again',
         )
     return done.stdout

@@ -7,14 +7,19 @@ import base64
 import json
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pipelines.errors import UsageError
 
 TOKENS = "tokens"
 # What the operator's own machine uses; no service gets to read it.
-_AT_HOME = frozenset({"dvc-objects-password", "dvc-objects-user", "mlflow-trainer"})
+_AT_HOME = frozenset(
+    {
+        *("dvc-objects-password", "dvc-objects-user", "mlflow-trainer", "registry-password"),
+        *("tls-ca", "tls-ca-key", "tls-certificate", "tls-key"),
+    }
+)
 
 
 def _password() -> str:
@@ -43,6 +48,7 @@ _ROTATED: dict[str, Callable[[], str]] = {
     "mlflow-session-key": _password,
     "mlflow-trainer": _password,
     "postgres": _password,
+    "registry-password": _password,
     "slipway-database": _password,
     "slipway-owner": _password,
     "workflows-database": _password,
@@ -79,6 +85,14 @@ class SecretStore:
     def value(self, name: str) -> str:
         """Return a secret's present value."""
         return self._tokens_file.read_text() if name == TOKENS else self._read()[name][0]
+
+    def has(self, name: str) -> bool:
+        """Whether there is a secret of this name."""
+        return name in self._read()
+
+    def keep(self, values: Mapping[str, str]) -> None:
+        """Give secrets that are made elsewhere their values."""
+        self._write({**self._read(), **{name: [value] for name, value in values.items()}})
 
     def former(self, name: str) -> list[str]:
         """Return the values before the rotations that are not settled, the last one first."""

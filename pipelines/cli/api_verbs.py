@@ -21,6 +21,7 @@ from pipelines.cli.terminal import (
     read_settings,
     tell,
 )
+from pipelines.domain.release import Environment
 from pipelines.errors import UsageError
 from pipelines.settings import Settings
 
@@ -232,4 +233,4 @@ def _staging_health(settings: Settings) -> dict[str, Any]:
     """Ask staging itself what it serves: a success is not reported on hearsay."""
     from pipelines.operate import read_health
 
-    return read_health(settings.staging_port)
+    return read_health(settings, Environment.STAGING)

@@ -1,10 +1,12 @@
 """Terraform for tests: run in a copy of `infra`, with the provider that this machine has, out of any engine's reach."""
 
+import json
 import os
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,7 @@ MODULES = [".", *sorted(f"modules/{path.name}" for path in (INFRA / "modules").i
 LIMIT_S = 240
 
 Terraform = Callable[..., subprocess.CompletedProcess[str]]
+Planned = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +59,22 @@ def initialised(terraform: Terraform) -> Callable[[str], str]:
             assert ended.returncode == 0, ended.stderr
             done.add(module)
         return module
+
+    return once
+
+
+@pytest.fixture
+def planned(terraform: Terraform, initialised: Callable[[str], str], tmp_path: Path) -> Planned:
+    """Return what a module would make with these variables: address -> values."""
+
+    def once(name: str, **variables: Any) -> dict[str, Any]:
+        given, plan = tmp_path / "given.tfvars.json", tmp_path / "plan"
+        given.write_text(json.dumps(variables))
+        module = initialised(name)
+        done = terraform(module, "plan", "-refresh=false", "-no-color", f"-var-file={given}", f"-out={plan}")
+        assert done.returncode == 0, done.stderr
+        shown = json.loads(terraform(module, "show", "-json", str(plan)).stdout)
+        return {each["address"]: each["values"] for each in shown["planned_values"]["root_module"]["resources"]}
 
     return once
 

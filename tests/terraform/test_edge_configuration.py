@@ -1,6 +1,5 @@
 """The edge's configuration as Terraform renders it, and what the real HAProxy says to it."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import docker
 import pytest
 
 from tests.engine import FIRST_BUILD_S
-from tests.terraform.conftest import Terraform
+from tests.terraform.conftest import Planned
 
 SLOTS = ("live", "trial", "baseline")
 ENVIRONMENTS = {"production": 2, "staging": 1}
@@ -28,18 +27,12 @@ EXPOSED = {"bind_address": "0.0.0.0", "tls": {"certificate": SECRET, "key": SECR
 
 
 @pytest.fixture
-def render(terraform: Terraform, initialised: Callable[[str], str], tmp_path: Path) -> Callable[..., str]:
+def render(planned: Planned) -> Callable[..., str]:
     """Return the configuration that the carrier would bring into the volume, with these variables changed."""
 
     def once(**changed: Any) -> str:
-        given, plan = tmp_path / "edge.tfvars.json", tmp_path / "plan"
-        given.write_text(json.dumps(VARIABLES | changed))
-        module = initialised("modules/edge")
-        done = terraform(module, "plan", "-refresh=false", "-no-color", f"-var-file={given}", f"-out={plan}")
-        assert done.returncode == 0, done.stderr
-        shown = json.loads(terraform(module, "show", "-json", str(plan)).stdout)
-        planned = {each["address"]: each["values"] for each in shown["planned_values"]["root_module"]["resources"]}
-        content: str = planned["docker_container.config"]["upload"][0]["content"]
+        resources = planned("modules/edge", **(VARIABLES | changed))
+        content: str = resources["docker_container.config"]["upload"][0]["content"]
         return content
 
     return once
