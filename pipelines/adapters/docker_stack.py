@@ -15,9 +15,11 @@ from pipelines.adapters.docker_engine import DockerEngine
 from pipelines.adapters.docker_insides import Insides
 from pipelines.adapters.docker_installation import DockerInstallation
 from pipelines.adapters.docker_secrets import DockerSecrets
+from pipelines.adapters.dvc_remote import DvcRemote
 from pipelines.adapters.edge_socket import EdgeSocket
 from pipelines.adapters.engine_check import check_engine, check_ports
 from pipelines.adapters.home_lock import held
+from pipelines.adapters.object_store import S3Access
 from pipelines.adapters.secret_store import SecretStore
 from pipelines.adapters.terraform import Terraform
 from pipelines.errors import DeployFailed, Undecided, UsageError
@@ -52,6 +54,7 @@ class DockerStack:
         self._shape = shape
         self._lock = home / "docker.lock"
         self._edge_record = home / "edge.sha256"
+        self._dvc_directory = home / "dvc"
         self._terraform = terraform
         self._build = build
         self._engine = DockerEngine(shape.engine_url, timeout_s=120.0)
@@ -131,6 +134,14 @@ class DockerStack:
     def trainer(self) -> dict[str, str]:
         """Return the environment variables with which this machine may register versions."""
         return {"MLFLOW_TRACKING_USERNAME": "trainer", "MLFLOW_TRACKING_PASSWORD": self.secrets.value("mlflow-trainer")}
+
+    def data_remote(self) -> DvcRemote:
+        """Return where DVC's data goes, for the user that has no other right."""
+        if not self.is_up():
+            raise UsageError("nothing runs here", next='run "make up" first')
+        store, secret = self._terraform.outputs()["stack"]["object_store"], self.secrets.value
+        access = S3Access(store["url"], secret("dvc-objects-user"), secret("dvc-objects-password"))
+        return DvcRemote(access, store["buckets"]["dvc"], self._dvc_directory)
 
     def doctor(self) -> dict[str, Any]:
         """Have the executor, which alone reaches everything, examine the installation."""
