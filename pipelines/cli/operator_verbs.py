@@ -121,19 +121,21 @@ def manage_secrets(
 
 
 @data_app.command("push")
-def data_push() -> None:
+def data_push(as_json: Json = False) -> None:
     """Put the data that dvc.lock names into the object store of the containers."""
     from pipelines.containers import move_data
 
-    print(move_data(read_settings(), os.environ, into_store=True))
+    told = move_data(read_settings(), os.environ, into_store=True)
+    print_result({"dvc": told}, told, as_json=as_json)
 
 
 @data_app.command("pull")
-def data_pull() -> None:
+def data_pull(as_json: Json = False) -> None:
     """Fetch the data that dvc.lock names from the object store into the project."""
     from pipelines.containers import move_data
 
-    print(move_data(read_settings(), os.environ, into_store=False))
+    told = move_data(read_settings(), os.environ, into_store=False)
+    print_result({"dvc": told}, told, as_json=as_json)
 
 
 @app.command()
