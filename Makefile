@@ -10,7 +10,7 @@ endif
 export TARGET ?= local
 
 .PHONY: help setup lock demo up down destroy status logs doctor candidate deploy-staging promote approve reject \
-  rollback history audit audit-verify policy-apply images offline secrets test check bench
+  rollback data-push data-pull history audit audit-verify policy-apply images offline secrets test check bench
 
 help: ## Show every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -59,6 +59,12 @@ reject: ## Say no to a version's promotion: VERSION=n REASON="why" AS=bob
 
 rollback: ## Go back to the previous good release: [ENV=production]
 	@$(SLIPWAY) rollback --env "$(or $(ENV),production)" --as "$(AS)"
+
+data-push: ## Put the data that dvc.lock names into the object store of the containers
+	@$(SLIPWAY) data push
+
+data-pull: ## Fetch the data that dvc.lock names from there
+	@$(SLIPWAY) data pull
 
 history: ## Show who served what when
 	@$(SLIPWAY) history --as "$(AS)"

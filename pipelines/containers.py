@@ -4,7 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from pipelines.errors import Undecided, UsageError
+from pipelines.errors import TargetUnavailable, Undecided, UsageError
 from pipelines.settings import ROOT, Settings, TargetName
 
 Tell = Callable[[str], None]
@@ -29,6 +29,19 @@ def rotate_secrets(name: str, settings: Settings, environ: Mapping[str, str], te
         raise UsageError("only the installation on containers has secrets", next="TARGET=docker")
     stack = open_docker_stack(settings, environ)
     return stack.rotate(name, tell) if name else stack.secret_names()
+
+
+def move_data(settings: Settings, environ: Mapping[str, str], *, into_store: bool) -> str:
+    """Push the data that dvc.lock names to the object store, or pull it into the project; return what DVC says."""
+    from pipelines.bootstrap_docker import open_docker_stack
+
+    if settings.target is not TargetName.DOCKER:
+        raise TargetUnavailable(
+            f"TARGET={settings.target} has no object store", next="TARGET=docker; or dvc with a remote of your own"
+        )
+    remote = open_docker_stack(settings, environ).data_remote()
+    move = remote.push if into_store else remote.pull
+    return move(settings.project, settings.child_environ(environ))
 
 
 def prepare_offline(part: str, environ: Mapping[str, str]) -> None:

@@ -15,10 +15,12 @@ from pipelines.adapters.docker_engine import DockerEngine
 from pipelines.adapters.docker_insides import Insides
 from pipelines.adapters.docker_installation import DockerInstallation
 from pipelines.adapters.docker_secrets import DockerSecrets
+from pipelines.adapters.dvc_remote import DvcRemote
 from pipelines.adapters.edge_socket import EdgeSocket
 from pipelines.adapters.engine_check import check_engine, check_ports
 from pipelines.adapters.home_lock import held
 from pipelines.adapters.load_swarm import LoadSwarm
+from pipelines.adapters.object_store import S3Access
 from pipelines.adapters.secret_store import SecretStore
 from pipelines.adapters.shape_hold import ShapeHold
 from pipelines.adapters.terraform import Terraform
@@ -66,6 +68,7 @@ class DockerStack:
         self._shape = shape
         self._lock = home / "docker.lock"
         self._edge_record = home / "edge.sha256"
+        self._dvc_directory = home / "dvc"
         self._terraform = terraform
         self._build = build
         self._hold = hold
@@ -158,6 +161,15 @@ class DockerStack:
     def trainer(self) -> dict[str, str]:
         """Return the environment variables with which this machine may register versions."""
         return {"MLFLOW_TRACKING_USERNAME": "trainer", "MLFLOW_TRACKING_PASSWORD": self.secrets.value("mlflow-trainer")}
+
+    def data_remote(self) -> DvcRemote:
+        """Return where DVC's data goes, for the user that has no other right."""
+        if not self.is_up():
+            raise UsageError("nothing runs here", next='run "make up" first')
+        store, secret = self._terraform.outputs()["stack"]["object_store"], self.secrets.value
+        user, password = secret("dvc-objects-user"), secret("dvc-objects-password")
+        access = S3Access(store["url"], user, password, self._shape.authority)
+        return DvcRemote(access, store["buckets"]["dvc"], self._dvc_directory)
 
     def doctor(self) -> dict[str, Any]:
         """Have the executor, which alone reaches everything, examine the installation."""

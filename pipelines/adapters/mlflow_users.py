@@ -1,7 +1,8 @@
 """The users of a guarded MLflow and what each may do; everybody else may do nothing.
 
 `reader` looks, `trainer` logs runs and registers versions, `promoter` also moves and removes aliases. MLflow wants the
-same right for registering a version and for moving an alias, so it can't keep a trainer from the latter.
+same right for registering a version and for moving an alias; what keeps a trainer from the latter is the app of the
+image (infra/images/mlflow/plugin).
 """
 
 import ssl

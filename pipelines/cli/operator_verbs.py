@@ -10,6 +10,8 @@ from pipelines.cli.terminal import Json, print_result, read_settings, tell
 from pipelines.errors import UsageError
 
 app = typer.Typer()
+data_app = typer.Typer(no_args_is_help=True, help="Move the data of the project to and from the object store.")
+app.add_typer(data_app, name="data")
 
 
 @app.command()
@@ -116,6 +118,24 @@ def manage_secrets(
         raise UsageError(f"secrets {action} {name} is no request".replace("  ", " "), next="slipway secrets rotate all")
     names = rotate_secrets(name, read_settings(), os.environ, tell)
     print_result({"secrets": names}, "\n".join(names), as_json=as_json)
+
+
+@data_app.command("push")
+def data_push(as_json: Json = False) -> None:
+    """Put the data that dvc.lock names into the object store of the containers."""
+    from pipelines.containers import move_data
+
+    told = move_data(read_settings(), os.environ, into_store=True)
+    print_result({"dvc": told}, told, as_json=as_json)
+
+
+@data_app.command("pull")
+def data_pull(as_json: Json = False) -> None:
+    """Fetch the data that dvc.lock names from the object store into the project."""
+    from pipelines.containers import move_data
+
+    told = move_data(read_settings(), os.environ, into_store=False)
+    print_result({"dvc": told}, told, as_json=as_json)
 
 
 @app.command()

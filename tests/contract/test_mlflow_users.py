@@ -1,10 +1,5 @@
 """The users of a guarded MLflow, on a real one: who may do what, and how a new password takes the place of the old."""
 
-import os
-import secrets
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import httpx
@@ -12,46 +7,17 @@ import pytest
 
 from pipelines.adapters.mlflow_users import MlflowUsers
 from pipelines.errors import RegistryUnavailable, UsageError
-from tests.servers import await_http, free_port
-
-FIRST = "first-password-of-the-admin"
+from tests.guarded_mlflow import ADMIN as FIRST
+from tests.guarded_mlflow import guarded_process
+from tests.servers import free_port
 
 
 @pytest.fixture(scope="module")
 def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of an MLflow behind passwords, whose admin has the password FIRST."""
     pytest.importorskip("flask_wtf", reason="mlflow's auth extra is not installed")
-    home, port = tmp_path_factory.mktemp("guarded"), free_port()
-    (home / "auth.ini").write_text(
-        "[mlflow]\ndefault_permission = NO_PERMISSIONS\nadmin_username = admin\n"
-        f"database_uri = sqlite:///{home}/auth.db\ngrant_default_workspace_access = false\n"
-        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
-    )
-    settings = {
-        "MLFLOW_AUTH_CONFIG_PATH": str(home / "auth.ini"),
-        "MLFLOW_AUTH_ADMIN_PASSWORD": FIRST,
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(16),
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
-    command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--backend-store-uri", f"sqlite:///{home}/mlflow.db"]
-    log = home / "mlflow.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=home,
-            env={**os.environ, **settings},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        await_http(f"http://127.0.0.1:{port}/health", process, log)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=30.0)
+    with guarded_process(tmp_path_factory.mktemp("guarded")) as url:
+        yield url
 
 
 def ask(url: str, user: str, password: str, path: str, body: dict[str, str] | None = None) -> int:
@@ -68,9 +34,11 @@ def test_users_get_their_rights_and_new_passwords_the_place_of_the_old(mlflow: s
     users.ensure_model("toy")
     for name, password in passwords.items():
         assert ask(mlflow, name, password, "registered-models/get?name=toy") == 200, name
-    tag = {"name": "toy", "key": "k", "value": "v"}
-    statuses = {name: ask(mlflow, name, passwords[name], "registered-models/set-tag", tag) for name in passwords}
-    assert statuses == {"promoter": 200, "reader": 403, "trainer": 200}
+    run, tag = {"experiment_id": "0"}, {"name": "toy", "key": "k", "value": "v"}
+    runs = {name: ask(mlflow, name, passwords[name], "runs/create", run) for name in passwords}
+    assert runs == {"promoter": 200, "reader": 403, "trainer": 200}
+    tags = {name: ask(mlflow, name, passwords[name], "registered-models/set-tag", tag) for name in passwords}
+    assert tags == {"promoter": 200, "reader": 403, "trainer": 403}
     assert ask(mlflow, "trainer", passwords["trainer"], "users/create", {"username": "x", "password": "y" * 12}) == 403
 
     # As after two rotations of which the first never came into force.

@@ -32,6 +32,8 @@ pytestmark = pytest.mark.timeout(900)
         (["rollback", "--env", "moon"], 2, "environment"),
         (["policy", "apply", "nowhere.yaml"], 2, "can't be read"),
         (["destroy"], 2, "CONFIRM=yes"),
+        (["data", "push"], 2, "TARGET=local has no object store"),
+        (["data", "pull"], 2, "TARGET=local has no object store"),
         (["launch"], 2, "launch"),
     ],
 )

@@ -9,6 +9,7 @@ import re
 import secrets
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,37 @@ def test_the_registry_of_models_knows_its_users_and_nobody_else(operator: Operat
     assert search(operator, ("admin", "password1234")).status_code == 401
     found = search(operator, ("reader", operator.stack().secrets.value("mlflow-reader"))).json()
     assert [model["name"] for model in found["registered_models"]] == ["churn-model"]
+
+
+def test_a_trainer_moves_no_alias_through_the_edge(operator: Operator) -> None:
+    secret, alias = operator.stack().secrets.value, {"name": "churn-model", "alias": "production", "version": "1"}
+    for prefix in ("api", "ajax-api"):
+        url = f"{operator.url('mlflow')}/{prefix}/2.0/mlflow/registered-models/alias"
+        told = {
+            user: httpx.post(
+                url, json=alias, auth=(user, secret(f"mlflow-{user}")), timeout=30.0, trust_env=False
+            ).json()
+            for user in ("promoter", "trainer")
+        }
+        assert told["trainer"]["error_code"] == "PERMISSION_DENIED"
+        assert "make promote VERSION=n" in told["trainer"]["message"]
+        # There is no version yet to point at.
+        assert told["promoter"]["error_code"] == "RESOURCE_DOES_NOT_EXIST"
+
+
+def test_data_goes_through_the_edge_from_one_clone_to_another(operator: Operator, tmp_path: Path) -> None:
+    remote, (here, there) = operator.stack().data_remote(), (tmp_path / "here", tmp_path / "there")
+    for project in (here, there):
+        project.mkdir()
+        command = [sys.executable, "-m", "dvc", "init", "--quiet", "--no-scm"]
+        subprocess.run(command, cwd=project, check=True, env={**os.environ, "DVC_NO_ANALYTICS": "1"})
+    # Larger than a part of an upload, so that it goes in several.
+    (here / "data").write_bytes(secrets.token_bytes(60 << 20))
+    subprocess.run([sys.executable, "-m", "dvc", "add", "--quiet", "data"], cwd=here, check=True)
+    assert remote.push(here, os.environ) == "1 file pushed"
+    shutil.copy(here / "data.dvc", there / "data.dvc")
+    remote.pull(there, os.environ)
+    assert (there / "data").read_bytes() == (here / "data").read_bytes()
 
 
 def test_the_service_is_offered_to_releases(operator: Operator) -> None:
