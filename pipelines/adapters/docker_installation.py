@@ -13,8 +13,10 @@ from pipelines.adapters.docker_secrets import PREFIX_LABEL
 from pipelines.errors import TargetUnavailable, Undecided
 
 REMOVE_S = 60.0
+REST_S = 60.0
 TAIL_LINES = 8
 _ILL = frozenset({"failed", "rejected"})
+_SERVICE_LABEL = "com.docker.swarm.service.name"
 _IDLE_SLOTS = frozenset({"trial", "baseline"})
 _BUSY = frozenset({400, 403, 409, 500})
 _STALE = "out of sequence"
@@ -73,7 +75,7 @@ class DockerInstallation:
     def ask_inside(self, service: str, command: list[str]) -> str:
         """Return what a command writes that is run in a service's container on this engine, however it ends."""
         with self._engine.api() as api:
-            found = api.containers(filters={"label": f"com.docker.swarm.service.name={service}"})
+            found = api.containers(filters={"label": f"{_SERVICE_LABEL}={service}"})
             if not found:
                 raise TargetUnavailable(f"{service} does not run on this engine", next='run "make up"')
             output, errors = api.exec_start(api.exec_create(found[0]["Id"], command)["Id"], demux=True)
@@ -95,6 +97,20 @@ class DockerInstallation:
             spec = service["Spec"]
             if spec["Labels"].get("slipway.slot") in _IDLE_SLOTS and spec["Mode"]["Replicated"]["Replicas"]:
                 self._write(service, mode={"Replicated": {"Replicas": 0}})
+
+    def await_rest(self) -> None:
+        """Wait until no container of a service is left on this engine: Swarm counts those as gone that still end."""
+        names = {service["Spec"]["Name"] for service in self._services()}
+        deadline = time.monotonic() + REST_S
+        while True:
+            with self._engine.api() as api:
+                owners = [container["Labels"].get(_SERVICE_LABEL) for container in api.containers()]
+            left = sorted(names.intersection(owners))
+            if not left:
+                return
+            if time.monotonic() > deadline:
+                raise Undecided(f"{', '.join(left)} did not end within {REST_S:g} s", next='"make down" again')
+            time.sleep(0.3)
 
     def renew_logins(self, registry: str) -> None:
         """Let the slots pull from `registry` by the login that this engine has now; no task is replaced for it."""

@@ -109,6 +109,7 @@ class DockerStack:
                 self._installation.rest_slots()
                 self._apply({**variables, "running": False}, tell)
                 self._loads.remove()
+                self._installation.await_rest()
 
     def destroy(self, tell: Tell) -> None:
         """Remove all that the installation has in the engine, its data too."""
