@@ -39,6 +39,22 @@ class Limit:
 
 
 @dataclass(frozen=True)
+class ComparisonPlan:
+    """A comparison with the champion at `host`, in blocks that measure both arms one after the other.
+
+    Block 1 takes the candidate first, block 2 the champion, and so on (ABBA). Each arm of a block is loaded for
+    `warmup_s`, which does not count, and then measured for `block_s`, at the plan's own rate, path and rows.
+    """
+
+    host: str
+    expected_version: str
+    blocks: int
+    block_s: float
+    warmup_s: float
+    margin: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """A load run fixed beforehand: `duration_s` is one look's, `rate_per_s` that of all workers together."""
 
@@ -58,6 +74,8 @@ class Plan:
     max_error_rate: float
     max_stall_s: float
     extension: bool
+    first_request_ms: float | None = None
+    comparison: ComparisonPlan | None = None
 
     @property
     def looks(self) -> int:
