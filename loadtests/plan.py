@@ -2,15 +2,20 @@
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from loadtests.personas import ONLY_SINGLE, Mix, read_mix
+from loadtests.samples import Persona
+from loadtests.shapes import STEADY, Shape, ShapeKind, expected_requests, read_shape
+
 MIN_DURATION_S = 10
 ALPHA = 0.05
+_AT_LEAST = f"must be {MIN_DURATION_S} or more"
 
 
 class PlanError(Exception):
@@ -22,6 +27,13 @@ class Arrivals(StrEnum):
 
     POISSON = "poisson"
     FIXED = "fixed"
+
+
+class Via(StrEnum):
+    """What stands between the generator and the replicas."""
+
+    EDGE = "edge"
+    DIRECT = "direct"
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,10 @@ class ComparisonPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """A load run fixed beforehand: `duration_s` is one look's, `rate_per_s` that of all workers together."""
+    """A load run fixed beforehand: `duration_s` is one look's, `rate_per_s` that of all workers together.
+
+    The rate is the highest of the `shape`; `mix` says who sends. `via` names the path measured, where it is known.
+    """
 
     host: str
     path: str
@@ -76,6 +91,9 @@ class Plan:
     extension: bool
     first_request_ms: float | None = None
     comparison: ComparisonPlan | None = None
+    shape: Shape = STEADY
+    mix: Mix = ONLY_SINGLE
+    via: Via | None = None
 
     @property
     def looks(self) -> int:
@@ -96,6 +114,16 @@ class Plan:
     def strictest_ms(self) -> float:
         """Return the smallest limit judged: the scale that the generator must resolve."""
         return min(limit.limit_ms for limit in self.judged_limits)
+
+    @property
+    def planned_requests(self) -> int:
+        """Return how many requests one look is planned to measure."""
+        return expected_requests(self.shape, self.rate_per_s, self.duration_s)
+
+    @property
+    def single_share(self) -> float:
+        """Return the share of requests that go to `path` and are meant to be answered."""
+        return dict(self.mix).get(Persona.SINGLE, 0.0)
 
 
 def min_requests(share: float, alpha: float) -> int:
@@ -132,7 +160,8 @@ def _read_json(path: Path, what: str) -> Any:
 
 def _check_keys(data: Mapping[str, Any], kind: type, where: str) -> None:
     names = {field.name for field in fields(kind)}
-    for problem, keys in (("unknown", data.keys() - names), ("missing", names - data.keys())):
+    required = {field.name for field in fields(kind) if field.default is MISSING}
+    for problem, keys in (("unknown", data.keys() - names), ("missing", required - data.keys())):
         if keys:
             raise PlanError(f"{where} has {problem} keys: {', '.join(sorted(keys))}")
 
@@ -142,6 +171,8 @@ def _typed(data: Mapping[str, Any], kind: type, where: str) -> dict[str, Any]:
     _check_keys(data, kind, where)
     values = {}
     for field in fields(kind):
+        if field.name not in data:
+            continue
         value = data[field.name]
         wanted: Any = {float: (int, float), Path: str, Arrivals: str}.get(field.type, field.type)  # type: ignore[arg-type]
         if wanted in (bool, int, str, (int, float)):
@@ -163,11 +194,21 @@ def _parse(data: Mapping[str, Any]) -> Plan:
     except ValueError as error:
         raise PlanError(f"plan: arrivals is {values['arrivals']!r}, not poisson or fixed") from error
     values["rows_file"] = Path(values["rows_file"])
+    for name, read in (("shape", read_shape), ("mix", read_mix), ("via", Via)):
+        if name in values:
+            values[name] = _read(read, values[name])
     limits = values["limits"]
     if not isinstance(limits, list) or not all(isinstance(limit, dict) for limit in limits):
         raise PlanError('plan: limits must be a list of {"quantile", "limit_ms", "judged"}')
     values["limits"] = tuple(Limit(**_typed(limit, Limit, "limit")) for limit in limits)
     return Plan(**values)
+
+
+def _read(read: Callable[[Any], Any], value: object) -> Any:
+    try:
+        return read(value)
+    except ValueError as error:
+        raise PlanError(f"plan: {error}") from error
 
 
 def _check_values(plan: Plan) -> None:
@@ -177,10 +218,7 @@ def _check_values(plan: Plan) -> None:
         (plan.path.startswith("/"), f"path {plan.path!r} does not start with /"),
         (plan.rate_per_s > 0, f"rate_per_s is {plan.rate_per_s:g}, must be above 0"),
         (plan.warmup_s >= 0, f"warmup_s is {plan.warmup_s:g}, must be 0 or more"),
-        (
-            plan.duration_s >= MIN_DURATION_S,
-            f"duration_s is {plan.duration_s:g}, must be {MIN_DURATION_S} or more",
-        ),
+        (plan.duration_s > 0, f"duration_s is {plan.duration_s:g}, {_AT_LEAST}"),
         (plan.seed >= 0, f"seed is {plan.seed}, must be 0 or more"),
         (plan.timeout_s > 0, f"timeout_s is {plan.timeout_s:g}, must be above 0"),
         (1 <= plan.workers <= plan.max_in_flight, "workers must be from 1 to max_in_flight"),
@@ -204,16 +242,24 @@ def _check_values(plan: Plan) -> None:
 
 
 def _check_evidence(plan: Plan) -> None:
-    planned = int(plan.rate_per_s * plan.duration_s)
+    """Refuse a run that is too short to prove anything, and say all that it lacks."""
+    lacks = [] if plan.duration_s >= MIN_DURATION_S else [f"plan: duration_s is {plan.duration_s:g}, {_AT_LEAST}"]
+    planned = plan.planned_requests
     sent = f"{plan.rate_per_s:g} req/s x {plan.duration_s:g} s"
+    if plan.shape.kind not in (ShapeKind.STEADY, ShapeKind.SOAK):
+        sent += f" as a {plan.shape.kind}"
+    single = int(planned * plan.single_share)
+    part = "" if plan.single_share == 1 else f", {plan.single_share:.0%} of them to {plan.path},"
     for limit in plan.judged_limits:
         needed = min_requests(1 - limit.quantile, plan.alpha)
-        if planned < needed:
-            raise PlanError(f"{limit.name} needs at least {needed:,} requests, {sent} gives {planned:,}")
+        if single < needed:
+            lacks.append(f"{limit.name} needs at least {needed:,} requests, {sent}{part} gives {single:,}")
     needed = min_requests(plan.max_error_rate, plan.alpha)
     if planned * plan.looks < needed:
         looks = f" x {plan.looks} looks" if plan.extension else ""
-        raise PlanError(
+        lacks.append(
             f"errors <= {plan.max_error_rate * 100:g} % needs at least {needed:,} requests, "
             f"{sent}{looks} gives {planned * plan.looks:,}"
         )
+    if lacks:
+        raise PlanError("; ".join(lacks))

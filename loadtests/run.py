@@ -2,7 +2,7 @@
 
 `python -m loadtests.run --plan plan.json --out DIR` writes result.json, report.html and the raw files to DIR.
 Exit codes: 0 passed, 2 usage or a plan refused, 3 failed, 4 inconclusive or error,
-143 ended by SIGTERM or by the end of a caller it was told to watch.
+143 ended by SIGTERM, by Ctrl-C or by the end of a caller it was told to watch.
 """
 
 import argparse
@@ -11,18 +11,20 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from loadtests import validity
+from loadtests.blocks import Ratio, measure_blocks, ratios_of
+from loadtests.comparison import judge_comparison
 from loadtests.control import empty_endpoint
 from loadtests.look import Caller, LoadError, StoppedError, Stretch, run_stretch
 from loadtests.plan import Plan, PlanError, read_plan, read_rows
 from loadtests.report import render
 from loadtests.result import Result, as_json, of_judgement, without_judgement
 from loadtests.samples import Look, read_look
-from loadtests.slo import judge
+from loadtests.slo import Judgement, judge
 from loadtests.target import check_target
 from loadtests.verdict import Check, Verdict
 
@@ -43,12 +45,17 @@ class Outcome:
 
 
 def execute(plan: Plan, out: Path, caller: Caller) -> Outcome:
-    """Run the control, the first look and, where it proves neither yes nor no, the planned second one."""
+    """Run the control, the first look and, where it proves neither yes nor no, the planned second one.
+
+    A planned comparison follows unless these have found a no already.
+    """
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
+    row = read_rows(plan.rows_file)[0]
     try:
-        refused = check_target(plan, read_rows(plan.rows_file)[0])
-        if refused:
-            return Outcome(without_judgement(plan, started_at, refused))
+        for arm in _arms(plan):
+            refused = check_target(arm, row)
+            if refused:
+                return Outcome(without_judgement(plan, started_at, refused))
         control = _measure_control(plan, out, caller)
         sound = validity.control_check(plan, control)
         if sound.verdict is not Verdict.PASSED:
@@ -57,6 +64,13 @@ def execute(plan: Plan, out: Path, caller: Caller) -> Outcome:
     except LoadError as error:
         failed = Check("load", Verdict.ERROR, None, None, f"ERROR: {error}")
         return Outcome(without_judgement(plan, started_at, failed))
+
+
+def _arms(plan: Plan) -> list[Plan]:
+    """Return the plan for each service that must answer, as the version that is expected of it."""
+    champion = plan.comparison
+    arms = [replace(plan, host=champion.host, expected_version=champion.expected_version)] if champion else []
+    return [plan, *arms]
 
 
 def _measure_control(plan: Plan, out: Path, caller: Caller) -> Look:
@@ -80,7 +94,9 @@ def _look_and_judge(plan: Plan, started_at: str, *, control: Look, out: Path, ca
     raws: list[Path] = []
     for number in range(1, plan.looks + 1):
         # Each look warms up anew: the target was idle while the last one was judged.
-        stretch = Stretch(f"look {number}", number, plan.host, plan.warmup_s, plan.duration_s)
+        stretch = Stretch(
+            f"look {number}", number, plan.host, plan.warmup_s, plan.duration_s, shape=plan.shape, mix=plan.mix
+        )
         look, files = _measure(plan, stretch, out, caller)
         if not len(look.latency_ms):
             raise LoadError(f"{stretch.name}: no request was sent")
@@ -91,7 +107,21 @@ def _look_and_judge(plan: Plan, started_at: str, *, control: Look, out: Path, ca
             break
         if number < plan.looks:
             caller.say(f"look {number}: inconclusive, looking once more as planned")
-    return Outcome(of_judgement(plan, started_at, looks=looks, judgement=judgement, raws=raws), looks=tuple(looks))
+    ratios: tuple[Ratio, ...] = ()
+    if plan.comparison and judgement.verdict is not Verdict.FAILED:
+        blocks, files = measure_blocks(plan, plan.comparison, lambda stretch: _measure(plan, stretch, out, caller))
+        raws += files
+        ratios = ratios_of(blocks, plan.path)
+        judgement = _with_comparison(judgement, judge_comparison(plan, blocks))
+    result = of_judgement(plan, started_at, looks=looks, judgement=judgement, raws=raws)
+    return Outcome(replace(result, blocks=ratios), looks=tuple(looks))
+
+
+def _with_comparison(judgement: Judgement, check: Check) -> Judgement:
+    """Let the comparison decide together with the checks before it: the graver verdict counts."""
+    found = {judgement.verdict, check.verdict}
+    verdict = next((v for v in (Verdict.FAILED, Verdict.INCONCLUSIVE) if v in found), Verdict.PASSED)
+    return replace(judgement, verdict=verdict, checks=(*judgement.checks, check))
 
 
 def _measure(plan: Plan, stretch: Stretch, out: Path, caller: Caller) -> tuple[Look, list[Path]]:
@@ -117,8 +147,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--end-with-stdin", action="store_true", help="end when standard input does")
     options = parser.parse_args(argv)
     caller = Caller()
-    # The default action would leave the Locust processes running.
-    signal.signal(signal.SIGTERM, lambda number, frame: caller.stop.set())
+    # The default actions would leave the Locust processes running.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: caller.stop.set())
     if options.end_with_stdin:
         threading.Thread(target=_stop_with_stdin, args=(caller.stop,), daemon=True).start()
     try:
