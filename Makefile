@@ -10,7 +10,7 @@ endif
 export TARGET ?= local
 
 .PHONY: help setup lock demo up down destroy status logs doctor candidate deploy-staging promote approve reject \
-  rollback history audit audit-verify policy-apply images offline secrets test check bench
+  rollback loadtest history audit audit-verify policy-apply images offline secrets test check bench
 
 help: ## Show every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ reject: ## Say no to a version's promotion: VERSION=n REASON="why" AS=bob
 
 rollback: ## Go back to the previous good release: [ENV=production]
 	@$(SLIPWAY) rollback --env "$(or $(ENV),production)" --as "$(AS)"
+
+loadtest: ## Load staging and judge its SLO: [RATE=200] [DURATION=60] [WORKERS=1] [SHAPE=ramp]
+	@$(SLIPWAY) loadtest --env "$(or $(ENV),staging)" --rate "$(RATE)" --duration "$(DURATION)" --workers "$(WORKERS)" --shape "$(SHAPE)" --as "$(AS)"
 
 history: ## Show who served what when
 	@$(SLIPWAY) history --as "$(AS)"
