@@ -2,18 +2,22 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from loadtests.personas import ONLY_SINGLE, Mix, read_mix
+from loadtests.reading import typed
 from loadtests.samples import Persona
 from loadtests.shapes import STEADY, Shape, ShapeKind, expected_requests, read_shape
 
 MIN_DURATION_S = 10
+MIN_BLOCKS = 10
+MIN_BLOCK_REQUESTS = 100
+MAX_MARGIN = 2
 ALPHA = 0.05
 _AT_LEAST = f"must be {MIN_DURATION_S} or more"
 
@@ -52,10 +56,11 @@ class Limit:
 
 @dataclass(frozen=True)
 class ComparisonPlan:
-    """A comparison with the champion at `host`, in blocks that measure both arms one after the other.
+    """A comparison with the champion at `host`, in short blocks that measure both arms one after the other.
 
     Block 1 takes the candidate first, block 2 the champion, and so on (ABBA). Each arm of a block is loaded for
-    `warmup_s`, which does not count, and then measured for `block_s`, at the plan's own rate, path and rows.
+    `warmup_s`, which does not count, then measured for `block_s`, at the plan's own rate, path and rows. A p99
+    that differs by less than `tolerance_ms` is no difference, whatever its ratio.
     """
 
     host: str
@@ -64,6 +69,7 @@ class ComparisonPlan:
     block_s: float
     warmup_s: float
     margin: float
+    tolerance_ms: float
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,12 @@ class Plan:
         """Return the error probability of each look, so that all looks together keep 5 %."""
         return ALPHA / self.looks
 
+    def look_name(self, number: int) -> str:
+        """Name the `number`th look as people do."""
+        if self.looks == 1:
+            return "only look"
+        return "first of two looks" if number == 1 else "second of two looks"
+
     @property
     def judged_limits(self) -> tuple[Limit, ...]:
         """Return the limits that decide."""
@@ -133,12 +145,11 @@ def min_requests(share: float, alpha: float) -> int:
 
 def read_plan(path: Path) -> Plan:
     """Read and check a plan file; raise PlanError on the first thing wrong."""
-    data = _read_json(path, "plan")
-    if not isinstance(data, dict):
-        raise PlanError(f"plan {path} is not a JSON object")
-    plan = _parse(data)
+    plan = _parse(_read_json(path, "plan"))
     _check_values(plan)
     _check_evidence(plan)
+    if plan.comparison:
+        _check_comparison(plan, plan.comparison)
     read_rows(plan.rows_file)
     return plan
 
@@ -158,63 +169,39 @@ def _read_json(path: Path, what: str) -> Any:
         raise PlanError(f"{what} {path} can't be read: {error}") from error
 
 
-def _check_keys(data: Mapping[str, Any], kind: type, where: str) -> None:
-    names = {field.name for field in fields(kind)}
-    required = {field.name for field in fields(kind) if field.default is MISSING}
-    for problem, keys in (("unknown", data.keys() - names), ("missing", required - data.keys())):
-        if keys:
-            raise PlanError(f"{where} has {problem} keys: {', '.join(sorted(keys))}")
-
-
-def _typed(data: Mapping[str, Any], kind: type, where: str) -> dict[str, Any]:
-    """Return `data` with every value checked against the type of its field; bool is never a number."""
-    _check_keys(data, kind, where)
-    values = {}
-    for field in fields(kind):
-        if field.name not in data:
-            continue
-        value = data[field.name]
-        wanted: Any = {float: (int, float), Path: str, Arrivals: str}.get(field.type, field.type)  # type: ignore[arg-type]
-        if wanted in (bool, int, str, (int, float)):
-            right = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
-            if not right or (field.type is float and not math.isfinite(value)):
-                raise PlanError(f"{where}: {field.name} is {value!r}, not a valid {_type_name(field.type)}")
-        values[field.name] = value
-    return values
-
-
-def _type_name(kind: Any) -> str:
-    return {float: "number", int: "integer", bool: "true or false"}.get(kind, "string")
-
-
-def _parse(data: Mapping[str, Any]) -> Plan:
-    values = _typed(data, Plan, "plan")
+def _parse(data: Any) -> Plan:
     try:
-        values["arrivals"] = Arrivals(values["arrivals"])
+        values = typed(data, Plan, "plan")
+        values["arrivals"] = _arrivals(values["arrivals"])
+        values["rows_file"] = Path(values["rows_file"])
+        if not isinstance(values["limits"], list):
+            raise ValueError('plan: limits must be a list of {"quantile", "limit_ms", "judged"}')
+        values["limits"] = tuple(Limit(**typed(limit, Limit, "limit")) for limit in values["limits"])
+        if "comparison" in values:
+            values["comparison"] = ComparisonPlan(**typed(values["comparison"], ComparisonPlan, "comparison"))
+        for name, read in (("shape", read_shape), ("mix", read_mix), ("via", _via)):
+            if name in values:
+                values[name] = read(values[name])
     except ValueError as error:
-        raise PlanError(f"plan: arrivals is {values['arrivals']!r}, not poisson or fixed") from error
-    values["rows_file"] = Path(values["rows_file"])
-    for name, read in (("shape", read_shape), ("mix", read_mix), ("via", Via)):
-        if name in values:
-            values[name] = _read(read, values[name])
-    limits = values["limits"]
-    if not isinstance(limits, list) or not all(isinstance(limit, dict) for limit in limits):
-        raise PlanError('plan: limits must be a list of {"quantile", "limit_ms", "judged"}')
-    values["limits"] = tuple(Limit(**_typed(limit, Limit, "limit")) for limit in limits)
+        raise PlanError(str(error)) from error
     return Plan(**values)
 
 
-def _read(read: Callable[[Any], Any], value: object) -> Any:
-    try:
-        return read(value)
-    except ValueError as error:
-        raise PlanError(f"plan: {error}") from error
+def _arrivals(name: Any) -> Arrivals:
+    if name not in list(Arrivals):
+        raise ValueError(f"plan: arrivals is {name!r}, not poisson or fixed")
+    return Arrivals(name)
+
+
+def _via(name: Any) -> Via:
+    if name not in list(Via):
+        raise ValueError(f"plan: via is {name!r}, not edge or direct")
+    return Via(name)
 
 
 def _check_values(plan: Plan) -> None:
-    url = urlsplit(plan.host)
     rules = [
-        (url.scheme in ("http", "https") and bool(url.hostname), f"host {plan.host!r} is not an http URL"),
+        (_is_url(plan.host), f"host {plan.host!r} is not an http URL"),
         (plan.path.startswith("/"), f"path {plan.path!r} does not start with /"),
         (plan.rate_per_s > 0, f"rate_per_s is {plan.rate_per_s:g}, must be above 0"),
         (plan.warmup_s >= 0, f"warmup_s is {plan.warmup_s:g}, must be 0 or more"),
@@ -227,6 +214,10 @@ def _check_values(plan: Plan) -> None:
         (plan.max_stall_s > 0, f"max_stall_s is {plan.max_stall_s:g}, must be above 0"),
         (bool(plan.judged_limits), "no limit is judged"),
         (len({limit.name for limit in plan.limits}) == len(plan.limits), "a quantile has two limits"),
+        (
+            plan.first_request_ms is None or 0 < plan.first_request_ms < plan.timeout_s * 1000,
+            f"first_request_ms is {plan.first_request_ms}, must be above 0 and below timeout_s",
+        ),
     ]
     for limit in plan.limits:
         rules += [
@@ -236,9 +227,18 @@ def _check_values(plan: Plan) -> None:
                 f"{limit.name} <= {limit.limit_ms:g} ms must be above 0 and below timeout_s",
             ),
         ]
+    _refuse("plan", rules)
+
+
+def _is_url(text: str) -> bool:
+    url = urlsplit(text)
+    return url.scheme in ("http", "https") and bool(url.hostname)
+
+
+def _refuse(where: str, rules: Sequence[tuple[bool, str]]) -> None:
     for holds, message in rules:
         if not holds:
-            raise PlanError(f"plan: {message}")
+            raise PlanError(f"{where}: {message}")
 
 
 def _check_evidence(plan: Plan) -> None:
@@ -263,3 +263,28 @@ def _check_evidence(plan: Plan) -> None:
         )
     if lacks:
         raise PlanError("; ".join(lacks))
+
+
+def _check_comparison(plan: Plan, comparison: ComparisonPlan) -> None:
+    in_block = int(plan.rate_per_s * comparison.block_s)
+    sent = f"{plan.rate_per_s:g} req/s x {comparison.block_s:g} s"
+    rules = [
+        (_is_url(comparison.host), f"host {comparison.host!r} is not an http URL"),
+        (comparison.host != plan.host, f"host {comparison.host!r} is the candidate's own"),
+        (bool(comparison.expected_version), "expected_version is empty"),
+        (comparison.blocks >= MIN_BLOCKS, f"blocks is {comparison.blocks}, must be {MIN_BLOCKS} or more"),
+        (comparison.warmup_s >= 0, f"warmup_s is {comparison.warmup_s:g}, must be 0 or more"),
+        (
+            in_block >= MIN_BLOCK_REQUESTS,
+            f"p99 needs at least {MIN_BLOCK_REQUESTS} requests in a block, {sent} gives {in_block:,}",
+        ),
+        (
+            1 < comparison.margin <= MAX_MARGIN,
+            f"margin is {comparison.margin:g}, must be above 1, at most {MAX_MARGIN}",
+        ),
+        (
+            0 <= comparison.tolerance_ms < plan.strictest_ms,
+            f"tolerance_ms is {comparison.tolerance_ms:g}, must be 0 or more and below {plan.strictest_ms:g} ms",
+        ),
+    ]
+    _refuse("comparison", rules)
