@@ -30,14 +30,16 @@ class Ratio:
     ratio: float
 
 
-def measure_blocks(plan: Plan, comparison: ComparisonPlan, measure: Measure) -> tuple[list[Block], list[Path]]:
-    """Measure every block, the candidate first in the odd ones; return them with all raw files.
+def measure_blocks(
+    plan: Plan, comparison: ComparisonPlan, measure: Measure, *, after: int = 0
+) -> tuple[list[Block], list[Path]]:
+    """Measure the blocks that follow the first `after` ones, the candidate first in the odd ones.
 
-    Both arms of a block are sent the same requests at the same offsets.
+    Returns them with all raw files. Both arms of a block are sent the same requests at the same offsets.
     """
     hosts = {"candidate": plan.host, "champion": comparison.host}
     blocks, raws = [], []
-    for number in range(1, comparison.blocks + 1):
+    for number in range(after + 1, after + comparison.blocks + 1):
         looks = {}
         for arm in sorted(hosts, reverse=number % 2 == 0):
             stretch = Stretch(

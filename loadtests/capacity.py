@@ -6,10 +6,9 @@ A rate counts as met by a passed run only, and as too high by a failed one only.
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from loadtests.plan import Plan
-from loadtests.result import Result
+from loadtests.result import Result, strict_json
 from loadtests.shapes import STEADY
 from loadtests.verdict import Verdict
 
@@ -43,19 +42,15 @@ class Capacity:
     lowest_failed_per_s: float | None
     tries: tuple[Try, ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the form that stands in result.json."""
-        return asdict(self)
 
-
-def find_capacity(plan: Plan, run: Callable[[Plan], Result]) -> Capacity:
-    """Try rates from the plan's own; each run is a whole one, at a steady rate and without a comparison."""
+def find_capacity(plan: Plan, run: Callable[[Plan, int], Result]) -> Capacity:
+    """Try rates from the plan's own; each run has its number, a steady rate, and no comparison."""
     tries: list[Try] = []
     rate_per_s: float | None = plan.rate_per_s
     while rate_per_s and len(tries) < MAX_TRIES:
         in_flight = max(plan.workers, math.ceil(rate_per_s * plan.timeout_s))
         at_rate = replace(plan, rate_per_s=rate_per_s, max_in_flight=in_flight, shape=STEADY, comparison=None)
-        tries.append(_try(rate_per_s, run(at_rate)))
+        tries.append(_try(rate_per_s, run(at_rate, len(tries) + 1)))
         rate_per_s = next_rate(tries)
     return conclude(tries)
 
@@ -96,6 +91,15 @@ def conclude(tries: list[Try]) -> Capacity:
         if last.saturated:
             why = f"the generator was saturated {why}"
     return Capacity(Verdict.INCONCLUSIVE, f"INCONCLUSIVE: capacity: {shown}; {why}", passed, failed, tuple(tries))
+
+
+def capacity_json(plan: Plan, capacity: Capacity, started_at: str) -> str:
+    """Write the content of result.json, with the bracket as the interval of its one check."""
+    bounds = (capacity.highest_passed_per_s, capacity.lowest_failed_per_s)
+    interval = bounds if None not in bounds else None
+    check: dict[str, object] = {"name": "capacity", "verdict": capacity.verdict, "observed": bounds[0], "limit": None}
+    check |= {"message": capacity.message, "interval": interval, "judged": True}
+    return strict_json({**asdict(capacity), "checks": [check], "via": plan.via, "started_at": started_at})
 
 
 def _try(rate_per_s: float, result: Result) -> Try:

@@ -87,7 +87,12 @@ def of_judgement(
 
 def as_json(result: Result) -> str:
     """Write the result as strict JSON, which knows no infinity."""
-    return json.dumps(_strict(asdict(result)), indent=2, allow_nan=False) + "\n"
+    return strict_json(asdict(result))
+
+
+def strict_json(body: dict[str, Any]) -> str:
+    """Write JSON with null for what is not finite."""
+    return json.dumps(_strict(body), indent=2, allow_nan=False) + "\n"
 
 
 def _strict(value: Any) -> Any:

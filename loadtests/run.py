@@ -17,11 +17,12 @@ from pathlib import Path
 
 from loadtests import validity
 from loadtests.blocks import Ratio, measure_blocks, ratios_of
-from loadtests.comparison import judge_comparison
+from loadtests.capacity import capacity_json, find_capacity
+from loadtests.comparison import Block, extendable, judge_comparison
 from loadtests.control import empty_endpoint
 from loadtests.look import Caller, LoadError, StoppedError, Stretch, run_stretch
-from loadtests.plan import Plan, PlanError, read_plan, read_rows
-from loadtests.report import render
+from loadtests.plan import ComparisonPlan, Plan, PlanError, read_plan, read_rows
+from loadtests.report import render, render_capacity
 from loadtests.result import Result, as_json, of_judgement, without_judgement
 from loadtests.samples import Look, read_look
 from loadtests.slo import Judgement, judge
@@ -109,12 +110,27 @@ def _look_and_judge(plan: Plan, started_at: str, *, control: Look, out: Path, ca
             caller.say(f"look {number}: inconclusive, looking once more as planned")
     ratios: tuple[Ratio, ...] = ()
     if plan.comparison and judgement.verdict is not Verdict.FAILED:
-        blocks, files = measure_blocks(plan, plan.comparison, lambda stretch: _measure(plan, stretch, out, caller))
+        blocks, files = _compare(plan, plan.comparison, out, caller)
         raws += files
         ratios = ratios_of(blocks, plan.path)
         judgement = _with_comparison(judgement, judge_comparison(plan, blocks))
     result = of_judgement(plan, started_at, looks=looks, judgement=judgement, raws=raws)
     return Outcome(replace(result, blocks=ratios), looks=tuple(looks))
+
+
+def _compare(plan: Plan, comparison: ComparisonPlan, out: Path, caller: Caller) -> tuple[list[Block], list[Path]]:
+    """Measure the planned blocks and, where these prove neither yes nor no, as many once more if that is planned."""
+    blocks: list[Block] = []
+    raws: list[Path] = []
+    for _ in range(plan.looks):
+        more, files = measure_blocks(
+            plan, comparison, lambda stretch: _measure(plan, stretch, out, caller), after=len(blocks)
+        )
+        blocks += more
+        raws += files
+        if not extendable(judge_comparison(plan, blocks)):
+            break
+    return blocks, raws
 
 
 def _with_comparison(judgement: Judgement, check: Check) -> Judgement:
@@ -144,6 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.run", description="Run and judge a load.")
     parser.add_argument("--plan", type=Path, required=True, help="plan.json")
     parser.add_argument("--out", type=Path, required=True, help="directory for the result")
+    parser.add_argument("--find-capacity", action="store_true", help="find the highest rate that meets the SLO")
     parser.add_argument("--end-with-stdin", action="store_true", help="end when standard input does")
     options = parser.parse_args(argv)
     caller = Caller()
@@ -159,13 +176,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         caller.say(f"error: {error}")
         return USAGE
     try:
-        outcome = execute(plan, options.out, caller)
+        measure = _measure_capacity if options.find_capacity else _run_once
+        verdict, messages = measure(plan, options.out, caller)
     except StoppedError:
         return STOPPED
-    (options.out / "report.html").write_text(render(plan, outcome.result, outcome.looks), encoding="utf-8")
-    (options.out / "result.json").write_text(as_json(outcome.result), encoding="utf-8")
-    sys.stdout.writelines(f"{check.message}\n" for check in outcome.result.checks)
-    return EXIT_CODES[outcome.result.verdict]
+    sys.stdout.writelines(f"{message}\n" for message in messages)
+    return EXIT_CODES[verdict]
+
+
+def _run_once(plan: Plan, out: Path, caller: Caller) -> tuple[Verdict, list[str]]:
+    result = _run_into(plan, out, caller)
+    return result.verdict, [check.message for check in result.checks]
+
+
+def _run_into(plan: Plan, out: Path, caller: Caller) -> Result:
+    out.mkdir(parents=True, exist_ok=True)
+    outcome = execute(plan, out, caller)
+    (out / "report.html").write_text(render(plan, outcome.result, outcome.looks), encoding="utf-8")
+    (out / "result.json").write_text(as_json(outcome.result), encoding="utf-8")
+    return outcome.result
+
+
+def _measure_capacity(plan: Plan, out: Path, caller: Caller) -> tuple[Verdict, list[str]]:
+    """Run one rate after the other, each into a directory of its own, and write what they show together."""
+    started_at = datetime.now(UTC).isoformat(timespec="seconds")
+
+    def run(at_rate: Plan, number: int) -> Result:
+        result = _run_into(at_rate, out / f"try-{number}", caller)
+        caller.say(f"{at_rate.rate_per_s:g} req/s: {result.verdict}")
+        return result
+
+    capacity = find_capacity(plan, run)
+    (out / "report.html").write_text(render_capacity(plan, capacity, started_at), encoding="utf-8")
+    (out / "result.json").write_text(capacity_json(plan, capacity, started_at), encoding="utf-8")
+    return capacity.verdict, [capacity.message]
 
 
 if __name__ == "__main__":

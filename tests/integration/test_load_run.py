@@ -96,7 +96,7 @@ def test_a_fast_server_passes_and_leaves_its_evidence(tmp_path: Path) -> None:
     assert sum(pq.read_table(tmp_path / "out" / raw["file"]).num_rows for raw in result["raw"]) > result["n"]
     assert "look 1: " in progress
     page = (tmp_path / "out" / "report.html").read_text()
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3
     assert "http://www" not in page
     assert "<script" not in page
 
