@@ -38,7 +38,8 @@ version {{ plan.expected_version }}; {{ plan.shape.kind }} at {{ "%g" % plan.rat
 {% if ratios %}<h2>Comparison with the champion</h2>{{ ratios }}
 <table class="numbers"><thead><tr><th>block</th><th>candidate p99 ms</th><th>champion p99 ms</th><th>ratio</th></tr>
 </thead><tbody>{% for block in result.blocks %}<tr>
-<td>{{ block.block }}</td><td>{{ number(block.candidate_p99_ms) }}</td><td>{{ number(block.champion_p99_ms) }}</td><td>{{ "%.3f" % block.ratio }}</td></tr>
+<td>{{ block.block }}</td><td>{{ number(block.candidate_p99_ms) }}</td>
+<td>{{ number(block.champion_p99_ms) }}</td><td>{{ "%.3f" % block.ratio }}</td></tr>
 {% endfor %}</tbody></table>{% endif %}
 {% if windows %}<h2>Windows</h2>
 <table class="numbers"><thead><tr><th>look</th><th>from s</th><th>to s</th><th>req/s</th><th>requests</th>
