@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 720, 240
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 22, 34
+ROW = 13
 INK, FAINT, GOOD, BAD = "#57606a", "#d8dee4", "#0969da", "#a40e26"
 
 Floats = NDArray[np.float64]
@@ -102,11 +103,12 @@ class Chart:
         self._line(left, y, WIDTH - RIGHT, y, colour, dashed=True)
         self._text(WIDTH - RIGHT - 3, y - 3, label, "end", colour)
 
-    def upright(self, value: float, label: str, *, until: float | None = None) -> None:
-        """Draw an upright line, marked where the axis up reaches `until`."""
+    def upright(self, value: float, label: str, *, row: int = 0, until: float | None = None) -> None:
+        """Draw an upright line with its label in a row of its own, ringed where the axis up reaches `until`."""
         x, bottom = self.at(value, self._up.low)
         self._line(x, TOP, x, bottom, BAD, dashed=True)
-        self._text(x - 3, TOP - 4, label, "end" if x > WIDTH / 2 else "middle", BAD)
+        beyond = x > WIDTH * 0.85
+        self._text(x - 4 if beyond else x + 4, TOP + 10 + ROW * row, label, "end" if beyond else "start", BAD)
         if until is not None:
             self._add(
                 '<circle cx="{}" cy="{}" r="3.5" fill="none" stroke="{}"/>', _at(x), _at(self.at(value, until)[1]), BAD

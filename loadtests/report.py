@@ -54,7 +54,9 @@ def _fill(page: str, **values: object) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:,.4g}"
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if 1000 <= abs(value) < math.inf else f"{value:.4g}"
 
 
 def _latency_scale(latency_ms: Floats, plan: Plan) -> Scale:
@@ -80,8 +82,8 @@ def _ecdf(latency_ms: Floats, plan: Plan, across: Scale) -> Markup:
     ranks = np.unique(np.concatenate((np.linspace(0, n - 1, MAX_POINTS // 2), tail)).astype(int))
     answered = ranks[np.isfinite(ordered[ranks])]
     chart.line(ordered[answered], (answered + 1) / n)
-    for limit in plan.limits:
-        chart.upright(limit.limit_ms, f"{limit.name} <= {limit.limit_ms:g} ms", until=limit.quantile)
+    for row, limit in enumerate(plan.limits):
+        chart.upright(limit.limit_ms, f"{limit.name} <= {limit.limit_ms:g} ms", row=row, until=limit.quantile)
     return chart.svg()
 
 
@@ -111,12 +113,12 @@ def _histogram(latency_ms: Floats, plan: Plan, across: Scale) -> Markup:
     """Draw counts by latency, both logarithmic: a hundredth of the requests must stay visible."""
     edges = np.geomspace(across.low, across.high, BINS + 1)
     counts, _ = np.histogram(np.clip(latency_ms, across.low, across.high), edges)
-    decades = range(math.ceil(math.log10(counts.max())) + 1)
-    ticks = [(10.0**decade, f"{10**decade:,}") for decade in decades]
-    chart = Chart(across, Scale(0.5, max(2.0, counts.max() * 1.3), ticks, "requests", np.log10))
+    most = max(2.0, counts.max() * 1.3)
+    ticks = [(10.0**decade, f"{10**decade:,}") for decade in range(math.floor(math.log10(most)) + 1)]
+    chart = Chart(across, Scale(0.5, most, ticks, "requests", np.log10))
     chart.bars(edges, counts.astype(float))
-    for limit in plan.limits:
-        chart.upright(limit.limit_ms, f"{limit.name} <= {limit.limit_ms:g} ms")
+    for row, limit in enumerate(plan.limits):
+        chart.upright(limit.limit_ms, f"{limit.name} <= {limit.limit_ms:g} ms", row=row)
     return chart.svg()
 
 

@@ -32,6 +32,9 @@ class Service(asyncio.Protocol):
         if not end or len(body) < length:
             return
         self.received = b""
+        if head.startswith(b"GET "):
+            self.write(200, {"status": "ok", "model": "churn-model", "version": self.law["version"]})
+            return
         self.rows, status = read_request(head, body)
         self.status = self.law["status"] if status == 200 else status
         time.sleep(self.law["block_ms"] / 1000)
@@ -44,8 +47,11 @@ class Service(asyncio.Protocol):
         answers: dict[str, Any] = {"prediction": "Yes"}
         if self.rows is not None:
             answers = {"predictions": [{"prediction": "Yes"}] * self.rows}
-        body = json.dumps({**answers, "version": self.law["version"]}).encode()
-        head = f"HTTP/1.1 {self.status} Status\r\ncontent-length: {len(body)}\r\n\r\n"
+        self.write(self.status, {**answers, "version": self.law["version"]})
+
+    def write(self, status: int, answer: dict[str, Any]) -> None:
+        body = json.dumps(answer).encode()
+        head = f"HTTP/1.1 {status} Status\r\ncontent-length: {len(body)}\r\n\r\n"
         self.transport.write(head.encode() + body)
 
 
