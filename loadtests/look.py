@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from loadtests.personas import ONLY_SINGLE, Mix
 from loadtests.plan import Plan
+from loadtests.shapes import STEADY, Shape
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 SPARE_S = 30
@@ -51,13 +53,15 @@ class Caller:
 
 @dataclass(frozen=True)
 class Stretch:
-    """One stretch of load: `number` is 0 for the control run, else the look's."""
+    """One stretch of load at a host; `number` seeds it: 0 for the control run, the look's, or one of a block."""
 
     name: str
     number: int
     host: str
     warmup_s: float
     duration_s: float
+    shape: Shape = STEADY
+    mix: Mix = ONLY_SINGLE
 
 
 def run_stretch(plan: Plan, stretch: Stretch, *, out: Path, caller: Caller) -> list[Path]:
@@ -102,6 +106,8 @@ def _command(plan: Plan, stretch: Stretch, *, raw: Path, index: int) -> list[str
         "--duration": stretch.duration_s,
         "--timeout": plan.timeout_s,
         "--max-in-flight": plan.max_in_flight // plan.workers,
+        "--shape": stretch.shape.as_text(),
+        "--mix": ",".join(f"{persona}={weight}" for persona, weight in stretch.mix),
         "--raw-file": raw.resolve(),
         "--users": 1,
     }

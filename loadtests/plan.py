@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from loadtests.personas import ONLY_SINGLE, Mix, read_mix
 from loadtests.reading import typed
+from loadtests.samples import Persona
+from loadtests.shapes import STEADY, Shape, ShapeKind, expected_requests, read_shape
 
 MIN_DURATION_S = 10
 MIN_BLOCKS = 10
 MIN_BLOCK_REQUESTS = 100
 MAX_MARGIN = 2
 ALPHA = 0.05
+_AT_LEAST = f"must be {MIN_DURATION_S} or more"
 
 
 class PlanError(Exception):
@@ -27,6 +31,13 @@ class Arrivals(StrEnum):
 
     POISSON = "poisson"
     FIXED = "fixed"
+
+
+class Via(StrEnum):
+    """What stands between the generator and the replicas."""
+
+    EDGE = "edge"
+    DIRECT = "direct"
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,10 @@ class ComparisonPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """A load run fixed beforehand: `duration_s` is one look's, `rate_per_s` that of all workers together."""
+    """A load run fixed beforehand: `duration_s` is one look's, `rate_per_s` that of all workers together.
+
+    The rate is the highest of the `shape`; `mix` says who sends. `via` names the path measured, where it is known.
+    """
 
     host: str
     path: str
@@ -83,6 +97,9 @@ class Plan:
     extension: bool
     first_request_ms: float | None = None
     comparison: ComparisonPlan | None = None
+    shape: Shape = STEADY
+    mix: Mix = ONLY_SINGLE
+    via: Via | None = None
 
     @property
     def looks(self) -> int:
@@ -109,6 +126,16 @@ class Plan:
     def strictest_ms(self) -> float:
         """Return the smallest limit judged: the scale that the generator must resolve."""
         return min(limit.limit_ms for limit in self.judged_limits)
+
+    @property
+    def planned_requests(self) -> int:
+        """Return how many requests one look is planned to measure."""
+        return expected_requests(self.shape, self.rate_per_s, self.duration_s)
+
+    @property
+    def single_share(self) -> float:
+        """Return the share of requests that go to `path` and are meant to be answered."""
+        return dict(self.mix).get(Persona.SINGLE, 0.0)
 
 
 def min_requests(share: float, alpha: float) -> int:
@@ -152,6 +179,9 @@ def _parse(data: Any) -> Plan:
         values["limits"] = tuple(Limit(**typed(limit, Limit, "limit")) for limit in values["limits"])
         if "comparison" in values:
             values["comparison"] = ComparisonPlan(**typed(values["comparison"], ComparisonPlan, "comparison"))
+        for name, read in (("shape", read_shape), ("mix", read_mix), ("via", _via)):
+            if name in values:
+                values[name] = read(values[name])
     except ValueError as error:
         raise PlanError(str(error)) from error
     return Plan(**values)
@@ -163,16 +193,19 @@ def _arrivals(name: Any) -> Arrivals:
     return Arrivals(name)
 
 
+def _via(name: Any) -> Via:
+    if name not in list(Via):
+        raise ValueError(f"plan: via is {name!r}, not edge or direct")
+    return Via(name)
+
+
 def _check_values(plan: Plan) -> None:
     rules = [
         (_is_url(plan.host), f"host {plan.host!r} is not an http URL"),
         (plan.path.startswith("/"), f"path {plan.path!r} does not start with /"),
         (plan.rate_per_s > 0, f"rate_per_s is {plan.rate_per_s:g}, must be above 0"),
         (plan.warmup_s >= 0, f"warmup_s is {plan.warmup_s:g}, must be 0 or more"),
-        (
-            plan.duration_s >= MIN_DURATION_S,
-            f"duration_s is {plan.duration_s:g}, must be {MIN_DURATION_S} or more",
-        ),
+        (plan.duration_s > 0, f"duration_s is {plan.duration_s:g}, {_AT_LEAST}"),
         (plan.seed >= 0, f"seed is {plan.seed}, must be 0 or more"),
         (plan.timeout_s > 0, f"timeout_s is {plan.timeout_s:g}, must be above 0"),
         (1 <= plan.workers <= plan.max_in_flight, "workers must be from 1 to max_in_flight"),
@@ -209,19 +242,27 @@ def _refuse(where: str, rules: Sequence[tuple[bool, str]]) -> None:
 
 
 def _check_evidence(plan: Plan) -> None:
-    planned = int(plan.rate_per_s * plan.duration_s)
+    """Refuse a run that is too short to prove anything, and say all that it lacks."""
+    lacks = [] if plan.duration_s >= MIN_DURATION_S else [f"plan: duration_s is {plan.duration_s:g}, {_AT_LEAST}"]
+    planned = plan.planned_requests
     sent = f"{plan.rate_per_s:g} req/s x {plan.duration_s:g} s"
+    if plan.shape.kind not in (ShapeKind.STEADY, ShapeKind.SOAK):
+        sent += f" as a {plan.shape.kind}"
+    single = int(planned * plan.single_share)
+    part = "" if plan.single_share == 1 else f", {plan.single_share:.0%} of them to {plan.path},"
     for limit in plan.judged_limits:
         needed = min_requests(1 - limit.quantile, plan.alpha)
-        if planned < needed:
-            raise PlanError(f"{limit.name} needs at least {needed:,} requests, {sent} gives {planned:,}")
+        if single < needed:
+            lacks.append(f"{limit.name} needs at least {needed:,} requests, {sent}{part} gives {single:,}")
     needed = min_requests(plan.max_error_rate, plan.alpha)
     if planned * plan.looks < needed:
         looks = f" x {plan.looks} looks" if plan.extension else ""
-        raise PlanError(
+        lacks.append(
             f"errors <= {plan.max_error_rate * 100:g} % needs at least {needed:,} requests, "
             f"{sent}{looks} gives {planned * plan.looks:,}"
         )
+    if lacks:
+        raise PlanError("; ".join(lacks))
 
 
 def _check_comparison(plan: Plan, comparison: ComparisonPlan) -> None:

@@ -21,6 +21,8 @@ class Sample:
     status: int
     version: str
     error: str
+    route: str
+    persona: str
 
 
 class Recording:
@@ -31,7 +33,7 @@ class Recording:
         self._path = path
         self._numbers = {name: array("d") for name in ("intended_s", "sent_s", "latency_ms")}
         self._status = array("h")
-        self._texts: dict[str, list[str]] = {"version": [], "error": []}
+        self._texts: dict[str, list[str]] = {name: [] for name in ("version", "error", "route", "persona")}
         self._errors = 0
         self._began: tuple[float, float] | None = None
         self._window: Window | None = None

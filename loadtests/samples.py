@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,18 @@ SCHEMA = pa.schema(
         ("status", pa.int16()),
         ("version", pa.string()),
         ("error", pa.string()),
+        ("route", pa.string()),
+        ("persona", pa.string()),
     ]
 )
+
+
+class Persona(StrEnum):
+    """A kind of client: one that scores rows one by one, one that scores batches, one that makes mistakes."""
+
+    SINGLE = "single"
+    BATCH = "batch"
+    MISTAKEN = "mistaken"
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,8 @@ class Look:
 
     Times are seconds of the machine's monotonic clock. `latency_ms` counts from the intended time; it is
     infinite where no reply came. `served` counts the successful replies by the version that they name.
+    `routes` tells of each route which requests were meant to be answered on it: mistakes, which are refused on
+    purpose, belong to none.
     """
 
     window: Window
@@ -55,6 +68,15 @@ class Look:
     answered: NDArray[np.bool_]
     served: dict[str, int]
     errors: dict[str, int]
+    routes: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+
+    def part(self, route: str) -> "Look":
+        """Return the requests of one route, whose latencies are judged by themselves; all where none is told apart."""
+        if not self.routes:
+            return self
+        mask = self.routes.get(route, np.zeros(len(self.latency_ms), dtype=np.bool_))
+        names = ("intended_s", "sent_s", "latency_ms", "failed", "answered")
+        return replace(self, **{name: getattr(self, name)[mask] for name in names}, routes={})
 
     @property
     def duration_s(self) -> float:
@@ -78,7 +100,7 @@ def read_look(paths: Sequence[Path]) -> Look:
         windows.append(window)
     table = pa.concat_tables([table.replace_schema_metadata() for table in tables])
     failed = table["error"].to_numpy() != ""
-    succeeded = table.filter(pc.equal(table["error"], ""))
+    succeeded = table.filter(pc.and_(pc.equal(table["error"], ""), pc.equal(table["status"], OK)))
     return Look(
         window=Window(
             measured_from_s=min(window.measured_from_s for window in windows),
@@ -93,6 +115,7 @@ def read_look(paths: Sequence[Path]) -> Look:
         answered=table["status"].to_numpy() > 0,
         served=_counts(succeeded["version"]),
         errors=_counts(table.filter(pc.not_equal(table["error"], ""))["error"]),
+        routes=_routes(table),
     )
 
 
@@ -100,6 +123,14 @@ def sha256_of(path: Path) -> str:
     """Return `sha256:<hex>` of a file's bytes."""
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _routes(table: pa.Table) -> dict[str, NDArray[np.bool_]]:
+    meant = pc.not_equal(table["persona"], Persona.MISTAKEN)
+    return {
+        route: pc.and_(meant, pc.equal(table["route"], route)).to_numpy()
+        for route in pc.unique(table["route"]).to_pylist()
+    }
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:

@@ -41,7 +41,8 @@ def judge(plan: Plan, looks: Sequence[Look], control: Look, *, first_request_ms:
     served = validity.version_check(looks, plan.expected_version)
     stall = _stall_check(plan, looks)
     generator = [validity.control_check(plan, control), *validity.generator_checks(plan, looks)]
-    latency = [_quantile_check(plan, limit, looks) for limit in plan.limits]
+    scored = [look.part(plan.path) for look in looks]
+    latency = [_quantile_check(plan, limit, scored) for limit in plan.limits]
     deffs = [deff for check, deff in latency if check.judged]
     first = [_first_request_check(plan.first_request_ms, first_request_ms)] if plan.first_request_ms else []
     slo = [_error_check(plan, looks), *(check for check, _ in latency), *first]

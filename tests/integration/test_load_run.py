@@ -3,26 +3,29 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 ROOT = Path(__file__).parents[2]
 SERVER = ROOT / "tests" / "latency_server.py"
-RUN_TIMEOUT_S = 90
+RUN_TIMEOUT_S = 200
 # Wide, because the validity rules scale with it: a busy machine must not decide these tests.
 LIMIT_MS = 2000
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 
 @contextmanager
@@ -96,7 +99,7 @@ def test_a_fast_server_passes_and_leaves_its_evidence(tmp_path: Path) -> None:
     assert sum(pq.read_table(tmp_path / "out" / raw["file"]).num_rows for raw in result["raw"]) > result["n"]
     assert "look 1: " in progress
     page = (tmp_path / "out" / "report.html").read_text()
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3
     assert "http://www" not in page
     assert "<script" not in page
 
@@ -190,6 +193,93 @@ def test_locust_runs_the_load_by_hand_without_a_plan(tmp_path: Path) -> None:
     assert (entry["name"], entry["method"], entry["num_failures"]) == ("/predict", "POST", 0)
     lasted_s = entry["last_request_timestamp"] - entry["start_time"]
     assert entry["num_requests"] / lasted_s == pytest.approx(100, rel=0.25)
+
+
+def locust(directory: Path, host: str, *words: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Run Locust by hand on two rows; return its exit code and its statistics by name."""
+    write_plan(directory, host)
+    command = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--headless", "--json", "--host", host]
+    command += ["--rows-file", str(directory / "rows.json"), "--stop-timeout", "2", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    sys.stdout.write(done.stderr)
+    return done.returncode, {entry["name"]: entry for entry in json.loads(done.stdout or "[]")}
+
+
+def test_locust_shows_each_persona_as_a_line_of_its_own_over_its_workers(tmp_path: Path) -> None:
+    words = ["--processes", "2", "-u", "2", "-r", "2", "-t", "6s", "--rate", "50", "--shape", "ramp", "--duration", "5"]
+    words += ["--mix", "single=8,batch=1,mistaken=1", "--expected-version", "6"]
+    words += ["--raw-file", str(tmp_path / "raw.parquet")]
+    with serving(delay_ms=2) as (host, _):
+        code, found = locust(tmp_path, host, *words)
+    assert code == 0
+    assert set(found) == {"/predict", "/predict/batch", "/predict (mistakes)"}
+    assert [entry["num_failures"] for entry in found.values()] == [0, 0, 0]
+    assert found["/predict"]["num_requests"] > 4 * found["/predict (mistakes)"]["num_requests"] > 0
+    # Each of the two writes its own: no request is counted twice or not at all.
+    tables = [pq.read_table(tmp_path / f"raw-worker{index}.parquet") for index in range(2)]
+    counts = Counter(name for table in tables for name in table["persona"].to_pylist())
+    assert counts["single"] == found["/predict"]["num_requests"]
+    assert counts["batch"] == found["/predict/batch"]["num_requests"]
+
+
+def test_locust_counts_another_version_and_answered_mistakes_as_failures(tmp_path: Path) -> None:
+    with serving(version="5") as (host, _):
+        code, found = locust(tmp_path, host, "-t", "2s", "--rate", "50", "--expected-version", "6")
+    assert code == 1
+    assert found["/predict"]["num_failures"] == found["/predict"]["num_requests"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--mix", "robot=1"], "error: mix has no persona 'robot'"),
+        (["--shape", "ramp"], "error: a ramp needs --duration"),
+        (["--rows-file", "nowhere.json"], "error: rows_file nowhere.json can't be read"),
+    ],
+)
+def test_locust_refuses_a_load_that_it_can_not_send(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    code, _ = locust(tmp_path, "http://127.0.0.1:1", "-t", "2s", *words)
+    assert code == 1
+    assert message in capsys.readouterr().out
+
+
+def test_a_mix_is_judged_by_route_and_mistakes_are_right_to_be_refused(tmp_path: Path) -> None:
+    with serving(delay_ms=2) as (host, _):
+        mix = {"single": 0.7, "batch": 0.2, "mistaken": 0.1}
+        code, result, _ = run(tmp_path, host, mix=mix, shape={"kind": "step"}, rate_per_s=150)
+    assert (code, result["verdict"]) == (0, "passed")
+    assert check_of(result, "errors")["observed"] == 0
+    assert sum(result["served_versions"].values()) < result["n"]
+    judged = int(re.search(r"of (\d+) slow", check_of(result, "p95")["message"])[1])  # type: ignore[index]
+    assert judged == pytest.approx(0.7 * result["n"], rel=0.15)
+
+
+def test_candidate_and_champion_are_measured_in_turn(tmp_path: Path) -> None:
+    with serving(delay_ms=60, version="6") as (host, _), serving(delay_ms=2, version="5") as (other, _):
+        comparison = {"host": other, "expected_version": "5", "blocks": 10, "block_s": 1.5, "warmup_s": 0.2}
+        comparison |= {"margin": 1.1, "tolerance_ms": 1.0}
+        code, result, progress = run(tmp_path, host, comparison=comparison)
+    found = check_of(result, "comparison")
+    assert (code, found["verdict"]) in ((3, "failed"), (4, "inconclusive"))
+    assert [block["block"] for block in result["blocks"]] == list(range(1, 11))
+    assert np.median([block["ratio"] for block in result["blocks"]]) > 1.1
+    assert len(result["raw"]) == 21
+    begun = re.findall(r"^block (\d+) (\w+): 100 req/s", progress, re.MULTILINE)
+    assert begun[:4] == [("1", "candidate"), ("1", "champion"), ("2", "champion"), ("2", "candidate")]
+    for raw in result["raw"]:
+        expected = "5" if "champion" in raw["file"] else "6"
+        assert set(pq.read_table(tmp_path / "out" / raw["file"])["version"].to_pylist()) == {expected}
+    assert (tmp_path / "out" / "report.html").read_text().count("<svg") == 4
+
+
+def test_a_champion_of_another_version_holds_the_run_back(tmp_path: Path) -> None:
+    with serving(version="6") as (host, _), serving(version="4") as (other, _):
+        comparison = {"host": other, "expected_version": "5", "blocks": 10, "block_s": 1.5, "warmup_s": 0}
+        code, result, _ = run(tmp_path, host, comparison=comparison | {"margin": 1.1, "tolerance_ms": 1.0})
+    assert (code, result["verdict"]) == (4, "inconclusive")
+    assert 'the target serves "4", the plan expects "5"' in check_of(result, "versions")["message"]
 
 
 def test_a_run_that_watches_its_caller_ends_by_itself(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What a load plan must be before anything is sent, its schedule, and what its report may contain."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtests.plan import Arrivals, ComparisonPlan, Limit, PlanError, read_plan
+from loadtests.blocks import Ratio
+from loadtests.plan import Arrivals, ComparisonPlan, Limit, PlanError, Via, read_plan
 from loadtests.report import render
-from loadtests.result import as_json, without_judgement
+from loadtests.result import as_json, of_judgement, without_judgement
 from loadtests.run import main
 from loadtests.schedule import arrival_offsets
+from loadtests.shapes import Shape, ShapeKind
+from loadtests.slo import judge
 from loadtests.verdict import Check, Verdict
+from tests.unit.test_slo import CONTROL, latencies, look_of, plan_of
 
 LIMIT = {"quantile": 0.99, "limit_ms": 100, "judged": True}
 COMPARISON = {
@@ -89,6 +94,23 @@ def test_a_comparison_and_a_limit_on_the_first_request_are_read_where_they_are_g
             {"rate_per_s": 10, "extension": False},
             "p99 needs at least 299 requests, 10 req/s x 20 s gives 200",
         ),
+        (
+            {"duration_s": 1},
+            "duration_s is 1, must be 10 or more; p99 needs at least 368 requests, 200 req/s x 1 s gives 200",
+        ),
+        ({"duration_s": 0}, "duration_s is 0, must be 10 or more"),
+        (
+            {"rate_per_s": 20, "shape": {"kind": "ramp", "low": 0.5}},
+            "p99 needs at least 368 requests, 20 req/s x 20 s as a ramp gives 300",
+        ),
+        (
+            {"rate_per_s": 20, "mix": {"single": 3, "batch": 1}},
+            "p99 needs at least 368 requests, 20 req/s x 20 s, 75% of them to /predict, gives 300",
+        ),
+        ({"mix": {"batch": 1}}, "0% of them to /predict, gives 0"),
+        ({"mix": {"robot": 1}}, "mix has no persona 'robot', only single, batch, mistaken"),
+        ({"shape": {"kind": "zigzag"}}, "shape is 'zigzag', not one of steady, ramp, spike, soak, step"),
+        ({"via": "tunnel"}, "via is 'tunnel', not edge or direct"),
         ({"max_error_rate": 0.0001}, "errors <= 0.01 % needs at least 36,887 requests"),
         ({"max_error_rate": 0}, "max_error_rate is 0, must be between 0 and 1"),
         ({"rate_per_s": "200"}, "rate_per_s is '200', not a valid number"),
@@ -166,6 +188,35 @@ def test_arrivals_keep_their_rate_and_repeat_by_seed(kind: Arrivals) -> None:
     assert not np.array_equal(offsets, first(20_000, 2))
     gaps_ms = np.diff(offsets) * 1000
     assert gaps_ms.std() == pytest.approx(5 if kind is Arrivals.POISSON else 0, abs=0.3)
+
+
+def test_what_a_plan_leaves_out_is_steady_and_single(tmp_path: Path) -> None:
+    plan = read_plan(write(tmp_path, plan_data(tmp_path)))
+    assert (plan.shape.kind, plan.mix, plan.via) == ("steady", (("single", 1.0),), None)
+    changes = {"shape": {"kind": "spike", "low": 0.5}, "mix": {"single": 4, "mistaken": 1}, "via": "edge"}
+    plan = read_plan(write(tmp_path, plan_data(tmp_path, **changes)))
+    assert (plan.shape, plan.via) == (Shape(ShapeKind.SPIKE, low=0.5), "edge")
+    assert plan.mix == (("single", 0.8), ("mistaken", 0.2))
+    assert plan.planned_requests == 2400
+
+
+def test_a_report_draws_the_run_its_stall_its_windows_and_the_comparison(tmp_path: Path) -> None:
+    latency_ms = latencies(12_000, 200, slow_ms=30)
+    latency_ms[6_000:6_500] = np.linspace(2_500, 5, 500)
+    latency_ms[9_000] = np.inf
+    champion = ComparisonPlan("http://127.0.0.1:2", "5", blocks=10, block_s=10, warmup_s=1, margin=1.1, tolerance_ms=0)
+    plan = plan_of(comparison=champion, via=Via.EDGE, extension=True)
+    looks = [look_of(latency_ms), look_of(latencies(12_000, 0))]
+    result = of_judgement(plan, "now", looks=looks, judgement=judge(plan, looks, CONTROL), raws=[])
+    result = replace(result, blocks=tuple(Ratio(number, 6.0, 5.0, 1.2) for number in range(1, 11)))
+    page = render(plan, result, looks)
+    assert page.count("<svg") == 4
+    assert "no reply for 2.50 s" in page
+    assert "path measured: edge" in page
+    assert "margin 1.1" in page
+    assert "p99 &lt;= 100 ms" in page
+    assert page.count("<tr><td>2</td>") + page.count("<tr>\n<td>2</td>") >= 12
+    assert not re.search(r"(?:src|href)=|<script|url\(|nan", page)
 
 
 def test_a_report_escapes_what_the_target_says(tmp_path: Path) -> None:
