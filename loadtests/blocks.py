@@ -17,7 +17,7 @@ from loadtests.samples import Look
 FIRST_NUMBER = 100
 P99 = 0.99
 
-Measure = Callable[[Stretch], tuple[Look, list[Path]]]
+Measure = Callable[[Stretch], tuple[list[Look], list[Path]]]
 
 
 @dataclass(frozen=True)
@@ -35,20 +35,21 @@ def measure_blocks(
 ) -> tuple[list[Block], list[Path]]:
     """Measure the blocks that follow the first `after` ones, the candidate first in the odd ones.
 
-    Returns them with all raw files. Both arms of a block are sent the same requests at the same offsets.
+    Returns them with their raw files. One generator takes all turns, so that the arms differ in nothing else.
     """
-    hosts = {"candidate": plan.host, "champion": comparison.host}
-    blocks, raws = [], []
-    for number in range(after + 1, after + comparison.blocks + 1):
-        looks = {}
-        for arm in sorted(hosts, reverse=number % 2 == 0):
-            stretch = Stretch(
-                f"block {number} {arm}", FIRST_NUMBER + number, hosts[arm], comparison.warmup_s, comparison.block_s
-            )
-            looks[arm], files = measure(stretch)
-            raws += files
-        blocks.append(Block(**looks))
-    return blocks, raws
+    first = after + 1
+    stretch = Stretch(
+        f"comparison from block {first}",
+        FIRST_NUMBER + first,
+        plan.host,
+        comparison.warmup_s,
+        comparison.block_s,
+        champion=comparison.host,
+        blocks=comparison.blocks,
+    )
+    looks, raws = measure(stretch)
+    pairs = zip(looks[::2], looks[1::2], strict=True)
+    return [Block(*pair) if index % 2 == 0 else Block(*reversed(pair)) for index, pair in enumerate(pairs)], raws
 
 
 def ratios_of(blocks: list[Block], route: str) -> tuple[Ratio, ...]:

@@ -43,6 +43,9 @@ def add_arguments(parser: LocustArgumentParser) -> None:
     group.add_argument("--warmup", type=float, default=0.0, help="seconds before the measured window")
     group.add_argument("--duration", type=float, default=math.inf, help="seconds to measure")
     group.add_argument("--expected-version", default="", help="another one in a reply counts as a failure")
+    group.add_argument("--champion", default="", help="another host to load in turn with --host")
+    group.add_argument("--blocks", type=int, default=0, help="so many blocks of a turn each, for --champion")
+    group.add_argument("--begin-at", type=float, default=0.0, help="second of the monotonic clock to begin at")
     group.add_argument("--raw-file", default="", help="Parquet file for raw values, one a worker (one user each)")
 
 
@@ -79,6 +82,8 @@ def _read_load(options: argparse.Namespace, recording: Recording | None) -> Load
     mix, shape = read_mix(options.mix), read_shape(options.shape)
     if math.isinf(options.duration) and shape.kind not in ENDLESS:
         raise ValueError(f"a {shape.kind} needs --duration")
+    if bool(options.champion) != (options.blocks > 0):
+        raise ValueError("--champion and --blocks belong together")
     rows = read_rows(Path(options.rows_file))
     return Load(
         requests={persona: requests_of(persona, rows, options.path) for persona, _ in mix},
@@ -93,6 +98,9 @@ def _read_load(options: argparse.Namespace, recording: Recording | None) -> Load
         timeout_s=options.timeout,
         max_in_flight=options.max_in_flight,
         recording=recording,
+        champion=options.champion,
+        blocks=options.blocks,
+        begin_at_s=options.begin_at,
     )
 
 

@@ -17,6 +17,7 @@ from loadtests.shapes import STEADY, Shape
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 SPARE_S = 30
+START_S = 5.0
 POLL_S = 0.1
 PROGRESS_EVERY_S = 4.0
 LOG_LINES = 5
@@ -53,7 +54,10 @@ class Caller:
 
 @dataclass(frozen=True)
 class Stretch:
-    """One stretch of load at a host; `number` seeds it: 0 for the control run, the look's, or one of a block."""
+    """One stretch of load at a host; `number` seeds it: 0 for the control run, the look's, or a comparison's.
+
+    With a `champion`, both hosts are loaded in turn: in each of `blocks` blocks one turn of both times at either.
+    """
 
     name: str
     number: int
@@ -62,6 +66,13 @@ class Stretch:
     duration_s: float
     shape: Shape = STEADY
     mix: Mix = ONLY_SINGLE
+    champion: str = ""
+    blocks: int = 0
+
+    @property
+    def length_s(self) -> float:
+        """Return the seconds of all turns together, those to warm up included."""
+        return (self.warmup_s + self.duration_s) * max(1, 2 * self.blocks)
 
 
 def run_stretch(plan: Plan, stretch: Stretch, *, out: Path, caller: Caller) -> list[Path]:
@@ -71,12 +82,14 @@ def run_stretch(plan: Plan, stretch: Stretch, *, out: Path, caller: Caller) -> l
     """
     prefix = stretch.name.replace(" ", "")
     raws = [out / f"{prefix}-worker{index}.parquet" for index in range(plan.workers)]
+    # Workers that take turns have to keep step, and Locust takes a while to start.
+    begin_at_s = time.monotonic() + START_S if stretch.blocks and plan.workers > 1 else 0.0
     with ExitStack() as stack:
         processes = []
         for index, raw in enumerate(raws):
             raw.unlink(missing_ok=True)
             log = stack.enter_context(raw.with_suffix(".log").open("wb"))
-            command = _command(plan, stretch, raw=raw, index=index)
+            command = [*_command(plan, stretch, raw=raw, index=index), f"--begin-at={begin_at_s}"]
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=LOCUSTFILE.parent.parent
             )
@@ -108,6 +121,8 @@ def _command(plan: Plan, stretch: Stretch, *, raw: Path, index: int) -> list[str
         "--max-in-flight": plan.max_in_flight // plan.workers,
         "--shape": stretch.shape.as_text(),
         "--mix": ",".join(f"{persona}={weight}" for persona, weight in stretch.mix),
+        "--champion": stretch.champion,
+        "--blocks": stretch.blocks,
         "--raw-file": raw.resolve(),
         "--users": 1,
     }
@@ -124,7 +139,7 @@ def _wait(
     timeout_s: float,
     caller: Caller,
 ) -> None:
-    deadline_s = time.monotonic() + stretch.warmup_s + stretch.duration_s + timeout_s + SPARE_S
+    deadline_s = time.monotonic() + stretch.length_s + timeout_s + SPARE_S
     began_s: float | None = None
     shown_s = time.monotonic()
     while any(process.poll() is None for process in processes):
@@ -135,16 +150,22 @@ def _wait(
             began_s = now_s
         if began_s is not None and now_s - shown_s >= PROGRESS_EVERY_S:
             shown_s = now_s
-            caller.say(_progress(stretch, raws, now_s - began_s - stretch.warmup_s))
+            caller.say(_progress(stretch, raws, now_s - began_s))
         caller.wait(POLL_S)
 
 
-def _progress(stretch: Stretch, raws: list[Path], measured_s: float) -> str:
+def _progress(stretch: Stretch, raws: list[Path], passed_s: float) -> str:
     files = [raw.with_suffix(".progress") for raw in raws]
     counts = [json.loads(file.read_bytes()) for file in files if file.exists()]
     sent, errors = (sum(count[key] for count in counts) for key in ("sent", "errors"))
-    where = f"{min(measured_s, stretch.duration_s):.0f} s of {stretch.duration_s:g} s"
-    return f"{stretch.name}: {where if measured_s >= 0 else 'warming up'}, {sent:,} sent, {errors:,} errors"
+    if stretch.blocks:
+        block = min(stretch.blocks, 1 + int(passed_s / stretch.length_s * stretch.blocks))
+        where = f"block {block} of {stretch.blocks}"
+    elif passed_s < stretch.warmup_s:
+        where = "warming up"
+    else:
+        where = f"{min(passed_s - stretch.warmup_s, stretch.duration_s):.0f} s of {stretch.duration_s:g} s"
+    return f"{stretch.name}: {where}, {sent:,} sent, {errors:,} errors"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -23,27 +23,29 @@ class Sample:
     error: str
     route: str
     persona: str
+    turn: int
 
 
 class Recording:
-    """The raw values of one worker; `begin` and `end` mark the measured window."""
+    """The raw values of one worker; `begin` and `end` mark the measured window of each turn."""
 
     def __init__(self, path: Path) -> None:
         """Begin a recording that will be written to `path`."""
         self._path = path
         self._numbers = {name: array("d") for name in ("intended_s", "sent_s", "latency_ms")}
-        self._status = array("h")
+        self._short = {name: array("h") for name in ("status", "turn")}
         self._texts: dict[str, list[str]] = {name: [] for name in ("version", "error", "route", "persona")}
         self._errors = 0
         self._began: tuple[float, float] | None = None
-        self._window: Window | None = None
+        self._windows: list[Window] = []
 
     def on_request(self, context: dict[str, Any], **_: Any) -> None:
         """Listen to Locust's `request` event."""
         sample: Sample = context["sample"]
         for name, values in self._numbers.items():
             values.append(getattr(sample, name))
-        self._status.append(sample.status)
+        for name, shorts in self._short.items():
+            shorts.append(getattr(sample, name))
         for name, texts in self._texts.items():
             texts.append(getattr(sample, name))
         self._errors += bool(sample.error)
@@ -57,16 +59,17 @@ class Recording:
         cpu = 0.0
         if self._began:
             cpu = (time.process_time() - self._began[1]) / (time.monotonic() - self._began[0])
-        self._window = Window(measured_from_s, measured_until_s, planned, cpu)
+        self._began = None
+        self._windows.append(Window(measured_from_s, measured_until_s, planned, cpu))
 
     def show_progress(self) -> None:
         """Write how far the run is to a file beside the raw one, whole or not at all."""
-        progress = {"sent": len(self._status), "errors": self._errors}
+        progress = {"sent": len(self._short["status"]), "errors": self._errors}
         whole = self._path.with_suffix(".progress.part")
         whole.write_text(json.dumps(progress), encoding="utf-8")
         os.replace(whole, self._path.with_suffix(".progress"))
 
     def on_quit(self, **_: Any) -> None:
-        """Listen to Locust's `quit` event: write the raw file, unless the run ended before its window did."""
-        if self._window:
-            write_raw(self._path, {**self._numbers, "status": self._status, **self._texts}, self._window)
+        """Listen to Locust's `quit` event: write the raw file, unless the run ended before its first window did."""
+        if self._windows:
+            write_raw(self._path, {**self._numbers, **self._short, **self._texts}, self._windows)

@@ -24,7 +24,7 @@ from loadtests.look import Caller, LoadError, StoppedError, Stretch, run_stretch
 from loadtests.plan import ComparisonPlan, Plan, PlanError, read_plan, read_rows
 from loadtests.report import render, render_capacity
 from loadtests.result import Result, as_json, of_judgement, without_judgement
-from loadtests.samples import Look, read_look
+from loadtests.samples import Look, read_looks
 from loadtests.slo import Judgement, judge
 from loadtests.target import check_target
 from loadtests.verdict import Check, Verdict
@@ -82,7 +82,7 @@ def _measure_control(plan: Plan, out: Path, caller: Caller) -> Look:
     with empty_endpoint() as host:
         stretch = Stretch("control", 0, host, CONTROL_WARMUP_S, CONTROL_S)
         for _ in range(CONTROL_ATTEMPTS):
-            control, _ = _measure(plan, stretch, out, caller)
+            (control,), _ = _measure(plan, stretch, out, caller)
             sound = validity.control_check(plan, control)
             if sound.verdict is Verdict.PASSED:
                 break
@@ -98,7 +98,7 @@ def _look_and_judge(plan: Plan, started_at: str, *, control: Look, out: Path, ca
         stretch = Stretch(
             f"look {number}", number, plan.host, plan.warmup_s, plan.duration_s, shape=plan.shape, mix=plan.mix
         )
-        look, files = _measure(plan, stretch, out, caller)
+        (look,), files = _measure(plan, stretch, out, caller)
         if not len(look.latency_ms):
             raise LoadError(f"{stretch.name}: no request was sent")
         looks.append(look)
@@ -140,11 +140,13 @@ def _with_comparison(judgement: Judgement, check: Check) -> Judgement:
     return replace(judgement, verdict=verdict, checks=(*judgement.checks, check))
 
 
-def _measure(plan: Plan, stretch: Stretch, out: Path, caller: Caller) -> tuple[Look, list[Path]]:
+def _measure(plan: Plan, stretch: Stretch, out: Path, caller: Caller) -> tuple[list[Look], list[Path]]:
     length = f"{stretch.duration_s:g} s after {stretch.warmup_s:g} s of warm-up"
+    if stretch.blocks:
+        length = f"{stretch.blocks} blocks, at candidate and champion {length} each"
     caller.say(f"{stretch.name}: {plan.rate_per_s:g} req/s for {length}")
     files = run_stretch(plan, stretch, out=out, caller=caller)
-    return read_look(files), files
+    return read_looks(files), files
 
 
 def _stop_with_stdin(stop: threading.Event) -> None:

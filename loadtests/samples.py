@@ -25,6 +25,7 @@ SCHEMA = pa.schema(
         ("error", pa.string()),
         ("route", pa.string()),
         ("persona", pa.string()),
+        ("turn", pa.int16()),
     ]
 )
 
@@ -39,7 +40,7 @@ class Persona(StrEnum):
 
 @dataclass(frozen=True)
 class Window:
-    """The measured part of one worker's run, by the monotonic clock; arrivals before it are warm-up.
+    """The measured part of one worker's turn, by the monotonic clock; arrivals before it are warm-up.
 
     `planned` counts the arrivals due in it; `cpu` is the worker's share of one core in it.
     """
@@ -84,21 +85,27 @@ class Look:
         return self.window.measured_until_s - self.window.measured_from_s
 
 
-def write_raw(path: Path, columns: dict[str, Sequence[object]], window: Window) -> None:
-    """Write one worker's raw values, warm-up included, with its window in the file's metadata."""
-    schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps(vars(window)).encode()})
+def write_raw(path: Path, columns: dict[str, Sequence[object]], windows: Sequence[Window]) -> None:
+    """Write one worker's raw values, warm-up included, with the window of each of its turns in the file's metadata."""
+    schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps([vars(window) for window in windows]).encode()})
     pq.write_table(pa.table(columns, schema=schema), path, compression="zstd")
 
 
-def read_look(paths: Sequence[Path]) -> Look:
-    """Read the raw files of one look's workers and drop the warm-up of each."""
-    tables, windows = [], []
-    for path in paths:
-        table = pq.read_table(path)
-        window = Window(**json.loads(table.schema.metadata[METADATA_KEY]))
-        tables.append(table.filter(pc.greater_equal(table["intended_s"], window.measured_from_s)))
-        windows.append(window)
-    table = pa.concat_tables([table.replace_schema_metadata() for table in tables])
+def read_looks(paths: Sequence[Path]) -> list[Look]:
+    """Read the raw files of a stretch's workers: a look for each turn that all of them took, without its warm-up."""
+    tables = [pq.read_table(path) for path in paths]
+    windows = [[Window(**each) for each in json.loads(table.schema.metadata[METADATA_KEY])] for table in tables]
+    looks = []
+    for turn, own in enumerate(zip(*windows, strict=True)):
+        parts = [
+            table.filter((pc.field("turn") == turn) & (pc.field("intended_s") >= window.measured_from_s))
+            for table, window in zip(tables, own, strict=True)
+        ]
+        looks.append(_look(pa.concat_tables([part.replace_schema_metadata() for part in parts]), own))
+    return looks
+
+
+def _look(table: pa.Table, windows: Sequence[Window]) -> Look:
     failed = table["error"].to_numpy() != ""
     succeeded = table.filter(pc.and_(pc.equal(table["error"], ""), pc.equal(table["status"], OK)))
     return Look(

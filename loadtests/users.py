@@ -20,7 +20,7 @@ from loadtests.personas import Answer, Mix, Request, check_answer
 from loadtests.plan import Arrivals
 from loadtests.recording import Recording, Sample
 from loadtests.samples import Persona
-from loadtests.schedule import CHUNK, course_offsets
+from loadtests.schedule import CHUNK, course_offsets, turns
 from loadtests.shapes import Course, Shape
 
 LEAD_S = 0.05
@@ -34,6 +34,9 @@ class Load:
 
     `requests` holds what each persona of the `mix` sends. A reply of another version than `expected_version` is a
     failure in Locust's statistics; nothing is expected where that is empty.
+
+    With a `champion`, another host, both are loaded in turn, in so many `blocks` of a turn each. All
+    that is timed then begins at `begin_at_s` of the monotonic clock, so that several workers keep step.
     """
 
     requests: dict[Persona, tuple[Request, ...]]
@@ -48,6 +51,14 @@ class Load:
     timeout_s: float
     max_in_flight: int
     recording: Recording | None
+    champion: str = ""
+    blocks: int = 0
+    begin_at_s: float = 0.0
+
+    @property
+    def turn_s(self) -> float:
+        """Return how long one turn lasts, its warm-up included."""
+        return self.warmup_s + self.duration_s
 
 
 class OpenModelUser(User):
@@ -60,14 +71,9 @@ class OpenModelUser(User):
         """Open the connection pool and seed this user apart from all others of the run."""
         OpenModelUser._spawned += 1
         worker = getattr(self.environment.runner, "worker_index", 0)
-        self._rng = np.random.default_rng([self.load.seed, max(worker, 0), OpenModelUser._spawned])
-        timeout_s = self.load.timeout_s
-        self._client = HTTPClient.from_url(
-            self.host or self.environment.host,
-            concurrency=self.load.max_in_flight,
-            connection_timeout=timeout_s,
-            network_timeout=timeout_s,
-        )
+        self._seed = [self.load.seed, max(worker, 0), OpenModelUser._spawned]
+        hosts = [self.host or self.environment.host, *filter(None, [self.load.champion])]
+        self._clients = [self._connect(host) for host in hosts]
         self._pool = Pool()
         self._alarm = Alarm()
 
@@ -75,20 +81,35 @@ class OpenModelUser(User):
         """Close the timer and the connections; what is in flight by then is neither answered nor failed."""
         self._pool.kill()
         self._alarm.close()
-        self._client.close()
+        for client in self._clients:
+            client.close()
 
     @task
     def dispatch(self) -> None:
         """Send every arrival of the schedule when it is due, wait for the last replies, and end the run."""
         load, recording = self.load, self.load.recording
-        start_s = time.monotonic() + LEAD_S
+        start_s = max(time.monotonic() + LEAD_S, load.begin_at_s)
+        reporter = gevent.spawn(self._report) if recording else None
+        for turn, (block, champion) in enumerate(turns(load.blocks)):
+            # Both arms of a block are sent the same requests at the same offsets.
+            rng = np.random.default_rng([*self._seed, block])
+            self._client, self._turn = self._clients[int(champion)], turn
+            self._take_turn(start_s + turn * load.turn_s if load.blocks else start_s, rng)
+        self._pool.join(timeout=load.timeout_s + 1)
+        if reporter:
+            reporter.kill()
+            gevent.spawn(self.environment.runner.quit)
+        raise StopUser
+
+    def _take_turn(self, start_s: float, rng: np.random.Generator) -> None:
+        """Send what one turn's schedule holds, to this turn's client."""
+        load, recording = self.load, self.load.recording
         measured_from_s = start_s + load.warmup_s
         measured_until_s = measured_from_s + load.duration_s
         course = Course(load.shape, rate_per_s=load.rate_per_s, warmup_s=load.warmup_s, duration_s=load.duration_s)
-        requests = self._requests()
-        reporter = gevent.spawn(self._report) if recording else None
+        requests = self._requests(rng)
         planned = 0
-        for offset_s in course_offsets(load.arrivals, course, self._rng):
+        for offset_s in course_offsets(load.arrivals, course, rng):
             due_s = start_s + offset_s
             if due_s >= measured_until_s or self.environment.runner.state not in SENDING:
                 break
@@ -104,47 +125,43 @@ class OpenModelUser(User):
                 self._send(due_s, next(requests))
         if recording:
             recording.end(measured_from_s=measured_from_s, measured_until_s=measured_until_s, planned=planned)
-        self._pool.join(timeout=load.timeout_s + 1)
-        if reporter:
-            reporter.kill()
-            gevent.spawn(self.environment.runner.quit)
-        raise StopUser
+
+    def _connect(self, host: str) -> HTTPClient:
+        timeout_s = self.load.timeout_s
+        return HTTPClient.from_url(
+            host, concurrency=self.load.max_in_flight, connection_timeout=timeout_s, network_timeout=timeout_s
+        )
 
     def _report(self) -> None:
         while self.load.recording:
             self.load.recording.show_progress()
             gevent.sleep(PROGRESS_EVERY_S)
 
-    def _requests(self) -> Iterator[Request]:
+    def _requests(self, rng: np.random.Generator) -> Iterator[Request]:
         """Yield what to send: a persona by its weight, and of each persona its requests in turn."""
         personas, weights = zip(*self.load.mix, strict=True)
-        turns = [self._in_turn(self.load.requests[persona]) for persona in personas]
+        turns = [_in_order(self.load.requests[persona], rng) for persona in personas]
         if len(turns) == 1:
             yield from turns[0]
         while True:
-            for index in self._rng.choice(len(turns), CHUNK, p=weights).tolist():
+            for index in rng.choice(len(turns), CHUNK, p=weights).tolist():
                 yield next(turns[index])
-
-    def _in_turn(self, requests: tuple[Request, ...]) -> Iterator[Request]:
-        order = self._rng.permutation(len(requests)).tolist()
-        while True:
-            for index in order:
-                yield requests[index]
 
     def _send(self, due_s: float, request: Request) -> None:
         if len(self._pool) >= self.load.max_in_flight:
-            self._fire(request, (due_s, time.monotonic(), math.inf, 0), Answer("", "too many in flight"))
+            times = (due_s, time.monotonic(), math.inf, 0)
+            self._fire(request, times, Answer("", "too many in flight"), turn=self._turn)
         else:
-            self._pool.spawn(self._exchange, due_s, request)
+            self._pool.spawn(self._exchange, due_s, request, self._client, self._turn)
 
-    def _exchange(self, due_s: float, request: Request) -> None:
+    def _exchange(self, due_s: float, request: Request, client: HTTPClient, turn: int) -> None:
         sent_s = time.monotonic()
         status, reply, error = 0, b"", ""
         try:
             # A request that is sent late has used up part of its time already.
             with gevent.Timeout(max(0.0, due_s + self.load.timeout_s - sent_s)):
                 headers = {"Content-Type": request.content_type}
-                response = self._client.request("POST", request.route, request.body, headers)
+                response = client.request("POST", request.route, request.body, headers)
                 reply = bytes(response.read())
                 status = response.status_code
         except (gevent.Timeout, TimeoutError):
@@ -154,7 +171,7 @@ class OpenModelUser(User):
         elapsed_ms = (time.monotonic() - due_s) * 1000
         answer = check_answer(request, status, reply) if status else Answer("", error)
         times = (due_s, sent_s, elapsed_ms if status else math.inf, status)
-        self._fire(request, times, answer, elapsed_ms=elapsed_ms, length=len(reply))
+        self._fire(request, times, answer, turn=turn, elapsed_ms=elapsed_ms, length=len(reply))
 
     def _fire(
         self,
@@ -162,6 +179,7 @@ class OpenModelUser(User):
         measured: tuple[float, float, float, int],
         answer: Answer,
         *,
+        turn: int,
         elapsed_ms: float | None = None,
         length: int = 0,
     ) -> None:
@@ -175,5 +193,13 @@ class OpenModelUser(User):
             response_time=elapsed_ms,
             response_length=length,
             exception=RuntimeError(failure) if failure else None,
-            context={"sample": Sample(*measured, answer.version, answer.error, request.route, request.persona)},
+            context={"sample": Sample(*measured, answer.version, answer.error, request.route, request.persona, turn)},
         )
+
+
+def _in_order(requests: tuple[Request, ...], rng: np.random.Generator) -> Iterator[Request]:
+    """Yield requests for ever, in an order of their own."""
+    order = rng.permutation(len(requests)).tolist()
+    while True:
+        for index in order:
+            yield requests[index]

@@ -11,8 +11,8 @@ from loadtests.blocks import measure_blocks, ratios_of
 from loadtests.look import Stretch
 from loadtests.personas import Answer, check_answer, read_mix, requests_of
 from loadtests.plan import Arrivals, ComparisonPlan
-from loadtests.samples import Look, Persona, Window, read_look, write_raw
-from loadtests.schedule import course_offsets
+from loadtests.samples import Look, Persona, Window, read_looks, write_raw
+from loadtests.schedule import course_offsets, turns
 from loadtests.shapes import Course, Shape, ShapeKind, expected_requests, read_shape
 from loadtests.windows import windows_of
 from tests.unit.test_slo import latencies, look_of, plan_of
@@ -147,9 +147,10 @@ def test_latencies_are_told_apart_by_route_and_mistakes_belong_to_none(tmp_path:
         "error": ["", "", "", ""],
         "route": [route for route, _ in sent],
         "persona": [persona for _, persona in sent],
+        "turn": [0, 0, 0, 0],
     }
-    write_raw(tmp_path / "raw.parquet", columns, Window(0.0, 5.0, 4, 0.1))
-    look = read_look([tmp_path / "raw.parquet"])
+    write_raw(tmp_path / "raw.parquet", columns, [Window(0.0, 5.0, 4, 0.1)])
+    (look,) = read_looks([tmp_path / "raw.parquet"])
     assert look.served == {"6": 3}
     assert not look.failed.any()
     assert look.part("/predict").latency_ms.tolist() == [5.0, 6.0]
@@ -157,29 +158,29 @@ def test_latencies_are_told_apart_by_route_and_mistakes_belong_to_none(tmp_path:
     assert look.part("/elsewhere").latency_ms.tolist() == []
 
 
-def test_blocks_take_the_candidate_first_in_the_odd_ones() -> None:
+def test_blocks_pair_the_turns_of_one_run_the_candidate_first_in_the_odd_ones() -> None:
     plan = plan_of(host="http://127.0.0.1:1")
     champion = ComparisonPlan("http://127.0.0.1:2", "5", blocks=4, block_s=10, warmup_s=1, margin=1.1, tolerance_ms=0)
     seen: list[Stretch] = []
+    ours, theirs = (look_of(latencies(1000, 20, slow_ms=slow_ms)) for slow_ms in (30, 20))
 
-    def measure(stretch: Stretch) -> tuple[Look, list[Path]]:
+    def measure(stretch: Stretch) -> tuple[list[Look], list[Path]]:
         seen.append(stretch)
-        slow_ms = 30 if stretch.host == plan.host else 20
-        return look_of(latencies(1000, 20, slow_ms=slow_ms)), [Path(stretch.name)]
+        return [ours, theirs, theirs, ours] * 2, [Path(stretch.name)]
 
     blocks, raws = measure_blocks(plan, champion, measure)
-    order = [stretch.name.removeprefix("block ") for stretch in seen]
-    assert order == [f"{n} {arm}" for n, arms in ((1, "AB"), (2, "BA"), (3, "AB"), (4, "BA"))
-                     for arm in ({"A": "candidate", "B": "champion"}[letter] for letter in arms)]  # fmt: skip
-    assert [raw.name for raw in raws] == [stretch.name for stretch in seen]
-    # Both arms of a block are sent the same, and each block something else.
-    numbers = [stretch.number for stretch in seen]
-    assert numbers[::2] == numbers[1::2]
-    assert len(set(numbers)) == 4
-    assert {ratio.ratio for ratio in ratios_of(blocks, "/predict")} == {1.5}
-    more, _ = measure_blocks(plan, champion, measure, after=4)
-    assert len(more) == 4
-    assert seen[-1].name == "block 8 candidate"
+    assert [(stretch.host, stretch.champion, stretch.blocks) for stretch in seen] == [(plan.host, champion.host, 4)]
+    assert raws == [Path(seen[0].name)]
+    assert [ratio.ratio for ratio in ratios_of(blocks, "/predict")] == [1.5] * 4
+    measure_blocks(plan, champion, measure, after=4)
+    # What follows sends something else, to files of its own.
+    assert seen[1].number != seen[0].number
+    assert seen[1].name != seen[0].name
+
+
+def test_turns_alternate_who_begins() -> None:
+    assert turns(3) == [(1, False), (1, True), (2, True), (2, False), (3, False), (3, True)]
+    assert turns(0) == [(0, False)]
 
 
 def test_windows_tell_what_happened_when() -> None:
