@@ -24,6 +24,7 @@ NAME = "comparison"
 QUANTILE = 0.99
 LEFT_OUT = 0.2
 BOOTSTRAPS = 2000
+MIN_WAITING = 10
 # A wrong stop is to be rarer than a wrong pass by this.
 STOP_SHARE = 0.2
 
@@ -170,9 +171,18 @@ def _trouble_in_arm(plan: Plan, looks: list[Look], version: str) -> str | None:
     n, failed = sum(len(look.failed) for look in looks), sum(int(look.failed.sum()) for look in looks)
     if failed / n > plan.max_error_rate:
         return f"{failed:,} of {n:,} failed, which is judged apart and flatters p99"
-    stall = longest_stall(looks)
-    if stall.length_s > plan.max_stall_s:
-        return f"{stall.length_s:.3f} s without a reply in block {stall.look}"
+    return _stalled(looks, plan.max_stall_s)
+
+
+def _stalled(looks: list[Look], max_stall_s: float) -> str | None:
+    for number, look in enumerate(looks, start=1):
+        # A silence is never longer than the wait of the request that it counts from.
+        if look.latency_ms.max() > max_stall_s * 1000:
+            stall = longest_stall([look])
+            # The last request of a short look has nobody after it whose reply would end the silence.
+            waiting = np.sum(look.intended_s - look.window.measured_from_s >= stall.after_s)
+            if stall.length_s > max_stall_s and waiting >= MIN_WAITING:
+                return f"{stall.length_s:.3f} s without a reply in block {number}"
     return None
 
 

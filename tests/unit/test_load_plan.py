@@ -21,6 +21,15 @@ from loadtests.verdict import Check, Verdict
 from tests.unit.test_slo import CONTROL, latencies, look_of, plan_of
 
 LIMIT = {"quantile": 0.99, "limit_ms": 100, "judged": True}
+COMPARISON = {
+    "host": "http://127.0.0.1:2",
+    "expected_version": "5",
+    "blocks": 100,
+    "block_s": 1,
+    "warmup_s": 0.2,
+    "margin": 1.1,
+    "tolerance_ms": 0.5,
+}
 
 
 def plan_data(directory: Path, **changes: Any) -> dict[str, Any]:
@@ -58,6 +67,13 @@ def test_a_plan_is_read_as_written(tmp_path: Path) -> None:
     assert plan.arrivals is Arrivals.POISSON
     assert plan.limits == (Limit(0.99, 100, judged=True),)
     assert (plan.looks, plan.alpha) == (2, 0.025)
+    assert (plan.first_request_ms, plan.comparison) == (None, None)
+
+
+def test_a_comparison_and_a_limit_on_the_first_request_are_read_where_they_are_given(tmp_path: Path) -> None:
+    plan = read_plan(write(tmp_path, plan_data(tmp_path, comparison=COMPARISON, first_request_ms=1000)))
+    assert plan.comparison == ComparisonPlan("http://127.0.0.1:2", "5", 100, 1, 0.2, margin=1.1, tolerance_ms=0.5)
+    assert plan.first_request_ms == 1000
 
 
 @pytest.mark.parametrize(
@@ -106,6 +122,37 @@ def test_a_plan_is_read_as_written(tmp_path: Path) -> None:
         ({"host": "127.0.0.1:80"}, "is not an http URL"),
         ({"expected_version": ""}, "expected_version is empty"),
         ({"workers": 0}, "workers must be from 1 to max_in_flight"),
+        ({"rate_per_s": 10**400}, "not a valid number"),
+        ({"limits": LIMIT}, "limits must be a list"),
+        ({"limits": [1]}, "limit is not a JSON object"),
+        (
+            {"limits": [LIMIT | {"quantile": 0.999}], "duration_s": 18},
+            "p99.9 needs at least 3,688 requests, 200 req/s x 18 s gives 3,600",
+        ),
+        (
+            {"limits": [LIMIT | {"quantile": 0.999}], "duration_s": 14, "extension": False},
+            "p99.9 needs at least 2,995 requests, 200 req/s x 14 s gives 2,800",
+        ),
+        ({"first_request_ms": 0}, "first_request_ms is 0, must be above 0 and below timeout_s"),
+        ({"first_request_ms": 5000}, "first_request_ms is 5000, must be above 0 and below timeout_s"),
+        ({"first_request_ms": None}, "first_request_ms is None, not a valid number"),
+        ({"comparison": None}, "comparison is not a JSON object"),
+        ({"comparison": {"host": "http://127.0.0.1:2"}}, "comparison has missing keys: block_s, blocks, expected"),
+        ({"comparison": COMPARISON | {"champion": "5"}}, "comparison has unknown keys: champion"),
+        ({"comparison": COMPARISON | {"blocks": 9}}, "comparison: blocks is 9, must be 10 or more"),
+        ({"comparison": COMPARISON | {"blocks": 10.5}}, "comparison: blocks is 10.5, not a valid integer"),
+        (
+            {"comparison": COMPARISON | {"block_s": 0.4}},
+            "comparison: p99 needs at least 100 requests in a block, 200 req/s x 0.4 s gives 80",
+        ),
+        ({"comparison": COMPARISON | {"margin": 1}}, "comparison: margin is 1, must be above 1, at most 2"),
+        ({"comparison": COMPARISON | {"margin": 2.1}}, "comparison: margin is 2.1, must be above 1, at most 2"),
+        ({"comparison": COMPARISON | {"tolerance_ms": -1}}, "comparison: tolerance_ms is -1, must be 0 or more"),
+        ({"comparison": COMPARISON | {"tolerance_ms": 100}}, "comparison: tolerance_ms is 100, must be 0 or more and"),
+        ({"comparison": COMPARISON | {"warmup_s": -1}}, "comparison: warmup_s is -1, must be 0 or more"),
+        ({"comparison": COMPARISON | {"expected_version": ""}}, "comparison: expected_version is empty"),
+        ({"comparison": COMPARISON | {"host": "champion"}}, "comparison: host 'champion' is not an http URL"),
+        ({"comparison": COMPARISON | {"host": "http://127.0.0.1:1"}}, "'http://127.0.0.1:1' is the candidate's own"),
     ],
 )
 def test_a_plan_that_can_not_be_run_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
