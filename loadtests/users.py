@@ -13,7 +13,7 @@ from geventhttpclient import HTTPClient
 from geventhttpclient.response import HTTPParseError
 from locust import User, task
 from locust.exception import StopUser
-from locust.runners import STATE_RUNNING, STATE_SPAWNING
+from locust.runners import STATE_RUNNING, STATE_SPAWNING, WorkerRunner
 
 from loadtests.clock import Alarm
 from loadtests.personas import Answer, Mix, Request, check_answer
@@ -98,6 +98,8 @@ class OpenModelUser(User):
         self._pool.join(timeout=load.timeout_s + 1)
         if reporter:
             reporter.kill()
+        if recording and not isinstance(self.environment.runner, WorkerRunner):
+            # A worker ends with its master, which would take its end for a loss.
             gevent.spawn(self.environment.runner.quit)
         raise StopUser
 
