@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from loadtests.personas import ONLY_SINGLE, Mix, read_mix
+from loadtests.personas import ONLY_SINGLE, Mix, read_mix, route_of
 from loadtests.reading import typed
-from loadtests.samples import Persona
 from loadtests.shapes import STEADY, Shape, ShapeKind, expected_requests, read_shape
 
 MIN_DURATION_S = 10
@@ -77,6 +76,7 @@ class Plan:
     """A load run fixed beforehand: `duration_s` is one look's, `rate_per_s` that of all workers together.
 
     The rate is the highest of the `shape`; `mix` says who sends. `via` names the path measured, where it is known.
+    Whoever deployed the service says how long its first request took, and has it judged by `first_request_ms`.
     """
 
     host: str
@@ -96,6 +96,7 @@ class Plan:
     max_stall_s: float
     extension: bool
     first_request_ms: float | None = None
+    first_request_took_ms: float | None = None
     comparison: ComparisonPlan | None = None
     shape: Shape = STEADY
     mix: Mix = ONLY_SINGLE
@@ -133,9 +134,9 @@ class Plan:
         return expected_requests(self.shape, self.rate_per_s, self.duration_s)
 
     @property
-    def single_share(self) -> float:
+    def share(self) -> float:
         """Return the share of requests that go to `path` and are meant to be answered."""
-        return dict(self.mix).get(Persona.SINGLE, 0.0)
+        return sum(weight for persona, weight in self.mix if route_of(persona, self.path) == self.path)
 
 
 def min_requests(share: float, alpha: float) -> int:
@@ -248,8 +249,8 @@ def _check_evidence(plan: Plan) -> None:
     sent = f"{plan.rate_per_s:g} req/s x {plan.duration_s:g} s"
     if plan.shape.kind not in (ShapeKind.STEADY, ShapeKind.SOAK):
         sent += f" as a {plan.shape.kind}"
-    single = int(planned * plan.single_share)
-    part = "" if plan.single_share == 1 else f", {plan.single_share:.0%} of them to {plan.path},"
+    single = int(planned * plan.share)
+    part = "" if plan.share == 1 else f", {plan.share:.0%} of them to {plan.path},"
     for limit in plan.judged_limits:
         needed = min_requests(1 - limit.quantile, plan.alpha)
         if single < needed:

@@ -25,7 +25,7 @@ from loadtests.plan import ComparisonPlan, Plan, PlanError, read_plan, read_rows
 from loadtests.report import render, render_capacity
 from loadtests.result import Result, as_json, of_judgement, without_judgement
 from loadtests.samples import Look, read_looks
-from loadtests.slo import Judgement, judge
+from loadtests.slo import judge, with_comparison
 from loadtests.target import check_target
 from loadtests.verdict import Check, Verdict
 
@@ -51,10 +51,10 @@ def execute(plan: Plan, out: Path, caller: Caller) -> Outcome:
     A planned comparison follows unless these have found a no already.
     """
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
-    row = read_rows(plan.rows_file)[0]
+    rows = read_rows(plan.rows_file)
     try:
         for arm in _arms(plan):
-            refused = check_target(arm, row)
+            refused = check_target(arm, rows)
             if refused:
                 return Outcome(without_judgement(plan, started_at, refused))
         control = _measure_control(plan, out, caller)
@@ -113,7 +113,7 @@ def _look_and_judge(plan: Plan, started_at: str, *, control: Look, out: Path, ca
         blocks, files = _compare(plan, plan.comparison, out, caller)
         raws += files
         ratios = ratios_of(blocks, plan.path)
-        judgement = _with_comparison(judgement, judge_comparison(plan, blocks))
+        judgement = with_comparison(judgement, judge_comparison(plan, blocks))
     result = of_judgement(plan, started_at, looks=looks, judgement=judgement, raws=raws)
     return Outcome(replace(result, blocks=ratios), looks=tuple(looks))
 
@@ -131,13 +131,6 @@ def _compare(plan: Plan, comparison: ComparisonPlan, out: Path, caller: Caller) 
         if not extendable(judge_comparison(plan, blocks)):
             break
     return blocks, raws
-
-
-def _with_comparison(judgement: Judgement, check: Check) -> Judgement:
-    """Let the comparison decide together with the checks before it: the graver verdict counts."""
-    found = {judgement.verdict, check.verdict}
-    verdict = next((v for v in (Verdict.FAILED, Verdict.INCONCLUSIVE) if v in found), Verdict.PASSED)
-    return replace(judgement, verdict=verdict, checks=(*judgement.checks, check))
 
 
 def _measure(plan: Plan, stretch: Stretch, out: Path, caller: Caller) -> tuple[list[Look], list[Path]]:

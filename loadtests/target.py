@@ -2,16 +2,18 @@
 
 import http.client
 import json
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from loadtests.look import LoadError
+from loadtests.personas import requests_of, route_of
 from loadtests.plan import Plan
-from loadtests.samples import OK
+from loadtests.samples import OK, Persona
 from loadtests.verdict import Check, Verdict
 
 
-def check_target(plan: Plan, row: dict[str, Any]) -> Check | None:
+def check_target(plan: Plan, rows: Sequence[dict[str, Any]]) -> Check | None:
     """Return a check that holds the run back where another version answers; raise LoadError where none does.
 
     An error status is not held back: the load will count it.
@@ -21,7 +23,9 @@ def check_target(plan: Plan, row: dict[str, Any]) -> Check | None:
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
     connection = kind(url.hostname or "", url.port, timeout=plan.timeout_s)
     try:
-        connection.request("POST", plan.path, json.dumps(row), {"Content-Type": "application/json"})
+        persona = next((each for each, _ in plan.mix if route_of(each, plan.path) == plan.path), Persona.SINGLE)
+        asked = requests_of(persona, rows, plan.path)[0]
+        connection.request("POST", asked.route, asked.body, {"Content-Type": asked.content_type})
         response = connection.getresponse()
         body = response.read()
     except (OSError, http.client.HTTPException) as error:

@@ -5,7 +5,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def run_loadtest(
         raise UsageError(f"{request.environment[:40]!r} is never loaded, only staging is", next="--env staging")
     if policy is None:
         raise UsageError("no policy is in force", next='"make policy-apply"')
-    health = read_health(settings.staging_port)
+    health = read_health(settings, Environment.STAGING)
     if not health.get("version"):
         raise UsageError("staging serves no release", next='"make deploy-staging"')
     directory = settings.home / "loadtests" / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
@@ -80,9 +80,11 @@ def run_loadtest(
 
 
 def _plan(request: LoadRequest, settings: Settings, policy: Policy, version: str) -> dict[str, Any]:
-    from pipelines.gates.slo import load_plan
+    from pipelines.gates.slo import Measured, load_plan
 
-    plan = load_plan(policy, url=f"http://127.0.0.1:{settings.staging_port}", version=version)
+    # What serves already has had its first request, and no champion stands beside it.
+    slo = replace(policy.slo, first_request_ms=None, comparison=None)
+    plan = load_plan(slo, Measured(settings.url(settings.staging_port), version))
     if request.rate_per_s is not None:
         plan["rate_per_s"] = request.rate_per_s
     if request.duration_s is not None:
