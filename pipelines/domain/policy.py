@@ -154,7 +154,12 @@ class Policy:
     @property
     def digest(self) -> str:
         """`sha256:<hex>` of the canonical policy: comments, key order and what is left out do not count."""
-        return digest_of(canonical(dataclasses.asdict(self, dict_factory=_given)))
+        return digest_of(canonical(self.body))
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The policy as JSON that `parse` takes, without what is left out."""
+        return dataclasses.asdict(self, dict_factory=_given)
 
     @classmethod
     def parse(cls, body: object) -> "Policy":

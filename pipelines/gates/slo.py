@@ -49,6 +49,7 @@ def measure_slo(
     for slo in policy.slo.each_route():
         name = "slo" if slo.route == policy.slo.route else f"slo.{slo.route.rpartition('/')[2]}"
         place = workdir / name
+        place.mkdir(parents=True, exist_ok=True)
         try:
             run = loads.run(load_plan(slo, measured), rows, place)
         except Undecided as error:

@@ -133,7 +133,7 @@ def _take_in(services: Services, evaluation: Evaluation) -> dict[str, Any]:
     services.registry.set_tag(evaluation.model, evaluation.version, "slipway.bundle_digest", intake.digest)
     champion = services.serving(evaluation.model, Environment.PRODUCTION)
     release = champion.id if champion else None
-    return asdict(Subject(intake.digest, intake.evaluation.digest, release, asdict(services.policy())))
+    return asdict(Subject(intake.digest, intake.evaluation.digest, release, services.policy().body))
 
 
 def _intake(services: Services, evaluation: Evaluation, pinned: str | None) -> Intake:
