@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from loadtests import validity
-from loadtests.blocks import Ratio, measure_blocks, ratios_of
+from loadtests.blocks import Ratio, blocks_stretch, pair, ratios_of
 from loadtests.capacity import capacity_json, find_capacity
 from loadtests.comparison import Block, extendable, judge_comparison
 from loadtests.control import empty_endpoint
@@ -24,7 +24,7 @@ from loadtests.look import Caller, LoadError, StoppedError, Stretch, run_stretch
 from loadtests.plan import ComparisonPlan, Plan, PlanError, read_plan, read_rows
 from loadtests.report import render, render_capacity
 from loadtests.result import Result, as_json, of_judgement, without_judgement
-from loadtests.samples import Look, read_look
+from loadtests.samples import Look, read_legs, read_look
 from loadtests.slo import Judgement, judge
 from loadtests.target import check_target
 from loadtests.verdict import Check, Verdict
@@ -122,11 +122,13 @@ def _compare(plan: Plan, comparison: ComparisonPlan, out: Path, caller: Caller) 
     """Measure the planned blocks and, where these prove neither yes nor no, as many once more if that is planned."""
     blocks: list[Block] = []
     raws: list[Path] = []
-    for _ in range(plan.looks):
-        more, files = measure_blocks(
-            plan, comparison, lambda stretch: _measure(plan, stretch, out, caller), after=len(blocks)
+    for look in range(1, plan.looks + 1):
+        stretch = blocks_stretch(plan, comparison, look)
+        caller.say(
+            f"{stretch.name}: candidate and champion in turn, {comparison.blocks} times, {stretch.duration_s:g} s"
         )
-        blocks += more
+        files = run_stretch(plan, stretch, out=out, caller=caller)
+        blocks += pair(read_legs(files))
         raws += files
         if not extendable(judge_comparison(plan, blocks)):
             break

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 OK = 200
-METADATA_KEY = b"slipway.window"
+METADATA_KEY = b"slipway.windows"
 SCHEMA = pa.schema(
     [
         ("intended_s", pa.float64()),
@@ -25,6 +25,7 @@ SCHEMA = pa.schema(
         ("error", pa.string()),
         ("route", pa.string()),
         ("persona", pa.string()),
+        ("leg", pa.int16()),
     ]
 )
 
@@ -84,21 +85,41 @@ class Look:
         return self.window.measured_until_s - self.window.measured_from_s
 
 
-def write_raw(path: Path, columns: dict[str, Sequence[object]], window: Window) -> None:
-    """Write one worker's raw values, warm-up included, with its window in the file's metadata."""
-    schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps(vars(window)).encode()})
+def write_raw(path: Path, columns: dict[str, Sequence[object]], windows: Sequence[Window]) -> None:
+    """Write one worker's raw values, warm-up included, with the window of each leg in the file's metadata."""
+    schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps([vars(window) for window in windows]).encode()})
     pq.write_table(pa.table(columns, schema=schema), path, compression="zstd")
 
 
 def read_look(paths: Sequence[Path]) -> Look:
     """Read the raw files of one look's workers and drop the warm-up of each."""
-    tables, windows = [], []
-    for path in paths:
-        table = pq.read_table(path)
-        window = Window(**json.loads(table.schema.metadata[METADATA_KEY]))
-        tables.append(table.filter(pc.greater_equal(table["intended_s"], window.measured_from_s)))
-        windows.append(window)
-    table = pa.concat_tables([table.replace_schema_metadata() for table in tables])
+    (look,) = read_legs(paths)
+    return look
+
+
+def read_legs(paths: Sequence[Path]) -> list[Look]:
+    """Read the raw files of one stretch's workers as a look for each of its legs, without their warm-ups."""
+    files = [pq.read_table(path) for path in paths]
+    windows = [_windows(table) for table in files]
+    legs = zip(*windows, strict=True)
+    return [
+        _look([_measured(table, number, w) for table, w in zip(files, leg, strict=True)], leg)
+        for number, leg in enumerate(legs)
+    ]
+
+
+def _windows(table: pa.Table) -> list[Window]:
+    return [Window(**window) for window in json.loads(table.schema.metadata[METADATA_KEY])]
+
+
+def _measured(table: pa.Table, leg: int, window: Window) -> pa.Table:
+    of_leg = pc.and_(pc.equal(table["leg"], leg), pc.greater_equal(table["intended_s"], window.measured_from_s))
+    return table.filter(of_leg).replace_schema_metadata()
+
+
+def _look(tables: Sequence[pa.Table], windows: Sequence[Window]) -> Look:
+    """Join what the workers measured in one leg."""
+    table = pa.concat_tables(tables)
     failed = table["error"].to_numpy() != ""
     succeeded = table.filter(pc.and_(pc.equal(table["error"], ""), pc.equal(table["status"], OK)))
     return Look(

@@ -267,12 +267,12 @@ def test_candidate_and_champion_are_measured_in_turn(tmp_path: Path) -> None:
     assert (code, found["verdict"]) in ((3, "failed"), (4, "inconclusive"))
     assert [block["block"] for block in result["blocks"]] == list(range(1, 11))
     assert np.median([block["ratio"] for block in result["blocks"]]) > 1.1
-    assert len(result["raw"]) == 21
-    begun = re.findall(r"^block (\d+) (\w+): 100 req/s", progress, re.MULTILINE)
-    assert begun[:4] == [("1", "candidate"), ("1", "champion"), ("2", "champion"), ("2", "candidate")]
-    for raw in result["raw"]:
-        expected = "5" if "champion" in raw["file"] else "6"
-        assert set(pq.read_table(tmp_path / "out" / raw["file"])["version"].to_pylist()) == {expected}
+    assert [raw["file"] for raw in result["raw"]] == ["look1-worker0.parquet", "blocks1-worker0.parquet"]
+    assert "blocks 1: candidate and champion in turn, 10 times, 34 s" in progress
+    raw = pq.read_table(tmp_path / "out" / "blocks1-worker0.parquet")
+    legs = sorted(zip(raw["leg"].to_pylist(), raw["version"].to_pylist(), strict=True))
+    served = [{version for leg, version in legs if leg == number} for number in range(20)]
+    assert served == [{"6"}, {"5"}, {"5"}, {"6"}] * 5
     assert (tmp_path / "out" / "report.html").read_text().count("<svg") == 4
 
 

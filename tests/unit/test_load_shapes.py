@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtests.blocks import measure_blocks, ratios_of
-from loadtests.look import Stretch
+from loadtests.blocks import blocks_stretch, pair, ratios_of
 from loadtests.personas import Answer, check_answer, read_mix, requests_of
 from loadtests.plan import Arrivals, ComparisonPlan
-from loadtests.samples import Look, Persona, Window, read_look, write_raw
+from loadtests.samples import Persona, Window, read_legs, read_look, write_raw
 from loadtests.schedule import course_offsets
 from loadtests.shapes import Course, Shape, ShapeKind, expected_requests, read_shape
 from loadtests.windows import windows_of
@@ -147,8 +146,9 @@ def test_latencies_are_told_apart_by_route_and_mistakes_belong_to_none(tmp_path:
         "error": ["", "", "", ""],
         "route": [route for route, _ in sent],
         "persona": [persona for _, persona in sent],
+        "leg": [0, 0, 0, 0],
     }
-    write_raw(tmp_path / "raw.parquet", columns, Window(0.0, 5.0, 4, 0.1))
+    write_raw(tmp_path / "raw.parquet", columns, [Window(0.0, 5.0, 4, 0.1)])
     look = read_look([tmp_path / "raw.parquet"])
     assert look.served == {"6": 3}
     assert not look.failed.any()
@@ -160,26 +160,29 @@ def test_latencies_are_told_apart_by_route_and_mistakes_belong_to_none(tmp_path:
 def test_blocks_take_the_candidate_first_in_the_odd_ones() -> None:
     plan = plan_of(host="http://127.0.0.1:1")
     champion = ComparisonPlan("http://127.0.0.1:2", "5", blocks=4, block_s=10, warmup_s=1, margin=1.1, tolerance_ms=0)
-    seen: list[Stretch] = []
-
-    def measure(stretch: Stretch) -> tuple[Look, list[Path]]:
-        seen.append(stretch)
-        slow_ms = 30 if stretch.host == plan.host else 20
-        return look_of(latencies(1000, 20, slow_ms=slow_ms)), [Path(stretch.name)]
-
-    blocks, raws = measure_blocks(plan, champion, measure)
-    order = [stretch.name.removeprefix("block ") for stretch in seen]
-    assert order == [f"{n} {arm}" for n, arms in ((1, "AB"), (2, "BA"), (3, "AB"), (4, "BA"))
-                     for arm in ({"A": "candidate", "B": "champion"}[letter] for letter in arms)]  # fmt: skip
-    assert [raw.name for raw in raws] == [stretch.name for stretch in seen]
+    stretch = blocks_stretch(plan, champion, look=2)
+    assert (stretch.number, stretch.duration_s) == (2, 88)
+    hosts = [leg.host.rpartition(":")[2] for leg in stretch.legs]
+    assert hosts == ["1", "2", "2", "1", "1", "2", "2", "1"]
     # Both arms of a block are sent the same, and each block something else.
-    numbers = [stretch.number for stretch in seen]
-    assert numbers[::2] == numbers[1::2]
-    assert len(set(numbers)) == 4
-    assert {ratio.ratio for ratio in ratios_of(blocks, "/predict")} == {1.5}
-    more, _ = measure_blocks(plan, champion, measure, after=4)
-    assert len(more) == 4
-    assert seen[-1].name == "block 8 candidate"
+    assert [leg.number for leg in stretch.legs] == [1, 1, 2, 2, 3, 3, 4, 4]
+    slow_ms = {plan.host: 30, champion.host: 20}
+    blocks = pair([look_of(latencies(1000, 20, slow_ms=slow_ms[leg.host])) for leg in stretch.legs])
+    ratios = ratios_of(blocks, "/predict")
+    assert [ratio.block for ratio in ratios] == [1, 2, 3, 4]
+    assert {(ratio.candidate_p99_ms, ratio.champion_p99_ms, ratio.ratio) for ratio in ratios} == {(30, 20, 1.5)}
+
+
+def test_legs_are_read_apart_and_each_without_its_own_warm_up(tmp_path: Path) -> None:
+    paths = [tmp_path / "0.parquet", tmp_path / "1.parquet"]
+    for path in paths:
+        columns: dict[str, Any] = {name: [1.0, 2.0, 11.0, 12.0] for name in ("intended_s", "sent_s", "latency_ms")}
+        columns |= {"status": [200] * 4, "version": ["6", "6", "5", "5"], "error": [""] * 4}
+        columns |= {"route": ["/predict"] * 4, "persona": ["single"] * 4, "leg": [0, 0, 1, 1]}
+        write_raw(path, columns, [Window(2.0, 5.0, 1, 0.1), Window(10.0, 15.0, 2, 0.2)])
+    first, second = read_legs(paths)
+    assert (first.intended_s.tolist(), first.served, first.window) == ([2, 2], {"6": 2}, Window(2, 5, 2, 0.1))
+    assert (second.intended_s.tolist(), second.served) == ([11, 12, 11, 12], {"5": 4})
 
 
 def test_windows_tell_what_happened_when() -> None:
