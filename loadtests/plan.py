@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from loadtests.personas import ONLY_SINGLE, Mix, read_mix
+from loadtests.personas import ONLY_SINGLE, Mix, read_mix, scorer_of
 from loadtests.reading import typed
-from loadtests.samples import Persona
 from loadtests.shapes import STEADY, Shape, ShapeKind, expected_requests, read_shape
 
 MIN_DURATION_S = 10
@@ -133,9 +132,9 @@ class Plan:
         return expected_requests(self.shape, self.rate_per_s, self.duration_s)
 
     @property
-    def single_share(self) -> float:
+    def judged_share(self) -> float:
         """Return the share of requests that go to `path` and are meant to be answered."""
-        return dict(self.mix).get(Persona.SINGLE, 0.0)
+        return dict(self.mix).get(scorer_of(self.path), 0.0)
 
 
 def min_requests(share: float, alpha: float) -> int:
@@ -182,6 +181,7 @@ def _parse(data: Any) -> Plan:
         for name, read in (("shape", read_shape), ("mix", read_mix), ("via", _via)):
             if name in values:
                 values[name] = read(values[name])
+        values.setdefault("mix", ((scorer_of(values["path"]), 1.0),))
     except ValueError as error:
         raise PlanError(str(error)) from error
     return Plan(**values)
@@ -248,12 +248,12 @@ def _check_evidence(plan: Plan) -> None:
     sent = f"{plan.rate_per_s:g} req/s x {plan.duration_s:g} s"
     if plan.shape.kind not in (ShapeKind.STEADY, ShapeKind.SOAK):
         sent += f" as a {plan.shape.kind}"
-    single = int(planned * plan.single_share)
-    part = "" if plan.single_share == 1 else f", {plan.single_share:.0%} of them to {plan.path},"
+    judged = int(planned * plan.judged_share)
+    part = "" if plan.judged_share == 1 else f", {plan.judged_share:.0%} of them to {plan.path},"
     for limit in plan.judged_limits:
         needed = min_requests(1 - limit.quantile, plan.alpha)
-        if single < needed:
-            lacks.append(f"{limit.name} needs at least {needed:,} requests, {sent}{part} gives {single:,}")
+        if judged < needed:
+            lacks.append(f"{limit.name} needs at least {needed:,} requests, {sent}{part} gives {judged:,}")
     needed = min_requests(plan.max_error_rate, plan.alpha)
     if planned * plan.looks < needed:
         looks = f" x {plan.looks} looks" if plan.extension else ""

@@ -21,11 +21,12 @@ from loadtests.capacity import capacity_json, find_capacity
 from loadtests.comparison import Block, extendable, judge_comparison
 from loadtests.control import empty_endpoint
 from loadtests.look import Caller, LoadError, StoppedError, Stretch, run_stretch
+from loadtests.personas import requests_of, scorer_of
 from loadtests.plan import ComparisonPlan, Plan, PlanError, read_plan, read_rows
 from loadtests.report import render, render_capacity
 from loadtests.result import Result, as_json, of_judgement, without_judgement
 from loadtests.samples import Look, read_legs, read_look
-from loadtests.slo import Judgement, judge
+from loadtests.slo import judge, with_comparison
 from loadtests.target import check_target
 from loadtests.verdict import Check, Verdict
 
@@ -45,23 +46,33 @@ class Outcome:
     looks: tuple[Look, ...] = ()
 
 
+@dataclass(frozen=True)
+class Before:
+    """What was there before the first look: when it began, the control run, and how soon the first answer came."""
+
+    started_at: str
+    control: Look
+    first_request_ms: float
+
+
 def execute(plan: Plan, out: Path, caller: Caller) -> Outcome:
     """Run the control, the first look and, where it proves neither yes nor no, the planned second one.
 
     A planned comparison follows unless these have found a no already.
     """
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
-    row = read_rows(plan.rows_file)[0]
+    request = requests_of(scorer_of(plan.path), read_rows(plan.rows_file), plan.path)[0]
     try:
-        for arm in _arms(plan):
-            refused = check_target(arm, row)
-            if refused:
-                return Outcome(without_judgement(plan, started_at, refused))
+        answers = [check_target(arm, request) for arm in _arms(plan)]
+        refused = next((answer.refused for answer in answers if answer.refused), None)
+        if refused:
+            return Outcome(without_judgement(plan, started_at, refused))
         control = _measure_control(plan, out, caller)
         sound = validity.control_check(plan, control)
         if sound.verdict is not Verdict.PASSED:
             return Outcome(without_judgement(plan, started_at, sound))
-        return _look_and_judge(plan, started_at, control=control, out=out, caller=caller)
+        before = Before(started_at, control, answers[0].latency_ms)
+        return _look_and_judge(plan, before, out=out, caller=caller)
     except LoadError as error:
         failed = Check("load", Verdict.ERROR, None, None, f"ERROR: {error}")
         return Outcome(without_judgement(plan, started_at, failed))
@@ -90,7 +101,7 @@ def _measure_control(plan: Plan, out: Path, caller: Caller) -> Look:
     return control
 
 
-def _look_and_judge(plan: Plan, started_at: str, *, control: Look, out: Path, caller: Caller) -> Outcome:
+def _look_and_judge(plan: Plan, before: Before, *, out: Path, caller: Caller) -> Outcome:
     looks: list[Look] = []
     raws: list[Path] = []
     for number in range(1, plan.looks + 1):
@@ -103,7 +114,7 @@ def _look_and_judge(plan: Plan, started_at: str, *, control: Look, out: Path, ca
             raise LoadError(f"{stretch.name}: no request was sent")
         looks.append(look)
         raws += files
-        judgement = judge(plan, looks, control)
+        judgement = judge(plan, looks, before.control, first_request_ms=before.first_request_ms)
         if not judgement.extendable:
             break
         if number < plan.looks:
@@ -113,8 +124,8 @@ def _look_and_judge(plan: Plan, started_at: str, *, control: Look, out: Path, ca
         blocks, files = _compare(plan, plan.comparison, out, caller)
         raws += files
         ratios = ratios_of(blocks, plan.path)
-        judgement = _with_comparison(judgement, judge_comparison(plan, blocks))
-    result = of_judgement(plan, started_at, looks=looks, judgement=judgement, raws=raws)
+        judgement = with_comparison(judgement, judge_comparison(plan, blocks))
+    result = of_judgement(plan, before.started_at, looks=looks, judgement=judgement, raws=raws)
     return Outcome(replace(result, blocks=ratios), looks=tuple(looks))
 
 
@@ -133,13 +144,6 @@ def _compare(plan: Plan, comparison: ComparisonPlan, out: Path, caller: Caller) 
         if not extendable(judge_comparison(plan, blocks)):
             break
     return blocks, raws
-
-
-def _with_comparison(judgement: Judgement, check: Check) -> Judgement:
-    """Let the comparison decide together with the checks before it: the graver verdict counts."""
-    found = {judgement.verdict, check.verdict}
-    verdict = next((v for v in (Verdict.FAILED, Verdict.INCONCLUSIVE) if v in found), Verdict.PASSED)
-    return replace(judgement, verdict=verdict, checks=(*judgement.checks, check))
 
 
 def _measure(plan: Plan, stretch: Stretch, out: Path, caller: Caller) -> tuple[Look, list[Path]]:

@@ -83,6 +83,9 @@ def _plan(request: LoadRequest, settings: Settings, policy: Policy, version: str
     from pipelines.gates.slo import load_plan
 
     plan = load_plan(policy, url=f"http://127.0.0.1:{settings.staging_port}", version=version)
+    # Both are questions of a deploy, and none took place here.
+    for of_a_deploy in ("first_request_ms", "comparison"):
+        plan.pop(of_a_deploy, None)
     if request.rate_per_s is not None:
         plan["rate_per_s"] = request.rate_per_s
     if request.duration_s is not None:

@@ -258,6 +258,15 @@ def test_a_mix_is_judged_by_route_and_mistakes_are_right_to_be_refused(tmp_path:
     assert judged == pytest.approx(0.7 * result["n"], rel=0.15)
 
 
+def test_a_route_of_batches_is_judged_by_its_own_limits_and_the_first_request_by_another(tmp_path: Path) -> None:
+    with serving(delay_ms=20) as (host, _):
+        code, result, _ = run(tmp_path, host, path="/predict/batch", first_request_ms=9000)
+    assert (code, result["verdict"]) == (0, "passed")
+    assert check_of(result, "first_request")["observed"] > 20
+    raw = pq.read_table(tmp_path / "out" / "look1-worker0.parquet")
+    assert set(raw["route"].to_pylist()) == {"/predict/batch"}
+
+
 def test_candidate_and_champion_are_measured_in_turn(tmp_path: Path) -> None:
     with serving(delay_ms=60, version="6") as (host, _), serving(delay_ms=2, version="5") as (other, _):
         comparison = {"host": other, "expected_version": "5", "blocks": 10, "block_s": 1.5, "warmup_s": 0.2}

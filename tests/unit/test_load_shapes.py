@@ -9,11 +9,12 @@ import pytest
 
 from loadtests.blocks import blocks_stretch, pair, ratios_of
 from loadtests.personas import Answer, check_answer, read_mix, requests_of
-from loadtests.plan import Arrivals, ComparisonPlan
+from loadtests.plan import Arrivals, ComparisonPlan, read_plan
 from loadtests.samples import Persona, Window, read_legs, read_look, write_raw
 from loadtests.schedule import course_offsets
 from loadtests.shapes import Course, Shape, ShapeKind, expected_requests, read_shape
 from loadtests.windows import windows_of
+from tests.unit.test_load_plan import plan_data, write
 from tests.unit.test_slo import latencies, look_of, plan_of
 
 ROWS: list[dict[str, Any]] = [{"tenure": number, "plan": "basic"} for number in range(45)]
@@ -103,6 +104,13 @@ def test_personas_draw_their_bodies_from_the_same_rows() -> None:
     mistakes = requests_of(Persona.MISTAKEN, ROWS, "/predict")
     assert {request.name for request in mistakes} == {"/predict (mistakes)"}
     assert ROWS[0] not in [json.loads(r.body) for r in mistakes[1:5] if r.content_type == "application/json"]
+
+
+def test_a_path_of_batches_is_asked_by_batches(tmp_path: Path) -> None:
+    assert requests_of(Persona.SINGLE, ROWS, "/predict/batch")[0].route == "/predict"
+    assert requests_of(Persona.BATCH, ROWS, "/predict/batch")[0].route == "/predict/batch"
+    plan = read_plan(write(tmp_path, plan_data(tmp_path, path="/predict/batch")))
+    assert (plan.mix, plan.judged_share) == ((("batch", 1.0),), 1.0)
 
 
 @pytest.mark.parametrize(
