@@ -9,15 +9,19 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+
+from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]
 SERVER = ROOT / "tests" / "latency_server.py"
@@ -229,6 +233,51 @@ def test_locust_counts_another_version_and_answered_mistakes_as_failures(tmp_pat
         code, found = locust(tmp_path, host, "-t", "2s", "--rate", "50", "--expected-version", "6")
     assert code == 1
     assert found["/predict"]["num_failures"] == found["/predict"]["num_requests"] > 0
+
+
+def test_what_is_typed_into_the_web_ui_reaches_the_workers(tmp_path: Path) -> None:
+    rows = write_plan(tmp_path, "http://127.0.0.1:1").with_name("rows.json")
+    web, port = free_port(), str(free_port())
+    command = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--rows-file", str(rows)]
+    master = ["--master", "--master-bind-port", port, "--web-host", "127.0.0.1", "--web-port", str(web)]
+    with serving(delay_ms=2) as (host, _), ExitStack() as stack:
+        for words in ([*master, "--host", host, "--rate", "5"], ["--worker", "--master-port", port]):
+            stack.callback(end, subprocess.Popen([*command, *words], cwd=ROOT, stderr=subprocess.DEVNULL))
+        statistics_of(web, until=lambda found: found["workers"])
+        typed = {"user_count": 1, "spawn_rate": 1, "host": host, "rate": 50.0, "mix": "single=8,mistaken=2"}
+        ask(web, "swarm", urlencode(typed).encode())
+        found = statistics_of(web, until=lambda found: found["total_rps"] > 30)
+    counted = {entry["name"]: (entry["num_requests"], entry["num_failures"]) for entry in found["stats"]}
+    assert counted["/predict"][0] > counted["/predict (mistakes)"][0] > 0
+    assert counted["Aggregated"][1] == 0
+
+
+def ask(port: int, path: str, body: bytes | None = None) -> dict[str, Any]:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://127.0.0.1:{port}/{path}", body, timeout=10) as response:
+        answer: dict[str, Any] = json.load(response)
+        return answer
+
+
+def statistics_of(port: int, *, until: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    """Ask the web UI until its statistics are as wanted."""
+    deadline, last = time.monotonic() + 60, "nothing"
+    while time.monotonic() < deadline:
+        try:
+            found = ask(port, "stats/requests")
+        except OSError as error:
+            last = repr(error)
+        else:
+            if until(found):
+                return found
+            last = json.dumps(found)
+        time.sleep(0.2)
+    raise AssertionError(f"the web UI shows {last}")
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    process.wait(20)
 
 
 @pytest.mark.parametrize(

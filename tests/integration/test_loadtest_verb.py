@@ -98,17 +98,19 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
             api.wait(20)
 
 
-def test_a_fast_service_passes_and_its_evidence_stays_in_the_home(operator: Operator) -> None:
+@pytest.mark.parametrize(("target", "via"), [("local", "direct"), ("docker", "edge")])
+def test_a_fast_service_passes_and_its_evidence_stays_in_the_home(operator: Operator, target: str, via: str) -> None:
     with serving(delay_ms=2) as (staging, _):
-        done = operator.loadtest("--workers", "2", "--shape", "spike", "--rate", "120", staging=staging)
+        words = ("--workers", "2", "--shape", "spike", "--rate", "120")
+        done = operator.loadtest(*words, staging=staging, TARGET=target)
     assert done.returncode == 0
     assert "look 1: " in done.stderr
-    assert "passed, path measured: direct" in done.stdout
+    assert f"passed, path measured: {via}" in done.stdout
     page = Path(done.stdout.splitlines()[-1])
     assert page.parent.parent == operator.home / "loadtests"
     assert page.read_text().startswith("<!doctype html>")
     result = operator.result()
-    assert (result["via"], result["shape"]["kind"], result["rate_per_s"]) == ("direct", "spike", 120)
+    assert (result["via"], result["shape"]["kind"], result["rate_per_s"]) == (via, "spike", 120)
     assert len(result["raw"]) == 2
     assert {row["tenure"] for row in json.loads((page.parent / "rows.json").read_text())} == set(range(8))
 
