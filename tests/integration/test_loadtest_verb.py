@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 
 from pipelines.adapters.database import SqlRecords
@@ -154,6 +156,22 @@ def test_staging_without_a_release_or_without_an_answer_is_said_so(operator: Ope
     down = operator.loadtest(staging=staging)
     assert down.returncode == 4
     assert "does not answer" in down.stderr
+
+
+def test_ctrl_c_ends_the_run_with_all_that_it_started(operator: Operator) -> None:
+    with serving(delay_ms=2) as (staging, _):
+        environ = operator.environ | {"SLIPWAY_PORT_STAGING": staging.rpartition(":")[2]}
+        command = [sys.executable, "-m", "pipelines.cli", "loadtest", "--duration", "60"]
+        with subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True) as running:
+            assert running.stderr
+            next(line for line in running.stderr if line.startswith("look 1: ") and "sent" in line)
+            started = psutil.Process(running.pid).children(recursive=True)
+            assert len(started) >= 2
+            running.send_signal(signal.SIGINT)
+            assert "stopped; nothing was judged" in running.stderr.read()
+        assert running.returncode == 130
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert alive == []
 
 
 def test_a_saturated_generator_is_inconclusive(operator: Operator) -> None:
