@@ -146,6 +146,7 @@ def test_what_could_prove_nothing_is_refused_before_anything_is_sent(
     assert done.returncode == 2
     assert message in json.loads(done.stdout)["error"]["message"]
     assert "look" not in done.stderr
+    assert not list((operator.home / "loadtests").glob("*"))
 
 
 def test_staging_without_a_release_or_without_an_answer_is_said_so(operator: Operator) -> None:
