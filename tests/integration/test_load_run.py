@@ -21,6 +21,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from tests.bundles import make_bundle, valid_row
+from tests.replicas import ReplicaProcess, listening, release
 from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -314,6 +316,20 @@ def test_a_route_of_batches_is_judged_by_its_own_limits_and_the_first_request_by
     assert check_of(result, "first_request")["observed"] > 20
     raw = pq.read_table(tmp_path / "out" / "look1-worker0.parquet")
     assert set(raw["route"].to_pylist()) == {"/predict/batch"}
+
+
+def test_the_real_service_is_right_to_every_persona(tmp_path: Path) -> None:
+    path, digest = make_bundle(tmp_path / "bundles")
+    rows = tmp_path / "toy-rows.json"
+    rows.write_text(json.dumps([valid_row() for _ in range(30)]))
+    with listening() as shared, ReplicaProcess(tmp_path, release(path, digest, version="6"), shared) as replica:
+        replica.until_alive()
+        code, result, _ = run(tmp_path, replica.url, rows_file=str(rows), mix={"single": 5, "batch": 2, "mistaken": 3})
+    assert check_of(result, "errors")["message"].startswith("PASS errors <= 1.0000%: 0 of ")
+    assert (code, result["verdict"]) == (0, "passed")
+    raw = pq.read_table(tmp_path / "out" / "look1-worker0.parquet")
+    seen = set(zip(raw["persona"].to_pylist(), raw["status"].to_pylist(), strict=True))
+    assert seen == {("single", 200), ("batch", 200), ("mistaken", 400), ("mistaken", 415), ("mistaken", 422)}
 
 
 def test_candidate_and_champion_are_measured_in_turn(tmp_path: Path) -> None:
