@@ -1,23 +1,18 @@
 """Measure candidate and champion in turn: what slows the machine for a while then slows both."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from loadtests.comparison import Block
-from loadtests.look import Stretch
+from loadtests.look import Leg, Stretch
 from loadtests.plan import ComparisonPlan, Plan
 from loadtests.quantiles import observed_quantile
 from loadtests.samples import Look
 
-# Of the looks' own numbers none is as large.
-FIRST_NUMBER = 100
 P99 = 0.99
-
-Measure = Callable[[Stretch], tuple[list[Look], list[Path]]]
 
 
 @dataclass(frozen=True)
@@ -30,29 +25,32 @@ class Ratio:
     ratio: float
 
 
-def measure_blocks(
-    plan: Plan, comparison: ComparisonPlan, measure: Measure, *, after: int = 0
-) -> tuple[list[Block], list[Path]]:
-    """Measure the blocks that follow the first `after` ones, the candidate first in the odd ones.
-
-    Returns them with their raw files. One generator takes all turns, so that the arms differ in nothing else.
-    """
-    first = after + 1
-    stretch = Stretch(
-        f"comparison from block {first}",
-        FIRST_NUMBER + first,
-        plan.host,
-        comparison.warmup_s,
-        comparison.block_s,
-        champion=comparison.host,
-        blocks=comparison.blocks,
-    )
-    looks, raws = measure(stretch)
-    pairs = zip(looks[::2], looks[1::2], strict=True)
-    return [Block(*pair) if index % 2 == 0 else Block(*reversed(pair)) for index, pair in enumerate(pairs)], raws
+def blocks_stretch(plan: Plan, comparison: ComparisonPlan, look: int) -> Stretch:
+    """Return the stretch that measures one look's blocks, the candidate first in the odd ones."""
+    legs = [
+        Leg(block, plan.host if candidate else comparison.host, comparison.warmup_s, comparison.block_s)
+        for block in range(1, comparison.blocks + 1)
+        for candidate in _order(block)
+    ]
+    length_s = sum(leg.warmup_s + leg.duration_s for leg in legs)
+    return Stretch(f"blocks {look}", look, plan.host, 0.0, length_s, legs=tuple(legs))
 
 
-def ratios_of(blocks: list[Block], route: str) -> tuple[Ratio, ...]:
+def pair(looks: Sequence[Look]) -> list[Block]:
+    """Put the looks of a stretch's legs together as its blocks."""
+    blocks = []
+    for number, both in enumerate(zip(looks[::2], looks[1::2], strict=True), start=1):
+        arms = dict(zip(_order(number), both, strict=True))
+        blocks.append(Block(candidate=arms[True], champion=arms[False]))
+    return blocks
+
+
+def _order(block: int) -> tuple[bool, bool]:
+    """Tell of each arm in turn whether it is the candidate."""
+    return (True, False) if block % 2 else (False, True)
+
+
+def ratios_of(blocks: Sequence[Block], route: str) -> tuple[Ratio, ...]:
     """Return the ratio of the arms' p99 in each block that measured both."""
     ratios = []
     for number, block in enumerate(blocks, start=1):

@@ -5,6 +5,7 @@ Each Locust user adds `--rate` requests a second, sent by schedule and not by re
 """
 
 import argparse
+import json
 import logging
 import math
 import sys
@@ -20,7 +21,7 @@ from loadtests.personas import read_mix, requests_of
 from loadtests.plan import Arrivals, PlanError, read_rows
 from loadtests.recording import Recording
 from loadtests.shapes import STEADY, ShapeKind, read_shape
-from loadtests.users import Load, OpenModelUser
+from loadtests.users import Leg, Load, OpenModelUser
 
 __all__ = ["OpenModelUser"]
 
@@ -43,9 +44,7 @@ def add_arguments(parser: LocustArgumentParser) -> None:
     group.add_argument("--warmup", type=float, default=0.0, help="seconds before the measured window")
     group.add_argument("--duration", type=float, default=math.inf, help="seconds to measure")
     group.add_argument("--expected-version", default="", help="another one in a reply counts as a failure")
-    group.add_argument("--champion", default="", help="another host to load in turn with --host")
-    group.add_argument("--blocks", type=int, default=0, help="so many blocks of a turn each, for --champion")
-    group.add_argument("--begin-at", type=float, default=0.0, help="second of the monotonic clock to begin at")
+    group.add_argument("--legs-file", default="", help="JSON list of host, warmup_s, duration_s and seed, in turn")
     group.add_argument("--raw-file", default="", help="Parquet file for raw values, one a worker (one user each)")
 
 
@@ -82,8 +81,6 @@ def _read_load(options: argparse.Namespace, recording: Recording | None) -> Load
     mix, shape = read_mix(options.mix), read_shape(options.shape)
     if math.isinf(options.duration) and shape.kind not in ENDLESS:
         raise ValueError(f"a {shape.kind} needs --duration")
-    if bool(options.champion) != (options.blocks > 0):
-        raise ValueError("--champion and --blocks belong together")
     rows = read_rows(Path(options.rows_file))
     return Load(
         requests={persona: requests_of(persona, rows, options.path) for persona, _ in mix},
@@ -92,23 +89,25 @@ def _read_load(options: argparse.Namespace, recording: Recording | None) -> Load
         shape=shape if math.isfinite(options.duration) else STEADY,
         arrivals=Arrivals(options.arrivals),
         expected_version=options.expected_version,
-        seed=options.seed,
-        warmup_s=options.warmup,
-        duration_s=options.duration,
+        legs=_read_legs(options),
         timeout_s=options.timeout,
         max_in_flight=options.max_in_flight,
         recording=recording,
-        champion=options.champion,
-        blocks=options.blocks,
-        begin_at_s=options.begin_at,
     )
+
+
+def _read_legs(options: argparse.Namespace) -> tuple[Leg, ...]:
+    """Return what the legs file names, else the one leg that the options describe."""
+    if options.legs_file:
+        return tuple(Leg(**leg) for leg in json.loads(Path(options.legs_file).read_bytes()))
+    return (Leg(options.host or "", options.warmup, options.duration, options.seed),)
 
 
 def _record(environment: Environment, path: Path) -> Recording:
     """Record every request of this process; workers of one master write a file each."""
     if isinstance(environment.runner, WorkerRunner):
         path = path.with_stem(f"{path.stem}-worker{environment.runner.worker_index}")
-    recording = Recording(path)
+    recording = Recording(path, len(OpenModelUser.load.legs))
     environment.events.request.add_listener(recording.on_request)  # type: ignore[no-untyped-call]
     environment.events.quit.add_listener(recording.on_quit)  # type: ignore[no-untyped-call]
     return recording

@@ -17,7 +17,7 @@ from loadtests.shapes import STEADY, Shape
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 SPARE_S = 30
-START_S = 5.0
+LEG_SPARE_S = 1
 POLL_S = 0.1
 PROGRESS_EVERY_S = 4.0
 LOG_LINES = 5
@@ -53,10 +53,20 @@ class Caller:
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """One stretch of load at a host; `number` seeds it: 0 for the control run, the look's, or a comparison's.
+class Leg:
+    """A part of a stretch; those of the same `number` are sent the same requests at the same offsets."""
 
-    With a `champion`, both hosts are loaded in turn: in each of `blocks` blocks one turn of both times at either.
+    number: int
+    host: str
+    warmup_s: float
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """One stretch of load at a host, or in `legs` of its own, which together last `duration_s`.
+
+    `number` is 0 for the control run, else the look's.
     """
 
     name: str
@@ -66,13 +76,7 @@ class Stretch:
     duration_s: float
     shape: Shape = STEADY
     mix: Mix = ONLY_SINGLE
-    champion: str = ""
-    blocks: int = 0
-
-    @property
-    def length_s(self) -> float:
-        """Return the seconds of all turns together, those to warm up included."""
-        return (self.warmup_s + self.duration_s) * max(1, 2 * self.blocks)
+    legs: tuple[Leg, ...] = ()
 
 
 def run_stretch(plan: Plan, stretch: Stretch, *, out: Path, caller: Caller) -> list[Path]:
@@ -82,14 +86,12 @@ def run_stretch(plan: Plan, stretch: Stretch, *, out: Path, caller: Caller) -> l
     """
     prefix = stretch.name.replace(" ", "")
     raws = [out / f"{prefix}-worker{index}.parquet" for index in range(plan.workers)]
-    # Workers that take turns have to keep step, and Locust takes a while to start.
-    begin_at_s = time.monotonic() + START_S if stretch.blocks and plan.workers > 1 else 0.0
     with ExitStack() as stack:
         processes = []
         for index, raw in enumerate(raws):
             raw.unlink(missing_ok=True)
             log = stack.enter_context(raw.with_suffix(".log").open("wb"))
-            command = [*_command(plan, stretch, raw=raw, index=index), f"--begin-at={begin_at_s}"]
+            command = _command(plan, stretch, raw=raw, index=index)
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=LOCUSTFILE.parent.parent
             )
@@ -107,7 +109,7 @@ def run_stretch(plan: Plan, stretch: Stretch, *, out: Path, caller: Caller) -> l
 
 def _command(plan: Plan, stretch: Stretch, *, raw: Path, index: int) -> list[str]:
     """Give each worker an equal part of the rate and a seed of its own."""
-    seed = int(np.random.SeedSequence([plan.seed, stretch.number, index]).generate_state(1)[0])
+    seed = _seed(plan, stretch.number, index)
     options = {
         "--host": stretch.host,
         "--path": plan.path,
@@ -121,14 +123,25 @@ def _command(plan: Plan, stretch: Stretch, *, raw: Path, index: int) -> list[str
         "--max-in-flight": plan.max_in_flight // plan.workers,
         "--shape": stretch.shape.as_text(),
         "--mix": ",".join(f"{persona}={weight}" for persona, weight in stretch.mix),
-        "--champion": stretch.champion,
-        "--blocks": stretch.blocks,
         "--raw-file": raw.resolve(),
         "--users": 1,
     }
+    if stretch.legs:
+        legs = [
+            {"host": leg.host, "warmup_s": leg.warmup_s, "duration_s": leg.duration_s,
+             "seed": _seed(plan, stretch.number, index, leg.number)}
+            for leg in stretch.legs
+        ]  # fmt: skip
+        legs_file = raw.with_suffix(".legs.json")
+        legs_file.write_text(json.dumps(legs))
+        options["--legs-file"] = legs_file.resolve()
     words = [f"{option}={value}" for option, value in options.items()]
     locust = [sys.executable, "-m", "locust", f"--locustfile={LOCUSTFILE}"]
     return [*locust, "--headless", "--only-summary", *words]
+
+
+def _seed(plan: Plan, *numbers: int) -> int:
+    return int(np.random.SeedSequence([plan.seed, *numbers]).generate_state(1)[0])
 
 
 def _wait(
@@ -139,7 +152,9 @@ def _wait(
     timeout_s: float,
     caller: Caller,
 ) -> None:
-    deadline_s = time.monotonic() + stretch.length_s + timeout_s + SPARE_S
+    deadline_s = time.monotonic() + stretch.warmup_s + stretch.duration_s + timeout_s + SPARE_S
+    # Each leg waits for its last replies before the next one begins.
+    deadline_s += (timeout_s + LEG_SPARE_S) * len(stretch.legs)
     began_s: float | None = None
     shown_s = time.monotonic()
     while any(process.poll() is None for process in processes):
@@ -150,22 +165,16 @@ def _wait(
             began_s = now_s
         if began_s is not None and now_s - shown_s >= PROGRESS_EVERY_S:
             shown_s = now_s
-            caller.say(_progress(stretch, raws, now_s - began_s))
+            caller.say(_progress(stretch, raws, now_s - began_s - stretch.warmup_s))
         caller.wait(POLL_S)
 
 
-def _progress(stretch: Stretch, raws: list[Path], passed_s: float) -> str:
+def _progress(stretch: Stretch, raws: list[Path], measured_s: float) -> str:
     files = [raw.with_suffix(".progress") for raw in raws]
     counts = [json.loads(file.read_bytes()) for file in files if file.exists()]
     sent, errors = (sum(count[key] for count in counts) for key in ("sent", "errors"))
-    if stretch.blocks:
-        block = min(stretch.blocks, 1 + int(passed_s / stretch.length_s * stretch.blocks))
-        where = f"block {block} of {stretch.blocks}"
-    elif passed_s < stretch.warmup_s:
-        where = "warming up"
-    else:
-        where = f"{min(passed_s - stretch.warmup_s, stretch.duration_s):.0f} s of {stretch.duration_s:g} s"
-    return f"{stretch.name}: {where}, {sent:,} sent, {errors:,} errors"
+    where = f"{min(measured_s, stretch.duration_s):.0f} s of {stretch.duration_s:g} s"
+    return f"{stretch.name}: {where if measured_s >= 0 else 'warming up'}, {sent:,} sent, {errors:,} errors"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

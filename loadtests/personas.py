@@ -12,12 +12,12 @@ from typing import Any
 from loadtests.samples import OK, Persona
 
 BATCH_ROWS = 20
-BATCH = "/batch"
 JSON = "application/json"
 REFUSALS = frozenset({400, 415, 422})
 UNKNOWN_FIELD = "no_such_field"
 
 
+BATCH_SUFFIX = "/batch"
 Mix = tuple[tuple[Persona, float], ...]
 ONLY_SINGLE: Mix = ((Persona.SINGLE, 1.0),)
 
@@ -62,20 +62,22 @@ def read_mix(value: object) -> Mix:
     return tuple((persona, value[persona] / total) for persona in Persona if persona in value)
 
 
-def route_of(persona: Persona, path: str) -> str | None:
-    """Return where a persona is answered, for a run whose judged route is `path`; nowhere when it makes mistakes."""
-    if persona is Persona.MISTAKEN:
-        return None
-    return path if persona is Persona.SINGLE or path.endswith(BATCH) else path + BATCH
+def scorer_of(path: str) -> Persona:
+    """Return the persona that is answered on a path."""
+    return Persona.BATCH if path.endswith(BATCH_SUFFIX) else Persona.SINGLE
 
 
 def requests_of(persona: Persona, rows: Sequence[dict[str, Any]], path: str) -> tuple[Request, ...]:
-    """Return what the persona can send, made of the rows beforehand: no request is built while it is due."""
+    """Return what the persona can send, made of the rows beforehand: no request is built while it is due.
+
+    `path` may be that of rows or that of batches; each persona takes its own of the two.
+    """
+    path = path.removesuffix(BATCH_SUFFIX)
     if persona is Persona.SINGLE:
         return tuple(Request(persona, path, json.dumps(row).encode(), 1) for row in rows)
     if persona is Persona.BATCH:
         batches = [rows[first : first + BATCH_ROWS] for first in range(0, len(rows), BATCH_ROWS)]
-        route = route_of(persona, path) or path
+        route = f"{path}{BATCH_SUFFIX}"
         return tuple(Request(persona, route, json.dumps({"rows": batch}).encode(), len(batch)) for batch in batches)
     return tuple(request for row in rows for request in _mistakes(row, path))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from loadtests.personas import ONLY_SINGLE, Mix, read_mix, route_of
+from loadtests.personas import ONLY_SINGLE, Mix, read_mix, scorer_of
 from loadtests.reading import typed
 from loadtests.shapes import STEADY, Shape, ShapeKind, expected_requests, read_shape
 
@@ -76,7 +76,7 @@ class Plan:
     """A load run fixed beforehand: `duration_s` is one look's, `rate_per_s` that of all workers together.
 
     The rate is the highest of the `shape`; `mix` says who sends. `via` names the path measured, where it is known.
-    Whoever deployed the service says how long its first request took, and has it judged by `first_request_ms`.
+    Whoever has just deployed the service may say how long its first request took, for `first_request_ms` to judge.
     """
 
     host: str
@@ -134,9 +134,9 @@ class Plan:
         return expected_requests(self.shape, self.rate_per_s, self.duration_s)
 
     @property
-    def share(self) -> float:
+    def judged_share(self) -> float:
         """Return the share of requests that go to `path` and are meant to be answered."""
-        return sum(weight for persona, weight in self.mix if route_of(persona, self.path) == self.path)
+        return dict(self.mix).get(scorer_of(self.path), 0.0)
 
 
 def min_requests(share: float, alpha: float) -> int:
@@ -183,6 +183,7 @@ def _parse(data: Any) -> Plan:
         for name, read in (("shape", read_shape), ("mix", read_mix), ("via", _via)):
             if name in values:
                 values[name] = read(values[name])
+        values.setdefault("mix", ((scorer_of(values["path"]), 1.0),))
     except ValueError as error:
         raise PlanError(str(error)) from error
     return Plan(**values)
@@ -249,12 +250,12 @@ def _check_evidence(plan: Plan) -> None:
     sent = f"{plan.rate_per_s:g} req/s x {plan.duration_s:g} s"
     if plan.shape.kind not in (ShapeKind.STEADY, ShapeKind.SOAK):
         sent += f" as a {plan.shape.kind}"
-    single = int(planned * plan.share)
-    part = "" if plan.share == 1 else f", {plan.share:.0%} of them to {plan.path},"
+    judged = int(planned * plan.judged_share)
+    part = "" if plan.judged_share == 1 else f", {plan.judged_share:.0%} of them to {plan.path},"
     for limit in plan.judged_limits:
         needed = min_requests(1 - limit.quantile, plan.alpha)
-        if single < needed:
-            lacks.append(f"{limit.name} needs at least {needed:,} requests, {sent}{part} gives {single:,}")
+        if judged < needed:
+            lacks.append(f"{limit.name} needs at least {needed:,} requests, {sent}{part} gives {judged:,}")
     needed = min_requests(plan.max_error_rate, plan.alpha)
     if planned * plan.looks < needed:
         looks = f" x {plan.looks} looks" if plan.extension else ""

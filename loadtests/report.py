@@ -128,10 +128,9 @@ def _ratios(result: Result, margin: float) -> Markup:
     ratios = np.array([block.ratio for block in result.blocks])
     finite = ratios[np.isfinite(ratios)]
     low, high = min(0.8, finite.min(initial=1) * 0.95), max(1.25, finite.max(initial=1) * 1.05)
-    ticks = [(block, f"{block:g}") for block in blocks]
     up = linear(float(low), float(high), "p99 of the candidate / p99 of the champion")
-    chart = Chart(Scale(0.5, float(blocks[-1]) + 0.5, ticks, "block"), up)
+    chart = Chart(linear(0.5, float(blocks[-1]) + 0.5, "block"), up)
     chart.level(1.0, "the same", colour=INK)
     chart.level(margin, f"margin {margin:g}")
-    chart.dots(blocks, ratios, radius=4)
+    chart.dots(blocks, ratios, radius=3)
     return chart.svg()

@@ -16,15 +16,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from loadtests import validity
-from loadtests.blocks import Ratio, measure_blocks, ratios_of
+from loadtests.blocks import Ratio, blocks_stretch, pair, ratios_of
 from loadtests.capacity import capacity_json, find_capacity
 from loadtests.comparison import Block, extendable, judge_comparison
 from loadtests.control import empty_endpoint
 from loadtests.look import Caller, LoadError, StoppedError, Stretch, run_stretch
+from loadtests.personas import requests_of, scorer_of
 from loadtests.plan import ComparisonPlan, Plan, PlanError, read_plan, read_rows
 from loadtests.report import render, render_capacity
 from loadtests.result import Result, as_json, of_judgement, without_judgement
-from loadtests.samples import Look, read_looks
+from loadtests.samples import Look, read_legs, read_look
 from loadtests.slo import judge, with_comparison
 from loadtests.target import check_target
 from loadtests.verdict import Check, Verdict
@@ -45,23 +46,34 @@ class Outcome:
     looks: tuple[Look, ...] = ()
 
 
+@dataclass(frozen=True)
+class Before:
+    """What was there before the first look: when it began, the control run, and how soon the first answer came."""
+
+    started_at: str
+    control: Look
+    first_request_ms: float
+
+
 def execute(plan: Plan, out: Path, caller: Caller) -> Outcome:
     """Run the control, the first look and, where it proves neither yes nor no, the planned second one.
 
     A planned comparison follows unless these have found a no already.
     """
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
-    rows = read_rows(plan.rows_file)
+    request = requests_of(scorer_of(plan.path), read_rows(plan.rows_file), plan.path)[0]
     try:
-        for arm in _arms(plan):
-            refused = check_target(arm, rows)
-            if refused:
-                return Outcome(without_judgement(plan, started_at, refused))
+        answers = [check_target(arm, request) for arm in _arms(plan)]
+        refused = next((answer.refused for answer in answers if answer.refused), None)
+        if refused:
+            return Outcome(without_judgement(plan, started_at, refused))
         control = _measure_control(plan, out, caller)
         sound = validity.control_check(plan, control)
         if sound.verdict is not Verdict.PASSED:
             return Outcome(without_judgement(plan, started_at, sound))
-        return _look_and_judge(plan, started_at, control=control, out=out, caller=caller)
+        first_ms = plan.first_request_took_ms
+        before = Before(started_at, control, answers[0].latency_ms if first_ms is None else first_ms)
+        return _look_and_judge(plan, before, out=out, caller=caller)
     except LoadError as error:
         failed = Check("load", Verdict.ERROR, None, None, f"ERROR: {error}")
         return Outcome(without_judgement(plan, started_at, failed))
@@ -82,7 +94,7 @@ def _measure_control(plan: Plan, out: Path, caller: Caller) -> Look:
     with empty_endpoint() as host:
         stretch = Stretch("control", 0, host, CONTROL_WARMUP_S, CONTROL_S)
         for _ in range(CONTROL_ATTEMPTS):
-            (control,), _ = _measure(plan, stretch, out, caller)
+            control, _ = _measure(plan, stretch, out, caller)
             sound = validity.control_check(plan, control)
             if sound.verdict is Verdict.PASSED:
                 break
@@ -90,7 +102,7 @@ def _measure_control(plan: Plan, out: Path, caller: Caller) -> Look:
     return control
 
 
-def _look_and_judge(plan: Plan, started_at: str, *, control: Look, out: Path, caller: Caller) -> Outcome:
+def _look_and_judge(plan: Plan, before: Before, *, out: Path, caller: Caller) -> Outcome:
     looks: list[Look] = []
     raws: list[Path] = []
     for number in range(1, plan.looks + 1):
@@ -98,12 +110,12 @@ def _look_and_judge(plan: Plan, started_at: str, *, control: Look, out: Path, ca
         stretch = Stretch(
             f"look {number}", number, plan.host, plan.warmup_s, plan.duration_s, shape=plan.shape, mix=plan.mix
         )
-        (look,), files = _measure(plan, stretch, out, caller)
+        look, files = _measure(plan, stretch, out, caller)
         if not len(look.latency_ms):
             raise LoadError(f"{stretch.name}: no request was sent")
         looks.append(look)
         raws += files
-        judgement = judge(plan, looks, control)
+        judgement = judge(plan, looks, before.control, first_request_ms=before.first_request_ms)
         if not judgement.extendable:
             break
         if number < plan.looks:
@@ -114,7 +126,7 @@ def _look_and_judge(plan: Plan, started_at: str, *, control: Look, out: Path, ca
         raws += files
         ratios = ratios_of(blocks, plan.path)
         judgement = with_comparison(judgement, judge_comparison(plan, blocks))
-    result = of_judgement(plan, started_at, looks=looks, judgement=judgement, raws=raws)
+    result = of_judgement(plan, before.started_at, looks=looks, judgement=judgement, raws=raws)
     return Outcome(replace(result, blocks=ratios), looks=tuple(looks))
 
 
@@ -122,24 +134,24 @@ def _compare(plan: Plan, comparison: ComparisonPlan, out: Path, caller: Caller) 
     """Measure the planned blocks and, where these prove neither yes nor no, as many once more if that is planned."""
     blocks: list[Block] = []
     raws: list[Path] = []
-    for _ in range(plan.looks):
-        more, files = measure_blocks(
-            plan, comparison, lambda stretch: _measure(plan, stretch, out, caller), after=len(blocks)
+    for look in range(1, plan.looks + 1):
+        stretch = blocks_stretch(plan, comparison, look)
+        caller.say(
+            f"{stretch.name}: candidate and champion in turn, {comparison.blocks} times, {stretch.duration_s:g} s"
         )
-        blocks += more
+        files = run_stretch(plan, stretch, out=out, caller=caller)
+        blocks += pair(read_legs(files))
         raws += files
         if not extendable(judge_comparison(plan, blocks)):
             break
     return blocks, raws
 
 
-def _measure(plan: Plan, stretch: Stretch, out: Path, caller: Caller) -> tuple[list[Look], list[Path]]:
+def _measure(plan: Plan, stretch: Stretch, out: Path, caller: Caller) -> tuple[Look, list[Path]]:
     length = f"{stretch.duration_s:g} s after {stretch.warmup_s:g} s of warm-up"
-    if stretch.blocks:
-        length = f"{stretch.blocks} blocks, at candidate and champion {length} each"
     caller.say(f"{stretch.name}: {plan.rate_per_s:g} req/s for {length}")
     files = run_stretch(plan, stretch, out=out, caller=caller)
-    return read_looks(files), files
+    return read_look(files), files
 
 
 def _stop_with_stdin(stop: threading.Event) -> None:

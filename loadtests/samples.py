@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 OK = 200
-METADATA_KEY = b"slipway.window"
+METADATA_KEY = b"slipway.windows"
 SCHEMA = pa.schema(
     [
         ("intended_s", pa.float64()),
@@ -25,7 +25,7 @@ SCHEMA = pa.schema(
         ("error", pa.string()),
         ("route", pa.string()),
         ("persona", pa.string()),
-        ("turn", pa.int16()),
+        ("leg", pa.int16()),
     ]
 )
 
@@ -40,7 +40,7 @@ class Persona(StrEnum):
 
 @dataclass(frozen=True)
 class Window:
-    """The measured part of one worker's turn, by the monotonic clock; arrivals before it are warm-up.
+    """The measured part of one worker's run, by the monotonic clock; arrivals before it are warm-up.
 
     `planned` counts the arrivals due in it; `cpu` is the worker's share of one core in it.
     """
@@ -86,26 +86,40 @@ class Look:
 
 
 def write_raw(path: Path, columns: dict[str, Sequence[object]], windows: Sequence[Window]) -> None:
-    """Write one worker's raw values, warm-up included, with the window of each of its turns in the file's metadata."""
+    """Write one worker's raw values, warm-up included, with the window of each leg in the file's metadata."""
     schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps([vars(window) for window in windows]).encode()})
     pq.write_table(pa.table(columns, schema=schema), path, compression="zstd")
 
 
-def read_looks(paths: Sequence[Path]) -> list[Look]:
-    """Read the raw files of a stretch's workers: a look for each turn that all of them took, without its warm-up."""
-    tables = [pq.read_table(path) for path in paths]
-    windows = [[Window(**each) for each in json.loads(table.schema.metadata[METADATA_KEY])] for table in tables]
-    looks = []
-    for turn, own in enumerate(zip(*windows, strict=True)):
-        parts = [
-            table.filter((pc.field("turn") == turn) & (pc.field("intended_s") >= window.measured_from_s))
-            for table, window in zip(tables, own, strict=True)
-        ]
-        looks.append(_look(pa.concat_tables([part.replace_schema_metadata() for part in parts]), own))
-    return looks
+def read_look(paths: Sequence[Path]) -> Look:
+    """Read the raw files of one look's workers and drop the warm-up of each."""
+    (look,) = read_legs(paths)
+    return look
 
 
-def _look(table: pa.Table, windows: Sequence[Window]) -> Look:
+def read_legs(paths: Sequence[Path]) -> list[Look]:
+    """Read the raw files of one stretch's workers as a look for each of its legs, without their warm-ups."""
+    files = [pq.read_table(path) for path in paths]
+    windows = [_windows(table) for table in files]
+    legs = zip(*windows, strict=True)
+    return [
+        _look([_measured(table, number, w) for table, w in zip(files, leg, strict=True)], leg)
+        for number, leg in enumerate(legs)
+    ]
+
+
+def _windows(table: pa.Table) -> list[Window]:
+    return [Window(**window) for window in json.loads(table.schema.metadata[METADATA_KEY])]
+
+
+def _measured(table: pa.Table, leg: int, window: Window) -> pa.Table:
+    of_leg = pc.and_(pc.equal(table["leg"], leg), pc.greater_equal(table["intended_s"], window.measured_from_s))
+    return table.filter(of_leg).replace_schema_metadata()
+
+
+def _look(tables: Sequence[pa.Table], windows: Sequence[Window]) -> Look:
+    """Join what the workers measured in one leg."""
+    table = pa.concat_tables(tables)
     failed = table["error"].to_numpy() != ""
     succeeded = table.filter(pc.and_(pc.equal(table["error"], ""), pc.equal(table["status"], OK)))
     return Look(

@@ -26,15 +26,6 @@ def course_offsets(kind: Arrivals, course: Course, rng: np.random.Generator) -> 
         yield from course.moments(counts).tolist()
 
 
-def turns(blocks: int) -> list[tuple[int, bool]]:
-    """Return of each turn its block and whether the champion has it: in the odd blocks the candidate begins.
-
-    Without blocks there is one turn, of the only host.
-    """
-    order = [(block, champion) for block in range(1, blocks + 1) for champion in (block % 2 == 0, block % 2 == 1)]
-    return order or [(0, False)]
-
-
 def _counts(kind: Arrivals, rng: np.random.Generator) -> Iterator[NDArray[np.float64]]:
     """Yield the arrivals of a process of rate 1, a chunk at a time."""
     reached = rng.random() - 1 if kind is Arrivals.FIXED else 0.0

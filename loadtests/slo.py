@@ -30,8 +30,11 @@ class Judgement:
         return self.valid and self.verdict is Verdict.INCONCLUSIVE
 
 
-def judge(plan: Plan, looks: Sequence[Look], control: Look) -> Judgement:
-    """Judge all looks together at the plan's alpha, after the control run against an empty endpoint."""
+def judge(plan: Plan, looks: Sequence[Look], control: Look, *, first_request_ms: float | None = None) -> Judgement:
+    """Judge all looks together at the plan's alpha, after the control run against an empty endpoint.
+
+    `first_request_ms` is the latency of the first request after the deploy, None where it was not measured.
+    """
     data = validity.data_check(looks)
     if data.verdict is not Verdict.PASSED:
         return Judgement(Verdict.INCONCLUSIVE, (data,), 1.0, valid=False)
@@ -41,7 +44,7 @@ def judge(plan: Plan, looks: Sequence[Look], control: Look) -> Judgement:
     scored = [look.part(plan.path) for look in looks]
     latency = [_quantile_check(plan, limit, scored) for limit in plan.limits]
     deffs = [deff for check, deff in latency if check.judged]
-    first = [_first_request_check(plan.first_request_ms, plan.first_request_took_ms)] if plan.first_request_ms else []
+    first = [_first_request_check(plan.first_request_ms, first_request_ms)] if plan.first_request_ms else []
     slo = [_error_check(plan, looks), *(check for check, _ in latency), *first]
     verdict = _conclude(identity=[data, served], stall=stall, generator=generator, slo=slo)
     valid = all(check.verdict is Verdict.PASSED for check in (data, served, stall, *generator, *first))

@@ -20,7 +20,7 @@ from loadtests.personas import Answer, Mix, Request, check_answer
 from loadtests.plan import Arrivals
 from loadtests.recording import Recording, Sample
 from loadtests.samples import Persona
-from loadtests.schedule import CHUNK, course_offsets, turns
+from loadtests.schedule import CHUNK, course_offsets
 from loadtests.shapes import Course, Shape
 
 LEAD_S = 0.05
@@ -29,14 +29,21 @@ SENDING = (STATE_SPAWNING, STATE_RUNNING)
 
 
 @dataclass(frozen=True)
+class Leg:
+    """A part of a run against one host; an infinite `duration_s` lasts until Locust stops it."""
+
+    host: str
+    warmup_s: float
+    duration_s: float
+    seed: int
+
+
+@dataclass(frozen=True)
 class Load:
-    """What one user sends, at its own `rate_per_s`; an infinite `duration_s` lasts until Locust stops it.
+    """What one user sends, at its own `rate_per_s`, in one leg after the other.
 
     `requests` holds what each persona of the `mix` sends. A reply of another version than `expected_version` is a
     failure in Locust's statistics; nothing is expected where that is empty.
-
-    With a `champion`, another host, both are loaded in turn, in so many `blocks` of a turn each. All
-    that is timed then begins at `begin_at_s` of the monotonic clock, so that several workers keep step.
     """
 
     requests: dict[Persona, tuple[Request, ...]]
@@ -45,20 +52,10 @@ class Load:
     shape: Shape
     arrivals: Arrivals
     expected_version: str
-    seed: int
-    warmup_s: float
-    duration_s: float
+    legs: tuple[Leg, ...]
     timeout_s: float
     max_in_flight: int
     recording: Recording | None
-    champion: str = ""
-    blocks: int = 0
-    begin_at_s: float = 0.0
-
-    @property
-    def turn_s(self) -> float:
-        """Return how long one turn lasts, its warm-up included."""
-        return self.warmup_s + self.duration_s
 
 
 class OpenModelUser(User):
@@ -68,12 +65,11 @@ class OpenModelUser(User):
     _spawned: ClassVar[int] = 0
 
     def on_start(self) -> None:
-        """Open the connection pool and seed this user apart from all others of the run."""
+        """Take a number, which seeds this user apart from all others of the run."""
         OpenModelUser._spawned += 1
         worker = getattr(self.environment.runner, "worker_index", 0)
-        self._seed = [self.load.seed, max(worker, 0), OpenModelUser._spawned]
-        hosts = [self.host or self.environment.host, *filter(None, [self.load.champion])]
-        self._clients = [self._connect(host) for host in hosts]
+        self._seed = (max(worker, 0), OpenModelUser._spawned)
+        self._clients: dict[str, HTTPClient] = {}
         self._pool = Pool()
         self._alarm = Alarm()
 
@@ -81,21 +77,18 @@ class OpenModelUser(User):
         """Close the timer and the connections; what is in flight by then is neither answered nor failed."""
         self._pool.kill()
         self._alarm.close()
-        for client in self._clients:
+        for client in self._clients.values():
             client.close()
 
     @task
     def dispatch(self) -> None:
-        """Send every arrival of the schedule when it is due, wait for the last replies, and end the run."""
+        """Send every arrival of each leg's schedule when it is due, wait for the last replies, and end the run."""
         load, recording = self.load, self.load.recording
-        start_s = max(time.monotonic() + LEAD_S, load.begin_at_s)
         reporter = gevent.spawn(self._report) if recording else None
-        for turn, (block, champion) in enumerate(turns(load.blocks)):
-            # Both arms of a block are sent the same requests at the same offsets.
-            rng = np.random.default_rng([*self._seed, block])
-            self._client, self._turn = self._clients[int(champion)], turn
-            self._take_turn(start_s + turn * load.turn_s if load.blocks else start_s, rng)
-        self._pool.join(timeout=load.timeout_s + 1)
+        for number, leg in enumerate(load.legs):
+            if self.environment.runner.state in SENDING:
+                self._send_leg(number, leg)
+                self._pool.join(timeout=load.timeout_s + 1)
         if reporter:
             reporter.kill()
         if recording and not isinstance(self.environment.runner, WorkerRunner):
@@ -103,13 +96,15 @@ class OpenModelUser(User):
             gevent.spawn(self.environment.runner.quit)
         raise StopUser
 
-    def _take_turn(self, start_s: float, rng: np.random.Generator) -> None:
-        """Send what one turn's schedule holds, to this turn's client."""
+    def _send_leg(self, number: int, leg: Leg) -> None:
         load, recording = self.load, self.load.recording
-        measured_from_s = start_s + load.warmup_s
-        measured_until_s = measured_from_s + load.duration_s
-        course = Course(load.shape, rate_per_s=load.rate_per_s, warmup_s=load.warmup_s, duration_s=load.duration_s)
+        rng = np.random.default_rng([leg.seed, *self._seed])
+        course = Course(load.shape, rate_per_s=load.rate_per_s, warmup_s=leg.warmup_s, duration_s=leg.duration_s)
         requests = self._requests(rng)
+        client = self._client(leg.host or self.environment.host)
+        start_s = time.monotonic() + LEAD_S
+        measured_from_s = start_s + leg.warmup_s
+        measured_until_s = measured_from_s + leg.duration_s
         planned = 0
         for offset_s in course_offsets(load.arrivals, course, rng):
             due_s = start_s + offset_s
@@ -124,15 +119,21 @@ class OpenModelUser(User):
                     recording.begin()
                 planned += 1
             if not late:
-                self._send(due_s, next(requests))
+                self._send(_Shot(number, client, due_s, next(requests)))
         if recording:
-            recording.end(measured_from_s=measured_from_s, measured_until_s=measured_until_s, planned=planned)
+            recording.end(number, measured_from_s=measured_from_s, measured_until_s=measured_until_s, planned=planned)
 
-    def _connect(self, host: str) -> HTTPClient:
+    def _client(self, host: str) -> HTTPClient:
+        """Return the connections to a host, which stay open from leg to leg."""
         timeout_s = self.load.timeout_s
-        return HTTPClient.from_url(
-            host, concurrency=self.load.max_in_flight, connection_timeout=timeout_s, network_timeout=timeout_s
-        )
+        if host not in self._clients:
+            self._clients[host] = HTTPClient.from_url(
+                host,
+                concurrency=self.load.max_in_flight,
+                connection_timeout=timeout_s,
+                network_timeout=timeout_s,
+            )
+        return self._clients[host]
 
     def _report(self) -> None:
         while self.load.recording:
@@ -142,28 +143,27 @@ class OpenModelUser(User):
     def _requests(self, rng: np.random.Generator) -> Iterator[Request]:
         """Yield what to send: a persona by its weight, and of each persona its requests in turn."""
         personas, weights = zip(*self.load.mix, strict=True)
-        turns = [_in_order(self.load.requests[persona], rng) for persona in personas]
+        turns = [_in_turn(self.load.requests[persona], rng) for persona in personas]
         if len(turns) == 1:
             yield from turns[0]
         while True:
             for index in rng.choice(len(turns), CHUNK, p=weights).tolist():
                 yield next(turns[index])
 
-    def _send(self, due_s: float, request: Request) -> None:
+    def _send(self, shot: "_Shot") -> None:
         if len(self._pool) >= self.load.max_in_flight:
-            times = (due_s, time.monotonic(), math.inf, 0)
-            self._fire(request, times, Answer("", "too many in flight"), turn=self._turn)
+            self._fire(shot, (time.monotonic(), math.inf, 0), Answer("", "too many in flight"))
         else:
-            self._pool.spawn(self._exchange, due_s, request, self._client, self._turn)
+            self._pool.spawn(self._exchange, shot)
 
-    def _exchange(self, due_s: float, request: Request, client: HTTPClient, turn: int) -> None:
-        sent_s = time.monotonic()
+    def _exchange(self, shot: "_Shot") -> None:
+        request, due_s, sent_s = shot.request, shot.due_s, time.monotonic()
         status, reply, error = 0, b"", ""
         try:
             # A request that is sent late has used up part of its time already.
             with gevent.Timeout(max(0.0, due_s + self.load.timeout_s - sent_s)):
                 headers = {"Content-Type": request.content_type}
-                response = client.request("POST", request.route, request.body, headers)
+                response = shot.client.request("POST", request.route, request.body, headers)
                 reply = bytes(response.read())
                 status = response.status_code
         except (gevent.Timeout, TimeoutError):
@@ -172,35 +172,44 @@ class OpenModelUser(User):
             error = type(failure).__name__
         elapsed_ms = (time.monotonic() - due_s) * 1000
         answer = check_answer(request, status, reply) if status else Answer("", error)
-        times = (due_s, sent_s, elapsed_ms if status else math.inf, status)
-        self._fire(request, times, answer, turn=turn, elapsed_ms=elapsed_ms, length=len(reply))
+        measured = (sent_s, elapsed_ms if status else math.inf, status)
+        self._fire(shot, measured, answer, elapsed_ms=elapsed_ms, length=len(reply))
 
     def _fire(
         self,
-        request: Request,
-        measured: tuple[float, float, float, int],
+        shot: "_Shot",
+        measured: tuple[float, float, int],
         answer: Answer,
         *,
-        turn: int,
         elapsed_ms: float | None = None,
         length: int = 0,
     ) -> None:
         """Tell Locust, whose statistics can't hold an infinite response time."""
-        failure, expected = answer.error, self.load.expected_version
+        failure, expected, request = answer.error, self.load.expected_version, shot.request
         if answer.version and expected and answer.version != expected:
             failure = f"version {answer.version} instead of {expected}"
+        sample = Sample(shot.due_s, *measured, answer.version, answer.error, request.route, request.persona, shot.leg)
         self.environment.events.request.fire(
             request_type="POST",
             name=request.name,
             response_time=elapsed_ms,
             response_length=length,
             exception=RuntimeError(failure) if failure else None,
-            context={"sample": Sample(*measured, answer.version, answer.error, request.route, request.persona, turn)},
+            context={"sample": sample},
         )
 
 
-def _in_order(requests: tuple[Request, ...], rng: np.random.Generator) -> Iterator[Request]:
-    """Yield requests for ever, in an order of their own."""
+@dataclass(frozen=True, slots=True)
+class _Shot:
+    """A request that is due, the leg that it belongs to, and the connections that it takes."""
+
+    leg: int
+    client: HTTPClient
+    due_s: float
+    request: Request
+
+
+def _in_turn(requests: tuple[Request, ...], rng: np.random.Generator) -> Iterator[Request]:
     order = rng.permutation(len(requests)).tolist()
     while True:
         for index in order:

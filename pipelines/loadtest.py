@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -75,7 +76,12 @@ def run_loadtest(
     rows_file.write_text(json.dumps(rows))
     plan = _plan(request, settings, Policy.parse(policy), str(health["version"]))
     plan_file.write_text(json.dumps({**plan, "rows_file": str(rows_file)}, indent=2))
-    code = _run(plan_file, directory, settings, tell, find_capacity=request.find_capacity)
+    try:
+        code = _run(plan_file, directory, settings, tell, find_capacity=request.find_capacity)
+    except UsageError:
+        # Nothing was sent, so nothing is left of it.
+        shutil.rmtree(directory)
+        raise
     return code, {**json.loads((directory / "result.json").read_text()), "directory": str(directory)}
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.adapters.docker_engine import DockerEngine
-from pipelines.adapters.load_files import pack, read_run, unpack
+from pipelines.adapters.load_files import pack, planned_s, read_run, unpack
 from pipelines.adapters.load_networks import LoadNetworks
-from pipelines.adapters.load_process import JUDGED, longest_s
+from pipelines.adapters.load_process import JUDGED
 from pipelines.adapters.load_swarm import PLACE, Job, LoadSwarm, Look
 from pipelines.adapters.swarm_tasks import Task
 from pipelines.errors import TargetUnavailable, Undecided
@@ -26,7 +26,7 @@ Tell = Callable[[str], None]
 class LoadJob:
     """Fills ports.LoadRunner; `prefix` is the installation's, `tell` hears of the run's progress.
 
-    A job may take `start_s` to run, and `spare_s` beyond its load to end. Runs do not overlap:
+    A job may take `start_s` to run, and `spare_s` beyond its stretches with their warm-ups to end. Runs do not overlap:
     each first removes what is left of others, whose executor has died.
     """
 
@@ -73,13 +73,13 @@ class LoadJob:
             raise Undecided(f"the load run: {error.message}", next=error.next) from error
 
     def remove_left(self) -> set[str]:
-        """End what runs have left whose executor died; return its names."""
+        """Remove what runs have left whose executor died; return the names."""
         return self._swarm.remove()
 
     def _await_judgement(self, job: Job, plan: dict[str, Any], log: Path) -> None:
         """Return once a judged result is there; raise Undecided, with the last lines, when none will be."""
         begun = time.monotonic()
-        limit_s = longest_s(plan) + self._spare_s
+        limit_s = planned_s(plan) + self._spare_s
         told = 0
         while True:
             look = self._swarm.look(job)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pipelines.adapters.load_files import planned_s
 from pipelines.errors import Undecided
 from pipelines.ports import LoadRun
 
@@ -18,7 +19,7 @@ JUDGED = (0, 3, 4)
 class LoadProcess:
     """Fills ports.LoadRunner; `root` is the directory that holds loadtests/.
 
-    `spare_s` is what a run may take beyond its load: start-up and judging.
+    `spare_s` is what a run may take beyond its stretches with their warm-ups: start-up and judging.
     """
 
     def __init__(self, root: Path, *, spare_s: float = 120.0) -> None:
@@ -33,7 +34,7 @@ class LoadProcess:
         plan_file.write_text(json.dumps({**plan, "rows_file": str(rows_file), "via": "direct"}))
         command = [sys.executable, "-m", "loadtests.run", "--end-with-stdin"]
         command += ["--plan", str(plan_file), "--out", str(out)]
-        limit_s = longest_s(plan) + self._spare_s
+        limit_s = planned_s(plan) + self._spare_s
         result_file = out / "result.json"
         result_file.unlink(missing_ok=True)
         ended = _run_bounded(command, cwd=self._root, log=workdir / "load.log", limit_s=limit_s)
@@ -42,18 +43,6 @@ class LoadProcess:
             raise Undecided(f"the load run ended with {ended}: {tail}", next="mend what it names, then run it again")
         page = out / "report.html"
         return LoadRun(json.loads(result_file.read_text()), page.read_bytes() if page.exists() else b"")
-
-    def remove_left(self) -> set[str]:
-        """Find nothing: a run ends by itself with the process that asked for it."""
-        return set()
-
-
-def longest_s(plan: dict[str, Any]) -> float:
-    """Return the seconds that a plan's load lasts at most: both looks, and a comparison's blocks twice."""
-    looks_s = plan["warmup_s"] + plan["duration_s"]
-    comparison = plan.get("comparison") or {"blocks": 0, "warmup_s": 0, "block_s": 0}
-    blocks_s = comparison["blocks"] * 2 * (comparison["warmup_s"] + comparison["block_s"])
-    return float(2 * (looks_s + blocks_s))
 
 
 def _run_bounded(command: list[str], *, cwd: Path, log: Path, limit_s: float) -> int | None:

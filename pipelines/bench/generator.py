@@ -116,7 +116,7 @@ def _words(**options: Any) -> Sequence[str]:
 
 def _read(raw: Path) -> Sent:
     table = pq.read_table(raw)
-    window = json.loads(table.schema.metadata[b"slipway.window"])
+    (window,) = json.loads(table.schema.metadata[b"slipway.windows"])
     intended_s, sent_s = (table[name].to_numpy() for name in ("intended_s", "sent_s"))
     in_time = int((sent_s <= window["measured_until_s"]).sum())
     return Sent(

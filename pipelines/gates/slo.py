@@ -12,7 +12,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from pipelines.domain.policy import BATCH, Policy, Slo
+from pipelines.domain.policy import Policy, Slo
 from pipelines.domain.verdict import GateResult, Verdict
 from pipelines.errors import DeployFailed, Undecided
 from pipelines.ports import LoadRunner, ServiceProbe
@@ -92,8 +92,6 @@ def load_plan(slo: Slo, measured: Measured) -> dict[str, Any]:
         "max_stall_s": slo.max_stall_s,
         "extension": slo.extension,
     }
-    if slo.route == BATCH:
-        plan["mix"] = {"batch": 1}
     if slo.first_request_ms is not None:
         plan["first_request_ms"] = slo.first_request_ms
         plan |= {"first_request_took_ms": measured.first_request_ms} if measured.first_request_ms else {}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 
 from pipelines.adapters.database import SqlRecords
@@ -98,17 +100,19 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
             api.wait(20)
 
 
-def test_a_fast_service_passes_and_its_evidence_stays_in_the_home(operator: Operator) -> None:
+@pytest.mark.parametrize(("target", "via"), [("local", "direct"), ("docker", "edge")])
+def test_a_fast_service_passes_and_its_evidence_stays_in_the_home(operator: Operator, target: str, via: str) -> None:
     with serving(delay_ms=2) as (staging, _):
-        done = operator.loadtest("--workers", "2", "--shape", "spike", "--rate", "120", staging=staging)
+        words = ("--workers", "2", "--shape", "spike", "--rate", "120")
+        done = operator.loadtest(*words, staging=staging, TARGET=target)
     assert done.returncode == 0
     assert "look 1: " in done.stderr
-    assert "passed, path measured: direct" in done.stdout
+    assert f"passed, path measured: {via}" in done.stdout
     page = Path(done.stdout.splitlines()[-1])
     assert page.parent.parent == operator.home / "loadtests"
     assert page.read_text().startswith("<!doctype html>")
     result = operator.result()
-    assert (result["via"], result["shape"]["kind"], result["rate_per_s"]) == ("direct", "spike", 120)
+    assert (result["via"], result["shape"]["kind"], result["rate_per_s"]) == (via, "spike", 120)
     assert len(result["raw"]) == 2
     assert {row["tenure"] for row in json.loads((page.parent / "rows.json").read_text())} == set(range(8))
 
@@ -142,6 +146,7 @@ def test_what_could_prove_nothing_is_refused_before_anything_is_sent(
     assert done.returncode == 2
     assert message in json.loads(done.stdout)["error"]["message"]
     assert "look" not in done.stderr
+    assert not list((operator.home / "loadtests").glob("*"))
 
 
 def test_staging_without_a_release_or_without_an_answer_is_said_so(operator: Operator) -> None:
@@ -152,6 +157,22 @@ def test_staging_without_a_release_or_without_an_answer_is_said_so(operator: Ope
     down = operator.loadtest(staging=staging)
     assert down.returncode == 4
     assert "does not answer" in down.stderr
+
+
+def test_ctrl_c_ends_the_run_with_all_that_it_started(operator: Operator) -> None:
+    with serving(delay_ms=2) as (staging, _):
+        environ = operator.environ | {"SLIPWAY_PORT_STAGING": staging.rpartition(":")[2]}
+        command = [sys.executable, "-m", "pipelines.cli", "loadtest", "--duration", "60"]
+        with subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True) as running:
+            assert running.stderr
+            next(line for line in running.stderr if line.startswith("look 1: ") and "sent" in line)
+            started = psutil.Process(running.pid).children(recursive=True)
+            assert len(started) >= 2
+            running.send_signal(signal.SIGINT)
+            assert "stopped; nothing was judged" in running.stderr.read()
+        assert running.returncode == 130
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert alive == []
 
 
 def test_a_saturated_generator_is_inconclusive(operator: Operator) -> None:

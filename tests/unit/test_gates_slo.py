@@ -144,9 +144,9 @@ def test_each_route_is_loaded_by_itself_and_named_in_its_results(tmp_path: Path)
     results = measure_slo(loads, policy(**{"slo.routes": [BATCH]}), BESIDE, snapshot=snapshot(), workdir=tmp_path)
 
     assert [result.name for result in results] == ["slo.p99", "slo.batch.p99"]
-    assert [(plan["path"], plan["rate_per_s"], plan.get("mix")) for plan in loads.plans] == [
-        ("/predict", 200.0, None),
-        ("/predict/batch", 20.0, {"batch": 1}),
+    assert [(plan["path"], plan["rate_per_s"]) for plan in loads.plans] == [
+        ("/predict", 200.0),
+        ("/predict/batch", 20.0),
     ]
     assert (tmp_path / "slo.batch" / "report.html").read_text() == "/predict/batch"
     assert json.loads((tmp_path / "slo" / "result.json").read_text())["checks"]
@@ -184,7 +184,7 @@ def test_the_batch_plan_is_one_that_the_load_run_takes(tmp_path: Path) -> None:
 
     plan = read_plan(plan_file)
 
-    assert (plan.path, plan.share, plan.comparison) == ("/predict/batch", 1.0, None)
+    assert (plan.path, plan.judged_share, plan.comparison) == ("/predict/batch", 1.0, None)
 
 
 class OneAnswer:

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtests.blocks import measure_blocks, ratios_of
-from loadtests.look import Stretch
+from loadtests.blocks import blocks_stretch, pair, ratios_of
 from loadtests.personas import Answer, check_answer, read_mix, requests_of
-from loadtests.plan import Arrivals, ComparisonPlan
-from loadtests.samples import Look, Persona, Window, read_looks, write_raw
-from loadtests.schedule import course_offsets, turns
+from loadtests.plan import Arrivals, ComparisonPlan, read_plan
+from loadtests.samples import Persona, Window, read_legs, read_look, write_raw
+from loadtests.schedule import course_offsets
 from loadtests.shapes import Course, Shape, ShapeKind, expected_requests, read_shape
 from loadtests.windows import windows_of
+from tests.unit.test_load_plan import plan_data, write
 from tests.unit.test_slo import latencies, look_of, plan_of
 
 ROWS: list[dict[str, Any]] = [{"tenure": number, "plan": "basic"} for number in range(45)]
@@ -106,6 +106,13 @@ def test_personas_draw_their_bodies_from_the_same_rows() -> None:
     assert ROWS[0] not in [json.loads(r.body) for r in mistakes[1:5] if r.content_type == "application/json"]
 
 
+def test_a_path_of_batches_is_asked_by_batches(tmp_path: Path) -> None:
+    assert requests_of(Persona.SINGLE, ROWS, "/predict/batch")[0].route == "/predict"
+    assert requests_of(Persona.BATCH, ROWS, "/predict/batch")[0].route == "/predict/batch"
+    plan = read_plan(write(tmp_path, plan_data(tmp_path, path="/predict/batch")))
+    assert (plan.mix, plan.judged_share) == ((("batch", 1.0),), 1.0)
+
+
 @pytest.mark.parametrize(
     ("persona", "status", "body", "answer"),
     [
@@ -147,10 +154,10 @@ def test_latencies_are_told_apart_by_route_and_mistakes_belong_to_none(tmp_path:
         "error": ["", "", "", ""],
         "route": [route for route, _ in sent],
         "persona": [persona for _, persona in sent],
-        "turn": [0, 0, 0, 0],
+        "leg": [0, 0, 0, 0],
     }
     write_raw(tmp_path / "raw.parquet", columns, [Window(0.0, 5.0, 4, 0.1)])
-    (look,) = read_looks([tmp_path / "raw.parquet"])
+    look = read_look([tmp_path / "raw.parquet"])
     assert look.served == {"6": 3}
     assert not look.failed.any()
     assert look.part("/predict").latency_ms.tolist() == [5.0, 6.0]
@@ -158,29 +165,32 @@ def test_latencies_are_told_apart_by_route_and_mistakes_belong_to_none(tmp_path:
     assert look.part("/elsewhere").latency_ms.tolist() == []
 
 
-def test_blocks_pair_the_turns_of_one_run_the_candidate_first_in_the_odd_ones() -> None:
+def test_blocks_take_the_candidate_first_in_the_odd_ones() -> None:
     plan = plan_of(host="http://127.0.0.1:1")
     champion = ComparisonPlan("http://127.0.0.1:2", "5", blocks=4, block_s=10, warmup_s=1, margin=1.1, tolerance_ms=0)
-    seen: list[Stretch] = []
-    ours, theirs = (look_of(latencies(1000, 20, slow_ms=slow_ms)) for slow_ms in (30, 20))
-
-    def measure(stretch: Stretch) -> tuple[list[Look], list[Path]]:
-        seen.append(stretch)
-        return [ours, theirs, theirs, ours] * 2, [Path(stretch.name)]
-
-    blocks, raws = measure_blocks(plan, champion, measure)
-    assert [(stretch.host, stretch.champion, stretch.blocks) for stretch in seen] == [(plan.host, champion.host, 4)]
-    assert raws == [Path(seen[0].name)]
-    assert [ratio.ratio for ratio in ratios_of(blocks, "/predict")] == [1.5] * 4
-    measure_blocks(plan, champion, measure, after=4)
-    # What follows sends something else, to files of its own.
-    assert seen[1].number != seen[0].number
-    assert seen[1].name != seen[0].name
+    stretch = blocks_stretch(plan, champion, look=2)
+    assert (stretch.number, stretch.duration_s) == (2, 88)
+    hosts = [leg.host.rpartition(":")[2] for leg in stretch.legs]
+    assert hosts == ["1", "2", "2", "1", "1", "2", "2", "1"]
+    # Both arms of a block are sent the same, and each block something else.
+    assert [leg.number for leg in stretch.legs] == [1, 1, 2, 2, 3, 3, 4, 4]
+    slow_ms = {plan.host: 30, champion.host: 20}
+    blocks = pair([look_of(latencies(1000, 20, slow_ms=slow_ms[leg.host])) for leg in stretch.legs])
+    ratios = ratios_of(blocks, "/predict")
+    assert [ratio.block for ratio in ratios] == [1, 2, 3, 4]
+    assert {(ratio.candidate_p99_ms, ratio.champion_p99_ms, ratio.ratio) for ratio in ratios} == {(30, 20, 1.5)}
 
 
-def test_turns_alternate_who_begins() -> None:
-    assert turns(3) == [(1, False), (1, True), (2, True), (2, False), (3, False), (3, True)]
-    assert turns(0) == [(0, False)]
+def test_legs_are_read_apart_and_each_without_its_own_warm_up(tmp_path: Path) -> None:
+    paths = [tmp_path / "0.parquet", tmp_path / "1.parquet"]
+    for path in paths:
+        columns: dict[str, Any] = {name: [1.0, 2.0, 11.0, 12.0] for name in ("intended_s", "sent_s", "latency_ms")}
+        columns |= {"status": [200] * 4, "version": ["6", "6", "5", "5"], "error": [""] * 4}
+        columns |= {"route": ["/predict"] * 4, "persona": ["single"] * 4, "leg": [0, 0, 1, 1]}
+        write_raw(path, columns, [Window(2.0, 5.0, 1, 0.1), Window(10.0, 15.0, 2, 0.2)])
+    first, second = read_legs(paths)
+    assert (first.intended_s.tolist(), first.served, first.window) == ([2, 2], {"6": 2}, Window(2, 5, 2, 0.1))
+    assert (second.intended_s.tolist(), second.served) == ([11, 12, 11, 12], {"5": 4})
 
 
 def test_windows_tell_what_happened_when() -> None:
