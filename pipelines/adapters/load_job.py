@@ -73,7 +73,7 @@ class LoadJob:
             raise Undecided(f"the load run: {error.message}", next=error.next) from error
 
     def remove_left(self) -> set[str]:
-        """Remove what runs have left whose executor died; return the names."""
+        """End what runs have left whose executor died; return its names."""
         return self._swarm.remove()
 
     def _await_judgement(self, job: Job, plan: dict[str, Any], log: Path) -> None:

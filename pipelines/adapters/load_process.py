@@ -44,6 +44,10 @@ class LoadProcess:
         page = out / "report.html"
         return LoadRun(json.loads(result_file.read_text()), page.read_bytes() if page.exists() else b"")
 
+    def remove_left(self) -> set[str]:
+        """Find nothing: a run ends by itself with the process that asked for it."""
+        return set()
+
 
 def _run_bounded(command: list[str], *, cwd: Path, log: Path, limit_s: float) -> int | None:
     """Run to the end and return the exit code, or None after ending a process that took too long."""
