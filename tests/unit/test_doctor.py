@@ -177,7 +177,7 @@ def test_i1_judges_a_rolled_back_production_by_the_release_restored(ward: Ward) 
 
 
 def test_a_later_stricter_policy_does_not_break_i1(ward: Ward) -> None:
-    put_in_force(ward.records, {**asdict(policy(**{"gates.accuracy.minimum": 0.99}))})
+    put_in_force(ward.records, policy(**{"gates.accuracy.minimum": 0.99}).body)
 
     assert ward.broken() == []
 
