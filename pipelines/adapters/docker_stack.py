@@ -87,6 +87,7 @@ class DockerStack:
         Undecided with the scheduler's reasons and the last log lines when a part does not come up.
         """
         with held(self._lock, "up"):
+            self._check_prefix()
             variables = self._prepared(tell)
             with self._hold.unchanged("up", tell):
                 before = self._installation.served()
@@ -100,6 +101,7 @@ class DockerStack:
         Raises Refused while somebody else changes the installation or a release does not end.
         """
         with held(self._lock, "down"):
+            self._check_prefix()
             variables = self._terraform.variables()
             if not self._terraform.exists() or not variables:
                 raise UsageError("nothing was brought up from this home", next='"make up"')
@@ -114,6 +116,7 @@ class DockerStack:
     def destroy(self, tell: Tell) -> None:
         """Remove all that the installation has in the engine, its data too."""
         with held(self._lock, "destroy"):
+            self._check_prefix()
             check_engine(self._engine, self._shape.engine_url)
             variables = self._terraform.variables()
             # A load run's job is on a network that Terraform is about to remove.
@@ -129,6 +132,7 @@ class DockerStack:
     def rotate(self, name: str, tell: Tell) -> list[str]:
         """Give one secret or `all` new values and, if the installation runs, put them in force; return their names."""
         with held(self._lock, "secrets rotate"):
+            self._check_prefix()
             made = self._tls.rotate(name)
             rotated = made if made and name != "all" else [*made, *self.secrets.rotate(name)]
         if self.is_up():
@@ -183,6 +187,15 @@ class DockerStack:
         if "error" in examined:
             raise SlipwayError.from_dict(examined["error"])
         return examined
+
+    def _check_prefix(self) -> None:
+        """Raise UsageError for another prefix than the home's: Terraform would replace everything, volumes too."""
+        given, kept = self._shape.prefix, self._terraform.variables().get("prefix")
+        if kept not in (None, given):
+            raise UsageError(
+                f"this home has the installation {kept}, not {given}",
+                next=f"SLIPWAY_PREFIX={kept}, or another SLIPWAY_HOME for {given}",
+            )
 
     def _prepared(self, tell: Tell) -> dict[str, Any]:
         """Check and make all that Terraform builds on; return its variables."""
