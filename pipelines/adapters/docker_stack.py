@@ -17,7 +17,7 @@ from pipelines.adapters.docker_installation import DockerInstallation
 from pipelines.adapters.docker_secrets import DockerSecrets
 from pipelines.adapters.dvc_remote import DvcRemote
 from pipelines.adapters.edge_socket import EdgeSocket
-from pipelines.adapters.engine_check import check_engine, check_ports
+from pipelines.adapters.engine_check import check_disk, check_engine, check_ports
 from pipelines.adapters.home_lock import held
 from pipelines.adapters.load_swarm import LoadSwarm
 from pipelines.adapters.object_store import S3Access
@@ -169,16 +169,14 @@ class DockerStack:
 
     def data_remote(self) -> DvcRemote:
         """Return where DVC's data goes, for the user that has no other right."""
-        if not self.is_up():
-            raise UsageError("nothing runs here", next='run "make up" first')
-        store, secret = self._terraform.outputs()["stack"]["object_store"], self.secrets.value
+        store, secret = self._outputs()["object_store"], self.secrets.value
         user, password = secret("dvc-objects-user"), secret("dvc-objects-password")
         access = S3Access(store["url"], user, password, self._shape.authority)
         return DvcRemote(access, store["buckets"]["dvc"], self._dvc_directory)
 
     def doctor(self) -> dict[str, Any]:
         """Have the executor, which alone reaches everything, examine the installation."""
-        service = str(self._terraform.outputs()["stack"]["services"]["executor"])
+        service = str(self._outputs()["services"]["executor"])
         told = self._installation.ask_inside(service, _DOCTOR)
         try:
             examined: dict[str, Any] = json.loads(told)
@@ -187,6 +185,13 @@ class DockerStack:
         if "error" in examined:
             raise SlipwayError.from_dict(examined["error"])
         return examined
+
+    def _outputs(self) -> dict[str, Any]:
+        """Return what Terraform says of the installation; raise UsageError while it is not there as a whole."""
+        stack: dict[str, Any] | None = self._terraform.outputs().get("stack") if self.is_up() else None
+        if stack is None:
+            raise UsageError("nothing runs here", next='run "make up" first')
+        return stack
 
     def _check_prefix(self) -> None:
         """Raise UsageError for another prefix than the home's: Terraform would replace everything, volumes too."""
@@ -202,6 +207,8 @@ class DockerStack:
         shape = self._shape
         self._tls.check()
         node = check_engine(self._engine, shape.engine_url)
+        if node.data:
+            check_disk(node.data)
         check_ports(self._engine, shape.ports, address=shape.binding.address, prefix=shape.prefix)
         self._repair(tell)
         images = dict(self._build(tell))

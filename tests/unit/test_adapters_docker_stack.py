@@ -28,6 +28,7 @@ class Operator:
         make_tokens(home / "tokens.json")
         self.socket = home / "engine.sock"
         self.root_directory = str(home)
+        self.path = "/nowhere"
         self.asked: list[str] = []
 
     def record(self, **variables: object) -> None:
@@ -38,7 +39,7 @@ class Operator:
         ports = {name: free_port() for name in ("api", "images", "mlflow", "production", "s3", "staging")}
         url = f"unix://{self.socket}"
         shape = Shape(model="m", model_file=ROOT / "model.yaml", ports=ports, prefix=prefix, engine_url=url)
-        terraform = Terraform(ROOT / "infra", self.work, {"PATH": "/nowhere"}, self.work / "none.rc")
+        terraform = Terraform(ROOT / "infra", self.work, {"PATH": self.path}, self.work / "none.rc")
         given = {"TARGET": "docker", "SLIPWAY_HOME": str(self.home), "SLIPWAY_PORT_API": str(ports["api"])}
         hold = ShapeHold(Settings.from_environ(given))
         return DockerStack(shape, self.home, terraform, lambda tell: {}, hold=hold)
@@ -109,3 +110,30 @@ def test_the_homes_own_prefix_is_taken(operator: Operator) -> None:
         operator.stack("ours").down(ignore)
     assert "has the installation" not in refused.value.message
     assert operator.asked
+
+
+def test_a_full_disk_hinders_up_and_neither_down_nor_destroy(operator: Operator) -> None:
+    operator.record(running=False)
+    # A file system that has no room by its nature.
+    operator.root_directory = "/proc"
+    with pytest.raises(SlipwayError, match="nearly full"):
+        operator.stack("ours").up(ignore)
+    for verb in ("down", "destroy"):
+        # Their next need.
+        with pytest.raises(SlipwayError, match="no terraform"):
+            VERBS[verb](operator.stack("ours"))
+
+
+@pytest.mark.parametrize("running", [None, True, False])
+def test_an_installation_that_never_came_about_has_nothing_to_examine(
+    operator: Operator, running: bool | None, tmp_path: Path
+) -> None:
+    (tmp_path / "terraform").write_text("#!/bin/sh\necho '{}'\n")
+    (tmp_path / "terraform").chmod(0o755)
+    operator.path = f"{tmp_path}:/bin"
+    if running is not None:
+        operator.record(running=running)
+    for ask in (DockerStack.doctor, DockerStack.data_remote):
+        with pytest.raises(UsageError, match="nothing runs here") as refused:
+            ask(operator.stack("ours"))
+        assert "make up" in refused.value.next
