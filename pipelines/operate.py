@@ -155,6 +155,7 @@ def run_executor(settings: Settings, environ: Mapping[str, str]) -> None:
     from pipelines.bootstrap import prepare_tables
     from pipelines.executor import serve
 
+    settings.sign_of_life.touch()
     prepare_tables(settings)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for noisy in ("httpx", "urllib3"):

@@ -200,6 +200,11 @@ class Settings:
         return self.home / "audit-heads.jsonl"
 
     @property
+    def sign_of_life(self) -> Path:
+        """What the executor touches while it works: how old that is, the health check of its container looks at."""
+        return Path("/tmp/executor-lives") if self.surroundings else self.home / "executor-lives"
+
+    @property
     def logs(self) -> Path:
         """One file a process."""
         return self.home / "logs"

@@ -252,8 +252,17 @@ class DockerStack:
         try:
             self._terraform.apply(variables, watch)
         except Undecided as error:
-            ailing = self._installation.explain()
-            raise Undecided(f"{error.message}\n{ailing}".strip(), next=error.next) from error
+            raise self._explained(error) from error
+
+    def _explained(self, error: Undecided) -> Undecided:
+        return Undecided(f"{error.message}\n{self._installation.explain()}".strip(), next=error.next)
+
+    def _await_executor(self) -> None:
+        """Wait until the executor works: it goes on with its start only when the app's image is offered."""
+        try:
+            self._hold.await_executor()
+        except Undecided as error:
+            raise self._explained(error) from error
 
     def _check_served(self, before: Mapping[str, str]) -> None:
         after = self._installation.served()
@@ -274,6 +283,7 @@ class DockerStack:
         tell("the users of the model registry are there")
         self._enter_registry(tell)
         self._installation.offer(str(variables["images"]["app"]), f"{self._registry}/slipway/app")
+        self._await_executor()
         self.secrets.settle()
         for name in self._docker_secrets.remove_others([each["name"] for each in variables["secrets"].values()]):
             tell(f"removed the former secret {name}")
