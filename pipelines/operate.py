@@ -143,6 +143,7 @@ def _examined(settings: Settings) -> dict[str, Any]:
         target=open_target(settings),
         bundles=open_bundles(settings),
         aliases=lambda: versions.aliases(model),
+        process=Path("/proc/1/status") if settings.surroundings else None,
     )
     return {
         "invariants": [vars(invariant) for invariant in examine(patient)],
