@@ -150,6 +150,11 @@ def test_every_setting_in_a_document_is_read_somewhere(document: Path) -> None:
     assert set(_SETTING.findall(document.read_text())) <= known
 
 
+def test_no_document_lets_a_manager_listen_on_every_address(document: Path) -> None:
+    commands = re.findall(r"docker swarm init.*", code_of(document))
+    assert [command for command in commands if "--listen-addr 127.0.0.1" not in command] == []
+
+
 def test_the_readme_lists_every_exit_code_of_a_refusal() -> None:
     codes = {SlipwayError.exit_code}
     pending = [SlipwayError]
