@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from pipelines.adapters.terraform import Terraform, find_settings
 from pipelines.errors import Refused, SlipwayError, Undecided, UsageError
+from pipelines.settings import ROOT
 from tests.needs import skip_without_containers
 
 # Does what the file named after the verb says, and notes how it was called.
@@ -82,6 +84,15 @@ def test_the_sources_stay_as_they_are_and_all_else_is_in_the_work_folder(machine
     assert json.loads((machine.work / "variables.tfvars.json").read_text()) == {"prefix": "here"}
     assert f"-backend-config=path={machine.work}/terraform.tfstate" in machine.calls()
     assert f"TF_DATA_DIR={machine.work}/data" in machine.calls()
+
+
+def test_the_documented_paths_are_those_that_are_used(machine: Machine) -> None:
+    machine.terraform().apply({})
+    for name in ("README.md", "versions.tf"):
+        paths = re.findall(r"=<home>(/[a-z./]+)", (ROOT / "infra" / name).read_text())
+        assert paths
+        for path in paths:
+            assert f"={machine.work}{path.removeprefix('/terraform')}" in machine.calls(), path
 
 
 def test_the_provider_made_here_is_used_where_there_is_one(machine: Machine) -> None:
