@@ -10,6 +10,7 @@ from docker.errors import APIError, NotFound
 
 from pipelines.adapters.docker_engine import DockerEngine
 from pipelines.adapters.docker_secrets import PREFIX_LABEL
+from pipelines.adapters.task_log import read_logs
 from pipelines.errors import TargetUnavailable, Undecided
 
 REMOVE_S = 60.0
@@ -42,22 +43,14 @@ class DockerInstallation:
 
     def troubles(self) -> dict[str, str]:
         """Return service -> why its newest task does not run, in the scheduler's words."""
-        found = {}
-        for service in self._services():
-            with self._engine.api() as api:
-                tasks = api.tasks(filters={"service": service["ID"]})
-            newest = max(tasks, key=lambda task: str(task["CreatedAt"]), default=None)
-            ill = [task for task in tasks if task["Status"]["State"] in _ILL]
-            if newest is None or newest["Status"]["State"] == "running":
-                continue
-            told = newest["Status"].get("Err") or (ill[-1]["Status"].get("Err") if ill else "")
-            if told:
-                found[str(service["Spec"]["Name"])] = f"{newest['Status']['State']}: {told}"
-        return found
+        return {name: reason for name, reason, _ in self._ailing()}
 
     def last_lines(self, lines: int) -> dict[str, list[str]]:
         """Return the last `lines` that each service and each container of its own wrote."""
-        tails = {str(service["Spec"]["Name"]): self._service_log(service, lines) for service in self._services()}
+        tails = {
+            str(service["Spec"]["Name"]): read_logs(self._engine, self._tasks(service), lines)
+            for service in self._services()
+        }
         with self._engine.api() as api:
             for container in api.containers(filters=self._filters):
                 told = api.logs(container["Id"], stdout=True, stderr=True, tail=lines)
@@ -67,8 +60,8 @@ class DockerInstallation:
     def explain(self) -> str:
         """Return what ails, each with the last lines of its log."""
         told = []
-        for name, reason in self.troubles().items():
-            tail = self.last_lines(TAIL_LINES).get(name, [])
+        for name, reason, tasks in self._ailing():
+            tail = read_logs(self._engine, tasks, TAIL_LINES)
             told.append("\n".join([f"{name} {reason}", *(f"  {line}" for line in tail)]))
         return "\n".join(told)
 
@@ -187,11 +180,22 @@ class DockerInstallation:
             found: list[Body] = api.services(filters=self._filters)
         return sorted(found, key=lambda service: str(service["Spec"]["Name"]))
 
-    def _service_log(self, service: Body, lines: int) -> list[str]:
+    def _ailing(self) -> Iterator[tuple[str, str, list[Body]]]:
+        """Yield name, trouble and tasks of each service whose newest task does not run."""
+        for service in self._services():
+            tasks = self._tasks(service)
+            newest = max(tasks, key=lambda task: str(task["CreatedAt"]), default=None)
+            ill = [task for task in tasks if task["Status"]["State"] in _ILL]
+            if newest is None or newest["Status"]["State"] == "running":
+                continue
+            told = newest["Status"].get("Err") or (ill[-1]["Status"].get("Err") if ill else "")
+            if told:
+                yield str(service["Spec"]["Name"]), f"{newest['Status']['State']}: {told}", tasks
+
+    def _tasks(self, service: Body) -> list[Body]:
         with self._engine.api() as api:
-            parts = api.service_logs(service["ID"], stdout=True, stderr=True, timestamps=True, tail=lines, is_tty=False)
-            told = sorted(b"".join(parts).decode(errors="replace").splitlines())
-        return [line.partition(" ")[2] for line in told[-lines:]]
+            found: list[Body] = api.tasks(filters={"service": service["ID"]})
+        return found
 
 
 def _part(id: str, name: str, made: str, remove: Callable[[str], Any]) -> tuple[str, str, float, Callable[[], object]]:
