@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from docker.errors import APIError, NotFound
+from docker.errors import APIError, DockerException, NotFound
 
 from pipelines.adapters.docker_engine import DockerEngine
 from pipelines.adapters.docker_secrets import PREFIX_LABEL
@@ -64,15 +64,6 @@ class DockerInstallation:
             tail = read_logs(self._engine, tasks, TAIL_LINES)
             told.append("\n".join([f"{name} {reason}", *(f"  {line}" for line in tail)]))
         return "\n".join(told)
-
-    def ask_inside(self, service: str, command: list[str]) -> str:
-        """Return what a command writes that is run in a service's container on this engine, however it ends."""
-        with self._engine.api() as api:
-            found = api.containers(filters={"label": f"{_SERVICE_LABEL}={service}"})
-            if not found:
-                raise TargetUnavailable(f"{service} does not run on this engine", next='run "make up"')
-            output, errors = api.exec_start(api.exec_create(found[0]["Id"], command)["Id"], demux=True)
-        return (output or errors or b"").decode(errors="replace").strip()
 
     def offer(self, image: str, repository: str) -> None:
         """Push an image, which releases build on, to a registry; its tag is the beginning of its id."""
@@ -217,3 +208,7 @@ def _until_gone(name: str, remove: Callable[[], object]) -> None:
                     f"{name} can't be removed: {error.explanation}", next="end what uses it, then do it again"
                 ) from error
             time.sleep(0.5)
+        except (DockerException, OSError) as error:
+            raise TargetUnavailable(
+                f"{name} can't be removed: {error}", next="mend the engine, then do it again"
+            ) from error

@@ -67,6 +67,7 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine(tmp_path)
+    monkeypatch.delenv("TF_CLI_CONFIG_FILE", raising=False)
     monkeypatch.setenv("PATH", f"{made.bin}:/usr/bin:/bin")
     return made
 
@@ -110,6 +111,19 @@ def test_a_machine_without_terraform_is_told_to_install_it(machine: Machine) -> 
     with pytest.raises(UsageError, match="no terraform") as refused:
         machine.terraform().apply({})
     assert refused.value.next == "install Terraform 1.11 or later"
+
+
+def test_settings_that_are_given_go_before_those_made_here_where_they_are_there(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = machine.settings.with_name("own.rc")
+    monkeypatch.setenv("TF_CLI_CONFIG_FILE", str(own))
+    machine.settings.write_text("")
+    machine.terraform().apply({})
+    assert f"TF_CLI_CONFIG_FILE={own}" not in machine.calls()
+    own.write_text("")
+    machine.terraform().apply({})
+    assert machine.calls().splitlines()[-1].endswith(f"TF_CLI_CONFIG_FILE={own}")
 
 
 @pytest.mark.parametrize("version", ["1.10.5", "0.12.31", "odd"])
