@@ -1,7 +1,8 @@
 terraform {
   required_version = ">= 1.11"
 
-  # Where the state file is belongs to an installation: terraform init -backend-config=path=<home>/terraform.tfstate
+  # Where the state file is belongs to an installation:
+  # terraform init -backend-config=path=<home>/terraform/terraform.tfstate
   backend "local" {}
 
   required_providers {

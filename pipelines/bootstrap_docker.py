@@ -18,7 +18,7 @@ from pipelines.adapters.release_images import ImageRegistry, ReleaseImages, find
 from pipelines.adapters.shape_hold import ShapeHold
 from pipelines.adapters.swarm_services import SwarmServices
 from pipelines.adapters.swarm_target import SwarmTarget
-from pipelines.adapters.terraform import Terraform
+from pipelines.adapters.terraform import Terraform, find_settings
 from pipelines.errors import DeployFailed
 from pipelines.settings import ROOT, Settings, Surroundings, model_name
 
@@ -37,7 +37,6 @@ def open_docker_stack(settings: Settings, environ: Mapping[str, str]) -> DockerS
     def build(tell: Callable[[str], None]) -> Mapping[str, str]:
         return images.build_images(ROOT, (), tell=tell, environ=environ)
 
-    tools = Path(environ.get("SLIPWAY_TOOLS") or ROOT / ".tools")
     work = settings.home / "terraform"
     return DockerStack(
         Shape(
@@ -57,7 +56,7 @@ def open_docker_stack(settings: Settings, environ: Mapping[str, str]) -> DockerS
             engine_url=environ.get("DOCKER_HOST") or ENGINE_URL,
         ),
         settings.home,
-        Terraform(ROOT / "infra", work, environ, tools / "terraform.rc"),
+        Terraform(ROOT / "infra", work, environ, find_settings(environ, ROOT)),
         build,
         hold=ShapeHold(settings),
     )

@@ -16,6 +16,7 @@ from pipelines.errors import TargetUnavailable, UsageError
 ROOT = Path(__file__).resolve().parent.parent
 
 _PORTS = {"STAGING": 8000, "PRODUCTION": 8001, "API": 8080, "MLFLOW": 5000, "S3": 9000, "IMAGES": 5001}
+_OF_CONTAINERS = frozenset({"S3", "IMAGES"})
 
 # As infra/variables.tf has it: secrets are made before Terraform looks.
 _PREFIX = re.compile("[a-z][a-z0-9-]{0,22}[a-z0-9]")
@@ -118,7 +119,8 @@ class Settings:
         project = Path(environ.get("SLIPWAY_PROJECT") or ROOT).resolve()
         home = Path(environ.get("SLIPWAY_HOME") or project / _HOMES[target]).resolve()
         ports = {name: _port(environ, name, default) for name, default in _PORTS.items()}
-        if len(set(ports.values())) < len(ports):
+        used = [port for name, port in ports.items() if target is TargetName.DOCKER or name not in _OF_CONTAINERS]
+        if len(set(used)) < len(used):
             raise UsageError("two SLIPWAY_PORT_ settings name the same port", next="give each its own")
         binding = Binding.from_environ(environ)
         if target is TargetName.LOCAL and binding != ON_LOOPBACK:

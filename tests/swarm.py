@@ -4,6 +4,7 @@
 anew for each test by `SwarmEnvironment.services`.
 """
 
+import json
 import os
 import secrets
 import shutil
@@ -21,11 +22,11 @@ from testcontainers.core.labels import LABEL_SESSION_ID, SESSION_ID
 from pipelines.adapters.docker_engine import DockerEngine
 from pipelines.adapters.edge_socket import EdgeSocket
 from pipelines.adapters.release_images import ImageRegistry, ReleaseImages
-from pipelines.adapters.replica_ask import AskFromInside
 from pipelines.adapters.swarm_services import SwarmServices
 from pipelines.adapters.swarm_target import SwarmTarget
 from pipelines.adapters.swarm_tasks import Patience
 from pipelines.domain.release import Environment, Phase, Release, Slot, SlotState
+from pipelines.ports import Answer
 from tests.engine import ROOT, hardened, make_volume, url_of
 from tests.keepers import eventually
 from tests.needs import skip_without_containers
@@ -39,6 +40,31 @@ EDGE_PORT = 8000
 GONE_S = 60.0
 SETTLE_S = 60.0
 EDGE_CONFIG = (Path(__file__).parent / "edge.cfg").read_text()
+
+_ASK_LIMIT_S = 2.0
+_GET = 'exec 3<>"/dev/tcp/$1/$2" && printf "GET /ready HTTP/1.0\\r\\nHost: $1\\r\\n\\r\\n" >&3 && cat <&3'
+
+
+class AskFromInside:
+    """Asks replicas, which a test can't reach, from within the running container `name`, which needs bash and no more.
+
+    Raises TargetUnavailable when the container itself is not there.
+    """
+
+    def __init__(self, engine: DockerEngine, name: str) -> None:
+        self._engine = engine
+        self._name = name
+
+    def __call__(self, address: str) -> Answer | None:
+        """Ask as `ask_directly` does."""
+        host, _, port = address.rpartition(":")
+        command = ["timeout", f"{_ASK_LIMIT_S:g}", "bash", "-c", _GET, "bash", host, port]
+        status, reply = self._engine.run_inside(self._name, command)
+        head, _, body = reply.partition("\r\n\r\n")
+        try:
+            return Answer(int(head.split(" ", 2)[1]), dict(json.loads(body)), {}) if status == 0 else None
+        except (ValueError, IndexError, TypeError):
+            return None
 
 
 class SwarmEnvironment:

@@ -102,11 +102,12 @@ def _join_swarm() -> None:
     state = run(docker(), "info", "--format", "{{.Swarm.LocalNodeState}}").strip()
     if state == "active":
         return
-    if running_pid() is None:
-        say(f"engine: it is in no swarm ({state}), and it is not ours; next: docker swarm init")
-        return
     # Of itself a manager listens on every address.
-    run(docker(), "swarm", "init", "--advertise-addr", "127.0.0.1", "--listen-addr", "127.0.0.1:2377")
+    init = ("swarm", "init", "--advertise-addr", "127.0.0.1", "--listen-addr", "127.0.0.1:2377")
+    if running_pid() is None:
+        say(f"engine: it is in no swarm ({state}), and it is not ours; next: docker {' '.join(init)}")
+        return
+    run(docker(), *init)
     say("engine: made a swarm of one")
 
 

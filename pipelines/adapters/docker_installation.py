@@ -7,10 +7,11 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from docker.errors import APIError, NotFound
+from docker.errors import APIError, DockerException, NotFound
 
 from pipelines.adapters.docker_engine import DockerEngine
 from pipelines.adapters.docker_secrets import PREFIX_LABEL
+from pipelines.adapters.task_log import read_logs
 from pipelines.errors import TargetUnavailable, Undecided
 
 REMOVE_S = 60.0
@@ -56,22 +57,14 @@ class DockerInstallation:
 
     def troubles(self) -> dict[str, str]:
         """Return service -> why its newest task does not run, in the scheduler's words."""
-        found = {}
-        for service in self._services():
-            with self._engine.api() as api:
-                tasks = api.tasks(filters={"service": service["ID"]})
-            newest = max(tasks, key=lambda task: str(task["CreatedAt"]), default=None)
-            ill = [task for task in tasks if task["Status"]["State"] in _ILL]
-            if newest is None or newest["Status"]["State"] == "running":
-                continue
-            told = newest["Status"].get("Err") or (ill[-1]["Status"].get("Err") if ill else "")
-            if told:
-                found[str(service["Spec"]["Name"])] = f"{newest['Status']['State']}: {told}"
-        return found
+        return {name: reason for name, reason, _ in self._ailing()}
 
     def last_lines(self, lines: int) -> dict[str, list[str]]:
         """Return the last `lines` that each service and each container of its own wrote."""
-        tails = {str(service["Spec"]["Name"]): self._service_log(service, lines) for service in self._services()}
+        tails = {
+            str(service["Spec"]["Name"]): read_logs(self._engine, self._tasks(service), lines)
+            for service in self._services()
+        }
         with self._engine.api() as api:
             for container in api.containers(filters=self._filters):
                 told = api.logs(container["Id"], stdout=True, stderr=True, tail=lines)
@@ -81,19 +74,10 @@ class DockerInstallation:
     def explain(self) -> str:
         """Return what ails, each with the last lines of its log."""
         told = []
-        for name, reason in self.troubles().items():
-            tail = self.last_lines(TAIL_LINES).get(name, [])
+        for name, reason, tasks in self._ailing():
+            tail = read_logs(self._engine, tasks, TAIL_LINES)
             told.append("\n".join([f"{name} {reason}", *(f"  {line}" for line in tail)]))
         return "\n".join(told)
-
-    def ask_inside(self, service: str, command: list[str]) -> str:
-        """Return what a command writes that is run in a service's container on this engine, however it ends."""
-        with self._engine.api() as api:
-            found = api.containers(filters={"label": f"{_SERVICE_LABEL}={service}"})
-            if not found:
-                raise TargetUnavailable(f"{service} does not run on this engine", next='run "make up"')
-            output, errors = api.exec_start(api.exec_create(found[0]["Id"], command)["Id"], demux=True)
-        return (output or errors or b"").decode(errors="replace").strip()
 
     def offer(self, image: str, repository: str) -> None:
         """Push an image, which releases build on, to a registry; its tag is the beginning of its id."""
@@ -204,11 +188,22 @@ class DockerInstallation:
             found: list[Body] = api.services(filters=self._filters)
         return sorted(found, key=lambda service: str(service["Spec"]["Name"]))
 
-    def _service_log(self, service: Body, lines: int) -> list[str]:
+    def _ailing(self) -> Iterator[tuple[str, str, list[Body]]]:
+        """Yield name, trouble and tasks of each service whose newest task does not run."""
+        for service in self._services():
+            tasks = self._tasks(service)
+            newest = max(tasks, key=lambda task: str(task["CreatedAt"]), default=None)
+            ill = [task for task in tasks if task["Status"]["State"] in _ILL]
+            if newest is None or newest["Status"]["State"] == "running":
+                continue
+            told = newest["Status"].get("Err") or (ill[-1]["Status"].get("Err") if ill else "")
+            if told:
+                yield str(service["Spec"]["Name"]), f"{newest['Status']['State']}: {told}", tasks
+
+    def _tasks(self, service: Body) -> list[Body]:
         with self._engine.api() as api:
-            parts = api.service_logs(service["ID"], stdout=True, stderr=True, timestamps=True, tail=lines, is_tty=False)
-            told = sorted(b"".join(parts).decode(errors="replace").splitlines())
-        return [line.partition(" ")[2] for line in told[-lines:]]
+            found: list[Body] = api.tasks(filters={"service": service["ID"]})
+        return found
 
 
 def _described(found: Body, remove: Callable[[str], Any]) -> _Part:
@@ -233,3 +228,7 @@ def _until_gone(name: str, remove: Callable[[], object]) -> None:
                     f"{name} can't be removed: {error.explanation}", next="end what uses it, then do it again"
                 ) from error
             time.sleep(0.5)
+        except (DockerException, OSError) as error:
+            raise TargetUnavailable(
+                f"{name} can't be removed: {error}", next="mend the engine, then do it again"
+            ) from error

@@ -177,7 +177,7 @@ class DockerStack:
     def doctor(self) -> dict[str, Any]:
         """Have the executor, which alone reaches everything, examine the installation."""
         service = str(self._outputs()["services"]["executor"])
-        told = self._installation.ask_inside(service, _DOCTOR)
+        _, told = self._engine.run_inside(service, _DOCTOR)
         try:
             examined: dict[str, Any] = json.loads(told)
         except ValueError:

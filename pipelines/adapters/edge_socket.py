@@ -40,7 +40,9 @@ class EdgeSocket:
         found = self._weights(backend)
         wrong = [f"{server} {found.get(server)}" for server, weight in wanted.items() if found.get(server) != weight]
         if wrong:
-            raise DeployFailed(f"the edge did not take over the weights of {backend}: {', '.join(wrong)}")
+            raise DeployFailed(
+                f"the edge did not take over the weights of {backend}: {', '.join(wrong)}", next='see "slipway logs"'
+            )
 
     def reload(self) -> None:
         """Take the configuration file over without dropping a connection, keeping what is known of every server.

@@ -74,7 +74,7 @@ class LoadSwarm:
             machine = api.info()
             node = machine["Swarm"]["NodeID"]
             if not node:
-                raise Undecided("the container engine is in no swarm", next="docker swarm init")
+                raise Undecided("the container engine is in no swarm", next='"make up" says how to make one')
             api.create_volume(name, labels=labels)
             carrier = self._make_carrier(api, name, labels)
             api.put_archive(carrier, str(PLACE), archive)

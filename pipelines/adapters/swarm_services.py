@@ -16,6 +16,7 @@ from docker.errors import APIError
 from pipelines.adapters.docker_engine import DockerEngine
 from pipelines.adapters.swarm_record import Deployed, SlotRecord, with_record
 from pipelines.adapters.swarm_tasks import RELEASE_VARIABLE, Roll, Task, read_task
+from pipelines.adapters.task_log import read_task_log
 from pipelines.domain.release import Environment, Slot
 from pipelines.errors import LostLease, TargetUnavailable
 
@@ -26,8 +27,6 @@ _STALE = "out of sequence"
 _TRIES = 40
 _RETRY_S = 0.05
 _LOG_LINES = 20
-_LOG_TIMEOUT_S = 5.0
-_FRAME_HEAD = 8
 
 Spec = dict[str, Any]
 Decide = Callable[[Roll, Spec], tuple[SlotRecord, Spec]]
@@ -87,16 +86,10 @@ class SwarmServices:
 
     def last_lines(self, task: Task) -> tuple[str, ...]:
         """Return the last lines that a task wrote; of a log that can't be read, why."""
-        wanted = {"stdout": True, "stderr": True, "tail": _LOG_LINES}
         try:
-            with self._engine.api() as api:
-                # The SDK's own way waits for ever where a node does not answer.
-                url = f"{api.base_url}/v{api.api_version}/tasks/{task.id}/logs"
-                reply = api.get(url, params=wanted, timeout=_LOG_TIMEOUT_S)
-                reply.raise_for_status()
+            return tuple(read_task_log(self._engine, task.id, _LOG_LINES))
         except TargetUnavailable as error:
             return (f"(its log can't be read: {error.message})",)
-        return tuple(line for line in _unframed(reply.content).splitlines() if line.strip())[-_LOG_LINES:]
 
     def _read(self, environment: Environment, slot: Slot) -> tuple[Roll, dict[str, Any]]:
         name = self.name(environment, slot)
@@ -162,13 +155,3 @@ def with_release(spec: Spec, environment: Environment, slot: Slot, deployed: Dep
     if slot is not Slot.LIVE:
         spec["Mode"] = {"Replicated": {"Replicas": 1 if deployed else 0}}
     return spec
-
-
-def _unframed(content: bytes) -> str:
-    """Return the text of a log that comes in frames: one byte for the stream, four for the length, the bytes."""
-    text = bytearray()
-    while len(content) > _FRAME_HEAD:
-        length = int.from_bytes(content[4:_FRAME_HEAD], "big")
-        text += content[_FRAME_HEAD : _FRAME_HEAD + length]
-        content = content[_FRAME_HEAD + length :]
-    return text.decode(errors="replace")

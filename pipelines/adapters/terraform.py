@@ -34,7 +34,8 @@ Watch = Callable[[], None]
 class Terraform:
     """The root module in `sources`, worked on in the folder `work`.
 
-    `settings` is Terraform's own settings file, used where it is there: it names the provider that was made here.
+    `settings` is Terraform's own settings file, which names the provider that was made here. It is used where it is
+    there and the environment names no other that is.
     """
 
     def __init__(self, sources: Path, work: Path, environ: Mapping[str, str], settings: Path) -> None:
@@ -44,7 +45,8 @@ class Terraform:
         self._state = work / "terraform.tfstate"
         self._variables = work / "variables.tfvars.json"
         self._cut_off = work / "cut-off"
-        named = {"TF_CLI_CONFIG_FILE": str(settings)} if settings.exists() else {}
+        found = [path for path in (environ.get("TF_CLI_CONFIG_FILE"), settings) if path and Path(path).exists()]
+        named = {"TF_CLI_CONFIG_FILE": str(found[0])} if found else {}
         own = {"TF_DATA_DIR": str(work / "data"), "TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "CHECKPOINT_DISABLE": "1"}
         given = {name: value for name, value in environ.items() if not name.startswith(("TF_CLI_ARGS", "TF_VAR_"))}
         self._environ = {**given, **named, **own}

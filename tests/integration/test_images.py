@@ -168,6 +168,22 @@ def test_postgres_keeps_its_data_and_takes_a_changed_password_over_a_restart(
             ask(server, "a", "before", "SELECT 1")
 
 
+def test_postgres_logs_no_password_whatever_it_is_set_to_log_and_when_it_can_not_set_one(
+    engine: docker.DockerClient, images: dict[str, str], tmp_path: Path
+) -> None:
+    volume = make_volume(engine)
+    settings = {"log_statement": "all", "log_min_duration_statement": "0", "default_transaction_read_only": "on"}
+    with database(images, volume, tmp_path, a_database="planted-1") as server:
+        for name, value in settings.items():
+            done = server.exec(["psql", "-qX", "-U", "postgres", "-c", f"ALTER SYSTEM SET {name} = '{value}'"])
+            assert done.exit_code == 0, done.output
+    code, said = run_to_end(database(images, volume, tmp_path, healthy=False, a_database="planted-2"))
+    assert (code, said.count("cannot execute ALTER ROLE in a read-only transaction")) == (3, 2)
+    planted = [file.read_text() for file in tmp_path.rglob("*") if file.is_file()]
+    assert len(planted) == len(["planted-1", "planted-2", "and the superuser's", "each time"])
+    assert [word for word in planted if word in said] == []
+
+
 def test_a_second_server_on_the_same_volume_ends(
     engine: docker.DockerClient, images: dict[str, str], tmp_path: Path
 ) -> None:

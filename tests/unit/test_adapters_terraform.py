@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from pipelines.adapters.terraform import Terraform, find_settings
 from pipelines.errors import Refused, SlipwayError, Undecided, UsageError
+from pipelines.settings import ROOT
 from tests.needs import skip_without_containers
 
 # Does what the file named after the verb says, and notes how it was called.
@@ -65,6 +67,7 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine(tmp_path)
+    monkeypatch.delenv("TF_CLI_CONFIG_FILE", raising=False)
     monkeypatch.setenv("PATH", f"{made.bin}:/usr/bin:/bin")
     return made
 
@@ -84,6 +87,15 @@ def test_the_sources_stay_as_they_are_and_all_else_is_in_the_work_folder(machine
     assert f"TF_DATA_DIR={machine.work}/data" in machine.calls()
 
 
+def test_the_documented_paths_are_those_that_are_used(machine: Machine) -> None:
+    machine.terraform().apply({})
+    for name in ("README.md", "versions.tf"):
+        paths = re.findall(r"=<home>(/[a-z./]+)", (ROOT / "infra" / name).read_text())
+        assert paths
+        for path in paths:
+            assert f"={machine.work}{path.removeprefix('/terraform')}" in machine.calls(), path
+
+
 def test_the_provider_made_here_is_used_where_there_is_one(machine: Machine) -> None:
     machine.terraform().apply({})
     assert str(machine.settings) not in machine.calls()
@@ -99,6 +111,19 @@ def test_a_machine_without_terraform_is_told_to_install_it(machine: Machine) -> 
     with pytest.raises(UsageError, match="no terraform") as refused:
         machine.terraform().apply({})
     assert refused.value.next == "install Terraform 1.11 or later"
+
+
+def test_settings_that_are_given_go_before_those_made_here_where_they_are_there(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = machine.settings.with_name("own.rc")
+    monkeypatch.setenv("TF_CLI_CONFIG_FILE", str(own))
+    machine.settings.write_text("")
+    machine.terraform().apply({})
+    assert f"TF_CLI_CONFIG_FILE={own}" not in machine.calls()
+    own.write_text("")
+    machine.terraform().apply({})
+    assert machine.calls().splitlines()[-1].endswith(f"TF_CLI_CONFIG_FILE={own}")
 
 
 @pytest.mark.parametrize("version", ["1.10.5", "0.12.31", "odd"])

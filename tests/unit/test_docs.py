@@ -1,7 +1,7 @@
 """The documents say what the Makefile, the command line, the policy and the tree say."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from pipelines.cli import app
 from pipelines.demo import STRICT_ACCURACY
 from pipelines.domain.policy import Policy
 from pipelines.errors import SlipwayError
+from pipelines.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -148,6 +149,36 @@ def test_every_setting_in_a_document_is_read_somewhere(document: Path) -> None:
     modules = [path for folder in ("app", "infra", "pipelines") for path in (ROOT / folder).rglob("*.py")]
     known = {name for path in modules for name in _SETTING.findall(path.read_text())}
     assert set(_SETTING.findall(document.read_text())) <= known
+
+
+def test_no_document_lets_a_manager_listen_on_every_address(document: Path) -> None:
+    commands = re.findall(r"docker swarm init.*", code_of(document))
+    assert [command for command in commands if "--listen-addr 127.0.0.1" not in command] == []
+
+
+class Watched(Mapping[str, str]):
+    """An empty environment that notes which variables are asked for."""
+
+    def __init__(self) -> None:
+        self.asked: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.asked.add(name)
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+def test_every_setting_that_is_read_is_listed() -> None:
+    environ = Watched()
+    Settings.from_environ(environ)
+    # Whoever starts a container sets it there.
+    assert environ.asked - {"SLIPWAY_STACK"} <= table_keys(ROOT / "docs" / "operations.md", "Settings")
+    assert "TARGET" in environ.asked
 
 
 def test_the_readme_lists_every_exit_code_of_a_refusal() -> None:

@@ -58,7 +58,9 @@ def test_an_engine_of_somebody_else_is_not_put_into_a_swarm(tmp_path: Path) -> N
     client = '#!/bin/sh\n[ "$1" = swarm ] && touch "$0.swarm"; [ "$1" = info ] && echo inactive || echo 29.0.0\n'
     code, said = prepare("engine", tmp_path / "tools", client=client)
     assert code == 0
-    assert said.splitlines()[1] == "engine: it is in no swarm (inactive), and it is not ours; next: docker swarm init"
+    told, _, command = said.splitlines()[1].partition("; next: ")
+    assert told == "engine: it is in no swarm (inactive), and it is not ours"
+    assert command == "docker swarm init --advertise-addr 127.0.0.1 --listen-addr 127.0.0.1:2377"
     assert not (tmp_path / "tools" / "docker.swarm").exists()
 
 

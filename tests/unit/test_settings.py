@@ -100,6 +100,12 @@ def test_one_port_for_two_things_is_refused() -> None:
         Settings.from_environ({"SLIPWAY_PORT_API": "8000"})
 
 
+def test_a_port_that_only_containers_have_is_free_for_others_without_them() -> None:
+    assert Settings.from_environ({"SLIPWAY_PORT_API": "9000"}).api_port == 9000
+    with pytest.raises(UsageError, match="same port"):
+        Settings.from_environ({"SLIPWAY_PORT_API": "9000", "TARGET": "docker"})
+
+
 def test_a_child_process_reads_the_same_settings(tmp_path: Path) -> None:
     environ = {"SLIPWAY_HOME": str(tmp_path / "home"), "SLIPWAY_PROJECT": str(tmp_path), "SLIPWAY_PORT_API": "8099"}
     settings = Settings.from_environ(environ)
