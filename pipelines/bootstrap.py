@@ -21,6 +21,7 @@ from pipelines.ports import AuditHeads, LoadRunner, ModelRegistry, Stack, Target
 from pipelines.settings import ROOT, Settings, TargetName
 from pipelines.workflows.seat import is_alive
 from pipelines.workflows.services import Services, Timing
+from pipelines.workflows.shape import under_way
 
 # A home carries this file only when the tests made it.
 TEST_MARK = ".made-by-tests"
@@ -66,6 +67,11 @@ def open_stack(settings: Settings, environ: Mapping[str, str]) -> Stack:
         return any(seat.pid == pid and is_alive(seat, now()) for seat in open_records(settings).find(ExecutorSeat))
 
     return LocalStack(settings, environ, executor_alive)
+
+
+def find_work(settings: Settings) -> list[str]:
+    """Return what this installation's executor does or is about to begin, asked beside it."""
+    return under_way(open_records(settings), now())
 
 
 def open_engine_client(environ: Mapping[str, str]) -> EngineClient:

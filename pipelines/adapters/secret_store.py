@@ -13,12 +13,14 @@ from pathlib import Path
 from pipelines.errors import UsageError
 
 TOKENS = "tokens"
+# The present ones are in a file of their own.
+_FORMER_TOKENS = "former-tokens"
 # What is rotated under these names, where certificates are made here, is more than one secret each.
 CERTIFICATE, AUTHORITY = "tls", "tls-ca"
 # What the operator's own machine uses; no service gets to read it.
 _AT_HOME = frozenset(
     {
-        *("dvc-objects-password", "dvc-objects-user", "mlflow-trainer", "registry-password"),
+        *("dvc-objects-password", "dvc-objects-user", "mlflow-trainer", "registry-password", _FORMER_TOKENS),
         *("tls-ca", "tls-ca-key", "tls-certificate", "tls-key"),
     }
 )
@@ -82,7 +84,7 @@ class SecretStore:
 
     def names(self) -> list[str]:
         """Return the names of all secrets."""
-        return sorted([*self._read(), TOKENS])
+        return sorted({*self._read(), TOKENS} - {_FORMER_TOKENS})
 
     def value(self, name: str) -> str:
         """Return a secret's present value."""
@@ -98,7 +100,8 @@ class SecretStore:
 
     def former(self, name: str) -> list[str]:
         """Return the values before the rotations that are not settled, the last one first."""
-        return self._read()[name][1:]
+        kept = self._read()
+        return kept.get(_FORMER_TOKENS, []) if name == TOKENS else kept[name][1:]
 
     def mounted(self) -> dict[str, str]:
         """Return name -> value of what services get to read."""
@@ -118,17 +121,21 @@ class SecretStore:
         kept, chosen = self._read(), known if name == "all" else [name]
         for each in chosen:
             if each == TOKENS:
-                self._rotate_tokens()
+                kept[_FORMER_TOKENS] = [self.value(TOKENS), *kept.get(_FORMER_TOKENS, [])]
             else:
                 kept[each] = [_ROTATED[each](), *kept[each]]
         self._write(kept)
+        if TOKENS in chosen:
+            # Last, so that a kill in between loses none that an API still knows.
+            self._rotate_tokens()
         return chosen
 
     def settle(self) -> None:
         """Forget the former values: the new ones are in force everywhere."""
         kept = self._read()
-        if any(len(values) > 1 for values in kept.values()):
-            self._write({name: values[:1] for name, values in kept.items()})
+        settled = {name: values[:1] for name, values in kept.items() if name != _FORMER_TOKENS}
+        if settled != kept:
+            self._write(settled)
 
     def _rotate_tokens(self) -> None:
         people: Sequence[str] = list(json.loads(self._tokens_file.read_text()))

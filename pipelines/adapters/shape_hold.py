@@ -1,14 +1,17 @@
 """Keeps releases out while the installation itself is changed, by a change of shape that the API is asked for.
 
-Without an API or an executor that answers, nobody can release anything: then it goes on, and says so.
+Without an API that answers, the executor is asked from inside of its container: while it works, the installation is
+left alone. Without an executor nobody can release anything; then it goes on, and says so.
 """
 
+import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.adapters.secret_store import TOKENS, SecretStore
 from pipelines.api.auth import read_tokens
 from pipelines.client import ApiClient, executor_silence
 from pipelines.errors import DeployFailed, LeaseHeld, NotAllowed, Undecided, UsageError
@@ -36,20 +39,25 @@ class HoldPatience:
 
 
 class ShapeHold:
-    """The leases of one installation, asked for by an operator who holds its home's lock."""
+    """The leases of one installation, asked for by an operator who holds its home's lock.
 
-    def __init__(self, settings: Settings, patience: HoldPatience = HoldPatience()) -> None:
+    `work` tells what the executor works on where the API can't be asked.
+    """
+
+    def __init__(
+        self, settings: Settings, patience: HoldPatience = HoldPatience(), *, work: Callable[[], Sequence[str]]
+    ) -> None:
         self._settings = settings
         self._patience = patience
-        # An API that is not told of rotated tokens yet still knows these.
-        self._former = self._token()
+        self._work = work
+        self._secrets = SecretStore(settings.home / "secrets.json", settings.tokens_file)
 
     @contextmanager
     def unchanged(self, verb: str, tell: Tell) -> Iterator[None]:
         """Hold the leases for a block, and have every replica asked that it serves the same after it as before.
 
-        Raises LeaseHeld when other work does not end in time, DeployFailed when a digest is another one afterwards,
-        Undecided when nobody looks.
+        Raises LeaseHeld when other work does not end in time or can't be waited for, DeployFailed when a digest is
+        another one afterwards, Undecided when nobody looks.
         """
         with self.held(verb, tell) as holding:
             before = self._look_before(tell) if holding else {}
@@ -93,8 +101,22 @@ class ShapeHold:
             return self._await(f"/shape-changes/{id}", verb, tell)
         except (Undecided, NotAllowed, UsageError) as error:
             # A UsageError is that of an API which does not know the request yet: `up` is about to replace it.
+            self._check_idle(verb, error.message)
             tell(f"nothing is held, as nobody can be asked: {error.message}")
             return False
+
+    def _check_idle(self, verb: str, reason: str) -> None:
+        """Raise LeaseHeld while the executor works: it goes on without an API, with what was approved before."""
+        try:
+            work = self._work()
+        except (Undecided, UsageError):
+            # There is none, or it is ailing itself: that is what wants mending.
+            return
+        if work:
+            raise LeaseHeld(
+                f"{reason}; and the executor goes on with {', '.join(work)}",
+                next=f'wait for it to end, or end the executor\'s service, then "make {verb}" again',
+            )
 
     def _await(self, path: str, verb: str, tell: Tell) -> bool:
         """Return whether the leases are held at last; without an executor they need not be."""
@@ -189,19 +211,24 @@ class ShapeHold:
         return {work["id"] for work in status["unfinished"] if "verb" in work}
 
     def _ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """POST a body or GET, with the token that holds now or, before the API is told of that, with the former."""
-        try:
-            return self._send(self._token(), path, body)
-        except NotAllowed:
-            return self._send(self._former, path, body)
+        """POST a body or GET, with the token that holds now or, before the API is told of that, with a former one."""
+        *first, last = self._tokens()
+        for token in first:
+            try:
+                return self._send(token, path, body)
+            except NotAllowed:
+                continue
+        return self._send(last, path, body)
 
     def _send(self, token: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         api = ApiClient(self._settings, token)
         return api.get(path) if body is None else api.post(path, body)
 
-    def _token(self) -> str:
+    def _tokens(self) -> list[str]:
+        """Return the operator's tokens, the present one first; those that a killed rotation left follow."""
         file = self._settings.tokens_file
-        return read_tokens(file).get(OPERATOR, "") if file.exists() else ""
+        present = read_tokens(file).get(OPERATOR, "") if file.exists() else ""
+        return [present, *(json.loads(text).get(OPERATOR, "") for text in self._secrets.former(TOKENS))]
 
 
 def _digests(look: dict[str, Any]) -> set[str]:

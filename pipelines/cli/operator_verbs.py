@@ -1,5 +1,6 @@
 """The verbs of the operator's machine: they work with the operator's rights, and need no API."""
 
+import json
 import os
 import signal
 from typing import Annotated
@@ -215,3 +216,11 @@ def executor() -> None:
     from pipelines.operate import run_executor
 
     run_executor(read_settings(), os.environ)
+
+
+@app.command(hidden=True)
+def work() -> None:
+    """Say in JSON what the executor works on (asked by `up` and `down` where the API does not answer)."""
+    from pipelines.bootstrap import find_work
+
+    print(json.dumps({"work": find_work(read_settings())}))

@@ -6,10 +6,11 @@ Whoever asked for one may die, so it also ends by itself: no lease is held for e
 from datetime import datetime
 
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Evaluation, Lease, Progress, Promotion, Rollback, ShapeChange
+from pipelines.domain.records import Evaluation, ExecutorSeat, Lease, Progress, Promotion, Rollback, ShapeChange
 from pipelines.domain.release import Environment
 from pipelines.ports import Records, Transaction
 from pipelines.workflows import leases
+from pipelines.workflows.seat import is_alive
 from pipelines.workflows.services import Services
 
 # Longer than bringing everything up may take.
@@ -34,6 +35,21 @@ def unfinished(records: Records) -> list[ShapeChange]:
     return [
         change for state in (RunState.RUNNING, RunState.REQUESTED) for change in records.find(ShapeChange, state=state)
     ]
+
+
+def under_way(records: Records, now: str) -> list[str]:
+    """Return the work that a living executor does, or begins without being asked again; changes of shape aside."""
+    if not any(is_alive(seat, now) for seat in records.find(ExecutorSeat)):
+        return []
+    work: list[Evaluation | Promotion | Rollback] = [
+        *records.find(Evaluation, state=RunState.RUNNING),
+        *records.find(Promotion, state=RunState.RUNNING),
+        *records.find(Promotion, state=RunState.APPROVED),
+        *records.find(Rollback, state=RunState.RUNNING),
+        *records.find(Rollback, state=RunState.REQUESTED),
+    ]
+    holders = {lease.holder for lease in records.find(Lease) if lease.holder}
+    return sorted({each.id for each in work} | holders - {change.id for change in unfinished(records)})
 
 
 def _hold(services: Services, change: ShapeChange) -> None:

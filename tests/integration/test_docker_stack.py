@@ -22,6 +22,7 @@ from pipelines.adapters.docker_engine import DockerEngine
 from pipelines.adapters.docker_installation import DockerInstallation
 from pipelines.adapters.docker_secrets import PREFIX_LABEL, DockerSecrets
 from pipelines.adapters.docker_stack import DockerStack, Shape
+from pipelines.adapters.executor_inside import ExecutorInside
 from pipelines.adapters.object_store import S3Access, connect
 from pipelines.adapters.shape_hold import ShapeHold
 from pipelines.adapters.terraform import Terraform, find_settings
@@ -60,7 +61,9 @@ class Operator:
         )
         work = self.home / "terraform"
         terraform = Terraform(ROOT / "infra", work, os.environ, find_settings(os.environ, ROOT))
-        return DockerStack(shape, self.home, terraform, lambda tell: self._images, hold=ShapeHold(self.settings))
+        executor = ExecutorInside(DockerEngine(ENGINE), self.prefix)
+        hold = ShapeHold(self.settings, work=executor.work)
+        return DockerStack(shape, self.home, terraform, lambda tell: self._images, hold=hold)
 
     @property
     def settings(self) -> Settings:

@@ -41,7 +41,7 @@ class Operator:
         shape = Shape(model="m", model_file=ROOT / "model.yaml", ports=ports, prefix=prefix, engine_url=url)
         terraform = Terraform(ROOT / "infra", self.work, {"PATH": self.path}, self.work / "none.rc")
         given = {"TARGET": "docker", "SLIPWAY_HOME": str(self.home), "SLIPWAY_PORT_API": str(ports["api"])}
-        hold = ShapeHold(Settings.from_environ(given))
+        hold = ShapeHold(Settings.from_environ(given), work=list)
         return DockerStack(shape, self.home, terraform, lambda tell: {}, hold=hold)
 
     def answer(self, path: str) -> object:

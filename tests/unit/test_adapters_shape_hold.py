@@ -1,6 +1,5 @@
 """An operator's hold, asked of a real API and of an executor that does its rounds in a thread."""
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipelines.adapters.database import SqlRecords, now
+from pipelines.adapters.secret_store import SecretStore
 from pipelines.adapters.shape_hold import HoldPatience, ShapeHold
 from pipelines.api.app import create_app
 from pipelines.api.auth import make_tokens, read_tokens
@@ -21,7 +21,7 @@ from pipelines.api.state import ApiState
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation, ExecutorSeat, Lease, Promotion, Rollback, ShapeChange
 from pipelines.domain.release import Environment, Slot
-from pipelines.errors import DeployFailed, LeaseHeld, Undecided
+from pipelines.errors import DeployFailed, LeaseHeld, SlipwayError, TargetUnavailable, Undecided
 from pipelines.executor import carry_out
 from pipelines.settings import Settings
 from pipelines.workflows import leases
@@ -49,10 +49,17 @@ class Installation:
         take_seat(self.services)
         self.serve("1")
         self.told: list[str] = []
+        self.work: list[str] | SlipwayError = []
 
     @property
     def hold(self) -> ShapeHold:
-        return ShapeHold(self.settings, PATIENCE)
+        return ShapeHold(self.settings, PATIENCE, work=self.ask_inside)
+
+    def ask_inside(self) -> list[str]:
+        """Stand for what is run in the executor's container."""
+        if isinstance(self.work, SlipwayError):
+            raise self.work
+        return self.work
 
     def serve(self, version: str) -> None:
         target, wanted = self.services.target, release(f"r-{version}", version).release
@@ -247,11 +254,39 @@ def test_an_executor_that_never_shows_itself_is_told(place: Installation) -> Non
         place.hold.await_executor()
 
 
-def test_tokens_that_were_rotated_are_no_hindrance(place: Installation) -> None:
-    hold = place.hold
+@pytest.mark.parametrize("rotations", [1, 2])
+def test_tokens_that_a_killed_rotation_left_are_no_hindrance(place: Installation, rotations: int) -> None:
+    home = place.settings.home
     with place.api(), place.executor():
-        people = read_tokens(place.settings.tokens_file)
-        place.settings.tokens_file.write_text(json.dumps({person: f"new-{person}" for person in people}))
-        with hold.held("up", place.told.append) as holding:
+        for _ in range(rotations):
+            SecretStore(home / "secrets.json", place.settings.tokens_file).rotate("tokens")
+        # A process that never knew the former ones.
+        with place.hold.held("up", place.told.append) as holding:
             assert holding
     assert place.told == []
+
+
+@pytest.mark.parametrize("work", ["p-12", "e-3"])
+def test_without_an_api_an_executor_at_work_is_left_alone(place: Installation, work: str) -> None:
+    place.work = [work]
+    hold = place.hold.held("up", place.told.append)
+    with pytest.raises(LeaseHeld, match=f"does not answer.*goes on with {work}") as refused, hold:
+        pytest.fail("the block was run")
+    assert '"make up" again' in refused.value.next
+
+
+def test_without_tokens_that_the_api_knows_an_executor_at_work_is_left_alone(place: Installation) -> None:
+    place.work = ["p-12"]
+    with place.api(), place.executor():
+        place.settings.tokens_file.write_text('{"alice": "unknown"}')
+        hold = place.hold.held("up", place.told.append)
+        with pytest.raises(LeaseHeld, match="p-12"), hold:
+            pytest.fail("the block was run")
+
+
+@pytest.mark.parametrize("why", [TargetUnavailable("none runs"), Undecided("it has no database")])
+def test_an_executor_that_can_not_be_asked_either_is_mended(place: Installation, why: SlipwayError) -> None:
+    place.work = why
+    with place.hold.held("up", place.told.append) as holding:
+        assert not holding
+    assert "nobody can be asked: the API at" in place.told[0]

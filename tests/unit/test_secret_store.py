@@ -109,3 +109,17 @@ def test_who_names_no_secret_is_told_all_names(store: SecretStore) -> None:
         store.rotate("nonsense")
     told = refused.value.next.removeprefix("one of: ").split(", ")
     assert {"all", "postgres", "tokens", "tls", "tls-ca"} <= set(told)
+
+
+def test_former_tokens_are_kept_until_settled_and_no_service_gets_them(store: SecretStore) -> None:
+    store.rotate("tokens")
+    second = store.value("tokens")
+    store.rotate("all")
+    assert [json.loads(text)["alice"] for text in store.former("tokens")] == [
+        json.loads(second)["alice"],
+        "alices-token",
+    ]
+    assert "alices-token" not in json.dumps(store.mounted()) and "former-tokens" not in store.names()
+    store.settle()
+    assert store.former("tokens") == []
+    assert "alices-token" not in json.dumps(store.mounted())

@@ -1,5 +1,9 @@
 """Changes of shape: they hold every environment or none, wait their turn, and end whatever becomes of their asker."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,16 +11,17 @@ from pathlib import Path
 import pytest
 
 from pipelines import intents
-from pipelines.adapters.database import SqlRecords
+from pipelines.adapters.database import SqlRecords, now
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation, ExecutorSeat, Lease, Progress, Promotion, Rollback, ShapeChange
 from pipelines.domain.release import Environment
 from pipelines.errors import LeaseHeld
 from pipelines.executor import carry_out
+from pipelines.settings import ROOT
 from pipelines.workflows import leases
-from pipelines.workflows.seat import take_seat
+from pipelines.workflows.seat import leave_seat, take_seat
 from pipelines.workflows.services import Services
-from pipelines.workflows.shape import LIMIT_S
+from pipelines.workflows.shape import LIMIT_S, under_way
 from tests.executors import executor
 from tests.fakes import FakeAuditHeads
 from tests.records import MODEL, NOW, add, evaluation, promotion, put_in_force
@@ -208,3 +213,51 @@ def test_ending_twice_is_ending_once(services: Services, records: SqlRecords, cl
         intents.end_shape_change(records, person="alice", id=change.id, now=clock())
         round_of(services)
     assert [entry.action for entry in records.audit_trail()] == ["shape", "shape.end", "shape"]
+
+
+@pytest.mark.parametrize(
+    ("state", "counts"),
+    [(RunState.RUNNING, True), (RunState.APPROVED, True), (RunState.WAITING, False), (RunState.DONE, False)],
+)
+def test_what_an_executor_goes_on_with_unasked_is_under_way(
+    records: SqlRecords, services: Services, clock: Clock, state: RunState, counts: bool
+) -> None:
+    add(records, promotion(state=state))
+    assert under_way(records, clock()) == (["p-1"] if counts else [])
+
+
+def test_who_holds_a_lease_is_under_way_and_a_change_of_shape_is_not(
+    records: SqlRecords, services: Services, clock: Clock
+) -> None:
+    leases.acquire(services, MODEL, PRODUCTION, "p-12")
+    assert under_way(records, clock()) == ["p-12"]
+    leases.give_back(services, "p-12")
+    ask(records, clock)
+    round_of(services)
+    assert any(lease.holder for lease in records.find(Lease))
+    assert under_way(records, clock()) == []
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_nothing_is_under_way_without_a_living_executor(
+    records: SqlRecords, services: Services, clock: Clock, gone: bool
+) -> None:
+    leases.acquire(services, MODEL, PRODUCTION, "p-12")
+    if gone:
+        leave_seat(services)
+    else:
+        clock.pass_s(60.0)
+    assert under_way(records, clock()) == []
+
+
+def test_the_executors_own_container_says_in_json_what_is_under_way(tmp_path: Path) -> None:
+    records = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeAuditHeads())
+    put_in_force(records)
+    working = executor(records, "x1", now)
+    take_seat(working)
+    leases.acquire(working, MODEL, PRODUCTION, "p-12")
+    records.close()
+    environ = {**os.environ, "SLIPWAY_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "pipelines.cli", "work"]
+    told = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True).stdout
+    assert json.loads(told) == {"work": ["p-12"]}
