@@ -10,7 +10,7 @@ endif
 export TARGET ?= local
 
 .PHONY: help setup lock demo up down destroy status logs doctor candidate deploy-staging promote approve reject \
-  rollback data-push data-pull history audit audit-verify policy-apply images offline secrets test check bench
+  rollback loadtest data-push data-pull history audit audit-verify policy-apply images offline secrets test check bench
 
 help: ## Show every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -65,6 +65,9 @@ data-push: ## Put the data that dvc.lock names into the object store of the cont
 
 data-pull: ## Fetch the data that dvc.lock names from there
 	@$(SLIPWAY) data pull
+
+loadtest: ## Load staging and judge its SLO: [RATE=200] [DURATION=60] [WORKERS=1] [SHAPE=ramp]
+	@$(SLIPWAY) loadtest --env "$(or $(ENV),staging)" --rate "$(RATE)" --duration "$(DURATION)" --workers "$(WORKERS)" --shape "$(SHAPE)" --as "$(AS)"
 
 history: ## Show who served what when
 	@$(SLIPWAY) history --as "$(AS)"

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from loadtests.personas import ONLY_SINGLE, Mix
 from loadtests.plan import Plan
+from loadtests.shapes import STEADY, Shape
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 SPARE_S = 30
+LEG_SPARE_S = 1
 POLL_S = 0.1
 PROGRESS_EVERY_S = 4.0
 LOG_LINES = 5
@@ -50,14 +53,30 @@ class Caller:
 
 
 @dataclass(frozen=True)
+class Leg:
+    """A part of a stretch; those of the same `number` are sent the same requests at the same offsets."""
+
+    number: int
+    host: str
+    warmup_s: float
+    duration_s: float
+
+
+@dataclass(frozen=True)
 class Stretch:
-    """One stretch of load: `number` is 0 for the control run, else the look's."""
+    """One stretch of load at a host, or in `legs` of its own, which together last `duration_s`.
+
+    `number` is 0 for the control run, else the look's.
+    """
 
     name: str
     number: int
     host: str
     warmup_s: float
     duration_s: float
+    shape: Shape = STEADY
+    mix: Mix = ONLY_SINGLE
+    legs: tuple[Leg, ...] = ()
 
 
 def run_stretch(plan: Plan, stretch: Stretch, *, out: Path, caller: Caller) -> list[Path]:
@@ -90,7 +109,7 @@ def run_stretch(plan: Plan, stretch: Stretch, *, out: Path, caller: Caller) -> l
 
 def _command(plan: Plan, stretch: Stretch, *, raw: Path, index: int) -> list[str]:
     """Give each worker an equal part of the rate and a seed of its own."""
-    seed = int(np.random.SeedSequence([plan.seed, stretch.number, index]).generate_state(1)[0])
+    seed = _seed(plan, stretch.number, index)
     options = {
         "--host": stretch.host,
         "--path": plan.path,
@@ -102,12 +121,27 @@ def _command(plan: Plan, stretch: Stretch, *, raw: Path, index: int) -> list[str
         "--duration": stretch.duration_s,
         "--timeout": plan.timeout_s,
         "--max-in-flight": plan.max_in_flight // plan.workers,
+        "--shape": stretch.shape.as_text(),
+        "--mix": ",".join(f"{persona}={weight}" for persona, weight in stretch.mix),
         "--raw-file": raw.resolve(),
         "--users": 1,
     }
+    if stretch.legs:
+        legs = [
+            {"host": leg.host, "warmup_s": leg.warmup_s, "duration_s": leg.duration_s,
+             "seed": _seed(plan, stretch.number, index, leg.number)}
+            for leg in stretch.legs
+        ]  # fmt: skip
+        legs_file = raw.with_suffix(".legs.json")
+        legs_file.write_text(json.dumps(legs))
+        options["--legs-file"] = legs_file.resolve()
     words = [f"{option}={value}" for option, value in options.items()]
     locust = [sys.executable, "-m", "locust", f"--locustfile={LOCUSTFILE}"]
     return [*locust, "--headless", "--only-summary", *words]
+
+
+def _seed(plan: Plan, *numbers: int) -> int:
+    return int(np.random.SeedSequence([plan.seed, *numbers]).generate_state(1)[0])
 
 
 def _wait(
@@ -119,6 +153,8 @@ def _wait(
     caller: Caller,
 ) -> None:
     deadline_s = time.monotonic() + stretch.warmup_s + stretch.duration_s + timeout_s + SPARE_S
+    # Each leg waits for its last replies before the next one begins.
+    deadline_s += (timeout_s + LEG_SPARE_S) * len(stretch.legs)
     began_s: float | None = None
     shown_s = time.monotonic()
     while any(process.poll() is None for process in processes):

@@ -2,15 +2,23 @@
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from loadtests.personas import ONLY_SINGLE, Mix, read_mix, scorer_of
+from loadtests.reading import typed
+from loadtests.shapes import STEADY, Shape, ShapeKind, expected_requests, read_shape
+
 MIN_DURATION_S = 10
+MIN_BLOCKS = 10
+MIN_BLOCK_REQUESTS = 100
+MAX_MARGIN = 2
 ALPHA = 0.05
+_AT_LEAST = f"must be {MIN_DURATION_S} or more"
 
 
 class PlanError(Exception):
@@ -22,6 +30,13 @@ class Arrivals(StrEnum):
 
     POISSON = "poisson"
     FIXED = "fixed"
+
+
+class Via(StrEnum):
+    """What stands between the generator and the replicas."""
+
+    EDGE = "edge"
+    DIRECT = "direct"
 
 
 @dataclass(frozen=True)
@@ -39,8 +54,30 @@ class Limit:
 
 
 @dataclass(frozen=True)
+class ComparisonPlan:
+    """A comparison with the champion at `host`, in short blocks that measure both arms one after the other.
+
+    Block 1 takes the candidate first, block 2 the champion, and so on (ABBA). Each arm of a block is loaded for
+    `warmup_s`, which does not count, then measured for `block_s`, at the plan's own rate, path and rows. A p99
+    that differs by less than `tolerance_ms` is no difference, whatever its ratio.
+    """
+
+    host: str
+    expected_version: str
+    blocks: int
+    block_s: float
+    warmup_s: float
+    margin: float
+    tolerance_ms: float
+
+
+@dataclass(frozen=True)
 class Plan:
-    """A load run fixed beforehand: `duration_s` is one look's, `rate_per_s` that of all workers together."""
+    """A load run fixed beforehand: `duration_s` is one look's, `rate_per_s` that of all workers together.
+
+    The rate is the highest of the `shape`; `mix` says who sends. `via` names the path measured, where it is known.
+    Whoever has just deployed the service may say how long its first request took, for `first_request_ms` to judge.
+    """
 
     host: str
     path: str
@@ -58,6 +95,12 @@ class Plan:
     max_error_rate: float
     max_stall_s: float
     extension: bool
+    first_request_ms: float | None = None
+    first_request_took_ms: float | None = None
+    comparison: ComparisonPlan | None = None
+    shape: Shape = STEADY
+    mix: Mix = ONLY_SINGLE
+    via: Via | None = None
 
     @property
     def looks(self) -> int:
@@ -69,6 +112,12 @@ class Plan:
         """Return the error probability of each look, so that all looks together keep 5 %."""
         return ALPHA / self.looks
 
+    def look_name(self, number: int) -> str:
+        """Name the `number`th look as people do."""
+        if self.looks == 1:
+            return "only look"
+        return "first of two looks" if number == 1 else "second of two looks"
+
     @property
     def judged_limits(self) -> tuple[Limit, ...]:
         """Return the limits that decide."""
@@ -79,6 +128,16 @@ class Plan:
         """Return the smallest limit judged: the scale that the generator must resolve."""
         return min(limit.limit_ms for limit in self.judged_limits)
 
+    @property
+    def planned_requests(self) -> int:
+        """Return how many requests one look is planned to measure."""
+        return expected_requests(self.shape, self.rate_per_s, self.duration_s)
+
+    @property
+    def judged_share(self) -> float:
+        """Return the share of requests that go to `path` and are meant to be answered."""
+        return dict(self.mix).get(scorer_of(self.path), 0.0)
+
 
 def min_requests(share: float, alpha: float) -> int:
     """Return the fewest requests that can prove a share of bad ones below `share`: all of them good."""
@@ -87,12 +146,11 @@ def min_requests(share: float, alpha: float) -> int:
 
 def read_plan(path: Path) -> Plan:
     """Read and check a plan file; raise PlanError on the first thing wrong."""
-    data = _read_json(path, "plan")
-    if not isinstance(data, dict):
-        raise PlanError(f"plan {path} is not a JSON object")
-    plan = _parse(data)
+    plan = _parse(_read_json(path, "plan"))
     _check_values(plan)
     _check_evidence(plan)
+    if plan.comparison:
+        _check_comparison(plan, plan.comparison)
     read_rows(plan.rows_file)
     return plan
 
@@ -112,57 +170,44 @@ def _read_json(path: Path, what: str) -> Any:
         raise PlanError(f"{what} {path} can't be read: {error}") from error
 
 
-def _check_keys(data: Mapping[str, Any], kind: type, where: str) -> None:
-    names = {field.name for field in fields(kind)}
-    for problem, keys in (("unknown", data.keys() - names), ("missing", names - data.keys())):
-        if keys:
-            raise PlanError(f"{where} has {problem} keys: {', '.join(sorted(keys))}")
-
-
-def _typed(data: Mapping[str, Any], kind: type, where: str) -> dict[str, Any]:
-    """Return `data` with every value checked against the type of its field; bool is never a number."""
-    _check_keys(data, kind, where)
-    values = {}
-    for field in fields(kind):
-        value = data[field.name]
-        wanted: Any = {float: (int, float), Path: str, Arrivals: str}.get(field.type, field.type)  # type: ignore[arg-type]
-        if wanted in (bool, int, str, (int, float)):
-            right = isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
-            if not right or (field.type is float and not math.isfinite(value)):
-                raise PlanError(f"{where}: {field.name} is {value!r}, not a valid {_type_name(field.type)}")
-        values[field.name] = value
-    return values
-
-
-def _type_name(kind: Any) -> str:
-    return {float: "number", int: "integer", bool: "true or false"}.get(kind, "string")
-
-
-def _parse(data: Mapping[str, Any]) -> Plan:
-    values = _typed(data, Plan, "plan")
+def _parse(data: Any) -> Plan:
     try:
-        values["arrivals"] = Arrivals(values["arrivals"])
+        values = typed(data, Plan, "plan")
+        values["arrivals"] = _arrivals(values["arrivals"])
+        values["rows_file"] = Path(values["rows_file"])
+        if not isinstance(values["limits"], list):
+            raise ValueError('plan: limits must be a list of {"quantile", "limit_ms", "judged"}')
+        values["limits"] = tuple(Limit(**typed(limit, Limit, "limit")) for limit in values["limits"])
+        if "comparison" in values:
+            values["comparison"] = ComparisonPlan(**typed(values["comparison"], ComparisonPlan, "comparison"))
+        for name, read in (("shape", read_shape), ("mix", read_mix), ("via", _via)):
+            if name in values:
+                values[name] = read(values[name])
+        values.setdefault("mix", ((scorer_of(values["path"]), 1.0),))
     except ValueError as error:
-        raise PlanError(f"plan: arrivals is {values['arrivals']!r}, not poisson or fixed") from error
-    values["rows_file"] = Path(values["rows_file"])
-    limits = values["limits"]
-    if not isinstance(limits, list) or not all(isinstance(limit, dict) for limit in limits):
-        raise PlanError('plan: limits must be a list of {"quantile", "limit_ms", "judged"}')
-    values["limits"] = tuple(Limit(**_typed(limit, Limit, "limit")) for limit in limits)
+        raise PlanError(str(error)) from error
     return Plan(**values)
 
 
+def _arrivals(name: Any) -> Arrivals:
+    if name not in list(Arrivals):
+        raise ValueError(f"plan: arrivals is {name!r}, not poisson or fixed")
+    return Arrivals(name)
+
+
+def _via(name: Any) -> Via:
+    if name not in list(Via):
+        raise ValueError(f"plan: via is {name!r}, not edge or direct")
+    return Via(name)
+
+
 def _check_values(plan: Plan) -> None:
-    url = urlsplit(plan.host)
     rules = [
-        (url.scheme in ("http", "https") and bool(url.hostname), f"host {plan.host!r} is not an http URL"),
+        (_is_url(plan.host), f"host {plan.host!r} is not an http URL"),
         (plan.path.startswith("/"), f"path {plan.path!r} does not start with /"),
         (plan.rate_per_s > 0, f"rate_per_s is {plan.rate_per_s:g}, must be above 0"),
         (plan.warmup_s >= 0, f"warmup_s is {plan.warmup_s:g}, must be 0 or more"),
-        (
-            plan.duration_s >= MIN_DURATION_S,
-            f"duration_s is {plan.duration_s:g}, must be {MIN_DURATION_S} or more",
-        ),
+        (plan.duration_s > 0, f"duration_s is {plan.duration_s:g}, {_AT_LEAST}"),
         (plan.seed >= 0, f"seed is {plan.seed}, must be 0 or more"),
         (plan.timeout_s > 0, f"timeout_s is {plan.timeout_s:g}, must be above 0"),
         (1 <= plan.workers <= plan.max_in_flight, "workers must be from 1 to max_in_flight"),
@@ -171,6 +216,10 @@ def _check_values(plan: Plan) -> None:
         (plan.max_stall_s > 0, f"max_stall_s is {plan.max_stall_s:g}, must be above 0"),
         (bool(plan.judged_limits), "no limit is judged"),
         (len({limit.name for limit in plan.limits}) == len(plan.limits), "a quantile has two limits"),
+        (
+            plan.first_request_ms is None or 0 < plan.first_request_ms < plan.timeout_s * 1000,
+            f"first_request_ms is {plan.first_request_ms}, must be above 0 and below timeout_s",
+        ),
     ]
     for limit in plan.limits:
         rules += [
@@ -180,22 +229,64 @@ def _check_values(plan: Plan) -> None:
                 f"{limit.name} <= {limit.limit_ms:g} ms must be above 0 and below timeout_s",
             ),
         ]
+    _refuse("plan", rules)
+
+
+def _is_url(text: str) -> bool:
+    url = urlsplit(text)
+    return url.scheme in ("http", "https") and bool(url.hostname)
+
+
+def _refuse(where: str, rules: Sequence[tuple[bool, str]]) -> None:
     for holds, message in rules:
         if not holds:
-            raise PlanError(f"plan: {message}")
+            raise PlanError(f"{where}: {message}")
 
 
 def _check_evidence(plan: Plan) -> None:
-    planned = int(plan.rate_per_s * plan.duration_s)
+    """Refuse a run that is too short to prove anything, and say all that it lacks."""
+    lacks = [] if plan.duration_s >= MIN_DURATION_S else [f"plan: duration_s is {plan.duration_s:g}, {_AT_LEAST}"]
+    planned = plan.planned_requests
     sent = f"{plan.rate_per_s:g} req/s x {plan.duration_s:g} s"
+    if plan.shape.kind not in (ShapeKind.STEADY, ShapeKind.SOAK):
+        sent += f" as a {plan.shape.kind}"
+    judged = int(planned * plan.judged_share)
+    part = "" if plan.judged_share == 1 else f", {plan.judged_share:.0%} of them to {plan.path},"
     for limit in plan.judged_limits:
         needed = min_requests(1 - limit.quantile, plan.alpha)
-        if planned < needed:
-            raise PlanError(f"{limit.name} needs at least {needed:,} requests, {sent} gives {planned:,}")
+        if judged < needed:
+            lacks.append(f"{limit.name} needs at least {needed:,} requests, {sent}{part} gives {judged:,}")
     needed = min_requests(plan.max_error_rate, plan.alpha)
     if planned * plan.looks < needed:
         looks = f" x {plan.looks} looks" if plan.extension else ""
-        raise PlanError(
+        lacks.append(
             f"errors <= {plan.max_error_rate * 100:g} % needs at least {needed:,} requests, "
             f"{sent}{looks} gives {planned * plan.looks:,}"
         )
+    if lacks:
+        raise PlanError("; ".join(lacks))
+
+
+def _check_comparison(plan: Plan, comparison: ComparisonPlan) -> None:
+    in_block = int(plan.rate_per_s * comparison.block_s)
+    sent = f"{plan.rate_per_s:g} req/s x {comparison.block_s:g} s"
+    rules = [
+        (_is_url(comparison.host), f"host {comparison.host!r} is not an http URL"),
+        (comparison.host != plan.host, f"host {comparison.host!r} is the candidate's own"),
+        (bool(comparison.expected_version), "expected_version is empty"),
+        (comparison.blocks >= MIN_BLOCKS, f"blocks is {comparison.blocks}, must be {MIN_BLOCKS} or more"),
+        (comparison.warmup_s >= 0, f"warmup_s is {comparison.warmup_s:g}, must be 0 or more"),
+        (
+            in_block >= MIN_BLOCK_REQUESTS,
+            f"p99 needs at least {MIN_BLOCK_REQUESTS} requests in a block, {sent} gives {in_block:,}",
+        ),
+        (
+            1 < comparison.margin <= MAX_MARGIN,
+            f"margin is {comparison.margin:g}, must be above 1, at most {MAX_MARGIN}",
+        ),
+        (
+            0 <= comparison.tolerance_ms < plan.strictest_ms,
+            f"tolerance_ms is {comparison.tolerance_ms:g}, must be 0 or more and below {plan.strictest_ms:g} ms",
+        ),
+    ]
+    _refuse("comparison", rules)

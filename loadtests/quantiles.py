@@ -84,9 +84,20 @@ def bootstrap_interval(
     parts = np.split(latency_ms[by_window], starts[1:])
     below = np.array([np.searchsorted(np.sort(part), grid, side="right") for part in parts], dtype=float)
     draws = np.random.default_rng(seed).multinomial(len(parts), [1 / len(parts)] * len(parts), BOOTSTRAPS)
-    reached = draws @ below >= quantile * (draws @ np.array([len(part) for part in parts]))[:, None]
-    low, high = np.quantile(grid[reached.argmax(axis=1)], INTERVAL, method="inverted_cdf")
+    needed = quantile * (draws @ np.array([len(part) for part in parts]))
+    low, high = np.quantile(grid[_first_reaching(needed, draws, below)], INTERVAL, method="inverted_cdf")
     return float(low), float(high)
+
+
+def _first_reaching(needed: Floats, draws: NDArray[np.int64], below: Floats) -> NDArray[np.int64]:
+    """Return for each draw the first grid place with enough requests below it, by bisection: the last one has."""
+    first = np.zeros(len(draws), dtype=np.int64)
+    last = np.full(len(draws), below.shape[1] - 1)
+    while np.any(first < last):
+        middle = (first + last) // 2
+        reached = (draws * below[:, middle].T).sum(axis=1) >= needed
+        first, last = np.where(reached, first, middle + 1), np.where(reached, middle, last)
+    return first
 
 
 def clopper_pearson(errors: int, n: int, alpha: float) -> tuple[float, float]:

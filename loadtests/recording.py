@@ -4,6 +4,7 @@ import json
 import os
 import time
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,20 +22,24 @@ class Sample:
     status: int
     version: str
     error: str
+    route: str
+    persona: str
+    leg: int
 
 
 class Recording:
-    """The raw values of one worker; `begin` and `end` mark the measured window."""
+    """The raw values of one worker; `begin` and `end` mark the measured window of each leg."""
 
-    def __init__(self, path: Path) -> None:
-        """Begin a recording that will be written to `path`."""
+    def __init__(self, path: Path, legs: int) -> None:
+        """Begin a recording of so many legs that will be written to `path`."""
         self._path = path
+        self._legs = legs
         self._numbers = {name: array("d") for name in ("intended_s", "sent_s", "latency_ms")}
-        self._status = array("h")
-        self._texts: dict[str, list[str]] = {"version": [], "error": []}
+        self._status, self._leg = array("h"), array("h")
+        self._texts: dict[str, list[str]] = {name: [] for name in ("version", "error", "route", "persona")}
         self._errors = 0
         self._began: tuple[float, float] | None = None
-        self._window: Window | None = None
+        self._windows: dict[int, Window] = {}
 
     def on_request(self, context: dict[str, Any], **_: Any) -> None:
         """Listen to Locust's `request` event."""
@@ -42,6 +47,7 @@ class Recording:
         for name, values in self._numbers.items():
             values.append(getattr(sample, name))
         self._status.append(sample.status)
+        self._leg.append(sample.leg)
         for name, texts in self._texts.items():
             texts.append(getattr(sample, name))
         self._errors += bool(sample.error)
@@ -50,12 +56,13 @@ class Recording:
         """Start to account the CPU time of this process: warm-up is over."""
         self._began = (time.monotonic(), time.process_time())
 
-    def end(self, *, measured_from_s: float, measured_until_s: float, planned: int) -> None:
-        """Close the measured window, in which `planned` arrivals were due."""
+    def end(self, leg: int, *, measured_from_s: float, measured_until_s: float, planned: int) -> None:
+        """Close the measured window of a leg, in which `planned` arrivals were due."""
         cpu = 0.0
         if self._began:
             cpu = (time.process_time() - self._began[1]) / (time.monotonic() - self._began[0])
-        self._window = Window(measured_from_s, measured_until_s, planned, cpu)
+        self._began = None
+        self._windows[leg] = Window(measured_from_s, measured_until_s, planned, cpu)
 
     def show_progress(self) -> None:
         """Write how far the run is to a file beside the raw one, whole or not at all."""
@@ -65,6 +72,12 @@ class Recording:
         os.replace(whole, self._path.with_suffix(".progress"))
 
     def on_quit(self, **_: Any) -> None:
-        """Listen to Locust's `quit` event: write the raw file, unless the run ended before its window did."""
-        if self._window:
-            write_raw(self._path, {**self._numbers, "status": self._status, **self._texts}, self._window)
+        """Listen to Locust's `quit` event: write the raw file, unless the run ended before its last window did."""
+        if len(self._windows) == self._legs:
+            columns: dict[str, Sequence[object]] = {
+                **self._numbers,
+                "status": self._status,
+                **self._texts,
+                "leg": self._leg,
+            }
+            write_raw(self._path, columns, [self._windows[leg] for leg in range(self._legs)])

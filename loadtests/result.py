@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from loadtests import validity
-from loadtests.plan import Plan
+from loadtests.blocks import Ratio
+from loadtests.plan import Plan, Via
 from loadtests.samples import Look, sha256_of
+from loadtests.shapes import STEADY, Shape
 from loadtests.slo import Judgement, median_ms
 from loadtests.verdict import Check, Verdict
 
@@ -35,6 +37,9 @@ class Result:
     send_lag_p99_ms: float | None = None
     served_versions: dict[str, int] = field(default_factory=dict)
     raw: tuple[dict[str, str], ...] = ()
+    via: Via | None = None
+    shape: Shape = STEADY
+    blocks: tuple[Ratio, ...] = ()
 
 
 def without_judgement(plan: Plan, started_at: str, check: Check) -> Result:
@@ -47,6 +52,8 @@ def without_judgement(plan: Plan, started_at: str, check: Check) -> Result:
         seed=plan.seed,
         alpha=plan.alpha,
         started_at=started_at,
+        via=plan.via,
+        shape=plan.shape,
     )
 
 
@@ -54,7 +61,7 @@ def of_judgement(
     plan: Plan, started_at: str, *, looks: Sequence[Look], judgement: Judgement, raws: Sequence[Path]
 ) -> Result:
     """Make the result of a judged run with at least one request."""
-    middle_ms, middle_interval_ms = median_ms(looks, plan.seed)
+    middle_ms, middle_interval_ms = median_ms([look.part(plan.path) for look in looks], plan.seed)
     return Result(
         verdict=judgement.verdict,
         checks=judgement.checks,
@@ -63,6 +70,8 @@ def of_judgement(
         seed=plan.seed,
         alpha=plan.alpha,
         started_at=started_at,
+        via=plan.via,
+        shape=plan.shape,
         n=sum(len(look.latency_ms) for look in looks),
         looks=len(looks),
         deff=judgement.deff,
@@ -78,7 +87,12 @@ def of_judgement(
 
 def as_json(result: Result) -> str:
     """Write the result as strict JSON, which knows no infinity."""
-    return json.dumps(_strict(asdict(result)), indent=2, allow_nan=False) + "\n"
+    return strict_json(asdict(result))
+
+
+def strict_json(body: dict[str, Any]) -> str:
+    """Write JSON with null for what is not finite."""
+    return json.dumps(_strict(body), indent=2, allow_nan=False) + "\n"
 
 
 def _strict(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 `python -m loadtests.run --plan plan.json --out DIR` writes result.json, report.html and the raw files to DIR.
 Exit codes: 0 passed, 2 usage or a plan refused, 3 failed, 4 inconclusive or error,
-143 ended by SIGTERM or by the end of a caller it was told to watch.
+143 ended by SIGTERM, by Ctrl-C or by the end of a caller it was told to watch.
 """
 
 import argparse
@@ -11,18 +11,22 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from loadtests import validity
+from loadtests.blocks import Ratio, blocks_stretch, pair, ratios_of
+from loadtests.capacity import capacity_json, find_capacity
+from loadtests.comparison import Block, extendable, judge_comparison
 from loadtests.control import empty_endpoint
 from loadtests.look import Caller, LoadError, StoppedError, Stretch, run_stretch
-from loadtests.plan import Plan, PlanError, read_plan, read_rows
-from loadtests.report import render
+from loadtests.personas import requests_of, scorer_of
+from loadtests.plan import ComparisonPlan, Plan, PlanError, read_plan, read_rows
+from loadtests.report import render, render_capacity
 from loadtests.result import Result, as_json, of_judgement, without_judgement
-from loadtests.samples import Look, read_look
-from loadtests.slo import judge
+from loadtests.samples import Look, read_legs, read_look
+from loadtests.slo import judge, with_comparison
 from loadtests.target import check_target
 from loadtests.verdict import Check, Verdict
 
@@ -42,21 +46,44 @@ class Outcome:
     looks: tuple[Look, ...] = ()
 
 
+@dataclass(frozen=True)
+class Before:
+    """What was there before the first look: when it began, the control run, and how soon the first answer came."""
+
+    started_at: str
+    control: Look
+    first_request_ms: float
+
+
 def execute(plan: Plan, out: Path, caller: Caller) -> Outcome:
-    """Run the control, the first look and, where it proves neither yes nor no, the planned second one."""
+    """Run the control, the first look and, where it proves neither yes nor no, the planned second one.
+
+    A planned comparison follows unless these have found a no already.
+    """
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
+    request = requests_of(scorer_of(plan.path), read_rows(plan.rows_file), plan.path)[0]
     try:
-        refused = check_target(plan, read_rows(plan.rows_file)[0])
+        answers = [check_target(arm, request) for arm in _arms(plan)]
+        refused = next((answer.refused for answer in answers if answer.refused), None)
         if refused:
             return Outcome(without_judgement(plan, started_at, refused))
         control = _measure_control(plan, out, caller)
         sound = validity.control_check(plan, control)
         if sound.verdict is not Verdict.PASSED:
             return Outcome(without_judgement(plan, started_at, sound))
-        return _look_and_judge(plan, started_at, control=control, out=out, caller=caller)
+        first_ms = plan.first_request_took_ms
+        before = Before(started_at, control, answers[0].latency_ms if first_ms is None else first_ms)
+        return _look_and_judge(plan, before, out=out, caller=caller)
     except LoadError as error:
         failed = Check("load", Verdict.ERROR, None, None, f"ERROR: {error}")
         return Outcome(without_judgement(plan, started_at, failed))
+
+
+def _arms(plan: Plan) -> list[Plan]:
+    """Return the plan for each service that must answer, as the version that is expected of it."""
+    champion = plan.comparison
+    arms = [replace(plan, host=champion.host, expected_version=champion.expected_version)] if champion else []
+    return [plan, *arms]
 
 
 def _measure_control(plan: Plan, out: Path, caller: Caller) -> Look:
@@ -75,23 +102,49 @@ def _measure_control(plan: Plan, out: Path, caller: Caller) -> Look:
     return control
 
 
-def _look_and_judge(plan: Plan, started_at: str, *, control: Look, out: Path, caller: Caller) -> Outcome:
+def _look_and_judge(plan: Plan, before: Before, *, out: Path, caller: Caller) -> Outcome:
     looks: list[Look] = []
     raws: list[Path] = []
     for number in range(1, plan.looks + 1):
         # Each look warms up anew: the target was idle while the last one was judged.
-        stretch = Stretch(f"look {number}", number, plan.host, plan.warmup_s, plan.duration_s)
+        stretch = Stretch(
+            f"look {number}", number, plan.host, plan.warmup_s, plan.duration_s, shape=plan.shape, mix=plan.mix
+        )
         look, files = _measure(plan, stretch, out, caller)
         if not len(look.latency_ms):
             raise LoadError(f"{stretch.name}: no request was sent")
         looks.append(look)
         raws += files
-        judgement = judge(plan, looks, control)
+        judgement = judge(plan, looks, before.control, first_request_ms=before.first_request_ms)
         if not judgement.extendable:
             break
         if number < plan.looks:
             caller.say(f"look {number}: inconclusive, looking once more as planned")
-    return Outcome(of_judgement(plan, started_at, looks=looks, judgement=judgement, raws=raws), looks=tuple(looks))
+    ratios: tuple[Ratio, ...] = ()
+    if plan.comparison and judgement.verdict is not Verdict.FAILED:
+        blocks, files = _compare(plan, plan.comparison, out, caller)
+        raws += files
+        ratios = ratios_of(blocks, plan.path)
+        judgement = with_comparison(judgement, judge_comparison(plan, blocks))
+    result = of_judgement(plan, before.started_at, looks=looks, judgement=judgement, raws=raws)
+    return Outcome(replace(result, blocks=ratios), looks=tuple(looks))
+
+
+def _compare(plan: Plan, comparison: ComparisonPlan, out: Path, caller: Caller) -> tuple[list[Block], list[Path]]:
+    """Measure the planned blocks and, where these prove neither yes nor no, as many once more if that is planned."""
+    blocks: list[Block] = []
+    raws: list[Path] = []
+    for look in range(1, plan.looks + 1):
+        stretch = blocks_stretch(plan, comparison, look)
+        caller.say(
+            f"{stretch.name}: candidate and champion in turn, {comparison.blocks} times, {stretch.duration_s:g} s"
+        )
+        files = run_stretch(plan, stretch, out=out, caller=caller)
+        blocks += pair(read_legs(files))
+        raws += files
+        if not extendable(judge_comparison(plan, blocks)):
+            break
+    return blocks, raws
 
 
 def _measure(plan: Plan, stretch: Stretch, out: Path, caller: Caller) -> tuple[Look, list[Path]]:
@@ -114,11 +167,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtests.run", description="Run and judge a load.")
     parser.add_argument("--plan", type=Path, required=True, help="plan.json")
     parser.add_argument("--out", type=Path, required=True, help="directory for the result")
+    parser.add_argument("--find-capacity", action="store_true", help="find the highest rate that meets the SLO")
     parser.add_argument("--end-with-stdin", action="store_true", help="end when standard input does")
     options = parser.parse_args(argv)
     caller = Caller()
-    # The default action would leave the Locust processes running.
-    signal.signal(signal.SIGTERM, lambda number, frame: caller.stop.set())
+    # The default actions would leave the Locust processes running.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: caller.stop.set())
     if options.end_with_stdin:
         threading.Thread(target=_stop_with_stdin, args=(caller.stop,), daemon=True).start()
     try:
@@ -128,13 +183,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         caller.say(f"error: {error}")
         return USAGE
     try:
-        outcome = execute(plan, options.out, caller)
+        measure = _measure_capacity if options.find_capacity else _run_once
+        verdict, messages = measure(plan, options.out, caller)
     except StoppedError:
         return STOPPED
-    (options.out / "report.html").write_text(render(plan, outcome.result, outcome.looks), encoding="utf-8")
-    (options.out / "result.json").write_text(as_json(outcome.result), encoding="utf-8")
-    sys.stdout.writelines(f"{check.message}\n" for check in outcome.result.checks)
-    return EXIT_CODES[outcome.result.verdict]
+    sys.stdout.writelines(f"{message}\n" for message in messages)
+    return EXIT_CODES[verdict]
+
+
+def _run_once(plan: Plan, out: Path, caller: Caller) -> tuple[Verdict, list[str]]:
+    result = _run_into(plan, out, caller)
+    return result.verdict, [check.message for check in result.checks]
+
+
+def _run_into(plan: Plan, out: Path, caller: Caller) -> Result:
+    out.mkdir(parents=True, exist_ok=True)
+    outcome = execute(plan, out, caller)
+    (out / "report.html").write_text(render(plan, outcome.result, outcome.looks), encoding="utf-8")
+    (out / "result.json").write_text(as_json(outcome.result), encoding="utf-8")
+    return outcome.result
+
+
+def _measure_capacity(plan: Plan, out: Path, caller: Caller) -> tuple[Verdict, list[str]]:
+    """Run one rate after the other, each into a directory of its own, and write what they show together."""
+    started_at = datetime.now(UTC).isoformat(timespec="seconds")
+
+    def run(at_rate: Plan, number: int) -> Result:
+        result = _run_into(at_rate, out / f"try-{number}", caller)
+        caller.say(f"{at_rate.rate_per_s:g} req/s: {result.verdict}")
+        return result
+
+    capacity = find_capacity(plan, run)
+    (out / "report.html").write_text(render_capacity(plan, capacity, started_at), encoding="utf-8")
+    (out / "result.json").write_text(capacity_json(plan, capacity, started_at), encoding="utf-8")
+    return capacity.verdict, [capacity.message]
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 OK = 200
-METADATA_KEY = b"slipway.window"
+METADATA_KEY = b"slipway.windows"
 SCHEMA = pa.schema(
     [
         ("intended_s", pa.float64()),
@@ -22,8 +23,19 @@ SCHEMA = pa.schema(
         ("status", pa.int16()),
         ("version", pa.string()),
         ("error", pa.string()),
+        ("route", pa.string()),
+        ("persona", pa.string()),
+        ("leg", pa.int16()),
     ]
 )
+
+
+class Persona(StrEnum):
+    """A kind of client: one that scores rows one by one, one that scores batches, one that makes mistakes."""
+
+    SINGLE = "single"
+    BATCH = "batch"
+    MISTAKEN = "mistaken"
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,8 @@ class Look:
 
     Times are seconds of the machine's monotonic clock. `latency_ms` counts from the intended time; it is
     infinite where no reply came. `served` counts the successful replies by the version that they name.
+    `routes` tells of each route which requests were meant to be answered on it: mistakes, which are refused on
+    purpose, belong to none.
     """
 
     window: Window
@@ -55,6 +69,15 @@ class Look:
     answered: NDArray[np.bool_]
     served: dict[str, int]
     errors: dict[str, int]
+    routes: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+
+    def part(self, route: str) -> "Look":
+        """Return the requests of one route, whose latencies are judged by themselves; all where none is told apart."""
+        if not self.routes:
+            return self
+        mask = self.routes.get(route, np.zeros(len(self.latency_ms), dtype=np.bool_))
+        names = ("intended_s", "sent_s", "latency_ms", "failed", "answered")
+        return replace(self, **{name: getattr(self, name)[mask] for name in names}, routes={})
 
     @property
     def duration_s(self) -> float:
@@ -62,23 +85,43 @@ class Look:
         return self.window.measured_until_s - self.window.measured_from_s
 
 
-def write_raw(path: Path, columns: dict[str, Sequence[object]], window: Window) -> None:
-    """Write one worker's raw values, warm-up included, with its window in the file's metadata."""
-    schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps(vars(window)).encode()})
+def write_raw(path: Path, columns: dict[str, Sequence[object]], windows: Sequence[Window]) -> None:
+    """Write one worker's raw values, warm-up included, with the window of each leg in the file's metadata."""
+    schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps([vars(window) for window in windows]).encode()})
     pq.write_table(pa.table(columns, schema=schema), path, compression="zstd")
 
 
 def read_look(paths: Sequence[Path]) -> Look:
     """Read the raw files of one look's workers and drop the warm-up of each."""
-    tables, windows = [], []
-    for path in paths:
-        table = pq.read_table(path)
-        window = Window(**json.loads(table.schema.metadata[METADATA_KEY]))
-        tables.append(table.filter(pc.greater_equal(table["intended_s"], window.measured_from_s)))
-        windows.append(window)
-    table = pa.concat_tables([table.replace_schema_metadata() for table in tables])
+    (look,) = read_legs(paths)
+    return look
+
+
+def read_legs(paths: Sequence[Path]) -> list[Look]:
+    """Read the raw files of one stretch's workers as a look for each of its legs, without their warm-ups."""
+    files = [pq.read_table(path) for path in paths]
+    windows = [_windows(table) for table in files]
+    legs = zip(*windows, strict=True)
+    return [
+        _look([_measured(table, number, w) for table, w in zip(files, leg, strict=True)], leg)
+        for number, leg in enumerate(legs)
+    ]
+
+
+def _windows(table: pa.Table) -> list[Window]:
+    return [Window(**window) for window in json.loads(table.schema.metadata[METADATA_KEY])]
+
+
+def _measured(table: pa.Table, leg: int, window: Window) -> pa.Table:
+    of_leg = pc.and_(pc.equal(table["leg"], leg), pc.greater_equal(table["intended_s"], window.measured_from_s))
+    return table.filter(of_leg).replace_schema_metadata()
+
+
+def _look(tables: Sequence[pa.Table], windows: Sequence[Window]) -> Look:
+    """Join what the workers measured in one leg."""
+    table = pa.concat_tables(tables)
     failed = table["error"].to_numpy() != ""
-    succeeded = table.filter(pc.equal(table["error"], ""))
+    succeeded = table.filter(pc.and_(pc.equal(table["error"], ""), pc.equal(table["status"], OK)))
     return Look(
         window=Window(
             measured_from_s=min(window.measured_from_s for window in windows),
@@ -93,6 +136,7 @@ def read_look(paths: Sequence[Path]) -> Look:
         answered=table["status"].to_numpy() > 0,
         served=_counts(succeeded["version"]),
         errors=_counts(table.filter(pc.not_equal(table["error"], ""))["error"]),
+        routes=_routes(table),
     )
 
 
@@ -100,6 +144,14 @@ def sha256_of(path: Path) -> str:
     """Return `sha256:<hex>` of a file's bytes."""
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def _routes(table: pa.Table) -> dict[str, NDArray[np.bool_]]:
+    meant = pc.not_equal(table["persona"], Persona.MISTAKEN)
+    return {
+        route: pc.and_(meant, pc.equal(table["route"], route)).to_numpy()
+        for route in pc.unique(table["route"]).to_pylist()
+    }
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:

@@ -3,25 +3,34 @@
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loadtests.plan import Arrivals
+from loadtests.shapes import STEADY, Course
 
 CHUNK = 1024
 
 
 def arrival_offsets(kind: Arrivals, rate_per_s: float, rng: np.random.Generator) -> Iterator[float]:
-    """Yield endless ascending offsets in seconds from 0.
+    """Yield endless ascending offsets in seconds from 0, at a rate that never changes."""
+    endless = Course(STEADY, rate_per_s=rate_per_s, warmup_s=0.0, duration_s=np.inf)
+    yield from course_offsets(kind, endless, rng)
+
+
+def course_offsets(kind: Arrivals, course: Course, rng: np.random.Generator) -> Iterator[float]:
+    """Yield endless ascending offsets in seconds from 0, by arrivals at rate 1 in the course's own time.
 
     Fixed arrivals begin after a random part of a gap, so that several workers interleave.
     """
-    if kind is Arrivals.FIXED:
-        phase = rng.random()
-        count = 0
-        while True:
-            yield (phase + count) / rate_per_s
-            count += 1
-    start = 0.0
+    for counts in _counts(kind, rng):
+        yield from course.moments(counts).tolist()
+
+
+def _counts(kind: Arrivals, rng: np.random.Generator) -> Iterator[NDArray[np.float64]]:
+    """Yield the arrivals of a process of rate 1, a chunk at a time."""
+    reached = rng.random() - 1 if kind is Arrivals.FIXED else 0.0
     while True:
-        offsets = start + np.cumsum(rng.exponential(1 / rate_per_s, CHUNK))
-        yield from offsets.tolist()
-        start = float(offsets[-1])
+        gaps = np.ones(CHUNK) if kind is Arrivals.FIXED else rng.exponential(1.0, CHUNK)
+        counts: NDArray[np.float64] = reached + np.cumsum(gaps)
+        yield counts
+        reached = float(counts[-1])

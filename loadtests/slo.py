@@ -1,7 +1,7 @@
 """Judge raw latencies against an SLO: pure, exact, and never a pass without evidence."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,20 +30,41 @@ class Judgement:
         return self.valid and self.verdict is Verdict.INCONCLUSIVE
 
 
-def judge(plan: Plan, looks: Sequence[Look], control: Look) -> Judgement:
-    """Judge all looks together at the plan's alpha, after the control run against an empty endpoint."""
+def judge(plan: Plan, looks: Sequence[Look], control: Look, *, first_request_ms: float | None = None) -> Judgement:
+    """Judge all looks together at the plan's alpha, after the control run against an empty endpoint.
+
+    `first_request_ms` is the latency of the first request after the deploy, None where it was not measured.
+    """
     data = validity.data_check(looks)
     if data.verdict is not Verdict.PASSED:
         return Judgement(Verdict.INCONCLUSIVE, (data,), 1.0, valid=False)
     served = validity.version_check(looks, plan.expected_version)
     stall = _stall_check(plan, looks)
     generator = [validity.control_check(plan, control), *validity.generator_checks(plan, looks)]
-    latency = [_quantile_check(plan, limit, looks) for limit in plan.limits]
+    scored = [look.part(plan.path) for look in looks]
+    latency = [_quantile_check(plan, limit, scored) for limit in plan.limits]
     deffs = [deff for check, deff in latency if check.judged]
-    slo = [_error_check(plan, looks), *(check for check, _ in latency)]
+    first = [_first_request_check(plan.first_request_ms, first_request_ms)] if plan.first_request_ms else []
+    slo = [_error_check(plan, looks), *(check for check, _ in latency), *first]
     verdict = _conclude(identity=[data, served], stall=stall, generator=generator, slo=slo)
-    valid = all(check.verdict is Verdict.PASSED for check in (data, served, stall, *generator))
+    valid = all(check.verdict is Verdict.PASSED for check in (data, served, stall, *generator, *first))
     return Judgement(verdict, (*slo, stall, data, served, *generator), max(deffs), valid)
+
+
+def judge_count(count: quantiles.Count, quantile: float, *, alpha: float, windows: int) -> Verdict:
+    """Judge how many requests were slower than a quantile's limit, counted over so many windows."""
+    if windows >= quantiles.MIN_WINDOWS:
+        if count.passes(quantile, alpha):
+            return Verdict.PASSED
+        if count.fails(quantile, alpha):
+            return Verdict.FAILED
+    return Verdict.INCONCLUSIVE
+
+
+def with_comparison(judgement: Judgement, comparison: Check) -> Judgement:
+    """Add the comparison with the champion: one no stops the version, and only two yeses let it go on."""
+    found = {judgement.verdict, comparison.verdict}
+    return replace(judgement, verdict=_worst(found), checks=(comparison, *judgement.checks))
 
 
 def median_ms(looks: Sequence[Look], seed: int) -> tuple[float | None, tuple[float, float] | None]:
@@ -63,7 +84,10 @@ def _conclude(*, identity: Sequence[Check], stall: Check, generator: Sequence[Ch
         return Verdict.FAILED
     if any(check.verdict is not Verdict.PASSED for check in (stall, *generator)):
         return Verdict.INCONCLUSIVE
-    found = {check.verdict for check in slo if check.judged}
+    return _worst({check.verdict for check in slo if check.judged})
+
+
+def _worst(found: set[Verdict]) -> Verdict:
     return next((v for v in (Verdict.FAILED, Verdict.INCONCLUSIVE) if v in found), Verdict.PASSED)
 
 
@@ -102,12 +126,7 @@ def _quantile_check(plan: Plan, limit: Limit, looks: Sequence[Look]) -> tuple[Ch
     deff = quantiles.design_effect(np.bincount(window[slow], minlength=window_count).astype(float))
     count = quantiles.Count(len(latency_ms), int(slow.sum()), deff)
     observed_ms = quantiles.observed_quantile(np.sort(latency_ms), limit.quantile)
-    verdict = Verdict.INCONCLUSIVE
-    if window_count >= quantiles.MIN_WINDOWS:
-        if count.passes(limit.quantile, plan.alpha):
-            verdict = Verdict.PASSED
-        elif count.fails(limit.quantile, plan.alpha):
-            verdict = Verdict.FAILED
+    verdict = judge_count(count, limit.quantile, alpha=plan.alpha, windows=window_count)
     message = _quantile_message(plan, limit, verdict, observed_ms=observed_ms, count=count, looks=len(looks))
     interval = quantiles.bootstrap_interval(latency_ms, window, quantile=limit.quantile, seed=plan.seed)
     return Check(limit.name, verdict, observed_ms, limit.limit_ms, message, interval, limit.judged), deff
@@ -124,19 +143,25 @@ def _quantile_message(
         counted += f", worth {worth} at a clustering of {count.deff:.2f}"
     claim = f"{limit.name} <= {limit.limit_ms:g} ms"
     if verdict is Verdict.FAILED:
-        details = f"{counted}, limit {at_most}; {_look_name(plan, looks)}"
+        details = f"{counted}, limit {at_most}; {plan.look_name(looks)}"
         return failure(limit.name, observed_ms, limit.limit_ms, unit="ms", details=details)
     if verdict is Verdict.PASSED:
-        return f"PASS {claim}: {counted}, limit {at_most} ({_look_name(plan, looks)})"
+        return f"PASS {claim}: {counted}, limit {at_most} ({plan.look_name(looks)})"
     failing = quantiles.min_failing(count.effective_n, limit.quantile, plan.alpha)
     bounds = f"limit {at_most}, fails from {failing:,}"
-    return f"INCONCLUSIVE: {claim}: {counted}, {bounds} ({_look_name(plan, looks)})"
+    return f"INCONCLUSIVE: {claim}: {counted}, {bounds} ({plan.look_name(looks)})"
 
 
-def _look_name(plan: Plan, looks: int) -> str:
-    if plan.looks == 1:
-        return "only look"
-    return "first of two looks" if looks == 1 else "second of two looks"
+def _first_request_check(limit_ms: float, observed_ms: float | None) -> Check:
+    name = "first_request"
+    if observed_ms is None or not observed_ms >= 0:
+        message = f"INCONCLUSIVE: {name} <= {limit_ms:g} ms: the first request was not measured"
+        return Check(name, Verdict.INCONCLUSIVE, None, limit_ms, message)
+    if observed_ms > limit_ms:
+        message = failure(name, observed_ms, limit_ms, unit="ms", details="the first one after the deploy")
+        return Check(name, Verdict.FAILED, observed_ms, limit_ms, message)
+    message = f"PASS {name} <= {limit_ms:g} ms: {observed_ms:.1f} ms, the first one after the deploy"
+    return Check(name, Verdict.PASSED, observed_ms, limit_ms, message)
 
 
 def _error_check(plan: Plan, looks: Sequence[Look]) -> Check:

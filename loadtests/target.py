@@ -2,17 +2,28 @@
 
 import http.client
 import json
-from typing import Any
+import math
+import time
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from loadtests.look import LoadError
+from loadtests.personas import Request
 from loadtests.plan import Plan
 from loadtests.samples import OK
 from loadtests.verdict import Check, Verdict
 
 
-def check_target(plan: Plan, row: dict[str, Any]) -> Check | None:
-    """Return a check that holds the run back where another version answers; raise LoadError where none does.
+@dataclass(frozen=True)
+class First:
+    """The first answer: a check that holds the run back, if it must be, and its latency; infinite for an error."""
+
+    refused: Check | None
+    latency_ms: float
+
+
+def check_target(plan: Plan, request: Request) -> First:
+    """Hold the run back where another version answers; raise LoadError where none does.
 
     An error status is not held back: the load will count it.
     """
@@ -20,22 +31,24 @@ def check_target(plan: Plan, row: dict[str, Any]) -> Check | None:
     secure = url.scheme == "https"
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
     connection = kind(url.hostname or "", url.port, timeout=plan.timeout_s)
+    began_s = time.monotonic()
     try:
-        connection.request("POST", plan.path, json.dumps(row), {"Content-Type": "application/json"})
+        connection.request("POST", request.route, request.body, {"Content-Type": request.content_type})
         response = connection.getresponse()
         body = response.read()
     except (OSError, http.client.HTTPException) as error:
         raise LoadError(f"{plan.host}{plan.path} does not answer: {error}") from error
     finally:
         connection.close()
+    latency_ms = (time.monotonic() - began_s) * 1000
     if response.status != OK:
-        return None
+        return First(None, math.inf)
     version = _version(body)
     if version == plan.expected_version:
-        return None
+        return First(None, latency_ms)
     served = f'the target serves "{version}", the plan expects "{plan.expected_version}"'
     message = f"INCONCLUSIVE: versions: {served}"
-    return Check("versions", Verdict.INCONCLUSIVE, None, None, message)
+    return First(Check("versions", Verdict.INCONCLUSIVE, None, None, message), latency_ms)
 
 
 def _version(body: bytes) -> str:

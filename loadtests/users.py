@@ -1,8 +1,8 @@
 """Send requests when they are due, whatever became of earlier ones: latency counts from the intended time."""
 
-import json
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,13 +13,15 @@ from geventhttpclient import HTTPClient
 from geventhttpclient.response import HTTPParseError
 from locust import User, task
 from locust.exception import StopUser
-from locust.runners import STATE_RUNNING, STATE_SPAWNING
+from locust.runners import STATE_RUNNING, STATE_SPAWNING, WorkerRunner
 
 from loadtests.clock import Alarm
+from loadtests.personas import Answer, Mix, Request, check_answer
 from loadtests.plan import Arrivals
 from loadtests.recording import Recording, Sample
-from loadtests.samples import OK
-from loadtests.schedule import arrival_offsets
+from loadtests.samples import Persona
+from loadtests.schedule import CHUNK, course_offsets
+from loadtests.shapes import Course, Shape
 
 LEAD_S = 0.05
 PROGRESS_EVERY_S = 1.0
@@ -27,16 +29,30 @@ SENDING = (STATE_SPAWNING, STATE_RUNNING)
 
 
 @dataclass(frozen=True)
-class Load:
-    """What one user sends, at its own `rate_per_s`; an infinite `duration_s` lasts until Locust stops it."""
+class Leg:
+    """A part of a run against one host; an infinite `duration_s` lasts until Locust stops it."""
 
-    path: str
-    bodies: tuple[bytes, ...]
-    rate_per_s: float
-    arrivals: Arrivals
-    seed: int
+    host: str
     warmup_s: float
     duration_s: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one user sends, at its own `rate_per_s`, in one leg after the other.
+
+    `requests` holds what each persona of the `mix` sends. A reply of another version than `expected_version` is a
+    failure in Locust's statistics; nothing is expected where that is empty.
+    """
+
+    requests: dict[Persona, tuple[Request, ...]]
+    mix: Mix
+    rate_per_s: float
+    shape: Shape
+    arrivals: Arrivals
+    expected_version: str
+    legs: tuple[Leg, ...]
     timeout_s: float
     max_in_flight: int
     recording: Recording | None
@@ -49,38 +65,48 @@ class OpenModelUser(User):
     _spawned: ClassVar[int] = 0
 
     def on_start(self) -> None:
-        """Open the connection pool and seed this user apart from all others of the run."""
+        """Take a number, which seeds this user apart from all others of the run."""
         OpenModelUser._spawned += 1
         worker = getattr(self.environment.runner, "worker_index", 0)
-        self._rng = np.random.default_rng([self.load.seed, max(worker, 0), OpenModelUser._spawned])
-        headers = {"Content-Type": "application/json"}
-        timeout_s = self.load.timeout_s
-        self._client = HTTPClient.from_url(
-            self.host or self.environment.host,
-            headers=headers,
-            concurrency=self.load.max_in_flight,
-            connection_timeout=timeout_s,
-            network_timeout=timeout_s,
-        )
+        self._seed = (max(worker, 0), OpenModelUser._spawned)
+        self._clients: dict[str, HTTPClient] = {}
         self._pool = Pool()
         self._alarm = Alarm()
 
     def on_stop(self) -> None:
-        """Close the timer and the connections."""
+        """Close the timer and the connections; what is in flight by then is neither answered nor failed."""
+        self._pool.kill()
         self._alarm.close()
-        self._client.close()
+        for client in self._clients.values():
+            client.close()
 
     @task
     def dispatch(self) -> None:
-        """Send every arrival of the schedule when it is due, wait for the last replies, and end the run."""
+        """Send every arrival of each leg's schedule when it is due, wait for the last replies, and end the run."""
         load, recording = self.load, self.load.recording
-        start_s = time.monotonic() + LEAD_S
-        measured_from_s = start_s + load.warmup_s
-        measured_until_s = measured_from_s + load.duration_s
-        bodies = [load.bodies[index] for index in self._rng.permutation(len(load.bodies))]
         reporter = gevent.spawn(self._report) if recording else None
+        for number, leg in enumerate(load.legs):
+            if self.environment.runner.state in SENDING:
+                self._send_leg(number, leg)
+                self._pool.join(timeout=load.timeout_s + 1)
+        if reporter:
+            reporter.kill()
+        if recording and not isinstance(self.environment.runner, WorkerRunner):
+            # A worker ends with its master, which would take its end for a loss.
+            gevent.spawn(self.environment.runner.quit)
+        raise StopUser
+
+    def _send_leg(self, number: int, leg: Leg) -> None:
+        load, recording = self.load, self.load.recording
+        rng = np.random.default_rng([leg.seed, *self._seed])
+        course = Course(load.shape, rate_per_s=load.rate_per_s, warmup_s=leg.warmup_s, duration_s=leg.duration_s)
+        requests = self._requests(rng)
+        client = self._client(leg.host or self.environment.host)
+        start_s = time.monotonic() + LEAD_S
+        measured_from_s = start_s + leg.warmup_s
+        measured_until_s = measured_from_s + leg.duration_s
         planned = 0
-        for number, offset_s in enumerate(arrival_offsets(load.arrivals, load.rate_per_s, self._rng)):
+        for offset_s in course_offsets(load.arrivals, course, rng):
             due_s = start_s + offset_s
             if due_s >= measured_until_s or self.environment.runner.state not in SENDING:
                 break
@@ -93,33 +119,51 @@ class OpenModelUser(User):
                     recording.begin()
                 planned += 1
             if not late:
-                self._send(due_s, bodies[number % len(bodies)])
+                self._send(_Shot(number, client, due_s, next(requests)))
         if recording:
-            recording.end(measured_from_s=measured_from_s, measured_until_s=measured_until_s, planned=planned)
-        self._pool.join(timeout=load.timeout_s + 1)
-        if reporter:
-            reporter.kill()
-            gevent.spawn(self.environment.runner.quit)
-        raise StopUser
+            recording.end(number, measured_from_s=measured_from_s, measured_until_s=measured_until_s, planned=planned)
+
+    def _client(self, host: str) -> HTTPClient:
+        """Return the connections to a host, which stay open from leg to leg."""
+        timeout_s = self.load.timeout_s
+        if host not in self._clients:
+            self._clients[host] = HTTPClient.from_url(
+                host,
+                concurrency=self.load.max_in_flight,
+                connection_timeout=timeout_s,
+                network_timeout=timeout_s,
+            )
+        return self._clients[host]
 
     def _report(self) -> None:
         while self.load.recording:
             self.load.recording.show_progress()
             gevent.sleep(PROGRESS_EVERY_S)
 
-    def _send(self, due_s: float, body: bytes) -> None:
-        if len(self._pool) >= self.load.max_in_flight:
-            self._fire(Sample(due_s, time.monotonic(), math.inf, 0, "", "too many in flight"), None, 0)
-        else:
-            self._pool.spawn(self._request, due_s, body)
+    def _requests(self, rng: np.random.Generator) -> Iterator[Request]:
+        """Yield what to send: a persona by its weight, and of each persona its requests in turn."""
+        personas, weights = zip(*self.load.mix, strict=True)
+        turns = [_in_turn(self.load.requests[persona], rng) for persona in personas]
+        if len(turns) == 1:
+            yield from turns[0]
+        while True:
+            for index in rng.choice(len(turns), CHUNK, p=weights).tolist():
+                yield next(turns[index])
 
-    def _request(self, due_s: float, body: bytes) -> None:
-        sent_s = time.monotonic()
+    def _send(self, shot: "_Shot") -> None:
+        if len(self._pool) >= self.load.max_in_flight:
+            self._fire(shot, (time.monotonic(), math.inf, 0), Answer("", "too many in flight"))
+        else:
+            self._pool.spawn(self._exchange, shot)
+
+    def _exchange(self, shot: "_Shot") -> None:
+        request, due_s, sent_s = shot.request, shot.due_s, time.monotonic()
         status, reply, error = 0, b"", ""
         try:
             # A request that is sent late has used up part of its time already.
             with gevent.Timeout(max(0.0, due_s + self.load.timeout_s - sent_s)):
-                response = self._client.post(self.load.path, body)
+                headers = {"Content-Type": request.content_type}
+                response = shot.client.request("POST", request.route, request.body, headers)
                 reply = bytes(response.read())
                 status = response.status_code
         except (gevent.Timeout, TimeoutError):
@@ -127,29 +171,46 @@ class OpenModelUser(User):
         except (OSError, HTTPParseError) as failure:
             error = type(failure).__name__
         elapsed_ms = (time.monotonic() - due_s) * 1000
-        if status and status != OK:
-            error = f"status {status}"
-        latency_ms = elapsed_ms if status else math.inf
-        version = _version(reply) if status == OK else ""
-        self._fire(Sample(due_s, sent_s, latency_ms, status, version, error), elapsed_ms, len(reply))
+        answer = check_answer(request, status, reply) if status else Answer("", error)
+        measured = (sent_s, elapsed_ms if status else math.inf, status)
+        self._fire(shot, measured, answer, elapsed_ms=elapsed_ms, length=len(reply))
 
-    def _fire(self, sample: Sample, elapsed_ms: float | None, length: int) -> None:
+    def _fire(
+        self,
+        shot: "_Shot",
+        measured: tuple[float, float, int],
+        answer: Answer,
+        *,
+        elapsed_ms: float | None = None,
+        length: int = 0,
+    ) -> None:
         """Tell Locust, whose statistics can't hold an infinite response time."""
+        failure, expected, request = answer.error, self.load.expected_version, shot.request
+        if answer.version and expected and answer.version != expected:
+            failure = f"version {answer.version} instead of {expected}"
+        sample = Sample(shot.due_s, *measured, answer.version, answer.error, request.route, request.persona, shot.leg)
         self.environment.events.request.fire(
             request_type="POST",
-            name=self.load.path,
+            name=request.name,
             response_time=elapsed_ms,
             response_length=length,
-            exception=RuntimeError(sample.error) if sample.error else None,
+            exception=RuntimeError(failure) if failure else None,
             context={"sample": sample},
         )
 
 
-def _version(reply: bytes) -> str:
-    """Return the version that a reply names; none where it is no such object."""
-    try:
-        body = json.loads(reply)
-    except ValueError:
-        return ""
-    version = body.get("version") if isinstance(body, dict) else None
-    return version if isinstance(version, str) else ""
+@dataclass(frozen=True, slots=True)
+class _Shot:
+    """A request that is due, the leg that it belongs to, and the connections that it takes."""
+
+    leg: int
+    client: HTTPClient
+    due_s: float
+    request: Request
+
+
+def _in_turn(requests: tuple[Request, ...], rng: np.random.Generator) -> Iterator[Request]:
+    order = rng.permutation(len(requests)).tolist()
+    while True:
+        for index in order:
+            yield requests[index]

@@ -107,7 +107,8 @@ def await_target(settings: Settings) -> Target:
     if settings.surroundings:
         from pipelines.bootstrap_docker import await_swarm_target
 
-        return await_swarm_target(settings.surroundings, settings.home, open_bundles(settings).path)
+        bundles = open_bundles(settings).path
+        return await_swarm_target(settings.surroundings, settings.home, bundles, settings.sign_of_life.touch)
     return open_target(settings)
 
 

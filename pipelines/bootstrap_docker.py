@@ -95,10 +95,12 @@ def open_swarm_target(surroundings: Surroundings, home: Path, bundles: Callable[
     )
 
 
-def await_swarm_target(surroundings: Surroundings, home: Path, bundles: Callable[[str], Path]) -> SwarmTarget:
+def await_swarm_target(
+    surroundings: Surroundings, home: Path, bundles: Callable[[str], Path], show_life: Callable[[], None]
+) -> SwarmTarget:
     """Open the Swarm once the app's image is in the registry: bringing all up puts it there after the executor's start.
 
-    Raises DeployFailed after APP_S without it.
+    Calls `show_life` meanwhile; raises DeployFailed after APP_S without the image.
     """
     deadline = time.monotonic() + APP_S
     while True:
@@ -107,6 +109,7 @@ def await_swarm_target(surroundings: Surroundings, home: Path, bundles: Callable
         except DeployFailed:
             if time.monotonic() > deadline:
                 raise
+        show_life()
         time.sleep(APP_POLL_S)
 
 

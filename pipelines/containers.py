@@ -23,10 +23,13 @@ def rotate_secrets(name: str, settings: Settings, environ: Mapping[str, str], te
 
     Returns the names of those that changed, or of all.
     """
+    from pipelines.api.auth import make_tokens
     from pipelines.bootstrap_docker import open_docker_stack
 
     if settings.target is not TargetName.DOCKER:
         raise UsageError("only the installation on containers has secrets", next="TARGET=docker")
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_tokens(settings.tokens_file)
     stack = open_docker_stack(settings, environ)
     return stack.rotate(name, tell) if name else stack.secret_names()
 

@@ -1,18 +1,21 @@
 """Checks the invariants that must hold whatever broke: reads everything, changes nothing.
 
 I1 production serves only what was approved and recorded · I2 alias, record and replicas agree · I3 one
-release workflow an environment · I4 the audit chain holds · I6 the way back exists.
+release workflow an environment · I4 the audit chain holds · I6 the way back exists · I9 in containers, nobody gains
+rights that a process was not given.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipelines.domain import audit
 from pipelines.domain.bundle import canonical, digest_of
 from pipelines.domain.promotion import PastRelease, ReleaseState, report_verdict, rollback_target
 from pipelines.domain.records import Approval, Evaluation, Lease, Promotion, ReleaseRecord
 from pipelines.domain.release import Environment, Slot
-from pipelines.errors import NoRollbackTarget, SlipwayError
+from pipelines.errors import NoRollbackTarget, SlipwayError, Undecided
 from pipelines.intents import serving_release
 from pipelines.ports import AuditHeads, Bundles, Records, Target
 
@@ -21,7 +24,10 @@ PRODUCTION = Environment.PRODUCTION
 
 @dataclass(frozen=True)
 class Patient:
-    """What is examined; `aliases` reads alias -> version from the registry."""
+    """What is examined; `aliases` reads alias -> version from the registry.
+
+    `process` is what the kernel says of a container's first process, None outside of containers.
+    """
 
     model: str
     records: Records
@@ -29,6 +35,7 @@ class Patient:
     target: Target
     bundles: Bundles
     aliases: Callable[[], dict[str, str]]
+    process: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,7 @@ def examine(patient: Patient) -> list[Invariant]:
         "I3": _one_release_at_a_time,
         "I4": _audit_holds,
         "I6": _way_back,
+        **({"I9": _no_new_rights} if patient.process else {}),
     }
     return [_measured(id, check, patient) for id, check in checks.items()]
 
@@ -150,6 +158,17 @@ def _way_back(patient: Patient) -> tuple[bool, str]:
     except SlipwayError as error:
         return False, f"the bundle of version {target.version} does not hold: {error.message}"
     return True, f"version {target.version}, release {target.id}"
+
+
+def _no_new_rights(patient: Patient) -> tuple[bool, str]:
+    """Judge by this container, for all: no service can ask for it, so it is the engine's default or nobody's."""
+    told = patient.process.read_text() if patient.process else ""
+    found = re.search(r"^NoNewPrivs:\s*(\d)$", told, re.MULTILINE)
+    if found is None:
+        raise Undecided("the kernel does not say NoNewPrivs")
+    if found[1] == "1":
+        return True, "the engine starts containers with no-new-privileges"
+    return False, 'a program could gain rights: "no-new-privileges": true is not in /etc/docker/daemon.json'
 
 
 def _lease_holder(patient: Patient, environment: Environment) -> str | None:

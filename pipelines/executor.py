@@ -70,7 +70,9 @@ def serve(settings: Settings, environ: Mapping[str, str], stop: threading.Event)
     from dbos import DBOS
 
     services = build_services(settings, executor=uuid.uuid4().hex[:12], environ=environ)
+    settings.sign_of_life.touch()
     recovered = take_seat(services)
+    settings.sign_of_life.touch()
     for holder in sorted({lease.holder for lease in recovered if lease.holder}):
         _note_recovery(services, holder)
     _clear_loads(services)
@@ -85,6 +87,8 @@ def serve(settings: Settings, environ: Mapping[str, str], stop: threading.Event)
     while not stop.wait(POLL_S):
         try:
             if time.monotonic() - beat > HEARTBEAT_S:
+                # Before the seat: a database that is away is no fault of this process.
+                settings.sign_of_life.touch()
                 keep_seat(services)
                 end_abandoned(services, _has_ended)
                 beat = time.monotonic()

@@ -149,7 +149,7 @@ def request_policy(records: Records, *, person: str, body: object, now: str) -> 
     """Ask for a policy to be put in force; raise PolicyInvalid before anything is written."""
     policy = Policy.parse(body)
     with records.write() as transaction:
-        change = PolicyChange(transaction.new_id(PolicyChange), policy.digest, dataclasses.asdict(policy), person, now)
+        change = PolicyChange(transaction.new_id(PolicyChange), policy.digest, policy.body, person, now)
         transaction.add(change)
         transaction.audit(person, "policy", "intent", subject=change.id, detail={"digest": policy.digest})
         return change

@@ -143,6 +143,7 @@ def _examined(settings: Settings) -> dict[str, Any]:
         target=open_target(settings),
         bundles=open_bundles(settings),
         aliases=lambda: versions.aliases(model),
+        process=Path("/proc/1/status") if settings.surroundings else None,
     )
     return {
         "invariants": [vars(invariant) for invariant in examine(patient)],
@@ -155,6 +156,7 @@ def run_executor(settings: Settings, environ: Mapping[str, str]) -> None:
     from pipelines.bootstrap import prepare_tables
     from pipelines.executor import serve
 
+    settings.sign_of_life.touch()
     prepare_tables(settings)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for noisy in ("httpx", "urllib3"):

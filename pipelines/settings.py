@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 _PORTS = {"STAGING": 8000, "PRODUCTION": 8001, "API": 8080, "MLFLOW": 5000, "S3": 9000, "IMAGES": 5001}
 _OF_CONTAINERS = frozenset({"S3", "IMAGES"})
 
+# As infra/variables.tf has it: secrets are made before Terraform looks.
+_PREFIX = re.compile("[a-z][a-z0-9-]{0,22}[a-z0-9]")
 
 # Login -> its user, its database, and the variable that holds its password.
 _DATABASES = {
@@ -110,7 +112,7 @@ class Settings:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
-        """Read SLIPWAY_HOME, SLIPWAY_PROJECT, TARGET, SLIPWAY_PORT_* and the binding; raise UsageError for nonsense."""
+        """Read SLIPWAY_HOME, _PROJECT, _PORT_*, _PREFIX, TARGET and the binding; raise UsageError for nonsense."""
         named = environ.get("TARGET") or TargetName.LOCAL
         if named not in list(TargetName):
             raise TargetUnavailable(f"TARGET={named} is none", next="use TARGET=local or TARGET=docker")
@@ -138,7 +140,7 @@ class Settings:
             mlflow_port=ports["MLFLOW"],
             s3_port=ports["S3"],
             images_port=ports["IMAGES"],
-            prefix=environ.get("SLIPWAY_PREFIX") or "slipway",
+            prefix=_prefix(environ),
             surroundings=Surroundings.from_environ(environ),
             binding=binding,
             infra_file=Path(environ["SLIPWAY_INFRA"]).resolve() if environ.get("SLIPWAY_INFRA") else None,
@@ -202,6 +204,11 @@ class Settings:
         return self.home / "audit-heads.jsonl"
 
     @property
+    def sign_of_life(self) -> Path:
+        """What the executor touches while it works: how old that is, the health check of its container looks at."""
+        return Path("/tmp/executor-lives") if self.surroundings else self.home / "executor-lives"
+
+    @property
     def logs(self) -> Path:
         """One file a process."""
         return self.home / "logs"
@@ -245,6 +252,16 @@ def model_name(project: Path) -> str:
 
 def _database_url(environ: Mapping[str, str], user: str, password: str, database: str) -> str:
     return f"postgresql://{user}:{quote(password, safe='')}@{environ['PGHOST']}:{environ['PGPORT']}/{database}"
+
+
+def _prefix(environ: Mapping[str, str]) -> str:
+    given = environ.get("SLIPWAY_PREFIX") or "slipway"
+    if not _PREFIX.fullmatch(given):
+        raise UsageError(
+            f"SLIPWAY_PREFIX={given[:40]!r} can't begin names",
+            next="give 2 to 24 lower-case letters, digits and hyphens, a letter first and no hyphen last",
+        )
+    return given
 
 
 def _port(environ: Mapping[str, str], name: str, default: int) -> int:

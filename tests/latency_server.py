@@ -32,7 +32,11 @@ class Service(asyncio.Protocol):
         if not end or len(body) < length:
             return
         self.received = b""
-        json.loads(body)
+        if head.startswith(b"GET "):
+            self.write(200, {"status": "ok", "model": "churn-model", "version": self.law["version"]})
+            return
+        self.rows, status = read_request(head, body)
+        self.status = self.law["status"] if status == 200 else status
         time.sleep(self.law["block_ms"] / 1000)
         delay_ms = self.law["delay_ms"]
         if random.random() < self.law["slow_share"]:
@@ -40,9 +44,29 @@ class Service(asyncio.Protocol):
         asyncio.get_running_loop().call_later(delay_ms / 1000, self.answer)
 
     def answer(self) -> None:
-        body = json.dumps({"prediction": "Yes", "version": self.law["version"]}).encode()
-        head = f"HTTP/1.1 {self.law['status']} Status\r\ncontent-length: {len(body)}\r\n\r\n"
+        answers: dict[str, Any] = {"prediction": "Yes"}
+        if self.rows is not None:
+            answers = {"predictions": [{"prediction": "Yes"}] * self.rows}
+        self.write(self.status, {**answers, "version": self.law["version"]})
+
+    def write(self, status: int, answer: dict[str, Any]) -> None:
+        body = json.dumps(answer).encode()
+        head = f"HTTP/1.1 {status} Status\r\ncontent-length: {len(body)}\r\n\r\n"
         self.transport.write(head.encode() + body)
+
+
+def read_request(head: bytes, body: bytes) -> tuple[int | None, int]:
+    """Return the number of rows of a batch, None for a single row, and the status that the body deserves."""
+    if b"application/json" not in head:
+        return None, 415
+    try:
+        asked = json.loads(body)
+    except ValueError:
+        return None, 400
+    if "rows" in asked:
+        return len(asked["rows"]), 200
+    wrong = not asked or "no_such_field" in asked or any(isinstance(value, list) for value in asked.values())
+    return None, 422 if wrong else 200
 
 
 async def serve(law: dict[str, Any]) -> None:

@@ -123,7 +123,11 @@ def load_place(engine: docker.DockerClient, image: str, name: str) -> Iterator[L
     if engine.info()["Swarm"]["LocalNodeState"] != "active":
         skip_without_containers("the container engine is in no swarm: docker swarm init")
     place = LoadPlace(engine, image, f"slipway-{name}-{SESSION_ID[:8]}")
+    # The edge stands on the network of an installation all the time, and so does this here: the engine takes its own
+    # copy of an overlay away with the last container, and a start that meets that fails and leaves a task behind.
+    standing = hardened(image, healthy=False, entrypoint=["sleep", "infinity"], network=place.network.name)
     try:
-        yield place
+        with standing:
+            yield place
     finally:
         place.close()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -18,12 +19,25 @@ REST_S = 60.0
 TAIL_LINES = 8
 _ILL = frozenset({"failed", "rejected"})
 _SERVICE_LABEL = "com.docker.swarm.service.name"
+_ROLE_LABEL = "slipway.role"
+_LOAD_ROLE = "load"
 _IDLE_SLOTS = frozenset({"trial", "baseline"})
 _BUSY = frozenset({400, 403, 409, 500})
 _STALE = "out of sequence"
 _TRIES = 10
 
 Body = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Something with the installation's label: when it was made, its role, and how it is removed."""
+
+    id: str
+    name: str
+    made: float
+    role: str
+    remove: Callable[[], object]
 
 
 class DockerInstallation:
@@ -132,39 +146,42 @@ class DockerInstallation:
     def remove_unknown(self, known: Collection[str], since: datetime) -> list[str]:
         """Remove what was made after `since` and is not among the ids `known`; return the names.
 
-        Volumes stay: making one that exists does no harm, and it may hold something.
+        Volumes stay: making one that exists does no harm, and it may hold something. Load runs stay too: they are the
+        executor's, which may be at work.
         """
         removed = []
-        for id, name, made, remove in self._parts():
-            if id not in known and made >= since.timestamp():
-                _until_gone(name, remove)
-                removed.append(name)
+        for part in self._parts():
+            if part.id not in known and part.made >= since.timestamp() and part.role != _LOAD_ROLE:
+                _until_gone(part.name, part.remove)
+                removed.append(part.name)
         return removed
 
     def remove_all(self) -> list[str]:
         """Remove all that carries the label but secrets, volumes too; return the names."""
         removed = []
-        for _, name, _, remove in self._parts():
-            _until_gone(name, remove)
-            removed.append(name)
+        for part in self._parts():
+            _until_gone(part.name, part.remove)
+            removed.append(part.name)
         with self._engine.api() as api:
             volumes = [str(volume["Name"]) for volume in api.volumes(filters=self._filters)["Volumes"] or []]
             for name in volumes:
                 _until_gone(name, partial(api.remove_volume, name))
         return removed + volumes
 
-    def _parts(self) -> Iterator[tuple[str, str, float, Callable[[], object]]]:
-        """Yield id, name, time of making and how to remove it, in the order in which that works."""
+    def _parts(self) -> Iterator[_Part]:
+        """Yield all but secrets and volumes, in the order in which they can be removed."""
         with self._engine.api() as api:
             for service in self._services():
-                yield _part(service["ID"], service["Spec"]["Name"], service["CreatedAt"], api.remove_service)
+                yield _described(service, api.remove_service)
             for container in api.containers(all=True, filters=self._filters):
                 id, name = container["Id"], container["Names"][0].lstrip("/")
-                yield id, name, float(container["Created"]), partial(api.remove_container, id, force=True)
+                role = container["Labels"].get(_ROLE_LABEL, "")
+                yield _Part(id, name, float(container["Created"]), role, partial(api.remove_container, id, force=True))
             for config in api.configs(filters=self._filters):
-                yield _part(config["ID"], config["Spec"]["Name"], config["CreatedAt"], api.remove_config)
+                yield _described(config, api.remove_config)
             for network in api.networks(filters=self._filters):
-                yield _part(network["Id"], network["Name"], network["Created"], api.remove_network)
+                id, made = network["Id"], datetime.fromisoformat(network["Created"]).timestamp()
+                yield _Part(id, network["Name"], made, "", partial(api.remove_network, id))
 
     def _services(self) -> list[Body]:
         with self._engine.api() as api:
@@ -189,8 +206,11 @@ class DockerInstallation:
         return found
 
 
-def _part(id: str, name: str, made: str, remove: Callable[[str], Any]) -> tuple[str, str, float, Callable[[], object]]:
-    return id, name, datetime.fromisoformat(made).timestamp(), partial(remove, id)
+def _described(found: Body, remove: Callable[[str], Any]) -> _Part:
+    """Return the part that a service or config is."""
+    spec, made = found["Spec"], datetime.fromisoformat(found["CreatedAt"]).timestamp()
+    role = spec["Labels"].get(_ROLE_LABEL, "")
+    return _Part(found["ID"], spec["Name"], made, role, partial(remove, found["ID"]))
 
 
 def _until_gone(name: str, remove: Callable[[], object]) -> None:

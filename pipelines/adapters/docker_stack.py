@@ -17,7 +17,7 @@ from pipelines.adapters.docker_installation import DockerInstallation
 from pipelines.adapters.docker_secrets import DockerSecrets
 from pipelines.adapters.dvc_remote import DvcRemote
 from pipelines.adapters.edge_socket import EdgeSocket
-from pipelines.adapters.engine_check import check_engine, check_ports
+from pipelines.adapters.engine_check import check_disk, check_engine, check_ports
 from pipelines.adapters.home_lock import held
 from pipelines.adapters.load_swarm import LoadSwarm
 from pipelines.adapters.object_store import S3Access
@@ -87,6 +87,7 @@ class DockerStack:
         Undecided with the scheduler's reasons and the last log lines when a part does not come up.
         """
         with held(self._lock, "up"):
+            self._check_prefix()
             variables = self._prepared(tell)
             with self._hold.unchanged("up", tell):
                 before = self._installation.served()
@@ -100,6 +101,7 @@ class DockerStack:
         Raises Refused while somebody else changes the installation or a release does not end.
         """
         with held(self._lock, "down"):
+            self._check_prefix()
             variables = self._terraform.variables()
             if not self._terraform.exists() or not variables:
                 raise UsageError("nothing was brought up from this home", next='"make up"')
@@ -114,6 +116,7 @@ class DockerStack:
     def destroy(self, tell: Tell) -> None:
         """Remove all that the installation has in the engine, its data too."""
         with held(self._lock, "destroy"):
+            self._check_prefix()
             check_engine(self._engine, self._shape.engine_url)
             variables = self._terraform.variables()
             # A load run's job is on a network that Terraform is about to remove.
@@ -129,6 +132,7 @@ class DockerStack:
     def rotate(self, name: str, tell: Tell) -> list[str]:
         """Give one secret or `all` new values and, if the installation runs, put them in force; return their names."""
         with held(self._lock, "secrets rotate"):
+            self._check_prefix()
             made = self._tls.rotate(name)
             rotated = made if made and name != "all" else [*made, *self.secrets.rotate(name)]
         if self.is_up():
@@ -165,16 +169,14 @@ class DockerStack:
 
     def data_remote(self) -> DvcRemote:
         """Return where DVC's data goes, for the user that has no other right."""
-        if not self.is_up():
-            raise UsageError("nothing runs here", next='run "make up" first')
-        store, secret = self._terraform.outputs()["stack"]["object_store"], self.secrets.value
+        store, secret = self._outputs()["object_store"], self.secrets.value
         user, password = secret("dvc-objects-user"), secret("dvc-objects-password")
         access = S3Access(store["url"], user, password, self._shape.authority)
         return DvcRemote(access, store["buckets"]["dvc"], self._dvc_directory)
 
     def doctor(self) -> dict[str, Any]:
         """Have the executor, which alone reaches everything, examine the installation."""
-        service = str(self._terraform.outputs()["stack"]["services"]["executor"])
+        service = str(self._outputs()["services"]["executor"])
         _, told = self._engine.run_inside(service, _DOCTOR)
         try:
             examined: dict[str, Any] = json.loads(told)
@@ -184,11 +186,29 @@ class DockerStack:
             raise SlipwayError.from_dict(examined["error"])
         return examined
 
+    def _outputs(self) -> dict[str, Any]:
+        """Return what Terraform says of the installation; raise UsageError while it is not there as a whole."""
+        stack: dict[str, Any] | None = self._terraform.outputs().get("stack") if self.is_up() else None
+        if stack is None:
+            raise UsageError("nothing runs here", next='run "make up" first')
+        return stack
+
+    def _check_prefix(self) -> None:
+        """Raise UsageError for another prefix than the home's: Terraform would replace everything, volumes too."""
+        given, kept = self._shape.prefix, self._terraform.variables().get("prefix")
+        if kept not in (None, given):
+            raise UsageError(
+                f"this home has the installation {kept}, not {given}",
+                next=f"SLIPWAY_PREFIX={kept}, or another SLIPWAY_HOME for {given}",
+            )
+
     def _prepared(self, tell: Tell) -> dict[str, Any]:
         """Check and make all that Terraform builds on; return its variables."""
         shape = self._shape
         self._tls.check()
         node = check_engine(self._engine, shape.engine_url)
+        if node.data:
+            check_disk(node.data)
         check_ports(self._engine, shape.ports, address=shape.binding.address, prefix=shape.prefix)
         self._repair(tell)
         images = dict(self._build(tell))
@@ -232,8 +252,17 @@ class DockerStack:
         try:
             self._terraform.apply(variables, watch)
         except Undecided as error:
-            ailing = self._installation.explain()
-            raise Undecided(f"{error.message}\n{ailing}".strip(), next=error.next) from error
+            raise self._explained(error) from error
+
+    def _explained(self, error: Undecided) -> Undecided:
+        return Undecided(f"{error.message}\n{self._installation.explain()}".strip(), next=error.next)
+
+    def _await_executor(self) -> None:
+        """Wait until the executor works: it goes on with its start only when the app's image is offered."""
+        try:
+            self._hold.await_executor()
+        except Undecided as error:
+            raise self._explained(error) from error
 
     def _check_served(self, before: Mapping[str, str]) -> None:
         after = self._installation.served()
@@ -254,6 +283,7 @@ class DockerStack:
         tell("the users of the model registry are there")
         self._enter_registry(tell)
         self._installation.offer(str(variables["images"]["app"]), f"{self._registry}/slipway/app")
+        self._await_executor()
         self.secrets.settle()
         for name in self._docker_secrets.remove_others([each["name"] for each in variables["secrets"].values()]):
             tell(f"removed the former secret {name}")

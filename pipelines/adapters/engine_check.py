@@ -20,11 +20,15 @@ FREE_BYTES = 1_000_000_000
 
 @dataclass(frozen=True)
 class Node:
-    """The engine's node in its swarm, and the group that may use the engine's socket."""
+    """The engine's node in its swarm, and the group that may use the engine's socket.
+
+    `data` is where the engine keeps what it has, None on another machine.
+    """
 
     id: str
     socket_path: str
     socket_gid: int
+    data: Path | None = None
 
 
 def check_engine(engine: DockerEngine, url: str) -> Node:
@@ -48,11 +52,11 @@ def check_engine(engine: DockerEngine, url: str) -> Node:
         )
     if not swarm["ControlAvailable"]:
         raise TargetUnavailable("the engine is a worker of its swarm", next="set DOCKER_HOST to a manager's engine")
-    if url.startswith(UNIX):
-        check_disk(Path(info.get("DockerRootDir") or "/"))
-    path = Path(url.removeprefix(UNIX)) if url.startswith(UNIX) else Path("/var/run/docker.sock")
-    gid = path.stat().st_gid if url.startswith(UNIX) else 0
-    return Node(id=swarm["NodeID"], socket_path=str(path), socket_gid=gid)
+    if not url.startswith(UNIX):
+        return Node(id=swarm["NodeID"], socket_path="/var/run/docker.sock", socket_gid=0)
+    path = Path(url.removeprefix(UNIX))
+    data = Path(info.get("DockerRootDir") or "/")
+    return Node(id=swarm["NodeID"], socket_path=str(path), socket_gid=path.stat().st_gid, data=data)
 
 
 def check_disk(root: Path) -> None:

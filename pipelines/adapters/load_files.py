@@ -21,7 +21,18 @@ PLAN, ROWS, RESULT, PAGE = "plan.json", "rows.json", "result.json", "report.html
 USER = 10001
 # A request takes 31 bytes: this is eight million of them.
 LIMIT_BYTES = 256 * 1024 * 1024
+# Between two blocks the last replies are awaited.
+_BETWEEN_S = 1.0
 _AGAIN = "run it again"
+
+
+def planned_s(plan: dict[str, Any]) -> float:
+    """Return how long the stretches of a plan take at most: two looks, and in each all blocks of a comparison."""
+    look_s: float = plan["warmup_s"] + plan["duration_s"]
+    comparison = plan.get("comparison")
+    if comparison:
+        look_s += 2 * comparison["blocks"] * (comparison["warmup_s"] + comparison["block_s"] + _BETWEEN_S)
+    return 2 * look_s
 
 
 def pack(plan: dict[str, Any], rows: list[dict[str, Any]], place: PurePosixPath) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.adapters.docker_engine import DockerEngine
-from pipelines.adapters.load_files import pack, read_run, unpack
+from pipelines.adapters.load_files import pack, planned_s, read_run, unpack
 from pipelines.adapters.load_networks import LoadNetworks
 from pipelines.adapters.load_process import JUDGED
 from pipelines.adapters.load_swarm import PLACE, Job, LoadSwarm, Look
@@ -26,7 +26,7 @@ Tell = Callable[[str], None]
 class LoadJob:
     """Fills ports.LoadRunner; `prefix` is the installation's, `tell` hears of the run's progress.
 
-    A job may take `start_s` to run, and `spare_s` beyond two looks with their warm-ups to end. Runs do not overlap:
+    A job may take `start_s` to run, and `spare_s` beyond its stretches with their warm-ups to end. Runs do not overlap:
     each first removes what is left of others, whose executor has died.
     """
 
@@ -54,7 +54,11 @@ class LoadJob:
         Nothing of the run is left in the engine when this returns or raises.
         """
         front = self._networks.front(plan["host"])
-        archive = pack({**plan, "host": front.url}, rows, PLACE)
+        fronts: dict[str, Any] = {"host": front.url, "via": "edge"}
+        if "comparison" in plan:
+            beside = self._networks.front(plan["comparison"]["host"])
+            fronts["comparison"] = {**plan["comparison"], "host": beside.url}
+        archive = pack({**plan, **fronts}, rows, PLACE)
         workdir.mkdir(parents=True, exist_ok=True)
         name = f"{self._prefix}-load-{secrets.token_hex(4)}"
         try:
@@ -75,7 +79,7 @@ class LoadJob:
     def _await_judgement(self, job: Job, plan: dict[str, Any], log: Path) -> None:
         """Return once a judged result is there; raise Undecided, with the last lines, when none will be."""
         begun = time.monotonic()
-        limit_s = 2 * (plan["warmup_s"] + plan["duration_s"]) + self._spare_s
+        limit_s = planned_s(plan) + self._spare_s
         told = 0
         while True:
             look = self._swarm.look(job)

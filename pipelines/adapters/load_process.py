@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pipelines.adapters.load_files import planned_s
 from pipelines.errors import Undecided
 from pipelines.ports import LoadRun
 
@@ -18,7 +19,7 @@ JUDGED = (0, 3, 4)
 class LoadProcess:
     """Fills ports.LoadRunner; `root` is the directory that holds loadtests/.
 
-    `spare_s` is what a run may take beyond two looks with their warm-ups: start-up and judging.
+    `spare_s` is what a run may take beyond its stretches with their warm-ups: start-up and judging.
     """
 
     def __init__(self, root: Path, *, spare_s: float = 120.0) -> None:
@@ -30,10 +31,10 @@ class LoadProcess:
         workdir.mkdir(parents=True, exist_ok=True)
         rows_file, plan_file, out = workdir / "rows.json", workdir / "plan.json", workdir / "out"
         rows_file.write_text(json.dumps(rows))
-        plan_file.write_text(json.dumps({**plan, "rows_file": str(rows_file)}))
+        plan_file.write_text(json.dumps({**plan, "rows_file": str(rows_file), "via": "direct"}))
         command = [sys.executable, "-m", "loadtests.run", "--end-with-stdin"]
         command += ["--plan", str(plan_file), "--out", str(out)]
-        limit_s = 2 * (plan["warmup_s"] + plan["duration_s"]) + self._spare_s
+        limit_s = planned_s(plan) + self._spare_s
         result_file = out / "result.json"
         result_file.unlink(missing_ok=True)
         ended = _run_bounded(command, cwd=self._root, log=workdir / "load.log", limit_s=limit_s)

@@ -13,6 +13,8 @@ from pathlib import Path
 from pipelines.errors import UsageError
 
 TOKENS = "tokens"
+# What is rotated under these names, where certificates are made here, is more than one secret each.
+CERTIFICATE, AUTHORITY = "tls", "tls-ca"
 # What the operator's own machine uses; no service gets to read it.
 _AT_HOME = frozenset(
     {
@@ -109,7 +111,9 @@ class SecretStore:
             raise UsageError(f"{name} does not change: {_FIXED[name][1]}", next="slipway secrets rotate all")
         known = sorted([*_ROTATED, TOKENS])
         if name not in ("all", *known):
-            raise UsageError(f"no secret {name[:40]!r}", next="one of: all, " + ", ".join(known))
+            raise UsageError(
+                f"no secret {name[:40]!r}", next="one of: " + ", ".join(["all", *known, CERTIFICATE, AUTHORITY])
+            )
         self.make_missing()
         kept, chosen = self._read(), known if name == "all" else [name]
         for each in chosen:

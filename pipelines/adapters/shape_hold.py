@@ -58,6 +58,24 @@ class ShapeHold:
                 self._prove(before)
                 tell("every replica serves the digest that it served before")
 
+    def await_executor(self) -> None:
+        """Wait until an executor shows itself, and again after that; raise Undecided when none does in time."""
+        deadline, seen = time.monotonic() + self._patience.proof_s, set[str]()
+        while True:
+            try:
+                status = self._ask("/status")
+                silence = executor_silence(status)
+                # What was there before may be the last sign of one that is gone.
+                seen |= set() if silence else {status["executor"]["heartbeat_at"]}
+            except (Undecided, NotAllowed) as error:
+                silence = error.message
+            if len(seen) > 1:
+                return
+            if time.monotonic() > deadline:
+                reason = silence or "the executor has not shown itself again"
+                raise Undecided(reason, next='see "slipway logs", then "make up" again')
+            time.sleep(_POLL_S)
+
     @contextmanager
     def held(self, verb: str, tell: Tell) -> Iterator[bool]:
         """Hold the leases for a block, if there is somebody to keep out; say whether they are held."""

@@ -105,7 +105,13 @@ class Terraform:
 
     def cut_off(self) -> datetime | None:
         """Return when the last change began, if its process was killed before it ended."""
-        return datetime.fromisoformat(self._cut_off.read_text()) if self._cut_off.exists() else None
+        if not self._cut_off.exists():
+            return None
+        try:
+            return datetime.fromisoformat(self._cut_off.read_text())
+        except ValueError:
+            # A disk that was full when it was written leaves it without its content.
+            return datetime.fromtimestamp(self._cut_off.stat().st_mtime, UTC)
 
     def known_ids(self) -> set[str]:
         """Return the ids of all that the state knows."""
@@ -122,16 +128,14 @@ class Terraform:
             copy = self._copy / path.relative_to(self._sources)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
-        partial = self._variables.with_suffix(".partial")
-        partial.write_text(json.dumps(variables, indent=1, sort_keys=True))
-        partial.replace(self._variables)
+        _write_whole(self._variables, json.dumps(variables, indent=1, sort_keys=True))
         done = self._run("init", "-reconfigure", f"-backend-config=path={self._state}", limit_s=INIT_S)
         if done.returncode != 0:
             raise _refusal("init", done.stderr)
 
     def _change(self, verb: str, watch: Watch) -> None:
         if not self._cut_off.exists():
-            self._cut_off.write_text(datetime.now(UTC).isoformat())
+            _write_whole(self._cut_off, datetime.now(UTC).isoformat())
         done = self._run(verb, "-auto-approve", f"-var-file={self._variables}", limit_s=APPLY_S, watch=watch)
         # A negative code is a signal's: what it was making then, the state may not know.
         if done.returncode >= 0:
@@ -174,6 +178,12 @@ class Terraform:
 def find_settings(environ: Mapping[str, str], root: Path) -> Path:
     """Return where Terraform's settings are when the provider was made on this machine."""
     return Path(environ.get("SLIPWAY_TOOLS") or root / ".tools") / "terraform.rc"
+
+
+def _write_whole(path: Path, text: str) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(text)
+    partial.replace(path)
 
 
 def _ended(process: "subprocess.Popen[str]", deadline: float, watch: Watch) -> tuple[str, str]:

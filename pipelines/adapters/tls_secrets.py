@@ -17,14 +17,12 @@ import bcrypt
 
 from pipelines.adapters import certificates
 from pipelines.adapters.certificates import Certified
-from pipelines.adapters.secret_store import SecretStore
+from pipelines.adapters.secret_store import AUTHORITY, CERTIFICATE, SecretStore
 from pipelines.binding import Binding
 from pipelines.errors import UsageError
 
 USER = "slipway"
 PASSWORD = "registry-password"
-# As `slipway secrets rotate` takes them.
-CERTIFICATE, AUTHORITY = "tls", "tls-ca"
 # A guess at 240 random bits gains nothing from a cheap hash, and engines log in at every pull.
 _ROUNDS = b"$2b$05$"
 _DIGITS = b"./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -105,9 +103,9 @@ class TlsSecrets:
         if not self._binding.generate:
             if name == "all":
                 return []
-            raise UsageError(
-                f"no {name} is made here", next="renew the files of SLIPWAY_TLS_CERT and SLIPWAY_TLS_KEY, then make up"
-            )
+            given = "renew the files of SLIPWAY_TLS_CERT and SLIPWAY_TLS_KEY, then make up"
+            none = "on 127.0.0.1 there is no certificate; SLIPWAY_BIND and SLIPWAY_TLS=generate make one"
+            raise UsageError(f"no {name} is made here", next=given if self._binding.exposed else none)
         if name == AUTHORITY or self._is_authority_due():
             self._make_authority()
             return [CERTIFICATE, AUTHORITY]

@@ -25,7 +25,7 @@ def _measure_in(module: str) -> Benchmark:
 
 BENCHMARKS: Mapping[str, Benchmark] = {
     name: _measure_in(name)
-    for name in ("predict", "replica", "swap", "rollback", "cli", "demo", "images", "containers")
+    for name in ("predict", "replica", "swap", "rollback", "cli", "demo", "images", "containers", "judge", "generator")
 }
 
 

@@ -29,7 +29,7 @@ def measure(place: Place) -> Measured:
     finally:
         _remove_all(client)
     return Measured(
-        about=f"all images are built one after the other from a new base, and weighed against its {base_mb:.0f} MB;"
+        about=f"all images are built, two at a time, from a new base, and weighed against its {base_mb:.0f} MB;"
         " the packages come from their registries",
         figures={"first_build_s": taken_s, **sizes},
         limits=(

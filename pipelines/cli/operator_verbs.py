@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.terminal import Json, print_result, read_settings, tell
+from pipelines.cli.terminal import As, Json, open_client, print_result, read_settings, tell
 from pipelines.errors import UsageError
 
 app = typer.Typer()
@@ -81,6 +81,35 @@ def demo() -> None:
     from pipelines.demo import run_demo
 
     run_demo(read_settings(), os.environ, tell)
+
+
+@app.command()
+def loadtest(
+    env: Annotated[str, typer.Option(help="staging; nothing else is ever loaded")] = "staging",
+    rate: Annotated[str, typer.Option(help="Highest requests a second, instead of the policy's.")] = "",
+    duration: Annotated[str, typer.Option(help="Seconds of a look, instead of the policy's.")] = "",
+    workers: Annotated[str, typer.Option(help="Processes that send; one where none is named.")] = "",
+    shape: Annotated[str, typer.Option(help="steady, ramp, spike, soak or step")] = "",
+    find_capacity: Annotated[bool, typer.Option(help="Find the highest rate that meets the SLO.")] = False,
+    person: As = "alice",
+    as_json: Json = False,
+) -> None:
+    """Load staging's live slot and judge it by the SLO: exit 0 passed, 3 failed, 4 inconclusive."""
+    from pipelines.loadtest import LoadRequest, run_loadtest
+
+    request = LoadRequest.parse(
+        environment=env, rate=rate, duration=duration, workers=workers, shape=shape, find_capacity=find_capacity
+    )
+    policy = open_client(person).get("/policy")["policy"] if env == "staging" else None
+    try:
+        code, result = run_loadtest(request, read_settings(), policy, tell)
+    except KeyboardInterrupt:
+        tell("stopped; nothing was judged")
+        raise typer.Exit(130) from None
+    lines = [check["message"] for check in result["checks"]]
+    lines += [f"{result['verdict']}, path measured: {result['via']}", f"{result['directory']}/report.html"]
+    print_result(result, "\n".join(lines), as_json=as_json)
+    raise typer.Exit(code)
 
 
 @app.command()

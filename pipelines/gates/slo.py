@@ -4,39 +4,79 @@ The load run judges itself by statistics that its own page explains; this gate s
 policy and carries the checks into the report.
 """
 
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from pipelines.domain.policy import Policy
-from pipelines.domain.release import Release
+from pipelines.domain.policy import Policy, Slo
 from pipelines.domain.verdict import GateResult, Verdict
-from pipelines.errors import Undecided
-from pipelines.ports import LoadRunner
+from pipelines.errors import DeployFailed, Undecided
+from pipelines.ports import LoadRunner, ServiceProbe
 from pipelines.snapshot import Snapshot
 
 SEED = 1
 MAX_ROWS = 1000
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What a load run is for: where the release is reached, and the champion that it is compared with, if any.
+
+    `first_request_ms` is how long the first request after the deploy took; None where nobody measured it.
+    """
+
+    url: str
+    version: str
+    champion_url: str | None = None
+    champion_version: str | None = None
+    first_request_ms: float | None = None
+
+
 def measure_slo(
-    loads: LoadRunner, policy: Policy, *, url: str, release: Release, snapshot: Snapshot, workdir: Path
+    loads: LoadRunner, policy: Policy, measured: Measured, *, snapshot: Snapshot, workdir: Path
 ) -> list[GateResult]:
-    """Run the policy's load against `url` and return one result a check, named `slo.<check>`."""
+    """Run the policy's load for each of its routes, until one says no; return a result a check, `slo.<check>`.
+
+    The checks of a further route carry its last part, as in `slo.batch.p99`. Each run leaves `report.html` and
+    `result.json` in a directory of its name in `workdir`.
+    """
     rows: list[Any] = snapshot.features.head(MAX_ROWS).to_dict(orient="records")
+    results: list[GateResult] = []
+    for slo in policy.slo.each_route():
+        name = "slo" if slo.route == policy.slo.route else f"slo.{slo.route.rpartition('/')[2]}"
+        place = workdir / name
+        place.mkdir(parents=True, exist_ok=True)
+        try:
+            run = loads.run(load_plan(slo, measured), rows, place)
+        except Undecided as error:
+            return [*results, GateResult(f"{name}.run", Verdict.ERROR, f"ERROR: {name}: {error.message}")]
+        (place / "report.html").write_bytes(run.report_html)
+        (place / "result.json").write_text(json.dumps(run.result, indent=1))
+        results += results_of(run.result, name=name, demo=policy.profile == "demo")
+        if any(result.verdict is Verdict.FAILED for result in results):
+            break
+    return results
+
+
+def time_first_request(probe: ServiceProbe, measured_url: str, snapshot: Snapshot) -> float | None:
+    """Send one prediction and return its milliseconds; None where it was not answered."""
+    row = snapshot.features.head(1).to_json(orient="records", lines=True).strip()
+    begun = time.perf_counter()
     try:
-        run = loads.run(load_plan(policy, url=url, version=release.version), rows, workdir)
-    except Undecided as error:
-        return [GateResult("slo.run", Verdict.ERROR, f"ERROR: slo: {error.message}")]
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "report.html").write_bytes(run.report_html)
-    return results_of(run.result, demo=policy.profile == "demo")
+        answer = probe.post(f"{measured_url}/predict", row.encode(), {"Content-Type": "application/json"})
+    except DeployFailed:
+        return None
+    return (time.perf_counter() - begun) * 1000 if answer.status == HTTPStatus.OK else None
 
 
-def load_plan(policy: Policy, *, url: str, version: str) -> dict[str, Any]:
-    """Return the plan of a load run of `policy` against `url`, which must answer as `version`."""
-    slo = policy.slo
-    return {
-        "host": url,
+def load_plan(slo: Slo, measured: Measured) -> dict[str, Any]:
+    """Return the plan of a load run of one route's SLO (the format of loadtests/plan)."""
+    plan: dict[str, Any] = {
+        "host": measured.url,
         "path": slo.route,
         "rate_per_s": slo.rate_per_s,
         "warmup_s": slo.warmup_s,
@@ -44,17 +84,24 @@ def load_plan(policy: Policy, *, url: str, version: str) -> dict[str, Any]:
         "arrivals": str(slo.arrivals),
         "seed": SEED,
         "timeout_s": slo.timeout_s,
-        "max_in_flight": int(slo.rate_per_s * slo.timeout_s),
+        "max_in_flight": math.ceil(slo.rate_per_s * slo.timeout_s),
         "workers": 1,
-        "expected_version": version,
+        "expected_version": measured.version,
         "limits": [{"quantile": q.quantile, "limit_ms": q.limit_ms, "judged": q.judged} for q in slo.quantiles],
         "max_error_rate": slo.max_error_rate,
         "max_stall_s": slo.max_stall_s,
         "extension": slo.extension,
     }
+    if slo.first_request_ms is not None:
+        plan["first_request_ms"] = slo.first_request_ms
+        plan |= {"first_request_took_ms": measured.first_request_ms} if measured.first_request_ms else {}
+    if slo.comparison and measured.champion_url:
+        blocks = asdict(slo.comparison)
+        plan["comparison"] = {"host": measured.champion_url, "expected_version": measured.champion_version, **blocks}
+    return plan
 
 
-def results_of(result: dict[str, Any], *, demo: bool) -> list[GateResult]:
+def results_of(result: dict[str, Any], *, name: str = "slo", demo: bool) -> list[GateResult]:
     """Return the judged and shown checks of a load run's result; a shown one never stops a version."""
     mark = " [demo evidence]" if demo else ""
     results = []
@@ -64,7 +111,7 @@ def results_of(result: dict[str, Any], *, demo: bool) -> list[GateResult]:
         interval = check["interval"]
         results.append(
             GateResult(
-                f"slo.{check['name']}",
+                f"{name}.{check['name']}",
                 verdict,
                 check["message"] + shown + mark,
                 observed=check["observed"],
@@ -73,5 +120,5 @@ def results_of(result: dict[str, Any], *, demo: bool) -> list[GateResult]:
             )
         )
     if not results:
-        return [GateResult("slo.run", Verdict.INCONCLUSIVE, "INCONCLUSIVE: slo: nothing was measured")]
+        return [GateResult(f"{name}.run", Verdict.INCONCLUSIVE, f"INCONCLUSIVE: {name}: nothing was measured")]
     return results

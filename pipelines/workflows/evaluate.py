@@ -1,9 +1,9 @@
 """Measuring a version: intake, offline gates, staging's trial slot, smoke, SLO, and the frozen report.
 
-Staging's live release changes only for a version that passed; whatever happens, the trial slot ends empty.
+Staging's live release changes only for a version that passed; whatever happens, the slots beside it end empty.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from pipelines.domain.version import Lifecycle
 from pipelines.errors import DeployFailed, GateError, GateFailed, Inconclusive, SlipwayError
 from pipelines.evidence import Reported, build_report, render_html
 from pipelines.gates import offline
-from pipelines.gates.slo import measure_slo
+from pipelines.gates.slo import Measured, measure_slo, time_first_request
 from pipelines.gates.smoke import check_smoke
 from pipelines.intake import Intake, make_bundle
 from pipelines.ports import Step, Transaction
@@ -28,6 +28,9 @@ from pipelines.workflows.services import Services
 from pipelines.workflows.serving import Change, keep_trying, put_in_service, wait_empty, wait_settled
 
 STAGING = Environment.STAGING
+NOTHING_TO_COMPARE = GateResult(
+    "slo.comparison", Verdict.NOT_APPLICABLE, "slo.comparison: no champion yet to compare with"
+)
 
 
 @dataclass(frozen=True)
@@ -70,16 +73,41 @@ def _measure(services: Services, evaluation: Evaluation, subject: Subject, step:
         return results
     trial = _trial_release(evaluation, subject.bundle_digest)
     try:
-        url = step("trial started in staging", lambda: _start_trial(services, evaluation, trial))
+        url = step("trial started in staging", lambda: _start(services, evaluation, trial, Slot.TRIAL))
+        first_ms = step("first request timed", lambda: _time_first(services, subject, url))
         results = results + step("smoke and contract", lambda: _smoke(services, trial, url))
         if overall(_parsed(results), overridden=_overridden(evaluation)).goes_on:
-            results = results + step("latency SLO under load", lambda: _slo(services, evaluation, subject, url))
+            measured = Measured(url, trial.version, first_request_ms=first_ms)
+            results = results + _load(services, evaluation, subject, measured, step)
     except DeployFailed as failure:
         message = f"FAIL: smoke: version {evaluation.version} did not start: {failure.message}"
         return [*results, GateResult("smoke", Verdict.FAILED, message).as_dict()]
     finally:
-        step("trial stopped", lambda: _stop_trial(services, evaluation))
+        step("trial stopped", lambda: _stop(services, evaluation, Slot.TRIAL))
     return results
+
+
+def _load(
+    services: Services, evaluation: Evaluation, subject: Subject, measured: Measured, step: Step
+) -> list[dict[str, Any]]:
+    """Measure the SLO, in turn with the champion's bundle in staging's baseline slot where the policy compares."""
+
+    def run(measured: Measured) -> list[dict[str, Any]]:
+        return step("latency SLO under load", lambda: _slo(services, evaluation, subject, measured))
+
+    compares = subject.limits.slo.comparison is not None
+    if not compares or subject.champion_release is None:
+        return run(measured) + [NOTHING_TO_COMPARE.as_dict()] * compares
+    champion = services.records.get(ReleaseRecord, subject.champion_release)
+    baseline = Release(f"baseline-{evaluation.id}", evaluation.model, STAGING, champion.version, champion.bundle_digest)
+    try:
+        url = step("champion started beside it", lambda: _start(services, evaluation, baseline, Slot.BASELINE))
+        return run(replace(measured, champion_url=url, champion_version=baseline.version))
+    except DeployFailed as failure:
+        message = f"ERROR: slo.comparison: the champion v{champion.version} did not start: {failure.message}"
+        return [GateResult("slo.comparison", Verdict.ERROR, message).as_dict()]
+    finally:
+        step("champion stopped", lambda: _stop(services, evaluation, Slot.BASELINE))
 
 
 def _take_in(services: Services, evaluation: Evaluation) -> dict[str, Any]:
@@ -105,7 +133,7 @@ def _take_in(services: Services, evaluation: Evaluation) -> dict[str, Any]:
     services.registry.set_tag(evaluation.model, evaluation.version, "slipway.bundle_digest", intake.digest)
     champion = services.serving(evaluation.model, Environment.PRODUCTION)
     release = champion.id if champion else None
-    return asdict(Subject(intake.digest, intake.evaluation.digest, release, asdict(services.policy())))
+    return asdict(Subject(intake.digest, intake.evaluation.digest, release, services.policy().body))
 
 
 def _intake(services: Services, evaluation: Evaluation, pinned: str | None) -> Intake:
@@ -153,28 +181,31 @@ def _offline(services: Services, evaluation: Evaluation, subject: Subject) -> li
     return [result.as_dict() for result in results]
 
 
-def _start_trial(services: Services, evaluation: Evaluation, trial: Release) -> str:
+def _start(services: Services, evaluation: Evaluation, release: Release, slot: Slot) -> str:
+    """Serve a release in a slot of staging; return its URL."""
     epoch = leases.confirm(services, evaluation.model, STAGING, evaluation.id)
-    services.target.prepare(trial.bundle_digest)
-    services.target.start(trial, Slot.TRIAL, epoch=epoch)
-    state = wait_settled(services, STAGING, Slot.TRIAL, trial.id)
-    if state.url is None or not state.serves(trial):
-        raise DeployFailed(f"the trial slot does not serve {trial.bundle_digest}")
+    services.target.prepare(release.bundle_digest)
+    services.target.start(release, slot, epoch=epoch)
+    state = wait_settled(services, STAGING, slot, release.id)
+    if state.url is None or not state.serves(release):
+        raise DeployFailed(f"the {slot} slot does not serve {release.bundle_digest}")
     return state.url
+
+
+def _time_first(services: Services, subject: Subject, url: str) -> float | None:
+    snapshot = read_snapshot(_evalset_path(services, subject.evalset_digest))
+    return time_first_request(services.probe, url, snapshot)
 
 
 def _smoke(services: Services, trial: Release, url: str) -> list[dict[str, Any]]:
     return [check_smoke(services.probe, url, services.bundles.body(trial.bundle_digest), trial).as_dict()]
 
 
-def _slo(services: Services, evaluation: Evaluation, subject: Subject, url: str) -> list[dict[str, Any]]:
+def _slo(services: Services, evaluation: Evaluation, subject: Subject, measured: Measured) -> list[dict[str, Any]]:
     begun = services.now()
-    trial = _trial_release(evaluation, subject.bundle_digest)
     snapshot = read_snapshot(_evalset_path(services, subject.evalset_digest))
-    results = measure_slo(
-        services.loads, subject.limits, url=url, release=trial, snapshot=snapshot,
-        workdir=_workdir(services, evaluation) / "slo",
-    )  # fmt: skip
+    workdir = _workdir(services, evaluation)
+    results = measure_slo(services.loads, subject.limits, measured, snapshot=snapshot, workdir=workdir)
     meanwhile = [r for r in services.records.find(ReleaseRecord) if r.created_at >= begun]
     if meanwhile:
         message = f"INCONCLUSIVE: {meanwhile[0].id} was released on this machine during the load run"
@@ -184,10 +215,10 @@ def _slo(services: Services, evaluation: Evaluation, subject: Subject, url: str)
     return [result.as_dict() for result in results]
 
 
-def _stop_trial(services: Services, evaluation: Evaluation) -> None:
+def _stop(services: Services, evaluation: Evaluation, slot: Slot) -> None:
     epoch = leases.confirm(services, evaluation.model, STAGING, evaluation.id)
-    services.target.stop(STAGING, Slot.TRIAL, epoch=epoch)
-    wait_empty(services, STAGING, Slot.TRIAL)
+    services.target.stop(STAGING, slot, epoch=epoch)
+    wait_empty(services, STAGING, slot)
 
 
 def _report(services: Services, evaluation_id: str, subject: Subject, results: list[dict[str, Any]]) -> None:
@@ -217,9 +248,9 @@ def _attach(services: Services, evaluation_id: str) -> None:
         raise SlipwayError(f"evaluation {evaluation_id} has no report to attach")
     report, report_digest = evaluation.report, evaluation.report_digest
     files = {"report.json": canonical(report), "report.html": render_html(report, report_digest).encode()}
-    slo_page = _workdir(services, evaluation) / "slo" / "report.html"
-    if slo_page.exists():
-        files["slo.html"] = slo_page.read_bytes()
+    for kept in sorted(_workdir(services, evaluation).glob("slo*/re*.*")):
+        if kept.name in ("report.html", "result.json"):
+            files[f"{kept.parent.name}{kept.suffix}"] = kept.read_bytes()
     tags = {"slipway.report_digest": report_digest, "slipway.verdict": report["verdict"]}
     released = services.records.find(ReleaseRecord, model=evaluation.model, version=evaluation.version)
     if report_verdict(report, evaluation.override) is Verdict.FAILED and not released:

@@ -89,13 +89,14 @@ class Installation:
             body: dict[str, Any] = json.load(answer)
         return body
 
-    def register(self) -> str:
-        """Register what the demonstration trained last as one more version, without evaluating it."""
+    def register(self, tree: Path | None = None) -> str:
+        """Register what the demonstration, or another tree, trained last as one more version, without evaluating it."""
+        tree = tree or self.tree
         command = [sys.executable, "-m", "pipelines.training.register"]
-        command += ["--tracking-uri", self.settings.mlflow_url, "--root", str(self.tree)]
+        command += ["--tracking-uri", self.settings.mlflow_url, "--root", str(tree)]
         environ = self.environ | open_stack(self.settings, self.environ).trainer()
         ended = subprocess.run(
-            command, cwd=self.tree, env=environ, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+            command, cwd=tree, env=environ, capture_output=True, text=True, timeout=DEADLINE_S, check=False
         )
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return str(json.loads(ended.stdout.splitlines()[-1])["model_version"])
@@ -113,12 +114,14 @@ class Installation:
             self._staged = (version, champion)
         return self._staged[0]
 
-    def apply_policy(self, accuracy: float = 0.78) -> None:
-        """Put the quickest policy in force that the gates accept."""
+    def apply_policy(self, accuracy: float = 0.78, **slo: Any) -> None:
+        """Put the quickest policy in force that the gates accept, with `slo` in place of what it says there."""
         body = yaml.safe_load((ROOT / "policy.demo.yaml").read_text())
         body["gates"]["accuracy"]["minimum"] = accuracy
+        del body["slo"]["comparison"]
         body["slo"] |= {"rate_per_s": 100, "warmup_s": 1, "duration_s": 10}
         body["slo"]["quantiles"] = [{"quantile": 0.95, "limit_ms": 2000, "judged": True}]
+        body["slo"] |= slo
         file = self.home / "policy.test.yaml"
         file.write_text(yaml.safe_dump(body))
         self.done("policy", "apply", str(file))

@@ -122,20 +122,20 @@ def test_bringing_it_up_again_changes_nothing(operator: Operator, engine: docker
 
 def test_bringing_it_up_keeps_releases_out_meanwhile_and_lets_them_in_again(operator: Operator) -> None:
     operator.up()
-    api = httpx.Client(base_url=f"{operator.url('api')}/api/v1", trust_env=False)
-    token = json.loads((operator.home / "tokens.json").read_text())["alice"]
-    headers = {"authorization": f"Bearer {token}"}
-    entries = api.get("/audit", headers=headers).json()["entries"]
-    mine = [entry for entry in entries if entry["subject"] == entries[-1]["subject"]]
-    assert [(entry["action"], entry["phase"]) for entry in mine] == [
-        ("shape", "intent"),
-        ("lease.take", "outcome"),
-        ("lease.take", "outcome"),
-        ("shape.end", "intent"),
-        ("shape", "outcome"),
-    ]
-    status = api.get("/status", headers=headers).json()
-    assert (status["leases"], status["unfinished"]) == ([], [])
+    with httpx.Client(base_url=f"{operator.url('api')}/api/v1", trust_env=False) as api:
+        token = json.loads((operator.home / "tokens.json").read_text())["alice"]
+        headers = {"authorization": f"Bearer {token}"}
+        entries = api.get("/audit", headers=headers).json()["entries"]
+        mine = [entry for entry in entries if entry["subject"] == entries[-1]["subject"]]
+        assert [(entry["action"], entry["phase"]) for entry in mine] == [
+            ("shape", "intent"),
+            ("lease.take", "outcome"),
+            ("lease.take", "outcome"),
+            ("shape.end", "intent"),
+            ("shape", "outcome"),
+        ]
+        status = api.get("/status", headers=headers).json()
+        assert (status["leases"], status["unfinished"]) == ([], [])
 
 
 def test_no_secret_is_seen_in_state_plan_specs_containers_or_logs(

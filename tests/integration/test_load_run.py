@@ -3,26 +3,35 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from tests.bundles import make_bundle, valid_row
+from tests.replicas import ReplicaProcess, listening, release
+from tests.servers import free_port
+
 ROOT = Path(__file__).parents[2]
 SERVER = ROOT / "tests" / "latency_server.py"
-RUN_TIMEOUT_S = 90
+RUN_TIMEOUT_S = 200
 # Wide, because the validity rules scale with it: a busy machine must not decide these tests.
 LIMIT_MS = 2000
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 
 @contextmanager
@@ -96,7 +105,7 @@ def test_a_fast_server_passes_and_leaves_its_evidence(tmp_path: Path) -> None:
     assert sum(pq.read_table(tmp_path / "out" / raw["file"]).num_rows for raw in result["raw"]) > result["n"]
     assert "look 1: " in progress
     page = (tmp_path / "out" / "report.html").read_text()
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3
     assert "http://www" not in page
     assert "<script" not in page
 
@@ -190,6 +199,163 @@ def test_locust_runs_the_load_by_hand_without_a_plan(tmp_path: Path) -> None:
     assert (entry["name"], entry["method"], entry["num_failures"]) == ("/predict", "POST", 0)
     lasted_s = entry["last_request_timestamp"] - entry["start_time"]
     assert entry["num_requests"] / lasted_s == pytest.approx(100, rel=0.25)
+
+
+def locust(directory: Path, host: str, *words: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Run Locust by hand on two rows; return its exit code and its statistics by name."""
+    write_plan(directory, host)
+    command = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--headless", "--json", "--host", host]
+    command += ["--rows-file", str(directory / "rows.json"), "--stop-timeout", "2", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    sys.stdout.write(done.stderr)
+    # Each worker prints a list as well: of nothing, for its statistics are the master's.
+    entries = [entry for part in re.findall(r"^\[\]|^\[.*?^\]", done.stdout, re.M | re.S) for entry in json.loads(part)]
+    return done.returncode, {entry["name"]: entry for entry in entries}
+
+
+def test_locust_shows_each_persona_as_a_line_of_its_own_over_its_workers(tmp_path: Path) -> None:
+    words = ["--processes", "2", "-u", "2", "-r", "2", "-t", "6s", "--rate", "50", "--shape", "ramp", "--duration", "5"]
+    words += ["--mix", "single=8,batch=1,mistaken=1", "--expected-version", "6"]
+    words += ["--raw-file", str(tmp_path / "raw.parquet")]
+    with serving(delay_ms=2) as (host, _):
+        code, found = locust(tmp_path, host, *words)
+    assert code == 0
+    assert set(found) == {"/predict", "/predict/batch", "/predict (mistakes)"}
+    assert [entry["num_failures"] for entry in found.values()] == [0, 0, 0]
+    assert found["/predict"]["num_requests"] > 4 * found["/predict (mistakes)"]["num_requests"] > 0
+    # Each of the two writes its own: no request is counted twice or not at all.
+    tables = [pq.read_table(tmp_path / f"raw-worker{index}.parquet") for index in range(2)]
+    counts = Counter(name for table in tables for name in table["persona"].to_pylist())
+    assert counts["single"] == found["/predict"]["num_requests"]
+    assert counts["batch"] == found["/predict/batch"]["num_requests"]
+
+
+def test_locust_counts_another_version_and_answered_mistakes_as_failures(tmp_path: Path) -> None:
+    with serving(version="5") as (host, _):
+        code, found = locust(tmp_path, host, "-t", "2s", "--rate", "50", "--expected-version", "6")
+    assert code == 1
+    assert found["/predict"]["num_failures"] == found["/predict"]["num_requests"] > 0
+
+
+def test_what_is_typed_into_the_web_ui_reaches_the_workers(tmp_path: Path) -> None:
+    rows = write_plan(tmp_path, "http://127.0.0.1:1").with_name("rows.json")
+    web, port = free_port(), str(free_port())
+    command = [sys.executable, "-m", "locust", "-f", "loadtests/locustfile.py", "--rows-file", str(rows)]
+    master = ["--master", "--master-bind-port", port, "--web-host", "127.0.0.1", "--web-port", str(web)]
+    with serving(delay_ms=2) as (host, _), ExitStack() as stack:
+        for words in ([*master, "--host", host, "--rate", "5"], ["--worker", "--master-port", port]):
+            stack.callback(end, subprocess.Popen([*command, *words], cwd=ROOT, stderr=subprocess.DEVNULL))
+        statistics_of(web, until=lambda found: found["workers"])
+        typed = {"user_count": 1, "spawn_rate": 1, "host": host, "rate": 50.0, "mix": "single=8,mistaken=2"}
+        ask(web, "swarm", urlencode(typed).encode())
+        found = statistics_of(web, until=lambda found: found["total_rps"] > 30)
+    counted = {entry["name"]: (entry["num_requests"], entry["num_failures"]) for entry in found["stats"]}
+    assert counted["/predict"][0] > counted["/predict (mistakes)"][0] > 0
+    assert counted["Aggregated"][1] == 0
+
+
+def ask(port: int, path: str, body: bytes | None = None) -> dict[str, Any]:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://127.0.0.1:{port}/{path}", body, timeout=10) as response:
+        answer: dict[str, Any] = json.load(response)
+        return answer
+
+
+def statistics_of(port: int, *, until: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    """Ask the web UI until its statistics are as wanted."""
+    deadline, last = time.monotonic() + 60, "nothing"
+    while time.monotonic() < deadline:
+        try:
+            found = ask(port, "stats/requests")
+        except OSError as error:
+            last = repr(error)
+        else:
+            if until(found):
+                return found
+            last = json.dumps(found)
+        time.sleep(0.2)
+    raise AssertionError(f"the web UI shows {last}")
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    process.wait(20)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--mix", "robot=1"], "error: mix has no persona 'robot'"),
+        (["--shape", "ramp"], "error: a ramp needs --duration"),
+        (["--rows-file", "nowhere.json"], "error: rows_file nowhere.json can't be read"),
+    ],
+)
+def test_locust_refuses_a_load_that_it_can_not_send(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    code, _ = locust(tmp_path, "http://127.0.0.1:1", "-t", "2s", *words)
+    assert code == 1
+    assert message in capsys.readouterr().out
+
+
+def test_a_mix_is_judged_by_route_and_mistakes_are_right_to_be_refused(tmp_path: Path) -> None:
+    with serving(delay_ms=2) as (host, _):
+        mix = {"single": 0.7, "batch": 0.2, "mistaken": 0.1}
+        code, result, _ = run(tmp_path, host, mix=mix, shape={"kind": "step"}, rate_per_s=150)
+    assert (code, result["verdict"]) == (0, "passed")
+    assert check_of(result, "errors")["observed"] == 0
+    assert sum(result["served_versions"].values()) < result["n"]
+    judged = int(re.search(r"of (\d+) slow", check_of(result, "p95")["message"])[1])  # type: ignore[index]
+    assert judged == pytest.approx(0.7 * result["n"], rel=0.15)
+
+
+def test_a_route_of_batches_is_judged_by_its_own_limits_and_the_first_request_by_another(tmp_path: Path) -> None:
+    with serving(delay_ms=20) as (host, _):
+        code, result, _ = run(tmp_path, host, path="/predict/batch", first_request_ms=9000)
+    assert (code, result["verdict"]) == (0, "passed")
+    assert check_of(result, "first_request")["observed"] > 20
+    raw = pq.read_table(tmp_path / "out" / "look1-worker0.parquet")
+    assert set(raw["route"].to_pylist()) == {"/predict/batch"}
+
+
+def test_the_real_service_is_right_to_every_persona(tmp_path: Path) -> None:
+    path, digest = make_bundle(tmp_path / "bundles")
+    rows = tmp_path / "toy-rows.json"
+    rows.write_text(json.dumps([valid_row() for _ in range(30)]))
+    with listening() as shared, ReplicaProcess(tmp_path, release(path, digest, version="6"), shared) as replica:
+        replica.until_alive()
+        code, result, _ = run(tmp_path, replica.url, rows_file=str(rows), mix={"single": 5, "batch": 2, "mistaken": 3})
+    assert check_of(result, "errors")["message"].startswith("PASS errors <= 1.0000%: 0 of ")
+    assert (code, result["verdict"]) == (0, "passed")
+    raw = pq.read_table(tmp_path / "out" / "look1-worker0.parquet")
+    seen = set(zip(raw["persona"].to_pylist(), raw["status"].to_pylist(), strict=True))
+    assert seen == {("single", 200), ("batch", 200), ("mistaken", 400), ("mistaken", 415), ("mistaken", 422)}
+
+
+def test_candidate_and_champion_are_measured_in_turn(tmp_path: Path) -> None:
+    with serving(delay_ms=60, version="6") as (host, _), serving(delay_ms=2, version="5") as (other, _):
+        comparison = {"host": other, "expected_version": "5", "blocks": 10, "block_s": 1.5, "warmup_s": 0.2}
+        comparison |= {"margin": 1.1, "tolerance_ms": 1.0}
+        code, result, progress = run(tmp_path, host, comparison=comparison)
+    found = check_of(result, "comparison")
+    assert (code, found["verdict"]) in ((3, "failed"), (4, "inconclusive"))
+    assert [block["block"] for block in result["blocks"]] == list(range(1, 11))
+    assert np.median([block["ratio"] for block in result["blocks"]]) > 1.1
+    assert [raw["file"] for raw in result["raw"]] == ["look1-worker0.parquet", "blocks1-worker0.parquet"]
+    assert "blocks 1: candidate and champion in turn, 10 times, 34 s" in progress
+    raw = pq.read_table(tmp_path / "out" / "blocks1-worker0.parquet")
+    legs = sorted(zip(raw["leg"].to_pylist(), raw["version"].to_pylist(), strict=True))
+    served = [{version for leg, version in legs if leg == number} for number in range(20)]
+    assert served == [{"6"}, {"5"}, {"5"}, {"6"}] * 5
+    assert (tmp_path / "out" / "report.html").read_text().count("<svg") == 4
+
+
+def test_a_champion_of_another_version_holds_the_run_back(tmp_path: Path) -> None:
+    with serving(version="6") as (host, _), serving(version="4") as (other, _):
+        comparison = {"host": other, "expected_version": "5", "blocks": 10, "block_s": 1.5, "warmup_s": 0}
+        code, result, _ = run(tmp_path, host, comparison=comparison | {"margin": 1.1, "tolerance_ms": 1.0})
+    assert (code, result["verdict"]) == (4, "inconclusive")
+    assert 'the target serves "4", the plan expects "5"' in check_of(result, "versions")["message"]
 
 
 def test_a_run_that_watches_its_caller_ends_by_itself(tmp_path: Path) -> None:

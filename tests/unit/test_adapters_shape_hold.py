@@ -21,7 +21,7 @@ from pipelines.api.state import ApiState
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation, ExecutorSeat, Lease, Promotion, Rollback, ShapeChange
 from pipelines.domain.release import Environment, Slot
-from pipelines.errors import DeployFailed, LeaseHeld
+from pipelines.errors import DeployFailed, LeaseHeld, Undecided
 from pipelines.executor import carry_out
 from pipelines.settings import Settings
 from pipelines.workflows import leases
@@ -226,6 +226,25 @@ def test_what_down_holds_when_all_stops_the_next_up_gives_back(place: Installati
     finally:
         rounds.__exit__(None, None, None)
         api.__exit__(None, None, None)
+
+
+def test_an_executor_that_shows_itself_is_awaited(place: Installation) -> None:
+    with place.api(), place.executor():
+        place.hold.await_executor()
+
+
+def test_the_last_sign_of_an_executor_that_is_gone_is_not_enough(place: Installation) -> None:
+    with place.api(), pytest.raises(Undecided, match="has not shown itself again") as refused:
+        place.hold.await_executor()
+    assert "slipway logs" in refused.value.next
+
+
+def test_an_executor_that_never_shows_itself_is_told(place: Installation) -> None:
+    with place.records.write() as transaction:
+        for seat in transaction.find(ExecutorSeat):
+            transaction.change(seat, heartbeat_at="2026-01-01T00:00:00.000+00:00")
+    with place.api(), pytest.raises(Undecided, match="the executor was last seen at 2026-01-01"):
+        place.hold.await_executor()
 
 
 def test_tokens_that_were_rotated_are_no_hindrance(place: Installation) -> None:

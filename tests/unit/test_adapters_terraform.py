@@ -213,6 +213,24 @@ def test_a_killed_run_is_remembered_until_one_ends_by_itself(machine: Machine) -
     assert machine.terraform().cut_off() is None
 
 
+@pytest.mark.parametrize("torn", ["", "2026-11-2"])
+def test_a_torn_note_of_a_killed_run_counts_from_when_it_was_written(machine: Machine, torn: str) -> None:
+    machine.work.mkdir()
+    (machine.work / "cut-off").write_text(torn)
+    os.utime(machine.work / "cut-off", (1_800_000_000, 1_800_000_000))
+    began = machine.terraform().cut_off()
+    assert began is not None and began.timestamp() == 1_800_000_000
+    machine.terraform().apply({})
+    assert machine.terraform().cut_off() is None
+
+
+def test_the_note_of_a_run_is_written_whole(machine: Machine) -> None:
+    machine.let("apply", f"ls {machine.work} >$here/seen; cat {machine.work}/cut-off >>$here/seen")
+    machine.terraform().apply({})
+    assert "+00:00" in (machine.bin / "seen").read_text()
+    assert list(machine.work.glob("*.partial")) == []
+
+
 def test_ctrl_c_lets_terraform_end_what_it_has_begun(machine: Machine) -> None:
     machine.let("apply", 'trap "echo ended >$here/ended; exit 1" INT; while :; do sleep 0.05; done')
 

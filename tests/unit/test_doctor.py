@@ -29,6 +29,7 @@ class Ward:
     bundles: FakeBundles = field(default_factory=FakeBundles)
     aliases: dict[str, str] = field(default_factory=lambda: {"production": "2"})
     registry_down: bool = False
+    process: Path | None = None
 
     def read_aliases(self) -> dict[str, str]:
         if self.registry_down:
@@ -36,7 +37,7 @@ class Ward:
         return self.aliases
 
     def examine(self) -> dict[str, Invariant]:
-        patient = Patient(MODEL, self.records, self.heads, self.target, self.bundles, self.read_aliases)
+        patient = Patient(MODEL, self.records, self.heads, self.target, self.bundles, self.read_aliases, self.process)
         return {invariant.id: invariant for invariant in examine(patient)}
 
     def broken(self) -> list[str]:
@@ -177,7 +178,7 @@ def test_i1_judges_a_rolled_back_production_by_the_release_restored(ward: Ward) 
 
 
 def test_a_later_stricter_policy_does_not_break_i1(ward: Ward) -> None:
-    put_in_force(ward.records, {**asdict(policy(**{"gates.accuracy.minimum": 0.99}))})
+    put_in_force(ward.records, policy(**{"gates.accuracy.minimum": 0.99}).body)
 
     assert ward.broken() == []
 
@@ -271,3 +272,21 @@ def test_an_intent_without_its_outcome_is_shown(ward: Ward) -> None:
     cut_off = open_intents(ward.records.audit_trail())
 
     assert [(entry.action, entry.subject) for entry in cut_off] == [("release.promotion", "r-2")]
+
+
+@pytest.mark.parametrize(("told", "holds"), [("1", True), ("0", False), ("?", None)])
+def test_a_container_whose_programs_could_gain_rights_is_found(
+    ward: Ward, tmp_path: Path, told: str, holds: bool
+) -> None:
+    ward.process = tmp_path / "status"
+    ward.process.write_text(f"Name:\tdocker-init\nNoNewPrivs:\t{told}\nSeccomp:\t2\n")
+    found = ward.examine()["I9"]
+    assert found.holds is holds
+    assert ("daemon.json" in found.detail) is (holds is False)
+
+
+def test_what_the_real_kernel_says_of_a_process_can_be_read(ward: Ward) -> None:
+    ward.process = Path("/proc/self/status")
+    if not ward.process.exists():
+        pytest.skip("this kernel has no /proc/self/status")
+    assert ward.examine()["I9"].holds in (True, False)

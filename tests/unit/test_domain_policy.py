@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -5,9 +6,17 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.domain.policy import Arrivals, Policy, Profile
+from pipelines.domain.bundle import canonical, digest_of
+from pipelines.domain.policy import Arrivals, LoadComparison, Policy, Profile, QuantileLimit
 from pipelines.errors import PolicyInvalid
 from tests.records import POLICY_FILE, policy, policy_body
+
+BATCH = {
+    "route": "/predict/batch",
+    "rate_per_s": 20,
+    "quantiles": [{"quantile": 0.95, "limit_ms": 400, "judged": True}],
+}
+COMPARISON = {"blocks": 100, "block_s": 1, "warmup_s": 0.2, "margin": 1.1, "tolerance_ms": 0.5}
 
 LIMITS: dict[str, tuple[list[object], list[object]]] = {
     "schema_version": ([1], [0, 2]),
@@ -15,26 +24,39 @@ LIMITS: dict[str, tuple[list[object], list[object]]] = {
     "gates.comparison.margin": ([0.01, 0.99], [0, 1, -0.1]),
     "gates.parity.tolerance": ([1e-5, 0.001], [0, 0.0011]),
     "slo.route": (["/predict"], ["/health", "/predict/batch", ""]),
-    "slo.rate_per_s": ([0.5, 10_000], [0, -1, 10_001]),
+    "slo.rate_per_s": ([10, 10_000], [0, -1, 10_001]),
     "slo.warmup_s": ([0, 600], [-1, 601]),
     "slo.duration_s": ([10, 3600], [9.9, 3601]),
     "slo.max_error_rate": ([0.001], [0, 1]),
     "slo.max_stall_s": ([1, 60], [0, 61]),
     "slo.timeout_s": ([1, 60], [0, 61]),
+    "slo.first_request_ms": ([1, 4999], [0, -1, 5000]),
+    "slo.comparison.blocks": ([10, 1000], [9, 0, 1001]),
+    "slo.comparison.block_s": ([0.5, 600], [0.49, 0, 601]),
+    "slo.comparison.warmup_s": ([0, 60], [-1, 61]),
+    "slo.comparison.margin": ([1.05, 2], [1, 0.9, 2.1]),
+    "slo.comparison.tolerance_ms": ([0, 49], [-0.1, 50]),
+    "slo.routes": ([[BATCH]], [[], [BATCH, BATCH], [BATCH | {"route": "/predict"}], [BATCH | {"route": "/health"}]]),
     "approvals.count": ([1, 10], [0, 11]),
     "approvals.valid_h": ([0.5, 720], [0, 721]),
 }
 
 
+def changed(path: str, value: object) -> Policy:
+    """Return policy.yaml's policy with one limit changed; of a comparison it has none by itself."""
+    section, _, key = path.rpartition(".")
+    return policy(**{section: COMPARISON | {key: value}} if section == "slo.comparison" else {path: value})
+
+
 @pytest.mark.parametrize(("path", "value"), [(path, value) for path, (legal, _) in LIMITS.items() for value in legal])
 def test_legal_limits_are_taken(path: str, value: object) -> None:
-    assert policy(**{path: value})
+    assert changed(path, value)
 
 
 @pytest.mark.parametrize(("path", "value"), [(path, value) for path, (_, bad) in LIMITS.items() for value in bad])
 def test_limits_that_nothing_or_everything_meets_are_refused_by_name(path: str, value: object) -> None:
     with pytest.raises(PolicyInvalid, match=path.replace(".", r"\.")) as refused:
-        policy(**{path: value})
+        changed(path, value)
 
     assert refused.value.next
 
@@ -67,6 +89,21 @@ def test_limits_that_nothing_or_everything_meets_are_refused_by_name(path: str, 
         ("slo.quantiles", [{"quantile": 1.0, "limit_ms": 100, "judged": True}]),
         ("slo.quantiles", [{"quantile": 0.99, "limit_ms": 0, "judged": True}]),
         ("slo.quantiles", [{"quantile": 0.99, "limit_ms": 100}]),
+        ("slo.quantiles", [{"quantile": 1e-320, "limit_ms": 100, "judged": True}]),
+        ("slo.quantiles", [{"quantile": 0.99, "limit_ms": 5000, "judged": True}]),
+        ("slo.quantiles", [{"quantile": 0.99, "limit_ms": ms, "judged": True} for ms in (50, 100)]),
+        ("slo.max_error_rate", 1e-320),
+        ("slo.first_request_ms", None),
+        ("slo.first_request_ms", "1000"),
+        ("slo.comparison", None),
+        ("slo.comparison", {"margin": 1.1}),
+        ("slo.comparison", COMPARISON | {"blocks": 10.5}),
+        ("slo.comparison", COMPARISON | {"blocs": 10}),
+        ("slo.routes", BATCH),
+        ("slo.routes", [BATCH | {"timeout_s": 1}]),
+        ("slo.routes", [{"route": "/predict/batch"}]),
+        ("slo.routes", [BATCH | {"rate_per_s": 0}]),
+        ("slo.routes", [BATCH | {"quantiles": []}]),
     ],
 )
 def test_values_of_the_wrong_kind_are_refused(path: str, value: object) -> None:
@@ -104,6 +141,70 @@ def test_a_missing_key_is_refused_by_name(path: str) -> None:
 @pytest.mark.parametrize("file", ["policy.yaml", "policy.demo.yaml"])
 def test_the_policies_of_this_repository_are_legal(file: str) -> None:
     assert Policy.parse(yaml.safe_load(Path(POLICY_FILE.parent / file).read_text()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"slo.rate_per_s": 30, "slo.duration_s": 10},
+            "policy.slo: p99 needs at least 368 requests, 30 req/s x 10 s gives 300",
+        ),
+        (
+            {"slo.rate_per_s": 29, "slo.duration_s": 10, "slo.extension": False},
+            "policy.slo: p99 needs at least 299 requests, 29 req/s x 10 s gives 290",
+        ),
+        (
+            {"slo.quantiles": [{"quantile": 0.999, "limit_ms": 400, "judged": True}], "slo.duration_s": 18},
+            "policy.slo: p99.9 needs at least 3,688 requests, 200 req/s x 18 s gives 3,600",
+        ),
+        (
+            {"slo.max_error_rate": 0.0001},
+            "policy.slo: errors <= 0.01 % needs at least 36,887 requests, 200 req/s x 60 s x 2 looks gives 24,000",
+        ),
+        (
+            {"slo.routes": [BATCH | {"rate_per_s": 1}]},
+            "policy.slo.routes[0]: p95 needs at least 72 requests, 1 req/s x 60 s gives 60",
+        ),
+    ],
+)
+def test_a_limit_that_the_load_could_never_prove_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PolicyInvalid) as refused:
+        policy(**changes)
+
+    assert refused.value.message == message
+
+
+def test_a_limit_that_is_only_shown_needs_no_proof() -> None:
+    limits = [{"quantile": q, "limit_ms": 400, "judged": q < 0.999} for q in (0.99, 0.999)]
+
+    assert policy(**{"slo.quantiles": limits, "slo.duration_s": 10})
+
+
+def test_each_route_has_limits_of_its_own_and_shares_the_rest() -> None:
+    changes = {"slo.routes": [BATCH], "slo.comparison": COMPARISON, "slo.first_request_ms": 1000}
+    first, batch = policy(**changes).slo.each_route()
+
+    assert (first.route, first.rate_per_s, first.first_request_ms) == ("/predict", 200, 1000)
+    assert first.comparison == LoadComparison(100, 1.0, 0.2, 1.1, 0.5)
+    assert (batch.route, batch.rate_per_s, batch.duration_s) == ("/predict/batch", 20, 60)
+    assert batch.quantiles == (QuantileLimit(0.95, 400, judged=True),)
+    assert (batch.comparison, batch.first_request_ms) == (None, None)
+
+
+def test_what_a_policy_leaves_out_does_not_count_in_its_digest() -> None:
+    body = policy_body()
+    left_out = ("first_request_ms", "comparison", "routes")
+    for key in left_out:
+        body["slo"].pop(key, None)
+    plain = Policy.parse(body)
+    as_before = dataclasses.asdict(plain)
+    for key in left_out:
+        del as_before["slo"][key]
+
+    assert plain.digest == digest_of(canonical(as_before))
+    assert policy(**{"slo.comparison": COMPARISON}).digest != plain.digest
+    assert policy(**{"slo.routes": [BATCH]}).digest != plain.digest
 
 
 def test_demo_evidence_is_not_accepted_by_the_full_policy() -> None:

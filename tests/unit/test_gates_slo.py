@@ -7,16 +7,23 @@ import pytest
 
 from loadtests.plan import read_plan
 from pipelines.domain.bundle import Feature, FeatureType
-from pipelines.domain.release import Environment, Release
 from pipelines.domain.verdict import Verdict, overall
-from pipelines.errors import Undecided
-from pipelines.gates.slo import MAX_ROWS, load_plan, measure_slo, results_of
+from pipelines.errors import DeployFailed, Undecided
+from pipelines.gates.slo import MAX_ROWS, Measured, load_plan, measure_slo, results_of, time_first_request
+from pipelines.ports import Answer, LoadRun
 from pipelines.snapshot import Snapshot, SnapshotDescription
 from tests.fakes import FakeLoadRunner
 from tests.records import policy
 
-RELEASE = Release("trial-e-1", "toy-model", Environment.STAGING, "2", "sha256:b")
-URL = "http://127.0.0.1:9"
+URL, CHAMPION_URL = "http://127.0.0.1:9", "http://127.0.0.1:8"
+MEASURED = Measured(URL, "2")
+BESIDE = Measured(URL, "2", CHAMPION_URL, "1", first_request_ms=12.0)
+COMPARISON = {"blocks": 100, "block_s": 1, "warmup_s": 0.2, "margin": 1.1, "tolerance_ms": 0.5}
+BATCH = {
+    "route": "/predict/batch",
+    "rate_per_s": 20,
+    "quantiles": [{"quantile": 0.95, "limit_ms": 400, "judged": True}],
+}
 
 
 def check(name: str = "p99", *, verdict: str = "passed", judged: bool = True, **values: Any) -> dict[str, Any]:
@@ -73,14 +80,14 @@ def test_a_run_that_measured_nothing_is_inconclusive() -> None:
 def test_a_run_that_could_not_be_carried_out_is_an_error_not_a_pass(tmp_path: Path) -> None:
     loads = FakeLoadRunner(refusal=Undecided("the load run ended with 2"))
 
-    (result,) = measure_slo(loads, policy(), url=URL, release=RELEASE, snapshot=snapshot(), workdir=tmp_path)
+    (result,) = measure_slo(loads, policy(), MEASURED, snapshot=snapshot(), workdir=tmp_path)
 
     assert result.verdict is Verdict.ERROR
     assert "ended with 2" in result.message
 
 
 def test_the_plan_states_the_policy_and_the_version_that_must_answer() -> None:
-    plan = load_plan(policy(**{"slo.rate_per_s": 123.5, "slo.timeout_s": 2}), url=URL, version="2")
+    plan = load_plan(policy(**{"slo.rate_per_s": 123.5, "slo.timeout_s": 2}).slo, MEASURED)
 
     assert (plan["host"], plan["path"], plan["expected_version"]) == (URL, "/predict", "2")
     assert (plan["rate_per_s"], plan["timeout_s"], plan["max_in_flight"]) == (123.5, 2.0, 247)
@@ -95,7 +102,7 @@ def test_the_load_runs_own_parser_takes_the_plan(tmp_path: Path) -> None:
     rows_file.write_text('[{"age": 1}]')
 
     plan_file = tmp_path / "plan.json"
-    plan_file.write_text(json.dumps({**load_plan(policy(), url=URL, version="2"), "rows_file": str(rows_file)}))
+    plan_file.write_text(json.dumps({**load_plan(policy().slo, MEASURED), "rows_file": str(rows_file)}))
 
     plan = read_plan(plan_file)
 
@@ -111,8 +118,98 @@ def test_the_rows_sent_are_those_of_the_evaluation_set_without_the_answer(tmp_pa
             return super().run(plan, rows, workdir)
 
     loads = Recording({"checks": [check()]})
-    results = measure_slo(loads, policy(), url=URL, release=RELEASE, snapshot=snapshot(MAX_ROWS + 5), workdir=tmp_path)
+    results = measure_slo(loads, policy(), MEASURED, snapshot=snapshot(MAX_ROWS + 5), workdir=tmp_path)
 
     assert overall(results) is Verdict.PASSED
     assert len(sent[0]) == MAX_ROWS
     assert sent[0][0] == {"age": 0, "plan": "pro"}
+
+
+class Answering(FakeLoadRunner):
+    """A load runner that keeps its plans and answers each with the checks of its route."""
+
+    def __init__(self, **verdicts: str) -> None:
+        super().__init__()
+        self.plans: list[dict[str, Any]] = []
+        self._verdicts = verdicts
+
+    def run(self, plan: dict[str, Any], rows: list[dict[str, Any]], workdir: Path) -> LoadRun:
+        self.plans.append(plan)
+        verdict = self._verdicts.get(plan["path"].rpartition("/")[2], "passed")
+        return LoadRun({"checks": [check(verdict=verdict)]}, plan["path"].encode())
+
+
+def test_each_route_is_loaded_by_itself_and_named_in_its_results(tmp_path: Path) -> None:
+    loads = Answering()
+    results = measure_slo(loads, policy(**{"slo.routes": [BATCH]}), BESIDE, snapshot=snapshot(), workdir=tmp_path)
+
+    assert [result.name for result in results] == ["slo.p99", "slo.batch.p99"]
+    assert [(plan["path"], plan["rate_per_s"]) for plan in loads.plans] == [
+        ("/predict", 200.0),
+        ("/predict/batch", 20.0),
+    ]
+    assert (tmp_path / "slo.batch" / "report.html").read_text() == "/predict/batch"
+    assert json.loads((tmp_path / "slo" / "result.json").read_text())["checks"]
+
+
+def test_after_a_no_no_further_route_is_loaded(tmp_path: Path) -> None:
+    loads = Answering(predict="failed")
+    results = measure_slo(loads, policy(**{"slo.routes": [BATCH]}), BESIDE, snapshot=snapshot(), workdir=tmp_path)
+
+    assert [result.name for result in results] == ["slo.p99"]
+
+
+def test_a_comparison_names_the_champion_and_the_first_request_what_it_took(tmp_path: Path) -> None:
+    limits = policy(**{"slo.comparison": COMPARISON, "slo.first_request_ms": 500})
+    rows_file = tmp_path / "rows.json"
+    rows_file.write_text('[{"age": 1}]')
+    plan_file = tmp_path / "plan.json"
+    plan_file.write_text(json.dumps({**load_plan(limits.slo, BESIDE), "rows_file": str(rows_file)}))
+
+    plan = read_plan(plan_file)
+
+    assert plan.comparison is not None
+    assert (plan.comparison.host, plan.comparison.expected_version) == (CHAMPION_URL, "1")
+    assert (plan.comparison.blocks, plan.comparison.margin) == (100, 1.1)
+    assert (plan.first_request_ms, plan.first_request_took_ms) == (500.0, 12.0)
+    assert "comparison" not in load_plan(limits.slo, MEASURED)
+
+
+def test_the_batch_plan_is_one_that_the_load_run_takes(tmp_path: Path) -> None:
+    (_, batch) = policy(**{"slo.routes": [BATCH]}).slo.each_route()
+    rows_file = tmp_path / "rows.json"
+    rows_file.write_text('[{"age": 1}]')
+    plan_file = tmp_path / "plan.json"
+    plan_file.write_text(json.dumps({**load_plan(batch, BESIDE), "rows_file": str(rows_file)}))
+
+    plan = read_plan(plan_file)
+
+    assert (plan.path, plan.judged_share, plan.comparison) == ("/predict/batch", 1.0, None)
+
+
+class OneAnswer:
+    """A service that answers every request with one status, or not at all."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        self.asked: list[tuple[str, bytes]] = []
+
+    def get(self, url: str) -> Answer:
+        raise NotImplementedError
+
+    def post(self, url: str, content: bytes, headers: dict[str, str]) -> Answer:
+        self.asked.append((url, content))
+        if not self.status:
+            raise DeployFailed("no answer")
+        return Answer(self.status, {}, {})
+
+
+def test_the_first_request_is_a_prediction_and_is_timed_when_it_was_answered() -> None:
+    service = OneAnswer(200)
+
+    took_ms = time_first_request(service, URL, snapshot())
+
+    assert took_ms is not None and took_ms >= 0
+    assert service.asked == [(f"{URL}/predict", b'{"age":0,"plan":"pro"}')]
+    assert time_first_request(OneAnswer(500), URL, snapshot()) is None
+    assert time_first_request(OneAnswer(0), URL, snapshot()) is None

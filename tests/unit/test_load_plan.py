@@ -1,6 +1,7 @@
 """What a load plan must be before anything is sent, its schedule, and what its report may contain."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,27 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtests.plan import Arrivals, Limit, PlanError, read_plan
+from loadtests.blocks import Ratio
+from loadtests.plan import Arrivals, ComparisonPlan, Limit, PlanError, Via, read_plan
 from loadtests.report import render
-from loadtests.result import as_json, without_judgement
+from loadtests.result import as_json, of_judgement, without_judgement
 from loadtests.run import main
 from loadtests.schedule import arrival_offsets
+from loadtests.shapes import Shape, ShapeKind
+from loadtests.slo import judge
 from loadtests.verdict import Check, Verdict
+from tests.unit.test_slo import CONTROL, latencies, look_of, plan_of
 
 LIMIT = {"quantile": 0.99, "limit_ms": 100, "judged": True}
+COMPARISON = {
+    "host": "http://127.0.0.1:2",
+    "expected_version": "5",
+    "blocks": 100,
+    "block_s": 1,
+    "warmup_s": 0.2,
+    "margin": 1.1,
+    "tolerance_ms": 0.5,
+}
 
 
 def plan_data(directory: Path, **changes: Any) -> dict[str, Any]:
@@ -53,6 +67,13 @@ def test_a_plan_is_read_as_written(tmp_path: Path) -> None:
     assert plan.arrivals is Arrivals.POISSON
     assert plan.limits == (Limit(0.99, 100, judged=True),)
     assert (plan.looks, plan.alpha) == (2, 0.025)
+    assert (plan.first_request_ms, plan.comparison) == (None, None)
+
+
+def test_a_comparison_and_a_limit_on_the_first_request_are_read_where_they_are_given(tmp_path: Path) -> None:
+    plan = read_plan(write(tmp_path, plan_data(tmp_path, comparison=COMPARISON, first_request_ms=1000)))
+    assert plan.comparison == ComparisonPlan("http://127.0.0.1:2", "5", 100, 1, 0.2, margin=1.1, tolerance_ms=0.5)
+    assert plan.first_request_ms == 1000
 
 
 @pytest.mark.parametrize(
@@ -73,6 +94,23 @@ def test_a_plan_is_read_as_written(tmp_path: Path) -> None:
             {"rate_per_s": 10, "extension": False},
             "p99 needs at least 299 requests, 10 req/s x 20 s gives 200",
         ),
+        (
+            {"duration_s": 1},
+            "duration_s is 1, must be 10 or more; p99 needs at least 368 requests, 200 req/s x 1 s gives 200",
+        ),
+        ({"duration_s": 0}, "duration_s is 0, must be 10 or more"),
+        (
+            {"rate_per_s": 20, "shape": {"kind": "ramp", "low": 0.5}},
+            "p99 needs at least 368 requests, 20 req/s x 20 s as a ramp gives 300",
+        ),
+        (
+            {"rate_per_s": 20, "mix": {"single": 3, "batch": 1}},
+            "p99 needs at least 368 requests, 20 req/s x 20 s, 75% of them to /predict, gives 300",
+        ),
+        ({"mix": {"batch": 1}}, "0% of them to /predict, gives 0"),
+        ({"mix": {"robot": 1}}, "mix has no persona 'robot', only single, batch, mistaken"),
+        ({"shape": {"kind": "zigzag"}}, "shape is 'zigzag', not one of steady, ramp, spike, soak, step"),
+        ({"via": "tunnel"}, "via is 'tunnel', not edge or direct"),
         ({"max_error_rate": 0.0001}, "errors <= 0.01 % needs at least 36,887 requests"),
         ({"max_error_rate": 0}, "max_error_rate is 0, must be between 0 and 1"),
         ({"rate_per_s": "200"}, "rate_per_s is '200', not a valid number"),
@@ -84,6 +122,37 @@ def test_a_plan_is_read_as_written(tmp_path: Path) -> None:
         ({"host": "127.0.0.1:80"}, "is not an http URL"),
         ({"expected_version": ""}, "expected_version is empty"),
         ({"workers": 0}, "workers must be from 1 to max_in_flight"),
+        ({"rate_per_s": 10**400}, "not a valid number"),
+        ({"limits": LIMIT}, "limits must be a list"),
+        ({"limits": [1]}, "limit is not a JSON object"),
+        (
+            {"limits": [LIMIT | {"quantile": 0.999}], "duration_s": 18},
+            "p99.9 needs at least 3,688 requests, 200 req/s x 18 s gives 3,600",
+        ),
+        (
+            {"limits": [LIMIT | {"quantile": 0.999}], "duration_s": 14, "extension": False},
+            "p99.9 needs at least 2,995 requests, 200 req/s x 14 s gives 2,800",
+        ),
+        ({"first_request_ms": 0}, "first_request_ms is 0, must be above 0 and below timeout_s"),
+        ({"first_request_ms": 5000}, "first_request_ms is 5000, must be above 0 and below timeout_s"),
+        ({"first_request_ms": None}, "first_request_ms is None, not a valid number"),
+        ({"comparison": None}, "comparison is not a JSON object"),
+        ({"comparison": {"host": "http://127.0.0.1:2"}}, "comparison has missing keys: block_s, blocks, expected"),
+        ({"comparison": COMPARISON | {"champion": "5"}}, "comparison has unknown keys: champion"),
+        ({"comparison": COMPARISON | {"blocks": 9}}, "comparison: blocks is 9, must be 10 or more"),
+        ({"comparison": COMPARISON | {"blocks": 10.5}}, "comparison: blocks is 10.5, not a valid integer"),
+        (
+            {"comparison": COMPARISON | {"block_s": 0.4}},
+            "comparison: p99 needs at least 100 requests in a block, 200 req/s x 0.4 s gives 80",
+        ),
+        ({"comparison": COMPARISON | {"margin": 1}}, "comparison: margin is 1, must be above 1, at most 2"),
+        ({"comparison": COMPARISON | {"margin": 2.1}}, "comparison: margin is 2.1, must be above 1, at most 2"),
+        ({"comparison": COMPARISON | {"tolerance_ms": -1}}, "comparison: tolerance_ms is -1, must be 0 or more"),
+        ({"comparison": COMPARISON | {"tolerance_ms": 100}}, "comparison: tolerance_ms is 100, must be 0 or more and"),
+        ({"comparison": COMPARISON | {"warmup_s": -1}}, "comparison: warmup_s is -1, must be 0 or more"),
+        ({"comparison": COMPARISON | {"expected_version": ""}}, "comparison: expected_version is empty"),
+        ({"comparison": COMPARISON | {"host": "champion"}}, "comparison: host 'champion' is not an http URL"),
+        ({"comparison": COMPARISON | {"host": "http://127.0.0.1:1"}}, "'http://127.0.0.1:1' is the candidate's own"),
     ],
 )
 def test_a_plan_that_can_not_be_run_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -119,6 +188,35 @@ def test_arrivals_keep_their_rate_and_repeat_by_seed(kind: Arrivals) -> None:
     assert not np.array_equal(offsets, first(20_000, 2))
     gaps_ms = np.diff(offsets) * 1000
     assert gaps_ms.std() == pytest.approx(5 if kind is Arrivals.POISSON else 0, abs=0.3)
+
+
+def test_what_a_plan_leaves_out_is_steady_and_single(tmp_path: Path) -> None:
+    plan = read_plan(write(tmp_path, plan_data(tmp_path)))
+    assert (plan.shape.kind, plan.mix, plan.via) == ("steady", (("single", 1.0),), None)
+    changes = {"shape": {"kind": "spike", "low": 0.5}, "mix": {"single": 4, "mistaken": 1}, "via": "edge"}
+    plan = read_plan(write(tmp_path, plan_data(tmp_path, **changes)))
+    assert (plan.shape, plan.via) == (Shape(ShapeKind.SPIKE, low=0.5), "edge")
+    assert plan.mix == (("single", 0.8), ("mistaken", 0.2))
+    assert plan.planned_requests == 2400
+
+
+def test_a_report_draws_the_run_its_stall_its_windows_and_the_comparison(tmp_path: Path) -> None:
+    latency_ms = latencies(12_000, 200, slow_ms=30)
+    latency_ms[6_000:6_500] = np.linspace(2_500, 5, 500)
+    latency_ms[9_000] = np.inf
+    champion = ComparisonPlan("http://127.0.0.1:2", "5", blocks=10, block_s=10, warmup_s=1, margin=1.1, tolerance_ms=0)
+    plan = plan_of(comparison=champion, via=Via.EDGE, extension=True)
+    looks = [look_of(latency_ms), look_of(latencies(12_000, 0))]
+    result = of_judgement(plan, "now", looks=looks, judgement=judge(plan, looks, CONTROL), raws=[])
+    result = replace(result, blocks=tuple(Ratio(number, 6.0, 5.0, 1.2) for number in range(1, 11)))
+    page = render(plan, result, looks)
+    assert page.count("<svg") == 4
+    assert "no reply for 2.50 s" in page
+    assert "path measured: edge" in page
+    assert "margin 1.1" in page
+    assert "p99 &lt;= 100 ms" in page
+    assert page.count("<tr><td>2</td>") + page.count("<tr>\n<td>2</td>") >= 12
+    assert not re.search(r"(?:src|href)=|<script|url\(|nan", page)
 
 
 def test_a_report_escapes_what_the_target_says(tmp_path: Path) -> None:

@@ -27,5 +27,8 @@ def test_a_verb_is_alices_unless_somebody_is_named(target: str) -> None:
 def test_what_is_given_reaches_the_command_line_quoted() -> None:
     command = dry_run("promote", "VERSION=7", "OVERRIDE=two customers wait", "GATES=accuracy,slo")
     assert '--version "7" --override "two customers wait" --gates "accuracy,slo"' in command
+    load = dry_run("loadtest", "RATE=400", "DURATION=60", "WORKERS=2", "SHAPE=ramp")
+    assert '--env "staging" --rate "400" --duration "60" --workers "2" --shape "ramp"' in load
+    assert '--env "production"' in dry_run("loadtest", "ENV=production")
     assert '--env "staging"' in dry_run("rollback", "ENV=staging")
     assert '--env "production"' in dry_run("rollback")

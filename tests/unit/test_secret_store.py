@@ -102,3 +102,10 @@ def test_what_does_not_change_is_refused_with_the_reason(store: SecretStore, nam
     with pytest.raises(SlipwayError, match=why):
         store.rotate(name)
     assert store.mounted() == before
+
+
+def test_who_names_no_secret_is_told_all_names(store: SecretStore) -> None:
+    with pytest.raises(UsageError) as refused:
+        store.rotate("nonsense")
+    told = refused.value.next.removeprefix("one of: ").split(", ")
+    assert {"all", "postgres", "tokens", "tls", "tls-ca"} <= set(told)

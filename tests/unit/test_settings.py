@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -147,3 +148,17 @@ def test_a_model_yaml_without_a_name_is_refused(tmp_path: Path, text: str) -> No
 
 def test_this_repository_names_its_model() -> None:
     assert model_name(ROOT) == "churn-model"
+
+
+@pytest.mark.parametrize("prefix", ["Team", "a", "1a", "-a", "a-", "a_b", "a b", "a\n", "a" * 25, "\u00e4b"])
+def test_what_terraform_would_refuse_as_a_prefix_is_refused_before_anything_is_made(prefix: str) -> None:
+    with pytest.raises(UsageError, match="SLIPWAY_PREFIX="):
+        Settings.from_environ({"SLIPWAY_PREFIX": prefix})
+
+
+def test_prefixes_are_judged_as_terraform_does() -> None:
+    told = re.search(r'regex\("(.*)", var\.prefix\)', (ROOT / "infra" / "variables.tf").read_text())
+    assert told
+    for prefix in ("ab", "team-1", "a" * 24):
+        assert re.search(told[1], prefix)
+        assert Settings.from_environ({"SLIPWAY_PREFIX": prefix}).prefix == prefix

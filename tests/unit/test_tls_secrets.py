@@ -163,9 +163,17 @@ def test_a_file_that_is_not_there_is_refused_by_the_name_of_its_setting(opened: 
 
 
 def test_own_files_are_not_rotated_here(opened: Open, own: Binding) -> None:
-    with pytest.raises(UsageError, match="no tls is made here"):
+    with pytest.raises(UsageError, match="no tls is made here") as refused:
         opened(own).rotate("tls")
+    assert "SLIPWAY_TLS_CERT" in refused.value.next
     assert opened(own).rotate("all") == []
+
+
+@pytest.mark.parametrize("name", ["tls", "tls-ca"])
+def test_on_loopback_nobody_is_told_to_renew_files(opened: Open, name: str) -> None:
+    with pytest.raises(UsageError, match=f"no {name} is made here") as refused:
+        opened(ON_LOOPBACK).rotate(name)
+    assert "SLIPWAY_TLS=generate" in refused.value.next and "renew" not in refused.value.next
 
 
 def test_a_name_that_this_machine_does_not_know_is_refused(opened: Open) -> None:

@@ -18,8 +18,8 @@ from pipelines.domain.bundle import digest_of
 from pipelines.domain.policy import Policy
 from pipelines.domain.promotion import Override, ReleaseState, RunState
 from pipelines.domain.records import Evaluation, Lease, Promotion, ReleaseRecord, Rollback
-from pipelines.domain.release import Environment, Slot
-from pipelines.errors import DatabaseUnavailable, LostLease, RegistryUnavailable, SlipwayError
+from pipelines.domain.release import Environment, Release, Slot
+from pipelines.errors import DatabaseUnavailable, DeployFailed, LostLease, RegistryUnavailable, SlipwayError
 from pipelines.executor import carry_out, end_abandoned
 from pipelines.ports import Answer, LoadRun
 from pipelines.workflows.evaluate import evaluate
@@ -77,9 +77,11 @@ class ScriptedLoads:
     def __init__(self) -> None:
         self.verdict = "passed"
         self.plans: list[dict[str, Any]] = []
+        self.meanwhile: Callable[[], None] = lambda: None
 
     def run(self, plan: dict[str, Any], rows: list[dict[str, Any]], workdir: Path) -> LoadRun:
         self.plans.append(plan)
+        self.meanwhile()
         check = {"name": "p95", "verdict": self.verdict, "observed": 9.0, "interval": [8.0, 10.0], "limit": 100.0}
         return LoadRun({"checks": [{**check, "judged": True, "message": f"{self.verdict} p95"}]}, b"<html>")
 
@@ -218,7 +220,7 @@ def test_a_passing_version_becomes_stagings_live_release_with_its_report_attache
     assert world.registry.aliases(MODEL) == {"staging": "1"}
     assert world.lifecycle("1") == "Staging"
     evidence = world.registry.evidence[MODEL, "1"]
-    assert set(evidence) == {"report.json", "report.html", "slo.html"}
+    assert set(evidence) == {"report.json", "report.html", "slo.html", "slo.json"}
     assert digest_of(evidence["report.json"]) == evaluation.report_digest
     assert world.registry.version(MODEL, "1").tags["slipway.report_digest"] == evaluation.report_digest
 
@@ -617,3 +619,49 @@ def test_a_rollback_of_what_no_longer_serves_is_refused(world: World) -> None:
     second = world.records.get(Rollback, asked[1].id)
     assert "since this was asked for" in (second.error or {})["message"]
     assert world.serving() == "2"
+
+
+def test_a_candidate_is_compared_with_the_champion_in_stagings_baseline_slot(world: World) -> None:
+    world.promoted(world.register())
+    assert "comparison" not in world.loads.plans[-1]
+    beside: list[tuple[str, str]] = []
+
+    def look() -> None:
+        states = (world.target.observe(STAGING, slot).release for slot in (Slot.TRIAL, Slot.BASELINE))
+        beside.append(tuple(release.version for release in states if release))  # type: ignore[arg-type]
+
+    world.loads.meanwhile = look
+    evaluation = world.evaluated(world.register())
+    assert evaluation.verdict == "passed"
+    assert beside == [("2", "1")]
+    assert world.loads.plans[-1]["comparison"]["expected_version"] == "1"
+    assert world.serving(STAGING) == "2"
+    for slot in (Slot.TRIAL, Slot.BASELINE):
+        assert world.target.observe(STAGING, slot).release is None
+
+
+def test_the_first_version_has_nobody_to_be_compared_with_and_says_so(world: World) -> None:
+    evaluation = world.evaluated(world.register())
+    assert evaluation.report is not None
+    (told,) = [gate for gate in evaluation.report["gates"] if gate["name"] == "slo.comparison"]
+    assert told["verdict"] == "not_applicable"
+    assert evaluation.verdict == "passed"
+
+
+def test_a_champion_that_does_not_start_beside_it_holds_the_candidate(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.promoted(world.register())
+    start = world.target.start
+
+    def refusing(release: Release, slot: Slot, *, epoch: int) -> None:
+        if slot is Slot.BASELINE:
+            raise DeployFailed("no room")
+        start(release, slot, epoch=epoch)
+
+    monkeypatch.setattr(world.target, "start", refusing)
+    evaluation = world.evaluated(world.register())
+    assert evaluation.error is not None
+    assert "the champion v1 did not start: no room" in evaluation.error["message"]
+    assert evaluation.verdict == "error"
+    assert world.serving(STAGING) == "1"

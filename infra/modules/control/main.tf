@@ -31,8 +31,8 @@ locals {
     executor = {
       env    = var.env.executor
       groups = [tostring(var.docker_socket.gid)]
-      # It listens on no port; whether it works is seen by its seat in the database.
-      health   = ["CMD", "test", "-d", "/proc/1"]
+      # It listens on no port, and touches a file while it works. One that is frozen is ended and replaced for it.
+      health   = ["CMD-SHELL", "test -n \"$(find /tmp/executor-lives -newermt '-30 seconds')\""]
       networks = keys(var.networks)
       # One at a time: the next takes the seat when the last has gone.
       order   = "stop-first"

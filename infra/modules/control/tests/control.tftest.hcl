@@ -171,6 +171,16 @@ run "there_are_never_two_executors" {
   }
 }
 
+run "an_executor_that_no_longer_works_is_replaced" {
+  assert {
+    condition = alltrue([
+      for check in docker_service.process["executor"].task_spec[0].container_spec[0].healthcheck :
+      check.test[0] == "CMD-SHELL" && strcontains(check.test[1], "find /tmp/executor-lives -newermt '-30 seconds'")
+    ])
+    error_message = "A frozen executor would count as healthy."
+  }
+}
+
 run "stopped_both_stay_as_services" {
   variables {
     running = false

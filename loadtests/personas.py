@@ -1,0 +1,128 @@
+"""Who sends: a client that scores rows one by one, one that scores batches, and one that makes mistakes.
+
+Each has bodies drawn from the same rows, and its own idea of a right answer.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from loadtests.samples import OK, Persona
+
+BATCH_ROWS = 20
+JSON = "application/json"
+REFUSALS = frozenset({400, 415, 422})
+UNKNOWN_FIELD = "no_such_field"
+
+
+BATCH_SUFFIX = "/batch"
+Mix = tuple[tuple[Persona, float], ...]
+ONLY_SINGLE: Mix = ((Persona.SINGLE, 1.0),)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is sent where; `predictions` are those that a right answer holds, 0 where it is a refusal."""
+
+    persona: Persona
+    route: str
+    body: bytes
+    predictions: int
+    content_type: str = JSON
+
+    @property
+    def name(self) -> str:
+        """Name it for Locust's statistics, in which mistakes are a line of their own."""
+        return f"{self.route} (mistakes)" if self.persona is Persona.MISTAKEN else self.route
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a reply came to: `error` is empty where it is right, `version` where it names none."""
+
+    version: str
+    error: str
+
+
+def read_mix(value: object) -> Mix:
+    """Read weights by persona, as an object or as `single=9,batch=1`; raise ValueError saying what is wrong."""
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",")]
+        value = {name.strip(): _number(weight) for name, _, weight in pairs}
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError('mix must be an object of weights such as {"single": 0.9, "batch": 0.1}')
+    for name, weight in value.items():
+        if name not in list(Persona):
+            raise ValueError(f"mix has no persona {str(name)[:40]!r}, only {', '.join(Persona)}")
+        if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 < weight < math.inf:
+            raise ValueError(f"mix: {name} is {weight!r}, must be above 0")
+    total = sum(value.values())
+    return tuple((persona, value[persona] / total) for persona in Persona if persona in value)
+
+
+def scorer_of(path: str) -> Persona:
+    """Return the persona that is answered on a path."""
+    return Persona.BATCH if path.endswith(BATCH_SUFFIX) else Persona.SINGLE
+
+
+def requests_of(persona: Persona, rows: Sequence[dict[str, Any]], path: str) -> tuple[Request, ...]:
+    """Return what the persona can send, made of the rows beforehand: no request is built while it is due.
+
+    `path` may be that of rows or that of batches; each persona takes its own of the two.
+    """
+    path = path.removesuffix(BATCH_SUFFIX)
+    if persona is Persona.SINGLE:
+        return tuple(Request(persona, path, json.dumps(row).encode(), 1) for row in rows)
+    if persona is Persona.BATCH:
+        batches = [rows[first : first + BATCH_ROWS] for first in range(0, len(rows), BATCH_ROWS)]
+        route = f"{path}{BATCH_SUFFIX}"
+        return tuple(Request(persona, route, json.dumps({"rows": batch}).encode(), len(batch)) for batch in batches)
+    return tuple(request for row in rows for request in _mistakes(row, path))
+
+
+def check_answer(request: Request, status: int, reply: bytes) -> Answer:
+    """Judge a whole reply as the persona that asked does."""
+    if not request.predictions:
+        return Answer("", "" if status in REFUSALS else f"status {status} for a mistake")
+    if status != OK:
+        return Answer("", f"status {status}")
+    try:
+        body = json.loads(reply)
+    except ValueError:
+        return Answer("", "body is not JSON")
+    if not isinstance(body, dict):
+        return Answer("", "body is no object")
+    version = body.get("version")
+    found = _predictions(request, body)
+    error = "" if found == request.predictions else f"{found} predictions instead of {request.predictions}"
+    return Answer(version if isinstance(version, str) else "", error)
+
+
+def _predictions(request: Request, body: dict[str, Any]) -> int:
+    if request.persona is Persona.SINGLE:
+        return int("prediction" in body)
+    predictions = body.get("predictions")
+    return len(predictions) if isinstance(predictions, list) else 0
+
+
+def _mistakes(row: dict[str, Any], path: str) -> list[Request]:
+    """Return what a careless client makes of a row: cut off, mislabelled, and with wrong fields."""
+    text = json.dumps(row)
+    first = next(iter(row), UNKNOWN_FIELD)
+    bodies = [
+        (text[:-1], JSON),
+        (text, "text/plain"),
+        (json.dumps({name: value for name, value in row.items() if name != first}), JSON),
+        (json.dumps({**row, UNKNOWN_FIELD: 1}), JSON),
+        (json.dumps({**row, first: [row.get(first)]}), JSON),
+    ]
+    return [Request(Persona.MISTAKEN, path, body.encode(), 0, kind) for body, kind in bodies]
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text

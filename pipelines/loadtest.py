@@ -1,0 +1,149 @@
+"""The load run of the operator's machine: staging's live slot, under the policy in force, from this machine."""
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipelines.domain.policy import Policy
+from pipelines.domain.release import Environment
+from pipelines.errors import Undecided, UsageError
+from pipelines.operate import read_health
+from pipelines.settings import Settings, TargetName, model_name
+
+Tell = Callable[[str], None]
+SOAK_S = 1800.0
+END_S = 30.0
+# Where `dvc repro` leaves the evaluation set of this working tree.
+EVALUATION = Path("data/snapshots/evaluation.parquet")
+_REFUSED = 2
+_JUDGED = (0, 3, 4)
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """What somebody asks for; what is None is the policy's."""
+
+    environment: str
+    rate_per_s: float | None = None
+    duration_s: float | None = None
+    workers: int = 1
+    shape: str = "steady"
+    find_capacity: bool = False
+
+    @classmethod
+    def parse(
+        cls, *, environment: str, rate: str, duration: str, workers: str, shape: str, find_capacity: bool
+    ) -> "LoadRequest":
+        """Read what was typed, "" being nothing; raise UsageError for what is no number."""
+        try:
+            return cls(
+                environment=environment,
+                rate_per_s=float(rate) if rate else None,
+                duration_s=float(duration) if duration else None,
+                workers=int(workers) if workers else 1,
+                shape=shape or "steady",
+                find_capacity=find_capacity,
+            )
+        except ValueError as error:
+            raise UsageError(str(error), next="give rate and duration as numbers, workers as a whole one") from error
+
+
+def run_loadtest(
+    request: LoadRequest, settings: Settings, policy: Mapping[str, Any] | None, tell: Tell
+) -> tuple[int, dict[str, Any]]:
+    """Run and judge the load; return the exit code of its verdict, and the result with its `directory`.
+
+    Raises UsageError for what is refused before anything is sent.
+    """
+    if request.environment != Environment.STAGING:
+        raise UsageError(f"{request.environment[:40]!r} is never loaded, only staging is", next="--env staging")
+    if policy is None:
+        raise UsageError("no policy is in force", next='"make policy-apply"')
+    health = read_health(settings, Environment.STAGING)
+    if not health.get("version"):
+        raise UsageError("staging serves no release", next='"make deploy-staging"')
+    directory = settings.home / "loadtests" / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+    rows = _rows(settings)
+    directory.mkdir(parents=True)
+    rows_file, plan_file = directory / "rows.json", directory / "plan.json"
+    rows_file.write_text(json.dumps(rows))
+    plan = _plan(request, settings, Policy.parse(policy), str(health["version"]))
+    plan_file.write_text(json.dumps({**plan, "rows_file": str(rows_file)}, indent=2))
+    try:
+        code = _run(plan_file, directory, settings, tell, find_capacity=request.find_capacity)
+    except UsageError:
+        # Nothing was sent, so nothing is left of it.
+        shutil.rmtree(directory)
+        raise
+    return code, {**json.loads((directory / "result.json").read_text()), "directory": str(directory)}
+
+
+def _plan(request: LoadRequest, settings: Settings, policy: Policy, version: str) -> dict[str, Any]:
+    from pipelines.gates.slo import Measured, load_plan
+
+    # What serves already has had its first request, and no champion stands beside it.
+    slo = replace(policy.slo, first_request_ms=None, comparison=None)
+    plan = load_plan(slo, Measured(settings.url(settings.staging_port), version))
+    if request.rate_per_s is not None:
+        plan["rate_per_s"] = request.rate_per_s
+    if request.duration_s is not None:
+        plan["duration_s"] = request.duration_s
+    elif request.shape == "soak":
+        plan["duration_s"] = SOAK_S
+    in_flight = plan["rate_per_s"] * plan["timeout_s"]
+    plan["max_in_flight"] = max(request.workers, math.ceil(in_flight)) if math.isfinite(in_flight) else request.workers
+    via = "edge" if settings.target is TargetName.DOCKER else "direct"
+    return {**plan, "workers": request.workers, "shape": {"kind": request.shape}, "via": via}
+
+
+def _rows(settings: Settings) -> list[Any]:
+    """Return request rows of the newest evaluation set known here, or of the working tree's."""
+    from pipelines.gates.slo import MAX_ROWS
+    from pipelines.snapshot import read_snapshot
+
+    kept = sorted((settings.home / "evaluation-sets").glob("*.parquet"), key=lambda path: path.stat().st_mtime)
+    model = model_name(settings.project)
+    for path in [*reversed(kept), settings.project / EVALUATION]:
+        if path.exists() and (snapshot := read_snapshot(path)).description.model == model:
+            rows: list[Any] = snapshot.features.head(MAX_ROWS).to_dict(orient="records")
+            return rows
+    raise UsageError(f"no evaluation set of {model} to draw requests from", next='"make candidate"')
+
+
+def _run(plan: Path, out: Path, settings: Settings, tell: Tell, *, find_capacity: bool) -> int:
+    """Run `loadtests.run` with its progress told, and return its exit code; it ends when this process does."""
+    command = [sys.executable, "-m", "loadtests.run", "--end-with-stdin", "--plan", str(plan), "--out", str(out)]
+    command += ["--find-capacity"] * find_capacity
+    process = subprocess.Popen(
+        command,
+        cwd=settings.root,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    last = ""
+    try:
+        for line in process.stderr or ():
+            last = line.rstrip()
+            if not last.startswith("error: "):
+                tell(last)
+        code = process.wait()
+    finally:
+        # The end of its standard input ends the run, with all that it started.
+        if process.stdin:
+            process.stdin.close()
+        process.wait(END_S)
+    if code == _REFUSED:
+        raise UsageError(last.removeprefix("error: ").removeprefix("plan: "), next="ask for what can be proven")
+    if code not in _JUDGED:
+        raise Undecided(f"the load run ended with {code}: {last}", next="mend what it names, then run it again")
+    return code

@@ -1,0 +1,91 @@
+"""Versions that answer the same, but later: stopped by the absolute limit, or by the comparison with production."""
+
+import json
+import re
+import shutil
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.installation import Installation
+from tests.slow_model import slow_down
+
+pytestmark = pytest.mark.timeout(900)
+
+COLUMN = "TotalCharges"
+LIMITS = [{"quantile": 0.95, "limit_ms": 250, "judged": True}, {"quantile": 0.99, "limit_ms": 500, "judged": True}]
+# A tenth of what policy.yaml asks for.
+COMPARISON = {"blocks": 20, "block_s": 1, "warmup_s": 0.2, "margin": 1.1, "tolerance_ms": 5}
+
+
+@pytest.fixture
+def empty(tmp_path: Path, demo: tuple[Installation, str]) -> Iterator[Installation]:
+    """An installation beside the demonstration's that has served nothing yet."""
+    installation = Installation(tmp_path)
+    try:
+        installation.done("up")
+        yield installation
+    finally:
+        installation.remove()
+
+
+def slowed(slipway: Installation, directory: Path, *, share: float, delay_ms: float) -> Path:
+    """Return a copy of the demonstration's tree whose model takes longer in a share of its requests."""
+    tree = directory / "slow"
+    shutil.copytree(slipway.tree, tree, symlinks=True)
+    model = tree / "models" / "model.onnx"
+    content = model.read_bytes()
+    model.unlink()
+    model.write_bytes(content)
+    slow_down(model, column=COLUMN, share=share, delay_ms=delay_ms)
+    return tree
+
+
+def test_a_version_that_breaks_the_absolute_limit_is_stopped_without_a_champion(
+    slipway: Installation, empty: Installation, tmp_path: Path
+) -> None:
+    empty.apply_policy(quantiles=[{"quantile": 0.95, "limit_ms": 50, "judged": True}])
+    version = empty.register(slowed(slipway, tmp_path, share=0.1, delay_ms=150))
+    ended = empty.slipway("deploy-staging", "--version", version)
+    assert ended.returncode == 3, ended.stdout + ended.stderr
+    assert re.search(r"^FAIL: p95=\d+\.\d{4} ms > 50 ms", ended.stdout, re.MULTILINE)
+    assert empty.health("staging")["status"] == "no release"
+
+
+def test_a_version_slower_in_two_requests_of_a_hundred_is_stopped_by_the_comparison(
+    slipway: Installation, tmp_path: Path
+) -> None:
+    staging = slipway.health("staging")
+    slipway.apply_policy(quantiles=LIMITS, comparison=COMPARISON)
+    version = slipway.register(slowed(slipway, tmp_path, share=0.02, delay_ms=20))
+    ended = slipway.slipway("promote", "--version", version)
+    assert ended.returncode == 3, ended.stdout + ended.stderr
+    assert re.search(r"^FAIL: comparison=\d\.\d{4} > 1\.1 ", ended.stdout, re.MULTILINE)
+    assert "p99=" not in ended.stdout
+    assert slipway.health("staging") == staging
+    assert b"comparison" in evidence(slipway, version, "slo.html")
+    found = json.loads(evidence(slipway, version, "slo.json"))
+    assert len(found["blocks"]) in (COMPARISON["blocks"], 2 * int(COMPARISON["blocks"]))
+
+
+def test_the_same_version_once_more_is_not_stopped_by_the_comparison(slipway: Installation) -> None:
+    slipway.apply_policy(quantiles=LIMITS, comparison=COMPARISON)
+    version = slipway.register()
+    ended = slipway.slipway("deploy-staging", "--version", version)
+    slipway.apply_policy()
+    # A busy machine may keep it from deciding; a no it never says.
+    assert ended.returncode in (0, 4), ended.stdout + ended.stderr
+    assert "comparison: " in ended.stderr or "comparison" in ended.stdout
+
+
+def evidence(slipway: Installation, version: str, name: str) -> bytes:
+    """Return a file that hangs on a version's run."""
+    base = f"{slipway.settings.mlflow_url}/api/2.0/mlflow/model-versions/get?name=churn-model&version={version}"
+    with urllib.request.urlopen(base, timeout=10) as answer:
+        run = json.load(answer)["model_version"]["run_id"]
+    url = f"{slipway.settings.mlflow_url}/get-artifact?run_id={run}&path=evidence/{name}"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        content: bytes = answer.read()
+    return content

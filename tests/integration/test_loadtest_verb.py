@@ -1,0 +1,194 @@
+"""`slipway loadtest` as an operator types it: the real command and API, a service of known latency as staging."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+
+from pipelines.adapters.database import SqlRecords
+from pipelines.api.auth import make_tokens
+from pipelines.bootstrap import open_heads
+from pipelines.domain.bundle import Feature, FeatureType
+from pipelines.settings import Settings
+from pipelines.snapshot import SnapshotDescription, write_snapshot
+from tests.integration.test_load_run import LIMIT_MS, serving
+from tests.records import policy_body, put_in_force
+from tests.servers import await_http, free_port
+
+ROOT = Path(__file__).parents[2]
+DESCRIPTION = SnapshotDescription(
+    model="churn-model",
+    target="churn",
+    positive="1",
+    classes=("0", "1"),
+    features=(Feature("tenure", FeatureType.INTEGER, minimum=0, observed=(0, 9)),),
+    protected=(),
+)
+ROWS = pd.DataFrame({"tenure": list(range(8)), "churn": ["0", "1"] * 4})
+# Wide, because the validity rules scale with it: a busy machine must not decide these tests.
+POLICY = policy_body(
+    **{
+        "slo.rate_per_s": 100,
+        "slo.warmup_s": 0.5,
+        "slo.duration_s": 10,
+        "slo.extension": False,
+        "slo.max_error_rate": 0.01,
+        "slo.quantiles": [
+            {"quantile": 0.95, "limit_ms": LIMIT_MS, "judged": True},
+            {"quantile": 0.99, "limit_ms": 2 * LIMIT_MS, "judged": False},
+        ],
+    }
+)
+
+pytestmark = pytest.mark.timeout(300)
+
+
+class Operator:
+    """Types at a machine with a home, whose API runs."""
+
+    def __init__(self, home: Path) -> None:
+        make_tokens(home / "tokens.json")
+        self.home = home
+        self.environ = {**os.environ, "SLIPWAY_HOME": str(home), "TARGET": "local"}
+        self.environ |= {f"SLIPWAY_PORT_{name}": str(free_port()) for name in ("STAGING", "PRODUCTION", "API")}
+
+    def loadtest(self, *words: str, staging: str = "", **environ: str) -> "subprocess.CompletedProcess[str]":
+        port = {"SLIPWAY_PORT_STAGING": staging.rpartition(":")[2]} if staging else {}
+        command = [sys.executable, "-m", "pipelines.cli", "loadtest", *words]
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=self.environ | port | environ,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        sys.stdout.write(done.stdout + done.stderr)
+        return done
+
+    def result(self) -> dict[str, Any]:
+        (file,) = (self.home / "loadtests").glob("*/result.json")
+        body: dict[str, Any] = json.loads(file.read_text())
+        return body
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Iterator[Operator]:
+    tmp_path.chmod(0o700)
+    found = Operator(tmp_path)
+    settings = Settings.from_environ(found.environ)
+    put_in_force(SqlRecords(settings.database_url, open_heads(settings)), POLICY)
+    write_snapshot(tmp_path / "evaluation-sets" / "sha256-1.parquet", ROWS, DESCRIPTION)
+    log = tmp_path / "api.log"
+    with log.open("wb") as output:
+        command = [sys.executable, "-m", "pipelines.cli", "api"]
+        api = subprocess.Popen(command, cwd=ROOT, env=found.environ, stdout=output, stderr=output)
+        try:
+            await_http(f"{settings.api_url}/health", api, log)
+            yield found
+        finally:
+            api.terminate()
+            api.wait(20)
+
+
+@pytest.mark.parametrize(("target", "via"), [("local", "direct"), ("docker", "edge")])
+def test_a_fast_service_passes_and_its_evidence_stays_in_the_home(operator: Operator, target: str, via: str) -> None:
+    with serving(delay_ms=2) as (staging, _):
+        words = ("--workers", "2", "--shape", "spike", "--rate", "120")
+        done = operator.loadtest(*words, staging=staging, TARGET=target)
+    assert done.returncode == 0
+    assert "look 1: " in done.stderr
+    assert f"passed, path measured: {via}" in done.stdout
+    page = Path(done.stdout.splitlines()[-1])
+    assert page.parent.parent == operator.home / "loadtests"
+    assert page.read_text().startswith("<!doctype html>")
+    result = operator.result()
+    assert (result["via"], result["shape"]["kind"], result["rate_per_s"]) == (via, "spike", 120)
+    assert len(result["raw"]) == 2
+    assert {row["tenure"] for row in json.loads((page.parent / "rows.json").read_text())} == set(range(8))
+
+
+def test_a_slow_service_fails_and_the_result_is_one_object(operator: Operator) -> None:
+    with serving(delay_ms=LIMIT_MS + 100) as (staging, _):
+        done = operator.loadtest("--json", staging=staging)
+    assert done.returncode == 3
+    body = json.loads(done.stdout)
+    assert body["verdict"] == "failed"
+    assert (Path(body["directory"]) / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--env", "production"], "'production' is never loaded, only staging is"),
+        (["--rate", "fast"], "could not convert string to float: 'fast'"),
+        (["--rate", "nan"], "rate_per_s is nan, not a valid number"),
+        (["--rate", "20", "--duration", "1"], "p95 needs at least 59 requests, 20 req/s x 1 s gives 20"),
+        (["--duration", "9"], "duration_s is 9, must be 10 or more"),
+        (["--shape", "zigzag"], "shape is 'zigzag', not one of steady, ramp, spike, soak, step"),
+        (["--workers", "0"], "workers must be from 1 to max_in_flight"),
+    ],
+)
+def test_what_could_prove_nothing_is_refused_before_anything_is_sent(
+    operator: Operator, words: list[str], message: str
+) -> None:
+    with serving() as (staging, _):
+        done = operator.loadtest(*words, "--json", staging=staging)
+    assert done.returncode == 2
+    assert message in json.loads(done.stdout)["error"]["message"]
+    assert "look" not in done.stderr
+    assert not list((operator.home / "loadtests").glob("*"))
+
+
+def test_staging_without_a_release_or_without_an_answer_is_said_so(operator: Operator) -> None:
+    with serving(version="") as (staging, _):
+        empty = operator.loadtest(staging=staging)
+    assert empty.returncode == 2
+    assert "staging serves no release" in empty.stderr
+    down = operator.loadtest(staging=staging)
+    assert down.returncode == 4
+    assert "does not answer" in down.stderr
+
+
+def test_ctrl_c_ends_the_run_with_all_that_it_started(operator: Operator) -> None:
+    with serving(delay_ms=2) as (staging, _):
+        environ = operator.environ | {"SLIPWAY_PORT_STAGING": staging.rpartition(":")[2]}
+        command = [sys.executable, "-m", "pipelines.cli", "loadtest", "--duration", "60"]
+        with subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True) as running:
+            assert running.stderr
+            next(line for line in running.stderr if line.startswith("look 1: ") and "sent" in line)
+            started = psutil.Process(running.pid).children(recursive=True)
+            assert len(started) >= 2
+            running.send_signal(signal.SIGINT)
+            assert "stopped; nothing was judged" in running.stderr.read()
+        assert running.returncode == 130
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert alive == []
+
+
+def test_a_saturated_generator_is_inconclusive(operator: Operator) -> None:
+    with serving(delay_ms=0) as (staging, _):
+        done = operator.loadtest("--rate", "12000", staging=staging)
+    assert done.returncode == 4
+    assert "INCONCLUSIVE: " in done.stdout
+
+
+def test_the_capacity_lies_between_a_rate_that_passed_and_one_that_failed(operator: Operator) -> None:
+    # One request after the other, 10 ms each: 100 req/s is the most that it can do for long.
+    with serving(delay_ms=0, block_ms=10) as (staging, _):
+        done = operator.loadtest("--find-capacity", "--rate", "50", staging=staging)
+    result = operator.result()
+    passed, failed = result["highest_passed_per_s"], result["lowest_failed_per_s"]
+    assert done.returncode in (0, 4)
+    assert 50 <= passed < failed <= 200
+    assert result["checks"][0]["message"] in done.stdout
+    assert (Path(done.stdout.splitlines()[-1]).parent / "try-1" / "report.html").exists()

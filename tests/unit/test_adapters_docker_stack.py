@@ -1,0 +1,139 @@
+"""What an operator's verbs refuse before anything is changed; the engine is a server that describes itself as told."""
+
+import json
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+
+from pipelines.adapters.docker_stack import DockerStack, Shape
+from pipelines.adapters.shape_hold import ShapeHold
+from pipelines.adapters.terraform import Terraform
+from pipelines.api.auth import make_tokens
+from pipelines.errors import SlipwayError, UsageError
+from pipelines.settings import ROOT, Settings
+from tests.servers import free_port
+
+
+class Operator:
+    """An operator whose home holds what a former `up` of the prefix `ours` left, and an engine that has nothing."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.work = home / "terraform"
+        self.work.mkdir(parents=True)
+        make_tokens(home / "tokens.json")
+        self.socket = home / "engine.sock"
+        self.root_directory = str(home)
+        self.path = "/nowhere"
+        self.asked: list[str] = []
+
+    def record(self, **variables: object) -> None:
+        (self.work / "variables.tfvars.json").write_text(json.dumps({"prefix": "ours", **variables}))
+        (self.work / "terraform.tfstate").write_text("{}")
+
+    def stack(self, prefix: str) -> DockerStack:
+        ports = {name: free_port() for name in ("api", "images", "mlflow", "production", "s3", "staging")}
+        url = f"unix://{self.socket}"
+        shape = Shape(model="m", model_file=ROOT / "model.yaml", ports=ports, prefix=prefix, engine_url=url)
+        terraform = Terraform(ROOT / "infra", self.work, {"PATH": self.path}, self.work / "none.rc")
+        given = {"TARGET": "docker", "SLIPWAY_HOME": str(self.home), "SLIPWAY_PORT_API": str(ports["api"])}
+        hold = ShapeHold(Settings.from_environ(given))
+        return DockerStack(shape, self.home, terraform, lambda tell: {}, hold=hold)
+
+    def answer(self, path: str) -> object:
+        self.asked.append(path)
+        if path.endswith("/version"):
+            return {"Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}
+        if path.endswith("/info"):
+            swarm = {"LocalNodeState": "active", "ControlAvailable": True, "NodeID": "n"}
+            return {"Swarm": swarm, "DockerRootDir": self.root_directory}
+        return {"Volumes": []} if path.endswith("/volumes") else []
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Iterator[Operator]:
+    made = Operator(tmp_path / "home")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(made.answer(self.path.partition("?")[0])).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def address_string(self) -> str:
+            return "local"
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with socketserver.ThreadingUnixStreamServer(str(made.socket), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield made
+        server.shutdown()
+        thread.join()
+
+
+def ignore(line: str) -> None:
+    pass
+
+
+VERBS: dict[str, Callable[[DockerStack], object]] = {
+    "up": lambda stack: stack.up(ignore),
+    "down": lambda stack: stack.down(ignore),
+    "destroy": lambda stack: stack.destroy(ignore),
+    "rotate": lambda stack: stack.rotate("postgres", ignore),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_another_prefix_than_the_homes_is_refused_before_anything_is_touched(operator: Operator, verb: str) -> None:
+    operator.record(running=False)
+    kept = sorted(path.name for path in operator.home.rglob("*"))
+    with pytest.raises(UsageError, match="has the installation ours, not slipway") as refused:
+        VERBS[verb](operator.stack("slipway"))
+    assert "SLIPWAY_PREFIX=ours" in refused.value.next and "SLIPWAY_HOME" in refused.value.next
+    assert operator.asked == []
+    assert sorted({path.name for path in operator.home.rglob("*")} - {"docker.lock"}) == sorted(kept)
+
+
+def test_the_homes_own_prefix_is_taken(operator: Operator) -> None:
+    operator.record(running=False)
+    with pytest.raises(SlipwayError) as refused:
+        operator.stack("ours").down(ignore)
+    assert "has the installation" not in refused.value.message
+    assert operator.asked
+
+
+def test_a_full_disk_hinders_up_and_neither_down_nor_destroy(operator: Operator) -> None:
+    operator.record(running=False)
+    # A file system that has no room by its nature.
+    operator.root_directory = "/proc"
+    with pytest.raises(SlipwayError, match="nearly full"):
+        operator.stack("ours").up(ignore)
+    for verb in ("down", "destroy"):
+        # Their next need.
+        with pytest.raises(SlipwayError, match="no terraform"):
+            VERBS[verb](operator.stack("ours"))
+
+
+@pytest.mark.parametrize("running", [None, True, False])
+def test_an_installation_that_never_came_about_has_nothing_to_examine(
+    operator: Operator, running: bool | None, tmp_path: Path
+) -> None:
+    (tmp_path / "terraform").write_text("#!/bin/sh\necho '{}'\n")
+    (tmp_path / "terraform").chmod(0o755)
+    operator.path = f"{tmp_path}:/bin"
+    if running is not None:
+        operator.record(running=running)
+    for ask in (DockerStack.doctor, DockerStack.data_remote):
+        with pytest.raises(UsageError, match="nothing runs here") as refused:
+            ask(operator.stack("ours"))
+        assert "make up" in refused.value.next
