@@ -12,6 +12,7 @@ from pipelines.adapters.docker_engine import DockerEngine
 from pipelines.adapters.docker_stack import DockerStack, Shape
 from pipelines.adapters.edge_socket import EdgeSocket
 from pipelines.adapters.executor_inside import ExecutorInside
+from pipelines.adapters.infra_file import read_choices
 from pipelines.adapters.load_job import LoadJob
 from pipelines.adapters.load_networks import LoadNetworks
 from pipelines.adapters.object_store import S3Access
@@ -41,6 +42,7 @@ def open_docker_stack(settings: Settings, environ: Mapping[str, str]) -> DockerS
     work = settings.home / "terraform"
     url = environ.get("DOCKER_HOST") or ENGINE_URL
     executor = ExecutorInside(DockerEngine(url), settings.prefix)
+    choices = read_choices(settings.infra_file, settings.home / "infra.json")
     return DockerStack(
         Shape(
             model=model_name(settings.project),
@@ -57,6 +59,8 @@ def open_docker_stack(settings: Settings, environ: Mapping[str, str]) -> DockerS
             binding=settings.binding,
             authority=settings.authority_file,
             engine_url=url,
+            retention_days=choices.retention_days,
+            more=choices.variables,
         ),
         settings.home,
         Terraform(ROOT / "infra", work, environ, find_settings(environ, ROOT)),

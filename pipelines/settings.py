@@ -108,6 +108,7 @@ class Settings:
     prefix: str
     surroundings: Surroundings | None = None
     binding: Binding = ON_LOOPBACK
+    infra_file: Path | None = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
@@ -142,6 +143,7 @@ class Settings:
             prefix=_prefix(environ),
             surroundings=Surroundings.from_environ(environ),
             binding=binding,
+            infra_file=Path(environ["SLIPWAY_INFRA"]).resolve() if environ.get("SLIPWAY_INFRA") else None,
         )
 
     def port(self, environment: Environment) -> int:
@@ -224,6 +226,7 @@ class Settings:
             **direct,
             **{name: str(self.authority_file) for name in trusted},
             **self.binding.as_environ(),
+            "SLIPWAY_INFRA": str(self.infra_file or ""),
             "SLIPWAY_HOME": str(self.home),
             "SLIPWAY_PREFIX": self.prefix,
             "SLIPWAY_PROJECT": str(self.project),

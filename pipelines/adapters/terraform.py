@@ -57,8 +57,19 @@ class Terraform:
         Raises Refused with the holder when another Terraform is at it, UsageError for variables that the sources
         refuse, and Undecided with Terraform's reasons when not all came about: doing it again goes on from there.
         """
+        former = self._variables.with_suffix(".former")
+        former.unlink(missing_ok=True)
+        if self._variables.exists():
+            shutil.copyfile(self._variables, former)
         self._prepare(variables)
-        self._change("apply", watch)
+        try:
+            self._change("apply", watch)
+        except UsageError:
+            # Nothing was changed: what is there can be stopped and removed by the variables that made it.
+            if former.exists():
+                former.replace(self._variables)
+            raise
+        former.unlink(missing_ok=True)
 
     def destroy(self, variables: Variables, watch: Watch = lambda: None) -> None:
         """Remove everything that the state knows."""
@@ -215,7 +226,7 @@ def _refusal(verb: str, text: str) -> SlipwayError:
         return UsageError(
             f"terraform finds no provider: {what}", next='on a closed network "make offline"; else look at the network'
         )
-    if "Invalid value for variable" in plain:
+    if re.search("Invalid value for (input )?variable", plain):
         return UsageError(f"terraform refuses a setting: {what}", next="correct it, then do it again")
     return Undecided(f"terraform {verb}: {what}", next='mend what it names, then "make up" again')
 

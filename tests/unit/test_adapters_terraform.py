@@ -147,6 +147,16 @@ Two of ports are the same.
 This was checked by the validation rule at variables.tf:3,1-2.
 """
 
+BAD_TYPE = """
+Error: Invalid value for input variable
+
+  on variables.tfvars.json line 4:
+   4:  "environments": {"production": {"replicas": "many"}}
+
+The given value is not suitable for var.environments declared at
+variables.tf:64,1-24: element "production": attribute "replicas": a number is required.
+"""
+
 
 @pytest.mark.parametrize(
     ("verb", "said", "refusal", "next"),
@@ -154,6 +164,7 @@ This was checked by the validation rule at variables.tf:3,1-2.
         ("init", NO_PROVIDER, UsageError("no mirror has it"), "make offline"),
         ("apply", LOCKED, Refused("OperationTypeApply by ada@engine since 2026-11-21 12:00"), "wait"),
         ("apply", BAD_VALUE, UsageError("setting: Invalid value for variable Two of ports are the same.$"), "correct"),
+        ("apply", BAD_TYPE, UsageError("setting: Invalid value for input variable .* a number is required"), "correct"),
         ("apply", FRAMED, Undecided("no such image with docker_service.x"), "make up"),
         ("apply", "", Undecided("it says nothing"), "make up"),
         ("plan", "Error: it is broken", Undecided("terraform plan: it is broken"), "make up"),
@@ -167,6 +178,18 @@ def test_a_refusal_says_what_and_what_to_do(
         (machine.terraform().plan if verb == "plan" else machine.terraform().apply)({})
     assert type(refused.value) is type(refusal)
     assert next in refused.value.next
+
+
+def test_variables_that_are_refused_do_not_take_the_place_of_those_that_made_what_is_there(machine: Machine) -> None:
+    machine.terraform().apply({"replicas": 2})
+    machine.fail("apply", BAD_VALUE)
+    with pytest.raises(UsageError):
+        machine.terraform().apply({"replicas": 0})
+    assert machine.terraform().variables() == {"replicas": 2}
+    machine.fail("apply", FRAMED)
+    with pytest.raises(Undecided):
+        machine.terraform().apply({"replicas": 3})
+    assert machine.terraform().variables() == {"replicas": 3}
 
 
 @pytest.mark.parametrize(("code", "planned"), [(0, ""), (2, "a change\n")])
