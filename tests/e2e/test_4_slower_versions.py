@@ -62,7 +62,7 @@ def test_a_version_slower_in_two_requests_of_a_hundred_is_stopped_by_the_compari
     version = slipway.register(slowed(slipway, tmp_path, share=0.02, delay_ms=20))
     ended = slipway.slipway("promote", "--version", version)
     assert ended.returncode == 3, ended.stdout + ended.stderr
-    assert re.search(r"^FAIL: comparison=\d\.\d{4} > 1\.1 ", ended.stdout, re.MULTILINE)
+    assert re.search(r"^FAIL: comparison=\d+\.\d{4} > ", ended.stdout, re.MULTILINE)
     assert "p99=" not in ended.stdout
     assert slipway.health("staging") == staging
     assert b"comparison" in evidence(slipway, version, "slo.html")
