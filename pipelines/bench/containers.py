@@ -140,6 +140,7 @@ class _Rolling:
         body = read_policy_file(self._place.settings.project / "policy.demo.yaml")
         slo: dict[str, Any] = body["slo"]
         slo |= {"rate_per_s": 100, "duration_s": 10, "extension": False}
+        del slo["comparison"]
         slo["quantiles"] = [{"quantile": 0.95, "limit_ms": 2000, "judged": True}]
         self._alice.wait(f"/policy/{self._alice.post('/policy', {'policy': body})['id']}", lambda line: None)
         return float(slo["warmup_s"] + slo["duration_s"])
