@@ -10,7 +10,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -171,9 +172,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--end-with-stdin", action="store_true", help="end when standard input does")
     options = parser.parse_args(argv)
     caller = Caller()
-    # The default actions would leave the Locust processes running.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, frame: caller.stop.set())
     if options.end_with_stdin:
         threading.Thread(target=_stop_with_stdin, args=(caller.stop,), daemon=True).start()
     try:
@@ -182,13 +180,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (PlanError, OSError) as error:
         caller.say(f"error: {error}")
         return USAGE
-    try:
-        measure = _measure_capacity if options.find_capacity else _run_once
-        verdict, messages = measure(plan, options.out, caller)
-    except StoppedError:
-        return STOPPED
+    measure = _measure_capacity if options.find_capacity else _run_once
+    with _ended_by_signals(caller):
+        try:
+            verdict, messages = measure(plan, options.out, caller)
+        except StoppedError:
+            return STOPPED
     sys.stdout.writelines(f"{message}\n" for message in messages)
     return EXIT_CODES[verdict]
+
+
+@contextmanager
+def _ended_by_signals(caller: Caller) -> Iterator[None]:
+    """Let SIGTERM and Ctrl-C end the run in order: by default they would leave the Locust processes running."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    former = [signal.signal(number, lambda number, frame: caller.stop.set()) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, former, strict=True):
+            signal.signal(number, handler)
 
 
 def _run_once(plan: Plan, out: Path, caller: Caller) -> tuple[Verdict, list[str]]:

@@ -9,7 +9,7 @@ from collections.abc import Generator
 
 import pytest
 
-from tests.engine import engine, images, network
+from tests.engine import engine, images, network, remove_what_is_left
 from tests.needs import CONTAINERS
 from tests.object_store import minio, store
 from tests.postgres import postgres
@@ -22,6 +22,11 @@ __all__ = ["engine", "image_registry", "images", "minio", "mlflow_uri", "network
 def pytest_configure() -> None:
     # Who starts the tests in the background has them, and all that they start, ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish() -> None:
+    remove_what_is_left()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -27,6 +27,7 @@ from pipelines.adapters.images import build_images
 from tests.needs import skip_without_containers
 
 ROOT = Path(__file__).resolve().parents[1]
+_used: list[bool] = []
 LABEL = {"label": f"{LABEL_SESSION_ID}={SESSION_ID}"}
 HEALTHY_S = 90
 # The first session of a machine builds the images within a test's setup.
@@ -43,8 +44,8 @@ def engine() -> Iterator[docker.DockerClient]:
     if why := _unreachable(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")):
         skip_without_containers(f"no container engine answers: {why}")
     client = docker.from_env(timeout=120)
+    _used.append(True)
     yield client
-    _remove_what_is_left(client)
     client.close()
 
 
@@ -142,9 +143,17 @@ def _unreachable(url: str) -> str:
     return ""
 
 
-def _remove_what_is_left(client: docker.DockerClient) -> None:
+def remove_what_is_left() -> None:
+    """Remove what this session's tests have left in the engine, once every fixture has ended by itself.
+
+    No fixture does it: one that another asks for while it is made may end before that other.
+    """
+    if not _used:
+        return
+    client = docker.from_env(timeout=120)
     for container in client.containers.list(all=True, filters=LABEL, ignore_removed=True):
         with contextlib.suppress(NotFound):
             container.remove(force=True, v=True)
     for left in [*client.networks.list(filters=LABEL), *client.volumes.list(filters=LABEL)]:
         left.remove()
+    client.close()
