@@ -37,7 +37,7 @@ FIRST_BUILD_S = 1800
 @pytest.fixture(scope="session")
 def engine() -> Iterator[docker.DockerClient]:
     """A client of the engine."""
-    # The image that would clean up can't be pulled everywhere: this fixture does it.
+    # The image that would clean up can't be pulled everywhere: the end of the session does it.
     testcontainers_config.ryuk_disabled = True
     testcontainers_config.tc_host_override = "127.0.0.1"
     testcontainers_config.connection_mode_override = ConnectionMode.docker_host
