@@ -41,11 +41,17 @@ class Containers(Installation):
         wanted = {"label": f"com.docker.swarm.service.name={self.prefix}-{service}"}
         return {str(each["Id"]) for each in self._engine.api.containers(filters=wanted)}
 
+    def containers(self) -> list[str]:
+        """Return the names of all that runs."""
+        listed = self._engine.api.containers()
+        return [each["Names"][0] for each in listed if each["Names"][0].startswith(f"/{self.prefix}-")]
+
     def tasks(self) -> set[str]:
-        """Return the ids of all tasks that run."""
+        """Return the ids of all tasks that run and are meant to."""
         services = self._engine.api.services(filters=self._label)
         tasks = [task for each in services for task in self._engine.api.tasks(filters={"service": each["ID"]})]
-        return {str(task["ID"]) for task in tasks if task["Status"]["State"] == "running"}
+        states = {str(task["ID"]): (task["Status"]["State"], task["DesiredState"]) for task in tasks}
+        return {id for id, state in states.items() if state == ("running", "running")}
 
     def kill_one(self, service: str) -> None:
         """SIGKILL one running container of a service."""

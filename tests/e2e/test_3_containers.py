@@ -103,7 +103,7 @@ def test_bringing_it_up_again_changes_nothing(containers: Containers) -> None:
 def test_down_keeps_state_and_up_serves_it_again(containers: Containers) -> None:
     before = containers.health("production")
     containers.done("down")
-    assert containers.tasks() == set()
+    assert (containers.containers(), containers.tasks()) == ([], set())
     containers.done("up")
     containers.wait_for(lambda: containers.health("production") == before, "production to serve what it had served")
     containers.wait_for(lambda: all(invariants(containers).values()), "the doctor to be content")
