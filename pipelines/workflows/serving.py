@@ -199,10 +199,10 @@ def _record(services: Services, change: Change, release_id: str, finish: Finish)
 
 def _record_outcome(services: Services, change: Change, release_id: str, finish: Finish) -> None:
     with services.records.write() as transaction:
-        leases.confirm(services, change.model, change.environment, change.holder, within=transaction)
         current = transaction.get(ReleaseRecord, release_id)
         if current.state is not ReleaseState.STARTING:
             return
+        leases.confirm(services, change.model, change.environment, change.holder, within=transaction)
         at = services.now()
         left = ReleaseState.ROLLED_BACK if change.kind == "rollback" else ReleaseState.SUPERSEDED
         here = {"model": change.model, "environment": change.environment, "state": ReleaseState.SERVING}
@@ -215,6 +215,8 @@ def _record_outcome(services: Services, change: Change, release_id: str, finish:
         finish(transaction, services, change, served, previous)
         detail = {"environment": change.environment, "version": change.version, "result": "serving"}
         transaction.audit(change.actor, f"release.{change.kind}", "outcome", subject=release_id, detail=detail)
+        # Whoever sees this work as done may ask for the next at once.
+        leases.free(transaction, services, change.holder)
 
 
 def _mark_restored_chain(transaction: Transaction, release: ReleaseRecord) -> None:

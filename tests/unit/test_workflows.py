@@ -442,6 +442,22 @@ def test_an_override_names_its_gates_is_still_approved_and_stays_visible(world: 
     assert report["verdict"] == "failed"
 
 
+def test_who_sees_a_promotion_done_can_ask_for_a_rollback_at_once(world: World) -> None:
+    world.promoted(world.register())
+    promotion = world.approved(world.register())
+    rolled_back: list[Rollback] = []
+
+    def step(name: str, action: Callable[[], Any]) -> Any:
+        seen = world.records.get(Promotion, promotion.id)
+        if seen.state is RunState.DONE and not rolled_back:
+            rolled_back.append(world.rolled_back())
+        return action()
+
+    release_promotion(world.services, promotion.id, step)
+    assert [work.state for work in rolled_back] == [RunState.DONE]
+    assert world.serving() == "1"
+
+
 def test_rollback_restores_the_previous_good_release_and_marks_the_bad_one(world: World) -> None:
     world.promoted(world.register())
     world.promoted(world.register())
