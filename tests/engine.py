@@ -23,6 +23,7 @@ from testcontainers.core.labels import LABEL_SESSION_ID, SESSION_ID
 from testcontainers.core.network import Network
 from testcontainers.core.wait_strategies import HealthcheckWaitStrategy
 
+from pipelines.adapters.docker_secrets import PREFIX_LABEL
 from pipelines.adapters.images import build_images
 from tests.needs import skip_without_containers
 
@@ -116,6 +117,15 @@ def secret_files(directory: Path, **secrets: str) -> dict[str | Path, str]:
         file.chmod(0o444)
     directory.chmod(0o755)
     return {directory: "/run/secrets"}
+
+
+def left_of(client: docker.DockerClient, prefix: str) -> list[str]:
+    """Return the names of all in the engine that carries an installation's label."""
+    api, filters = client.api, {"label": f"{PREFIX_LABEL}={prefix}"}
+    described = [*api.services(filters=filters), *api.secrets(filters=filters), *api.configs(filters=filters)]
+    named = [*api.networks(filters=filters), *(api.volumes(filters=filters)["Volumes"] or [])]
+    containers = [name for each in api.containers(all=True, filters=filters) for name in each["Names"]]
+    return [each["Spec"]["Name"] for each in described] + [each["Name"] for each in named] + containers
 
 
 def make_volume(engine: docker.DockerClient) -> str:

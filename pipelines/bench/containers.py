@@ -13,6 +13,7 @@ from pipelines.api.auth import read_tokens
 from pipelines.bench.load_client import LoadClient, LoadResult, under_load
 from pipelines.bench.measured import Bound, Limit, Measured
 from pipelines.bench.place import Place, free_ports
+from pipelines.bench.rollback import promote
 from pipelines.bench.trained import STRENGTHS, evaluation_row, train_version
 from pipelines.bootstrap import build_images, open_engine_client, open_stack
 from pipelines.client import ApiClient
@@ -149,18 +150,13 @@ class _Rolling:
         """Take a version into production; return the seconds that it took beside its load run and the wait."""
         for left in reversed(range(ATTEMPTS)):
             begun = time.monotonic()
-            path = f"/promotions/{self._alice.post('/promotions', {'version': version})['id']}"
             try:
-                waiting = self._alice.wait(path, lambda line: None, until=lambda work: work["state"] == "waiting")
+                promote(self._alice, self._bob, version, lambda line: None)
+                return time.monotonic() - begun - self._slo_s
             except Inconclusive as undecided:
                 if not left:
                     raise
                 self._place.tell(f"measuring v{version} again: {undecided.message}")
-                continue
-            digest = waiting["evaluation"]["report_digest"]
-            self._bob.post("/approvals", {"version": version, "approved": True, "report_digest": digest})
-            self._alice.wait(path, lambda line: None)
-            return time.monotonic() - begun - self._slo_s
         raise SlipwayError(f"v{version} was never measured")
 
 

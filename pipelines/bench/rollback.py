@@ -7,7 +7,7 @@ from statistics import median
 
 from pipelines.api.auth import read_tokens
 from pipelines.bench.measured import Bound, Limit, Measured
-from pipelines.bench.place import Place, running_stack, slipway
+from pipelines.bench.place import Place, Tell, running_stack, slipway
 from pipelines.bench.trained import STRENGTHS, train_version
 from pipelines.bootstrap import open_target
 from pipelines.client import ApiClient
@@ -30,9 +30,11 @@ def measure(place: Place) -> Measured:
         policy = read_policy_file(place.settings.project / "policy.demo.yaml")
         alice.wait(f"/policy/{alice.post('/policy', {'policy': policy})['id']}", place.tell)
         old, new = (train_version(place, strength) for strength in STRENGTHS)
-        _promote(place, alice, bob, old)
+        place.tell(f"promoting v{old}")
+        promote(alice, bob, old, place.tell)
         for number in range(1 + MEASURED):
-            _promote(place, alice, bob, new)
+            place.tell(f"promoting v{new}")
+            promote(alice, bob, new, place.tell)
             serving, ended = _roll_back(place, old)
             place.tell(f"back on v{old} after {serving:.2f} s, command ended after {ended:.2f} s")
             if number:
@@ -53,11 +55,10 @@ def measure(place: Place) -> Measured:
     )
 
 
-def _promote(place: Place, alice: ApiClient, bob: ApiClient, version: str) -> None:
+def promote(alice: ApiClient, bob: ApiClient, version: str, tell: Tell) -> None:
     """Take a version into production through every gate and another person's yes."""
-    place.tell(f"promoting v{version}")
     path = f"/promotions/{alice.post('/promotions', {'version': version})['id']}"
-    waiting = alice.wait(path, place.tell, until=lambda work: work["state"] == "waiting")
+    waiting = alice.wait(path, tell, until=lambda work: work["state"] == "waiting")
     digest = waiting["evaluation"]["report_digest"]
     bob.post("/approvals", {"version": version, "approved": True, "report_digest": digest})
     alice.wait(path, lambda line: None)

@@ -248,8 +248,8 @@ def _attach(services: Services, evaluation_id: str) -> None:
         raise SlipwayError(f"evaluation {evaluation_id} has no report to attach")
     report, report_digest = evaluation.report, evaluation.report_digest
     files = {"report.json": canonical(report), "report.html": render_html(report, report_digest).encode()}
-    for kept in sorted(_workdir(services, evaluation).glob("slo*/re*.*")):
-        if kept.name in ("report.html", "result.json"):
+    for name in ("report.html", "result.json"):
+        for kept in sorted(_workdir(services, evaluation).glob(f"slo*/{name}")):
             files[f"{kept.parent.name}{kept.suffix}"] = kept.read_bytes()
     tags = {"slipway.report_digest": report_digest, "slipway.verdict": report["verdict"]}
     released = services.records.find(ReleaseRecord, model=evaluation.model, version=evaluation.version)

@@ -14,6 +14,7 @@ from pipelines.adapters.docker_installation import DockerInstallation
 from pipelines.adapters.docker_secrets import PREFIX_LABEL, DockerSecrets
 from pipelines.bootstrap_docker import ENGINE_URL, open_docker_stack
 from tests.e2e.installation import Installation
+from tests.engine import left_of
 
 _WATCH_S = 0.1
 
@@ -80,15 +81,7 @@ class Containers(Installation):
 
     def left(self) -> list[str]:
         """Return the names of all in the engine that carries the installation's label."""
-        api = self._engine.api
-        described = [
-            *api.services(filters=self._label),
-            *api.secrets(filters=self._label),
-            *api.configs(filters=self._label),
-        ]
-        named = [*api.networks(filters=self._label), *(api.volumes(filters=self._label)["Volumes"] or [])]
-        containers = [name for each in api.containers(all=True, filters=self._label) for name in each["Names"]]
-        return [each["Spec"]["Name"] for each in described] + [each["Name"] for each in named] + containers
+        return left_of(self._engine, self.prefix)
 
     def remove(self) -> None:
         """Destroy it, whatever state it is in."""

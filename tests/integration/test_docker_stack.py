@@ -29,7 +29,7 @@ from pipelines.adapters.terraform import Terraform, find_settings
 from pipelines.api.auth import make_tokens
 from pipelines.errors import PortTaken, UsageError
 from pipelines.settings import ROOT, Settings
-from tests.engine import FIRST_BUILD_S
+from tests.engine import FIRST_BUILD_S, left_of
 from tests.needs import skip_without_containers
 from tests.servers import free_port
 
@@ -84,11 +84,7 @@ class Operator:
 
     def left(self, engine: docker.DockerClient) -> list[str]:
         """The names of all in the engine that carries the label."""
-        api, filters = engine.api, {"label": f"{PREFIX_LABEL}={self.prefix}"}
-        described = [*api.services(filters=filters), *api.secrets(filters=filters), *api.configs(filters=filters)]
-        named = [*api.networks(filters=filters), *(api.volumes(filters=filters)["Volumes"] or [])]
-        containers = [name for each in api.containers(all=True, filters=filters) for name in each["Names"]]
-        return [each["Spec"]["Name"] for each in described] + [each["Name"] for each in named] + containers
+        return left_of(engine, self.prefix)
 
 
 @pytest.fixture(scope="module")
