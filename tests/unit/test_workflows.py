@@ -237,6 +237,25 @@ def test_a_failed_gate_stops_before_staging_and_says_so(world: World) -> None:
     assert world.lifecycle("1") == "Rejected"
 
 
+@pytest.mark.parametrize(("minimum", "ends"), [(0.5, RunState.DONE), (0.999, RunState.STOPPED)])
+def test_an_evaluation_that_has_ended_holds_staging_no_more(world: World, minimum: float, ends: RunState) -> None:
+    world.apply_policy(minimum=minimum)
+    asked = intents.request_evaluation(
+        world.records, person="alice", model=MODEL, version=world.register(), override=None, now=now()
+    )
+    held: list[Lease] = []
+
+    def step(name: str, action: Callable[[], Any]) -> Any:
+        answer = action()
+        if world.records.get(Evaluation, asked.id).state.final:
+            held.extend(world.records.find(Lease, holder=asked.id))
+        return answer
+
+    evaluate(world.services, asked.id, step)
+    assert world.records.get(Evaluation, asked.id).state is ends
+    assert held == []
+
+
 def test_an_slo_that_can_not_be_decided_holds_the_version(world: World) -> None:
     world.loads.verdict = "inconclusive"
     evaluation = world.evaluated(world.register())
