@@ -44,7 +44,7 @@ class PassingProbe:
         body = {"stage": "Staging", "status": "ok", "model": release.model}
         return Answer(200, {**body, "version": release.version, "digest": release.bundle_digest}, {})
 
-    def post(self, url: str, content: bytes, headers: dict[str, str]) -> Answer:
+    def post(self, url: str, content: bytes, headers: dict[str, str], *, timeout_s: float | None = None) -> Answer:
         import json
 
         release = self._release()
@@ -69,10 +69,11 @@ class PassingProbe:
 
 
 class ScriptedLoads:
-    """A load runner that answers with `verdict`."""
+    """A load runner that answers with `verdict`, or with a whole `result`."""
 
     def __init__(self) -> None:
         self.verdict = "passed"
+        self.result: dict[str, Any] | None = None
         self.plans: list[dict[str, Any]] = []
         self.meanwhile: Callable[[], None] = lambda: None
 
@@ -80,7 +81,9 @@ class ScriptedLoads:
         self.plans.append(plan)
         self.meanwhile()
         check = {"name": "p95", "verdict": self.verdict, "observed": 9.0, "interval": [8.0, 10.0], "limit": 100.0}
-        return LoadRun({"checks": [{**check, "judged": True, "message": f"{self.verdict} p95"}]}, b"<html>")
+        check |= {"judged": True, "message": f"{self.verdict} p95"}
+        result = self.result or {"verdict": self.verdict, "via": "direct", "checks": [check]}
+        return LoadRun(result, b"<html>")
 
     def remove_left(self) -> set[str]:
         return set()

@@ -348,7 +348,7 @@ def test_candidate_and_champion_are_measured_in_turn(tmp_path: Path) -> None:
         comparison = {"host": other, "expected_version": "5", "blocks": 10, "block_s": 1.5, "warmup_s": 0.2}
         comparison |= {"margin": 1.1, "tolerance_ms": 1.0}
         code, result, progress = run(tmp_path, host, comparison=comparison)
-    found = check_of(result, "comparison")
+    found = check_of(result, "p99_ratio")
     assert (code, found["verdict"]) in ((3, "failed"), (4, "inconclusive"))
     assert [block["block"] for block in result["blocks"]] == list(range(1, 11))
     assert np.median([block["ratio"] for block in result["blocks"]]) > 1.1

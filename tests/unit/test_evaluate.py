@@ -1,6 +1,7 @@
 """Evaluations over fakes of the ports and a real database: gates, staging, evidence."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,12 +9,13 @@ import pytest
 from pipelines import intents
 from pipelines.adapters.database import now
 from pipelines.domain.bundle import digest_of
-from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Evaluation, Lease
-from pipelines.domain.release import Release, Slot
+from pipelines.domain.promotion import ReleaseState, RunState
+from pipelines.domain.records import Evaluation, Lease, ReleaseRecord
+from pipelines.domain.release import Environment, Release, Slot
 from pipelines.errors import DeployFailed
+from pipelines.ports import Answer
 from pipelines.workflows.evaluate import evaluate
-from tests.world import MODEL, STAGING, World
+from tests.world import MODEL, PRODUCTION, STAGING, World, policy_body
 
 
 def test_a_passing_version_becomes_stagings_live_release_with_its_report_attached(world: World) -> None:
@@ -67,6 +69,122 @@ def test_an_slo_that_can_not_be_decided_holds_the_version(world: World) -> None:
     assert evaluation.error["code"] == "inconclusive"
     assert world.serving(STAGING) is None
     assert world.target.observe(STAGING, Slot.TRIAL).release is None
+
+
+def slow(verdict: str) -> dict[str, Any]:
+    """Return what a load run of a slow version leaves: a no, and whether its generator was sound enough for it."""
+
+    def check(name: str, verdict: str) -> dict[str, Any]:
+        numbers = {"observed": 104.0, "interval": None, "limit": 100.0}
+        return {"name": name, "verdict": verdict, "judged": True, "message": f"{verdict} {name}", **numbers}
+
+    generator = "inconclusive" if verdict == "inconclusive" else "passed"
+    checks = [check("p95", "failed"), check("generator_cpu", generator)]
+    return {"verdict": verdict, "via": "direct", "checks": checks}
+
+
+def test_a_disturbed_load_run_holds_a_version_and_rejects_none(world: World) -> None:
+    world.loads.result = slow("inconclusive")
+    evaluation = world.evaluated(world.register())
+    assert evaluation.error is not None
+    assert (evaluation.verdict, evaluation.error["code"]) == ("inconclusive", "inconclusive")
+    assert "measure again when the machine is quiet" in evaluation.error["next"]
+    assert world.lifecycle("1") == "Candidate"
+
+
+def test_a_slow_version_is_rejected(world: World) -> None:
+    world.loads.result = slow("failed")
+    evaluation = world.evaluated(world.register())
+    assert evaluation.verdict == "failed"
+    assert world.lifecycle("1") == "Rejected"
+
+
+def new_release(world: World, state: ReleaseState) -> str:
+    """Record a release of production beside the one that serves, and return its id."""
+    (served,) = world.records.find(ReleaseRecord, environment=PRODUCTION, state=ReleaseState.SERVING)
+    with world.records.write() as transaction:
+        release = replace(served, id=transaction.new_id(ReleaseRecord), state=state, serving_at=None)
+        transaction.add(release)
+    return release.id
+
+
+def turn(world: World, release_id: str, state: ReleaseState) -> None:
+    with world.records.write() as transaction:
+        transaction.change(transaction.get(ReleaseRecord, release_id), state=state, ended_at=now())
+
+
+@pytest.mark.parametrize("ends", [None, ReleaseState.FAILED, ReleaseState.SUPERSEDED])
+@pytest.mark.parametrize("begins", ["before", "meanwhile"])
+def test_a_release_under_way_during_the_load_run_holds_the_version(
+    world: World, begins: str, ends: ReleaseState | None
+) -> None:
+    world.promoted(world.register())
+    version = world.register()
+    begun = [new_release(world, ReleaseState.STARTING)] if begins == "before" else []
+
+    def meanwhile() -> None:
+        begun[:] = begun or [new_release(world, ReleaseState.STARTING)]
+        if ends:
+            turn(world, begun[0], ends)
+
+    world.loads.meanwhile = meanwhile
+    world.loads.verdict = "failed"
+    evaluation = world.evaluated(version)
+    assert evaluation.verdict == "inconclusive"
+    assert evaluation.error is not None
+    assert f"a release was under way during the load run: {begun[0]}" in evaluation.error["message"]
+    assert world.lifecycle(version) == "Candidate"
+
+
+def test_a_release_that_ended_before_the_load_run_disturbs_nothing(world: World) -> None:
+    world.promoted(world.register())
+    turn(world, new_release(world, ReleaseState.STARTING), ReleaseState.FAILED)
+    assert world.evaluated(world.register()).verdict == "passed"
+
+
+@pytest.mark.parametrize("slot", [Slot.TRIAL, Slot.BASELINE])
+def test_a_slot_that_does_not_empty_says_nothing_of_the_version(
+    world: World, monkeypatch: pytest.MonkeyPatch, slot: Slot
+) -> None:
+    world.promoted(world.register())
+    stop = world.target.stop
+
+    def all_but(environment: Environment, stopped: Slot, *, epoch: int) -> None:
+        if stopped is not slot:
+            stop(environment, stopped, epoch=epoch)
+
+    monkeypatch.setattr(world.target, "stop", all_but)
+    version = world.register()
+    evaluation = world.evaluated(version)
+    assert evaluation.error is not None
+    assert evaluation.error["code"] == "deploy_failed"
+    assert evaluation.error["message"] == f"the {slot} slot of staging does not empty"
+    assert evaluation.report is None
+    assert world.lifecycle(version) == "Candidate"
+
+
+def test_a_first_request_that_times_out_is_a_no_where_the_policy_limits_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = policy_body()
+    body["slo"]["first_request_ms"] = 500
+    intents.request_policy(world.records, person="alice", body=body, now=now())
+    world.round()
+    post = world.services.probe.post
+    waits: list[float | None] = []
+
+    def slow_at_first(url: str, content: bytes, headers: dict[str, str], *, timeout_s: float | None = None) -> Answer:
+        waits.append(timeout_s)
+        if len(waits) == 1:
+            raise DeployFailed("timed out")
+        return post(url, content, headers, timeout_s=timeout_s)
+
+    monkeypatch.setattr(world.services.probe, "post", slow_at_first)
+    evaluation = world.evaluated(world.register())
+    assert evaluation.error is not None
+    assert evaluation.error["message"].startswith("FAIL: first_request=inf ms > 500 ms")
+    assert waits[0] == body["slo"]["timeout_s"]
+    assert world.loads.plans == []
 
 
 def test_a_trial_that_crashes_leaves_staging_as_it_was(world: World) -> None:
@@ -143,7 +261,7 @@ def test_a_candidate_is_compared_with_the_champion_in_stagings_baseline_slot(wor
 def test_the_first_version_has_nobody_to_be_compared_with_and_says_so(world: World) -> None:
     evaluation = world.evaluated(world.register())
     assert evaluation.report is not None
-    (told,) = [gate for gate in evaluation.report["gates"] if gate["name"] == "slo.comparison"]
+    (told,) = [gate for gate in evaluation.report["gates"] if gate["name"] == "slo.p99_ratio"]
     assert told["verdict"] == "not_applicable"
     assert evaluation.verdict == "passed"
 
