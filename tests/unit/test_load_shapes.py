@@ -204,7 +204,7 @@ def test_a_route_of_batches_is_compared_by_batches() -> None:
 
 
 def test_a_ratio_is_drawn_of_the_requests_that_are_judged() -> None:
-    look = look_of(latencies(200, 5, slow_ms=30), duration_s=1)
+    look = look_of(latencies(200, 3, slow_ms=30), duration_s=1)
     quick_errors = np.arange(400) >= 200
     among_errors = look_of(np.append(look.latency_ms, np.full(200, 0.1)), duration_s=1, failed=quick_errors)
     (ratio,) = ratios_of([Block(candidate=among_errors, champion=look)], "/predict")
