@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from loadtests.arm import counted
 from loadtests.comparison import Block
 from loadtests.look import Leg, Stretch
+from loadtests.personas import scorer_of
 from loadtests.plan import ComparisonPlan, Plan
 from loadtests.quantiles import observed_quantile
 from loadtests.samples import Look
@@ -26,14 +28,15 @@ class Ratio:
 
 
 def blocks_stretch(plan: Plan, comparison: ComparisonPlan, look: int) -> Stretch:
-    """Return the stretch that measures one look's blocks, the candidate first in the odd ones."""
+    """Return the stretch that measures one look's blocks, the candidate first in the odd ones, on the plan's path."""
     legs = [
         Leg(block, plan.host if candidate else comparison.host, comparison.warmup_s, comparison.block_s)
         for block in range(1, comparison.blocks + 1)
         for candidate in _order(block)
     ]
     length_s = sum(leg.warmup_s + leg.duration_s for leg in legs)
-    return Stretch(f"blocks {look}", look, plan.host, 0.0, length_s, legs=tuple(legs))
+    mix = ((scorer_of(plan.path), 1.0),)
+    return Stretch(f"blocks {look}", look, plan.host, 0.0, length_s, mix=mix, legs=tuple(legs))
 
 
 def pair(looks: Sequence[Look]) -> list[Block]:
@@ -51,10 +54,10 @@ def _order(block: int) -> tuple[bool, bool]:
 
 
 def ratios_of(blocks: Sequence[Block], route: str) -> tuple[Ratio, ...]:
-    """Return the ratio of the arms' p99 in each block that measured both."""
+    """Return the ratio of the arms' p99 in each block that measured both, over the requests that are judged."""
     ratios = []
     for number, block in enumerate(blocks, start=1):
-        arms = [np.sort(look.part(route).latency_ms) for look in (block.candidate, block.champion)]
+        arms = [np.sort(counted(look.part(route))) for look in (block.candidate, block.champion)]
         if all(map(len, arms)):
             ours, theirs = (observed_quantile(latency_ms, P99) for latency_ms in arms)
             ratios.append(Ratio(number, ours, theirs, ours / theirs if theirs else math.inf))

@@ -6,25 +6,23 @@ passes whose whole p99 is far above the champion's.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from loadtests import validity
-from loadtests.plan import MIN_BLOCK_REQUESTS, MIN_BLOCKS, ComparisonPlan, Plan
+from loadtests import arm
+from loadtests.plan import MIN_BLOCKS, ComparisonPlan, Plan
 from loadtests.quantiles import observed_quantile
 from loadtests.samples import Look
-from loadtests.stall import longest_stall
 from loadtests.verdict import Check, Verdict, failure
 
 NAME = "p99_ratio"
 QUANTILE = 0.99
 LEFT_OUT = 0.2
 BOOTSTRAPS = 2000
-MIN_WAITING = 10
 # A wrong stop is to be rarer than a wrong pass by this.
 STOP_SHARE = 0.2
 
@@ -41,13 +39,17 @@ class Block:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The candidate's p99 over the champion's in the typical block, its bounds, and both p99 over all blocks."""
+    """The candidate's p99 over the champion's in the typical block, its bounds, and both p99 over all blocks.
+
+    `typical_ms` is the champion's p99 in the typical block.
+    """
 
     ratio: float
     low: float
     high: float
     candidate_ms: float
     champion_ms: float
+    typical_ms: float
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,12 @@ class Rule:
     least: float
 
     @classmethod
-    def of(cls, comparison: ComparisonPlan, champion_ms: float) -> "Rule":
-        """Widen the plan's margin where it is finer than the difference in ms that counts as none."""
-        tolerated = 1 + comparison.tolerance_ms / champion_ms
+    def of(cls, comparison: ComparisonPlan, typical_ms: float) -> "Rule":
+        """Widen the plan's margin where it is finer than the difference in ms that counts as none.
+
+        That difference is one of the champion's typical block, as the ratio is.
+        """
+        tolerated = 1 + comparison.tolerance_ms / typical_ms
         return cls(max(comparison.margin, tolerated), max((1 + comparison.margin) / 2, tolerated))
 
     def judge(self, evidence: Evidence) -> Verdict:
@@ -85,15 +90,19 @@ def judge_comparison(plan: Plan, blocks: Sequence[Block]) -> Check:
     if trouble:
         return _untrusted(trouble, comparison.margin)
     timeout_ms = plan.timeout_s * 1000
-    arms = ([_counted(block.candidate) for block in blocks], [_counted(block.champion) for block in blocks])
+    arms = ([arm.counted(block.candidate) for block in blocks], [arm.counted(block.champion) for block in blocks])
     for number, latency_ms in enumerate(arms[1], start=1):
         if math.isinf(_p99_ms(latency_ms)):
             return _untrusted(f"block {number}: the champion's p99 is a timeout", comparison.margin)
     # The candidate's timeouts took at least this long.
-    candidate_ms, champion_ms = ([np.where(np.isinf(block), timeout_ms, block) for block in arm] for arm in arms)
+    candidate_ms, champion_ms = ([np.where(np.isinf(block), timeout_ms, block) for block in each] for each in arms)
     if not all(_p99_ms(block) > 0 for block in (*candidate_ms, *champion_ms)):
         return _untrusted("a block has a p99 of 0 ms", comparison.margin)
     evidence = weigh(candidate_ms, champion_ms, alpha=plan.alpha, seed=plan.seed)
+    p99_ms = evidence.typical_ms
+    trouble = _first_of(blocks, lambda _, looks: arm.trouble_in_sending(plan, comparison, looks, p99_ms))
+    if trouble:
+        return _untrusted(trouble, comparison.margin)
     return _check(plan, comparison, evidence, looks=len(blocks) // comparison.blocks)
 
 
@@ -108,8 +117,8 @@ def weigh(candidate_ms: Sequence[Floats], champion_ms: Sequence[Floats], *, alph
     Whole blocks are drawn anew. The draws' quantiles are taken further out than `alpha`, by as much as Student's t
     lies outside the normal law, because the draws of a few blocks spread too little.
     """
-    pairs = zip(candidate_ms, champion_ms, strict=True)
-    logs = np.array([math.log(_p99_ms(candidate) / _p99_ms(champion)) for candidate, champion in pairs])
+    ours, theirs = (np.log([_p99_ms(block) for block in each]) for each in (candidate_ms, champion_ms))
+    logs = ours - theirs
     drawn = np.random.default_rng(seed).integers(len(logs), size=(BOOTSTRAPS, len(logs)))
     means = _typical(logs[drawn])
     shares = [_expanded(alpha * STOP_SHARE, len(logs)), _expanded(1 - alpha, len(logs))]
@@ -120,6 +129,7 @@ def weigh(candidate_ms: Sequence[Floats], champion_ms: Sequence[Floats], *, alph
         high=math.exp(high),
         candidate_ms=_p99_ms(np.concatenate(candidate_ms)),
         champion_ms=_p99_ms(np.concatenate(champion_ms)),
+        typical_ms=math.exp(_typical(theirs[None, :])[0]),
     )
 
 
@@ -138,56 +148,20 @@ def _p99_ms(latency_ms: Floats) -> float:
     return observed_quantile(np.sort(latency_ms), QUANTILE)
 
 
-def _counted(look: Look) -> Floats:
-    """Return the latencies without the errors that were answered: these must not flatter a quantile."""
-    return look.latency_ms[~look.failed | ~look.answered]
-
-
 def _trouble(plan: Plan, comparison: ComparisonPlan, blocks: Sequence[Block]) -> str | None:
     """Say why the blocks can't be judged, None where they can."""
     needed = max(MIN_BLOCKS, comparison.blocks)
     if len(blocks) < needed:
         return f"{len(blocks)} blocks, needed {needed}"
-    candidate, champion = [block.candidate for block in blocks], [block.champion for block in blocks]
-    for name, looks, version in (
-        ("candidate", candidate, plan.expected_version),
-        ("champion", champion, comparison.expected_version),
-    ):
-        trouble = _trouble_in_arm(plan, looks, version)
-        if trouble:
-            return f"the {name}: {trouble}"
-    broken = [check for check in validity.generator_checks(plan, [*candidate, *champion]) if not _passed(check)]
-    return broken[0].message.removeprefix("INCONCLUSIVE: ") if broken else None
+    versions = {"candidate": plan.expected_version, "champion": comparison.expected_version}
+    return _first_of(blocks, lambda name, looks: arm.trouble_in(plan, looks, versions[name]))
 
 
-def _trouble_in_arm(plan: Plan, looks: list[Look], version: str) -> str | None:
-    least = MIN_BLOCK_REQUESTS // 2
-    few = [(len(_counted(look)), number) for number, look in enumerate(looks, start=1) if len(_counted(look)) < least]
-    for check in (validity.data_check(looks), validity.version_check(looks, version)):
-        if not _passed(check):
-            return check.message.removeprefix("INCONCLUSIVE: ")
-    if few:
-        return f"block {few[0][1]} has {few[0][0]} requests that count, needed {least}"
-    n, failed = sum(len(look.failed) for look in looks), sum(int(look.failed.sum()) for look in looks)
-    if failed / n > plan.max_error_rate:
-        return f"{failed:,} of {n:,} failed, which is judged apart and flatters p99"
-    return _stalled(looks, plan.max_stall_s)
-
-
-def _stalled(looks: list[Look], max_stall_s: float) -> str | None:
-    for number, look in enumerate(looks, start=1):
-        # A silence is never longer than the wait of the request that it counts from.
-        if look.latency_ms.max() > max_stall_s * 1000:
-            stall = longest_stall([look])
-            # The last request of a short look has nobody after it whose reply would end the silence.
-            waiting = np.sum(look.intended_s - look.window.measured_from_s >= stall.after_s)
-            if stall.length_s > max_stall_s and waiting >= MIN_WAITING:
-                return f"{stall.length_s:.3f} s without a reply in block {number}"
-    return None
-
-
-def _passed(check: Check) -> bool:
-    return check.verdict is Verdict.PASSED
+def _first_of(blocks: Sequence[Block], trouble_in: Callable[[str, list[Look]], str | None]) -> str | None:
+    """Return the first trouble of an arm, with its name."""
+    arms = {"candidate": [block.candidate for block in blocks], "champion": [block.champion for block in blocks]}
+    troubles = ((name, trouble_in(name, looks)) for name, looks in arms.items())
+    return next((f"the {name}: {trouble}" for name, trouble in troubles if trouble), None)
 
 
 def _untrusted(trouble: str, margin: float | None) -> Check:
@@ -195,7 +169,7 @@ def _untrusted(trouble: str, margin: float | None) -> Check:
 
 
 def _check(plan: Plan, comparison: ComparisonPlan, evidence: Evidence, *, looks: int) -> Check:
-    rule = Rule.of(comparison, evidence.champion_ms)
+    rule = Rule.of(comparison, evidence.typical_ms)
     verdict = rule.judge(evidence)
     bounds = f"{evidence.low:.4f} to {evidence.high:.4f}"
     arms = f"{evidence.candidate_ms:.2f} ms against {evidence.champion_ms:.2f} ms over all {looks * comparison.blocks}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 VERSION = "control"
-BODY = f'{{"prediction":"","version":"{VERSION}"}}'.encode()
+BODY = f'{{"prediction":"","probability":0.5,"version":"{VERSION}"}}'.encode()
 REPLY = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY)
 HEAD_END = b"\r\n\r\n"
 LENGTH_FIELD = b"content-length:"

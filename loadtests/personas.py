@@ -4,7 +4,6 @@ Each has bodies drawn from the same rows, and its own idea of a right answer.
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,8 @@ BATCH_ROWS = 20
 JSON = "application/json"
 REFUSALS = frozenset({400, 415, 422})
 UNKNOWN_FIELD = "no_such_field"
+# Shares are ratios of weights, which must be numbers still.
+MAX_WEIGHT = 1e9
 
 
 BATCH_SUFFIX = "/batch"
@@ -56,8 +57,8 @@ def read_mix(value: object) -> Mix:
     for name, weight in value.items():
         if name not in list(Persona):
             raise ValueError(f"mix has no persona {str(name)[:40]!r}, only {', '.join(Persona)}")
-        if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 < weight < math.inf:
-            raise ValueError(f"mix: {name} is {weight!r}, must be above 0")
+        if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 < weight <= MAX_WEIGHT:
+            raise ValueError(f"mix: {name} is {weight!r:.40}, must be above 0, at most {MAX_WEIGHT:g}")
     total = sum(value.values())
     return tuple((persona, value[persona] / total) for persona in Persona if persona in value)
 
@@ -95,16 +96,28 @@ def check_answer(request: Request, status: int, reply: bytes) -> Answer:
     if not isinstance(body, dict):
         return Answer("", "body is no object")
     version = body.get("version")
-    found = _predictions(request, body)
-    error = "" if found == request.predictions else f"{found} predictions instead of {request.predictions}"
-    return Answer(version if isinstance(version, str) else "", error)
+    return Answer(version if isinstance(version, str) else "", _mistake_in(_predictions(request, body), request))
 
 
-def _predictions(request: Request, body: dict[str, Any]) -> int:
+def _predictions(request: Request, body: dict[str, Any]) -> list[Any]:
     if request.persona is Persona.SINGLE:
-        return int("prediction" in body)
+        return [body] if "prediction" in body else []
     predictions = body.get("predictions")
-    return len(predictions) if isinstance(predictions, list) else 0
+    return predictions if isinstance(predictions, list) else []
+
+
+def _mistake_in(predictions: list[Any], request: Request) -> str:
+    if len(predictions) != request.predictions:
+        return f"{len(predictions)} predictions instead of {request.predictions}"
+    return "" if all(map(_is_prediction, predictions)) else "a prediction without its class or its probability"
+
+
+def _is_prediction(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("prediction"), str):
+        return False
+    probability = value.get("probability")
+    # NaN compares false.
+    return isinstance(probability, int | float) and not isinstance(probability, bool) and 0 <= probability <= 1
 
 
 def _mistakes(row: dict[str, Any], path: str) -> list[Request]:

@@ -7,18 +7,23 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from loadtests.personas import ONLY_SINGLE, Mix, read_mix, scorer_of
-from loadtests.reading import typed
+from loadtests.reading import is_host, is_plain, typed
 from loadtests.shapes import STEADY, Shape, ShapeKind, expected_requests, read_shape
 
 MIN_DURATION_S = 10
 MIN_BLOCKS = 10
 MIN_BLOCK_REQUESTS = 100
 MAX_MARGIN = 2
+MAX_RATE_PER_S = 1_000_000
+MAX_S = 24 * 3600
+# A raw file counts the legs of a run in 16 bits, two to a block.
+MAX_BLOCKS = 10_000
+LEAST_SHARE = 1e-9
 ALPHA = 0.05
 _AT_LEAST = f"must be {MIN_DURATION_S} or more"
+_SHARE = f"must be between 0 and 1, and {LEAST_SHARE:g} off both"
 
 
 class PlanError(Exception):
@@ -166,7 +171,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def _read_json(path: Path, what: str) -> Any:
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PlanError(f"{what} {path} can't be read: {error}") from error
 
 
@@ -184,7 +189,7 @@ def _parse(data: Any) -> Plan:
             if name in values:
                 values[name] = read(values[name])
         values.setdefault("mix", ((scorer_of(values["path"]), 1.0),))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PlanError(str(error)) from error
     return Plan(**values)
 
@@ -203,16 +208,21 @@ def _via(name: Any) -> Via:
 
 def _check_values(plan: Plan) -> None:
     rules = [
-        (_is_url(plan.host), f"host {plan.host!r} is not an http URL"),
+        (is_host(plan.host), f"host {plan.host!r} is not an http URL of a host"),
         (plan.path.startswith("/"), f"path {plan.path!r} does not start with /"),
-        (plan.rate_per_s > 0, f"rate_per_s is {plan.rate_per_s:g}, must be above 0"),
-        (plan.warmup_s >= 0, f"warmup_s is {plan.warmup_s:g}, must be 0 or more"),
+        (is_plain(plan.path), f"path {plan.path!r} must be ASCII without spaces, the rest percent-encoded"),
+        (
+            0 < plan.rate_per_s <= MAX_RATE_PER_S,
+            f"rate_per_s is {plan.rate_per_s:g}, must be above 0, at most {MAX_RATE_PER_S:,}",
+        ),
+        (0 <= plan.warmup_s <= MAX_S, f"warmup_s is {plan.warmup_s:g}, must be 0 or more, at most {MAX_S:,}"),
         (plan.duration_s > 0, f"duration_s is {plan.duration_s:g}, {_AT_LEAST}"),
+        (plan.duration_s <= MAX_S, f"duration_s is {plan.duration_s:g}, must be at most {MAX_S:,}"),
         (plan.seed >= 0, f"seed is {plan.seed}, must be 0 or more"),
-        (plan.timeout_s > 0, f"timeout_s is {plan.timeout_s:g}, must be above 0"),
+        (0 < plan.timeout_s <= MAX_S, f"timeout_s is {plan.timeout_s:g}, must be above 0, at most {MAX_S:,}"),
         (1 <= plan.workers <= plan.max_in_flight, "workers must be from 1 to max_in_flight"),
         (bool(plan.expected_version), "expected_version is empty"),
-        (0 < plan.max_error_rate < 1, f"max_error_rate is {plan.max_error_rate:g}, must be between 0 and 1"),
+        (_is_share(plan.max_error_rate), f"max_error_rate is {plan.max_error_rate:g}, {_SHARE}"),
         (plan.max_stall_s > 0, f"max_stall_s is {plan.max_stall_s:g}, must be above 0"),
         (bool(plan.judged_limits), "no limit is judged"),
         (len({limit.name for limit in plan.limits}) == len(plan.limits), "a quantile has two limits"),
@@ -223,7 +233,7 @@ def _check_values(plan: Plan) -> None:
     ]
     for limit in plan.limits:
         rules += [
-            (0 < limit.quantile < 1, f"quantile {limit.quantile:g} must be between 0 and 1"),
+            (_is_share(limit.quantile), f"quantile {limit.quantile:g} {_SHARE}"),
             (
                 0 < limit.limit_ms < plan.timeout_s * 1000,
                 f"{limit.name} <= {limit.limit_ms:g} ms must be above 0 and below timeout_s",
@@ -232,9 +242,8 @@ def _check_values(plan: Plan) -> None:
     _refuse("plan", rules)
 
 
-def _is_url(text: str) -> bool:
-    url = urlsplit(text)
-    return url.scheme in ("http", "https") and bool(url.hostname)
+def _is_share(value: float) -> bool:
+    return LEAST_SHARE <= value <= 1 - LEAST_SHARE
 
 
 def _refuse(where: str, rules: Sequence[tuple[bool, str]]) -> None:
@@ -268,14 +277,21 @@ def _check_evidence(plan: Plan) -> None:
 
 
 def _check_comparison(plan: Plan, comparison: ComparisonPlan) -> None:
-    in_block = int(plan.rate_per_s * comparison.block_s)
+    in_block = int(plan.rate_per_s * min(comparison.block_s, MAX_S))
     sent = f"{plan.rate_per_s:g} req/s x {comparison.block_s:g} s"
     rules = [
-        (_is_url(comparison.host), f"host {comparison.host!r} is not an http URL"),
+        (is_host(comparison.host), f"host {comparison.host!r} is not an http URL of a host"),
         (comparison.host != plan.host, f"host {comparison.host!r} is the candidate's own"),
         (bool(comparison.expected_version), "expected_version is empty"),
-        (comparison.blocks >= MIN_BLOCKS, f"blocks is {comparison.blocks}, must be {MIN_BLOCKS} or more"),
-        (comparison.warmup_s >= 0, f"warmup_s is {comparison.warmup_s:g}, must be 0 or more"),
+        (
+            MIN_BLOCKS <= comparison.blocks <= MAX_BLOCKS,
+            f"blocks is {comparison.blocks}, must be {MIN_BLOCKS} or more, at most {MAX_BLOCKS:,}",
+        ),
+        (
+            0 <= comparison.warmup_s <= MAX_S,
+            f"warmup_s is {comparison.warmup_s:g}, must be 0 or more, at most {MAX_S:,}",
+        ),
+        (comparison.block_s <= MAX_S, f"block_s is {comparison.block_s:g}, must be at most {MAX_S:,}"),
         (
             in_block >= MIN_BLOCK_REQUESTS,
             f"p99 needs at least {MIN_BLOCK_REQUESTS} requests in a block, {sent} gives {in_block:,}",

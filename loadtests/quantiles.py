@@ -14,6 +14,7 @@ MIN_WINDOWS = 10
 LONG_RUN_S = 60
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 def max_slow(n: int, quantile: float, alpha: float) -> int:
@@ -31,31 +32,47 @@ def min_failing(n: int, quantile: float, alpha: float) -> int:
 
 def window_length_s(measured_s: float) -> float:
     """Return the length of the windows in which slow requests are counted: 5 s, or 1 s under a minute."""
-    return 5.0 if measured_s >= LONG_RUN_S else 1.0
+    # Both ends are read from a clock, so that a minute may be a hair shorter.
+    return 5.0 if round(measured_s, 6) >= LONG_RUN_S else 1.0
 
 
-def design_effect(slow_per_window: Floats) -> float:
-    """Return var / mean of the counts of slow requests, at least 1; 1 where nothing was slow."""
-    mean = float(slow_per_window.mean())
-    return max(1.0, float(slow_per_window.var(ddof=1)) / mean) if mean > 0 else 1.0
+def design_effect(slow_per_window: Floats, stage: Ints) -> float:
+    """Return var / mean of the counts of slow requests, at least 1; 1 where nothing was slow.
+
+    `stage` numbers the stage of the load that each window lies in. Only windows of one stage are compared: what
+    differs from stage to stage was planned, and is no clustering.
+    """
+    windows = np.bincount(stage)
+    mean = np.bincount(stage, weights=slow_per_window) / windows
+    expected = float(((windows - 1) * mean).sum())
+    found = float(((slow_per_window - mean[stage]) ** 2).sum())
+    return max(1.0, found / expected) if expected > 0 else 1.0
 
 
 @dataclass(frozen=True)
 class Count:
-    """How many of `n` requests were slow, and what that says once clustering (`deff`) is taken off."""
+    """How many of `n` requests were slow, and what that says once clustering (`deff`) is taken off.
+
+    `missing` more were planned and left no record. A yes must hold if all of these were slow, a no if none was.
+    """
 
     n: int
     slow: int
     deff: float
+    missing: int = 0
 
     @property
     def effective_n(self) -> int:
         """Return the number of independent requests that these are worth."""
-        return math.floor(self.n / self.deff)
+        return math.floor((self.n + self.missing) / self.deff)
+
+    def most(self, quantile: float, alpha: float) -> int:
+        """Return how many slow ones prove that the quantile is within its limit; negative where none would."""
+        return max_slow(self.effective_n, quantile, alpha) - self.missing
 
     def passes(self, quantile: float, alpha: float) -> bool:
         """Tell whether the quantile is proven to be within its limit: the slow are rounded up."""
-        return math.ceil(self.slow / self.deff) <= max_slow(self.effective_n, quantile, alpha)
+        return math.ceil(self.slow / self.deff) <= self.most(quantile, alpha)
 
     def fails(self, quantile: float, alpha: float) -> bool:
         """Tell whether the quantile is proven to be beyond its limit: the slow are rounded down."""
@@ -67,18 +84,18 @@ def observed_quantile(sorted_ms: Floats, quantile: float) -> float:
     return float(sorted_ms[max(0, math.ceil(len(sorted_ms) * quantile) - 1)])
 
 
-def bootstrap_interval(
-    latency_ms: Floats, window: NDArray[np.int64], *, quantile: float, seed: int
-) -> tuple[float, float]:
+def bootstrap_interval(latency_ms: Floats, window: Ints, *, quantile: float, seed: int) -> tuple[float, float]:
     """Return a 95 % interval of the quantile, drawing whole windows so that bursts stay together.
 
-    `window` holds the index of each request's window. The quantile is looked up on up to 2,000 of the
-    measured values around and above it.
+    `window` holds the index of each request's window. The quantile is looked up on up to 2,200 of the
+    measured values, which lie closest around and above it.
     """
     ordered = np.sort(latency_ms)
     n = len(ordered)
-    lowest = int(n * max(0.0, 1 - 8 * (1 - quantile)))
-    grid = ordered[np.unique(np.linspace(lowest, n - 1, GRID).astype(np.int64))]
+    around = int(n * max(0.0, 1 - 8 * (1 - quantile)))
+    # Without the window that all slow requests lie in, a draw's quantile is one of the quick.
+    ranks = np.concatenate((np.linspace(0, around, GRID // 10), np.linspace(around, n - 1, GRID)))
+    grid = ordered[np.unique(ranks.astype(np.int64))]
     by_window = np.argsort(window, kind="stable")
     _, starts = np.unique(window[by_window], return_index=True)
     parts = np.split(latency_ms[by_window], starts[1:])
@@ -89,7 +106,7 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def _first_reaching(needed: Floats, draws: NDArray[np.int64], below: Floats) -> NDArray[np.int64]:
+def _first_reaching(needed: Floats, draws: Ints, below: Floats) -> Ints:
     """Return for each draw the first grid place with enough requests below it, by bisection: the last one has."""
     first = np.zeros(len(draws), dtype=np.int64)
     last = np.full(len(draws), below.shape[1] - 1)

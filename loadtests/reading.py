@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import urlsplit
 
 _LARGEST = sys.float_info.max
 _WRITTEN_AS = {float: (int, float), Path: str}
@@ -25,6 +26,23 @@ def typed(data: Any, kind: Any, where: str) -> dict[str, Any]:
         if not _fits(value, known[name]):
             raise ValueError(f"{where}: {name} is {value!r}, not a valid {_type_name(known[name])}")
     return dict(data)
+
+
+def is_plain(text: str) -> bool:
+    """Tell whether text can stand in the head of a request as it is: ASCII that shows, without spaces."""
+    return text.isascii() and text.isprintable() and " " not in text
+
+
+def is_host(text: str) -> bool:
+    """Tell whether text is an http URL that names a host, and no path: each request brings its own."""
+    try:
+        # Both are parsed when asked for, and refuse a port out of range and a name that can't be looked up.
+        url = urlsplit(text)
+        named = bool((url.hostname or "").encode("idna")) and url.port != 0
+    except ValueError:
+        return False
+    bare = url.path in ("", "/") and not (url.query or url.fragment or url.username)
+    return named and bare and is_plain(text) and url.scheme in ("http", "https")
 
 
 def _check_keys(data: Mapping[str, Any], kind: Any, where: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from loadtests import comparison
 from loadtests.capacity import Capacity
 from loadtests.drawing import BAD, INK, Chart, Scale, linear, logarithmic
 from loadtests.page import CAPACITY, RUN
@@ -36,8 +37,9 @@ def render(plan: Plan, result: Result, looks: Sequence[Look]) -> str:
         drawings["ecdf"] = _ecdf(latency_ms, plan, across)
         drawings["over_time"] = _over_time(scored, plan, across)
         drawings["histogram"] = _histogram(latency_ms, plan, across)
-    if result.blocks and plan.comparison:
-        drawings["ratios"] = _ratios(result, plan.comparison.margin)
+    limit = next((check.limit for check in result.checks if check.name == comparison.NAME), None)
+    if result.blocks and limit:
+        drawings["ratios"] = _ratios(result, limit)
     mix = ", ".join(f"{share:.0%} {persona}" for persona, share in plan.mix)
     values = {"plan": plan, "result": result, "mix": mix, "windows": windows_of(plan, looks) if looks else []}
     return _fill(RUN, verdict=result.verdict, number=_number, **values, **drawings)
@@ -122,15 +124,15 @@ def _histogram(latency_ms: Floats, plan: Plan, across: Scale) -> Markup:
     return chart.svg()
 
 
-def _ratios(result: Result, margin: float) -> Markup:
-    """Draw the ratio of the arms' p99 in each block, between the same and what is allowed."""
+def _ratios(result: Result, limit: float) -> Markup:
+    """Draw the ratio of the arms' p99 in each block, between the same and what the typical block was judged by."""
     blocks = np.array([float(block.block) for block in result.blocks])
     ratios = np.array([block.ratio for block in result.blocks])
     finite = ratios[np.isfinite(ratios)]
-    low, high = min(0.8, finite.min(initial=1) * 0.95), max(1.25, finite.max(initial=1) * 1.05)
+    low, high = min(0.8, finite.min(initial=1) * 0.95), max(1.25, limit * 1.05, finite.max(initial=1) * 1.05)
     up = linear(float(low), float(high), "p99 of the candidate / p99 of the champion")
     chart = Chart(linear(0.5, float(blocks[-1]) + 0.5, "block"), up)
     chart.level(1.0, "the same", colour=INK)
-    chart.level(margin, f"margin {margin:g}")
+    chart.level(limit, f"limit {limit:g}")
     chart.dots(blocks, ratios, radius=3)
     return chart.svg()

@@ -61,7 +61,7 @@ def of_judgement(
     plan: Plan, started_at: str, *, looks: Sequence[Look], judgement: Judgement, raws: Sequence[Path]
 ) -> Result:
     """Make the result of a judged run with at least one request."""
-    middle_ms, middle_interval_ms = median_ms([look.part(plan.path) for look in looks], plan.seed)
+    middle_ms, middle_interval_ms = median_ms(plan, looks)
     return Result(
         verdict=judgement.verdict,
         checks=judgement.checks,

@@ -6,15 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.plan import Arrivals
-from loadtests.shapes import STEADY, Course
+from loadtests.shapes import Course
 
 CHUNK = 1024
-
-
-def arrival_offsets(kind: Arrivals, rate_per_s: float, rng: np.random.Generator) -> Iterator[float]:
-    """Yield endless ascending offsets in seconds from 0, at a rate that never changes."""
-    endless = Course(STEADY, rate_per_s=rate_per_s, warmup_s=0.0, duration_s=np.inf)
-    yield from course_offsets(kind, endless, rng)
 
 
 def course_offsets(kind: Arrivals, course: Course, rng: np.random.Generator) -> Iterator[float]:

@@ -9,17 +9,17 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from loadtests.comparison import Block, judge_comparison
+from loadtests.laws import CHANGES, SERVICES, Change, Service, bursts
 from loadtests.plan import Arrivals, ComparisonPlan, Limit, Plan
 from loadtests.samples import Look, Window
 from loadtests.slo import judge
@@ -31,68 +31,12 @@ LIMIT_MS = 100.0
 BURSTS = (5, 20, 50)
 INDEPENDENT = (0.005, 0.01, 0.015)
 CLUSTERED = (0.01, 0.02, 0.03)
+# How much of its promise a short run keeps is asked of the worst bursts at a share that must not pass.
+LENGTHS_S = (10, 20, 30, 60)
+WORST_BURST, WORST_SHARE = 50, 0.02
 COMPARED = 4
 
-Floats = NDArray[np.float64]
 Case = Callable[[np.random.Generator], Verdict]
-
-
-@dataclass(frozen=True)
-class Service:
-    """A lognormal latency whose level drifts, with pauses that hold back whatever arrives in them."""
-
-    median_ms: float
-    sigma: float
-    drift: float
-    pauses_per_s: float
-    pause_s: float
-
-    def latency_ms(self, due_s: Floats, rng: np.random.Generator) -> Floats:
-        """Return a latency for each of the evenly spaced arrivals."""
-        level = _drift(int(due_s[-1]) + 2, rng)[due_s.astype(np.int64)] * self.drift
-        latency_ms: Floats = self.median_ms * np.exp(level + self.sigma * rng.standard_normal(len(due_s)))
-        return latency_ms + self._held_ms(due_s, rng)
-
-    def _held_ms(self, due_s: Floats, rng: np.random.Generator) -> Floats:
-        held_ms = np.zeros(len(due_s))
-        pauses = rng.poisson(self.pauses_per_s * due_s[-1])
-        for begin_s, length_s in zip(
-            rng.uniform(0, due_s[-1], pauses), rng.exponential(self.pause_s, pauses), strict=True
-        ):
-            first, last = np.searchsorted(due_s, (begin_s, begin_s + length_s))
-            held_ms[first:last] += (begin_s + length_s - due_s[first:last]) * 1000
-        return held_ms
-
-
-SERVICES: Mapping[str, Service] = {
-    "steady": Service(1.0, 0.5, 0.0, 0.0, 0.0),
-    "drifting": Service(1.0, 0.5, 0.2, 0.0, 0.0),
-    "pausing": Service(1.0, 0.5, 0.1, 0.2, 0.02),
-}
-
-
-@dataclass(frozen=True)
-class Change:
-    """What makes a candidate differ: slower requests by chance, or pauses of its own."""
-
-    slower_ms: float = 0.0
-    slower_share: float = 0.0
-    pauses_per_s: float = 0.0
-    pause_s: float = 0.0
-
-    def added_ms(self, due_s: Floats, rng: np.random.Generator) -> Floats:
-        """Return what the change adds to each request."""
-        pauses = Service(0.0, 0.0, 0.0, self.pauses_per_s, self.pause_s)
-        slower: Floats = np.where(rng.random(len(due_s)) < self.slower_share, self.slower_ms, 0.0)
-        return slower + pauses.latency_ms(due_s, rng)
-
-
-# The same version, one slower by 20 ms in 2 % of its requests, and one that pauses for 0.2 s every 10 s.
-CHANGES: Mapping[str, Change] = {
-    "same": Change(),
-    "slower": Change(slower_ms=20, slower_share=0.02),
-    "pauses": Change(pauses_per_s=0.1, pause_s=0.2),
-}
 
 
 def plan_of(**changes: Any) -> Plan:
@@ -141,14 +85,6 @@ def look_of(latency_ms: Any, *, duration_s: float = RUN_S, version: str = "6", *
 CONTROL = look_of(np.full(400, 1.0), duration_s=2)
 
 
-def bursts(n: int, share: float, burst: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Mark slow runs of geometric length, at random places and n * share / burst of them on average."""
-    slow = np.zeros(n, dtype=bool)
-    for start in rng.integers(n, size=rng.poisson(-np.log1p(-share) * n / burst)):
-        slow[start : start + rng.geometric(1 / burst)] = True
-    return slow
-
-
 def blocks_of(service: Service, change: Change, plan: Plan, rng: np.random.Generator) -> list[Block]:
     """Measure the service as the champion and, changed, as the candidate: in turn, as the plan says (ABBA)."""
     comparison = plan.comparison
@@ -177,6 +113,15 @@ def limit_cases() -> dict[str, Case]:
     return found
 
 
+def length_cases() -> dict[str, Case]:
+    """Return the worst bursts in runs of several lengths, in one look and with a second one planned, by name."""
+    found: dict[str, Case] = {}
+    for length_s, extension in itertools.product(LENGTHS_S, (False, True)):
+        name = f"bursts_of_{WORST_BURST}_in_{length_s}_s_{'two_looks' if extension else 'one_look'}"
+        found[name] = partial(_clustered, WORST_SHARE, WORST_BURST, length_s=length_s, extension=extension)
+    return found
+
+
 def comparison_cases() -> dict[str, Case]:
     """Return the pairs of candidate and champion that are compared, by name."""
     pairs = itertools.product(SERVICES, CHANGES)
@@ -185,7 +130,7 @@ def comparison_cases() -> dict[str, Case]:
 
 def count(name: str, runs: int, seed: int) -> dict[str, int]:
     """Return how often each verdict was found in so many runs of a case."""
-    cases = limit_cases() | comparison_cases()
+    cases = limit_cases() | length_cases() | comparison_cases()
     rng = np.random.default_rng([seed, *name.encode()])
     return dict(Counter(str(cases[name](rng)) for _ in range(runs)))
 
@@ -200,28 +145,28 @@ def judging_s(samples: int, seed: int) -> float:
 
 
 def _independent(share: float, rng: np.random.Generator) -> Verdict:
-    return _judged(rng.random(RATE_PER_S * RUN_S) < share)
-
-
-def _clustered(share: float, burst: int, rng: np.random.Generator) -> Verdict:
-    return _judged(bursts(RATE_PER_S * RUN_S, share, burst, rng))
-
-
-def _judged(slow: NDArray[np.bool_]) -> Verdict:
+    slow = rng.random(RATE_PER_S * RUN_S) < share
     return judge(plan_of(), [look_of(np.where(slow, LIMIT_MS + 50, 10.0))], CONTROL).verdict
+
+
+def _clustered(
+    share: float, burst: int, rng: np.random.Generator, *, length_s: int = RUN_S, extension: bool = False
+) -> Verdict:
+    """Judge one look and, where it proves neither yes nor no and that is planned, a second one with it."""
+    plan = plan_of(duration_s=length_s, extension=extension)
+    looks: list[Look] = []
+    for _ in range(plan.looks):
+        slow = bursts(RATE_PER_S * length_s, share, burst, rng)
+        looks.append(look_of(np.where(slow, LIMIT_MS + 50, 10.0), duration_s=length_s))
+        judgement = judge(plan, looks, CONTROL)
+        if not judgement.extendable:
+            break
+    return judgement.verdict
 
 
 def _compared(service: str, change: str, rng: np.random.Generator) -> Verdict:
     plan = plan_of()
     return judge_comparison(plan, blocks_of(SERVICES[service], CHANGES[change], plan, rng)).verdict
-
-
-def _drift(seconds: int, rng: np.random.Generator) -> Floats:
-    """Return a level of standard deviation 1 that forgets itself within about ten seconds."""
-    steps = rng.standard_normal(seconds)
-    for second in range(1, seconds):
-        steps[second] = 0.9 * steps[second - 1] + np.sqrt(1 - 0.81) * steps[second]
-    return steps
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -231,7 +176,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(argv)
     took_s = judging_s(1_000_000, options.seed)
-    runs = dict.fromkeys(limit_cases(), options.runs) | dict.fromkeys(comparison_cases(), options.runs // COMPARED)
+    runs = dict.fromkeys([*limit_cases(), *length_cases()], options.runs)
+    runs |= dict.fromkeys(comparison_cases(), options.runs // COMPARED)
     with ProcessPoolExecutor() as pool:
         counted = pool.map(count, runs, runs.values(), itertools.repeat(options.seed))
         cases = dict(zip(runs, counted, strict=True))

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from loadtests import quantiles, validity
 from loadtests.plan import Limit, Plan
+from loadtests.population import Population
 from loadtests.samples import Look
 from loadtests.stall import longest_stall
-from loadtests.verdict import Check, Verdict, failure
+from loadtests.verdict import Check, Verdict, failure, most_frequent
 
 MEDIAN = 0.5
 
@@ -40,9 +40,9 @@ def judge(plan: Plan, looks: Sequence[Look], control: Look, *, first_request_ms:
         return Judgement(Verdict.INCONCLUSIVE, (data,), 1.0, valid=False)
     served = validity.version_check(looks, plan.expected_version)
     stall = _stall_check(plan, looks)
-    generator = [validity.control_check(plan, control), *validity.generator_checks(plan, looks)]
-    scored = [look.part(plan.path) for look in looks]
-    latency = [_quantile_check(plan, limit, scored) for limit in plan.limits]
+    sending = validity.generator_checks([[look] for look in looks], validity.lag_allowed_ms(plan))
+    generator = [validity.control_check(plan, control), *sending, validity.size_check(plan, looks)]
+    latency = [_quantile_check(plan, limit, looks) for limit in plan.limits]
     deffs = [deff for check, deff in latency if check.judged]
     first = [_first_request_check(plan.first_request_ms, first_request_ms)] if plan.first_request_ms else []
     slo = [_error_check(plan, looks), *(check for check, _ in latency), *first]
@@ -67,13 +67,13 @@ def with_comparison(judgement: Judgement, comparison: Check) -> Judgement:
     return replace(judgement, verdict=_worst(found), checks=(comparison, *judgement.checks))
 
 
-def median_ms(looks: Sequence[Look], seed: int) -> tuple[float | None, tuple[float, float] | None]:
-    """Return the median latency of the requests that did not fail fast, and its 95 % interval."""
-    latency_ms, window = _population(looks, limit_ms=float("inf"))
-    if not len(latency_ms):
+def median_ms(plan: Plan, looks: Sequence[Look]) -> tuple[float | None, tuple[float, float] | None]:
+    """Return the median latency of the requests on the plan's path that did not fail fast, and its 95 % interval."""
+    found = Population.of([look.part(plan.path) for look in looks], plan.shape, limit_ms=float("inf"))
+    if not len(found.latency_ms):
         return None, None
-    interval = quantiles.bootstrap_interval(latency_ms, window, quantile=MEDIAN, seed=seed)
-    return quantiles.observed_quantile(np.sort(latency_ms), MEDIAN), interval
+    interval = quantiles.bootstrap_interval(found.latency_ms, found.window, quantile=MEDIAN, seed=plan.seed)
+    return quantiles.observed_quantile(np.sort(found.latency_ms), MEDIAN), interval
 
 
 def _conclude(*, identity: Sequence[Check], stall: Check, generator: Sequence[Check], slo: Sequence[Check]) -> Verdict:
@@ -91,53 +91,31 @@ def _worst(found: set[Verdict]) -> Verdict:
     return next((v for v in (Verdict.FAILED, Verdict.INCONCLUSIVE) if v in found), Verdict.PASSED)
 
 
-def _population(looks: Sequence[Look], limit_ms: float) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return latencies and window numbers without the quick errors: these must not flatter a quantile.
-
-    An error that was slow, or never got a reply (infinite), stays: it is a slow request as well.
-    """
-    length_s = quantiles.window_length_s(sum(look.duration_s for look in looks))
-    latencies, windows = [], []
-    first = 0
-    for look in looks:
-        count = max(1, int(look.duration_s / length_s + 1e-9))
-        since_s = look.intended_s - look.window.measured_from_s
-        number = np.clip((since_s / look.duration_s * count).astype(np.int64), 0, count - 1)
-        kept = ~look.failed | ~look.answered | (look.latency_ms > limit_ms)
-        latencies.append(look.latency_ms[kept])
-        windows.append(first + number[kept])
-        first += count
-    return np.concatenate(latencies), np.concatenate(windows)
-
-
-def _window_count(looks: Sequence[Look]) -> int:
-    length_s = quantiles.window_length_s(sum(look.duration_s for look in looks))
-    return sum(max(1, int(look.duration_s / length_s + 1e-9)) for look in looks)
-
-
 def _quantile_check(plan: Plan, limit: Limit, looks: Sequence[Look]) -> tuple[Check, float]:
-    latency_ms, window = _population(looks, limit.limit_ms)
-    window_count = _window_count(looks)
+    found = Population.of([look.part(plan.path) for look in looks], plan.shape, limit.limit_ms)
     claim = f"{limit.name} <= {limit.limit_ms:g} ms"
-    if not len(latency_ms):
+    if not len(found.latency_ms):
         message = f"INCONCLUSIVE: {claim}: no request was answered in a way that counts"
         return Check(limit.name, Verdict.INCONCLUSIVE, None, limit.limit_ms, message, None, limit.judged), 1.0
-    slow = latency_ms > limit.limit_ms
-    deff = quantiles.design_effect(np.bincount(window[slow], minlength=window_count).astype(float))
-    count = quantiles.Count(len(latency_ms), int(slow.sum()), deff)
-    observed_ms = quantiles.observed_quantile(np.sort(latency_ms), limit.quantile)
-    verdict = judge_count(count, limit.quantile, alpha=plan.alpha, windows=window_count)
+    slow = found.slow_per_window(limit.limit_ms)
+    deff = quantiles.design_effect(slow, found.stage)
+    missing = validity.missing_requests(looks)
+    count = quantiles.Count(len(found.latency_ms), int(slow.sum()), deff, missing)
+    observed_ms = quantiles.observed_quantile(np.sort(found.latency_ms), limit.quantile)
+    verdict = judge_count(count, limit.quantile, alpha=plan.alpha, windows=len(found.stage))
     message = _quantile_message(plan, limit, verdict, observed_ms=observed_ms, count=count, looks=len(looks))
-    interval = quantiles.bootstrap_interval(latency_ms, window, quantile=limit.quantile, seed=plan.seed)
+    interval = quantiles.bootstrap_interval(found.latency_ms, found.window, quantile=limit.quantile, seed=plan.seed)
     return Check(limit.name, verdict, observed_ms, limit.limit_ms, message, interval, limit.judged), deff
 
 
 def _quantile_message(
     plan: Plan, limit: Limit, verdict: Verdict, *, observed_ms: float, count: quantiles.Count, looks: int
 ) -> str:
-    allowed = quantiles.max_slow(count.effective_n, limit.quantile, plan.alpha)
+    allowed = count.most(limit.quantile, plan.alpha)
     at_most = f"{allowed:,}" if allowed >= 0 else "none"
     counted = f"{count.slow:,} of {count.n:,} slow"
+    if count.missing:
+        counted += f", {count.missing:,} more not measured"
     if count.deff > 1:
         worth = f"{count.slow / count.deff:,.1f} of {count.effective_n:,}"
         counted += f", worth {worth} at a clustering of {count.deff:.2f}"
@@ -167,12 +145,16 @@ def _first_request_check(limit_ms: float, observed_ms: float | None) -> Check:
 def _error_check(plan: Plan, looks: Sequence[Look]) -> Check:
     n = sum(len(look.failed) for look in looks)
     failed = sum(int(look.failed.sum()) for look in looks)
-    low, high = quantiles.clopper_pearson(failed, n, plan.alpha)
+    missing = validity.missing_requests(looks)
+    low, _ = quantiles.clopper_pearson(failed, n + missing, plan.alpha)
+    _, high = quantiles.clopper_pearson(failed + missing, n + missing, plan.alpha)
     rate = failed / n
     budget = plan.max_error_rate
     kinds = {kind for look in looks for kind in look.errors}
-    named = ", ".join(f"{sum(look.errors.get(kind, 0) for look in looks):,} {kind}" for kind in sorted(kinds))
+    named = most_frequent((kind, sum(look.errors.get(kind, 0) for look in looks)) for kind in kinds)
     counted = f"{failed:,} of {n:,} failed" + (f": {named}" if named else "")
+    if missing:
+        counted += f"; {missing:,} more not measured"
     bounds = f"between {low:.4%} and {high:.4%}, each bound at {1 - plan.alpha:.1%}"
     if high <= budget:
         verdict, message = Verdict.PASSED, f"PASS errors <= {budget:.4%}: {counted}; {bounds}"
@@ -189,7 +171,7 @@ def _stall_check(plan: Plan, looks: Sequence[Look]) -> Check:
     found = f"{stall.length_s:.3f} s without a reply, {max(0.0, stall.after_s):.1f} s into look {stall.look}"
     if stall.length_s <= plan.max_stall_s:
         verdict, message = Verdict.PASSED, f"PASS stall <= {plan.max_stall_s:g} s: at most {found}"
-    elif stall.send_lag_p99_ms < plan.strictest_ms * validity.MAX_LAG_SHARE:
+    elif stall.send_lag_p99_ms < validity.lag_allowed_ms(plan):
         verdict = Verdict.FAILED
         message = failure("stall", stall.length_s, plan.max_stall_s, unit="s", details=found)
     else:

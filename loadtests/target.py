@@ -1,17 +1,18 @@
 """Ask the target once, before the load, whether it is there and which version it serves."""
 
 import http.client
-import json
 import math
 import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from loadtests.look import LoadError
-from loadtests.personas import Request
+from loadtests.personas import Request, check_answer
 from loadtests.plan import Plan
 from loadtests.samples import OK
-from loadtests.verdict import Check, Verdict
+from loadtests.verdict import Check, Verdict, quoted
+
+LONGEST_ERROR = 200
 
 
 @dataclass(frozen=True)
@@ -37,22 +38,16 @@ def check_target(plan: Plan, request: Request) -> First:
         response = connection.getresponse()
         body = response.read()
     except (OSError, http.client.HTTPException) as error:
-        raise LoadError(f"{plan.host}{plan.path} does not answer: {error}") from error
+        # A malformed answer is quoted by its error.
+        raise LoadError(f"{plan.host}{plan.path} does not answer: {quoted(str(error), LONGEST_ERROR)}") from error
     finally:
         connection.close()
     latency_ms = (time.monotonic() - began_s) * 1000
     if response.status != OK:
         return First(None, math.inf)
-    version = _version(body)
+    version = check_answer(request, response.status, body).version
     if version == plan.expected_version:
         return First(None, latency_ms)
-    served = f'the target serves "{version}", the plan expects "{plan.expected_version}"'
+    served = f'the target serves {quoted(version)}, the plan expects "{plan.expected_version}"'
     message = f"INCONCLUSIVE: versions: {served}"
     return First(Check("versions", Verdict.INCONCLUSIVE, None, None, message), latency_ms)
-
-
-def _version(body: bytes) -> str:
-    try:
-        return str(json.loads(body)["version"])
-    except (ValueError, KeyError, TypeError):
-        return ""

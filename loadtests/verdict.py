@@ -1,7 +1,12 @@
 """Say what a check found; a check's no always opens with `FAIL: <name>=<observed> > <limit>`."""
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+
+LISTED = 3
+LONGEST = 40
 
 
 class Verdict(StrEnum):
@@ -30,3 +35,16 @@ def failure(name: str, observed: float, limit: float, *, unit: str, details: str
     """Write a no in the form that people and scripts rely on."""
     unit = f" {unit}" if unit else ""
     return f"FAIL: {name}={observed:.4f}{unit} > {limit:g}{unit} ({details})"
+
+
+def quoted(text: str, longest: int = LONGEST) -> str:
+    """Quote what a target said: cut, and without a character that a terminal or a log would act on."""
+    return json.dumps(text[:longest])
+
+
+def most_frequent(counts: Iterable[tuple[str, int]]) -> str:
+    """List the most frequent kinds with their counts, and how many kinds more there are: a target can say anything."""
+    ordered = sorted(counts, key=lambda kind: (-kind[1], kind[0]))
+    listed = ", ".join(f"{count:,} {name}" for name, count in ordered[:LISTED])
+    more = len(ordered) - LISTED
+    return f"{listed} and {more:,} more" if more > 0 else listed

@@ -19,6 +19,7 @@ DEFAULTS = {
 }  # fmt: skip
 
 NESTED = 100_000
+PREDICTION = {"prediction": "Yes", "probability": 0.7}
 
 
 class Service(asyncio.Protocol):
@@ -48,9 +49,9 @@ class Service(asyncio.Protocol):
         asyncio.get_running_loop().call_later(delay_ms / 1000, self.answer)
 
     def answer(self) -> None:
-        answers: dict[str, Any] = {"prediction": "Yes"}
+        answers: dict[str, Any] = PREDICTION
         if self.rows is not None:
-            answers = {"predictions": [{"prediction": "Yes"}] * self.rows}
+            answers = {"predictions": [PREDICTION] * self.rows}
         if random.random() < self.law["nested_share"]:
             self.send(self.status, b"[" * NESTED)
         else:

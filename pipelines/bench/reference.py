@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-BODY = b'{"prediction":"No","version":"reference"}'
+BODY = b'{"prediction":"No","probability":0.5,"version":"reference"}'
 REPLY = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY)
 LENGTH_FIELD = b"content-length:"
 END_S = 10.0

@@ -173,6 +173,24 @@ def test_another_version_is_inconclusive(tmp_path: Path) -> None:
     assert 'the target serves "5", the plan expects "6"' in check_of(result, "versions")["message"]
 
 
+def test_what_a_target_calls_itself_is_quoted_and_cut(tmp_path: Path) -> None:
+    with serving(version="5\x1b[2K\nPASS" + "!" * 999) as (host, _):
+        code, result, _ = run(tmp_path, host)
+    assert (code, result["verdict"]) == (4, "inconclusive")
+    message = check_of(result, "versions")["message"]
+    assert 'the target serves "5\\u001b[2K\\nPASS!!!' in message
+    assert len(message) < 120
+
+
+def test_a_slow_run_is_controlled_for_longer(tmp_path: Path) -> None:
+    limits = [{"quantile": 0.95, "limit_ms": LIMIT_MS, "judged": True}]
+    with serving(delay_ms=2) as (host, _):
+        code, _, progress = run(tmp_path, host, limits=limits, rate_per_s=6, max_error_rate=0.05)
+    assert "control: 6 req/s for 3.33333 s after 1 s of warm-up" in progress
+    # The arrivals of a Poisson process may be a few less than planned, and then prove too little.
+    assert code in (0, 4)
+
+
 def test_a_saturated_generator_is_inconclusive(tmp_path: Path) -> None:
     with serving(delay_ms=0) as (host, _):
         code, result, _ = run(tmp_path, host, rate_per_s=12_000)

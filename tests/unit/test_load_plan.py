@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 
 from loadtests.blocks import Ratio
+from loadtests.comparison import judge_comparison
 from loadtests.plan import Arrivals, ComparisonPlan, Limit, PlanError, Via, read_plan
 from loadtests.report import render
 from loadtests.result import as_json, of_judgement, without_judgement
 from loadtests.run import main
-from loadtests.schedule import arrival_offsets
-from loadtests.shapes import Shape, ShapeKind
-from loadtests.slo import judge
+from loadtests.schedule import course_offsets
+from loadtests.shapes import STEADY, Course, Shape, ShapeKind
+from loadtests.slo import judge, with_comparison
 from loadtests.verdict import Check, Verdict
 from tests.unit.test_slo import CONTROL, latencies, look_of, plan_of
+from tests.unit.test_slo_comparison import blocks_like
 
 LIMIT = {"quantile": 0.99, "limit_ms": 100, "judged": True}
 COMPARISON = {
@@ -153,12 +155,43 @@ def test_a_comparison_and_a_limit_on_the_first_request_are_read_where_they_are_g
         ({"comparison": COMPARISON | {"expected_version": ""}}, "comparison: expected_version is empty"),
         ({"comparison": COMPARISON | {"host": "champion"}}, "comparison: host 'champion' is not an http URL"),
         ({"comparison": COMPARISON | {"host": "http://127.0.0.1:1"}}, "'http://127.0.0.1:1' is the candidate's own"),
+        ({"comparison": COMPARISON | {"host": "http://127.0.0.1:99999"}}, "is not an http URL"),
+        ({"comparison": COMPARISON | {"blocks": 20_000}}, "blocks is 20000, must be 10 or more, at most 10,000"),
+        ({"comparison": COMPARISON | {"block_s": 1e308}}, "block_s is 1e+308, must be at most 86,400"),
+        ({"host": "http://127.0.0.1:99999"}, "host 'http://127.0.0.1:99999' is not an http URL"),
+        ({"host": "http://127.0.0.1:x"}, "is not an http URL"),
+        ({"host": "http://[::1"}, "is not an http URL"),
+        ({"host": "http://a..b:80"}, "is not an http URL"),
+        ({"host": "http://127.0.0.1:1/sub"}, "is not an http URL of a host"),
+        ({"host": "http://127.0.0.1:1\n"}, "is not an http URL"),
+        ({"path": "/prédict"}, "path '/prédict' must be ASCII without spaces"),
+        ({"path": "/pre dict"}, "path '/pre dict' must be ASCII without spaces"),
+        ({"mix": {"single": 10**400, "batch": 0.5}}, "must be above 0, at most 1e+09"),
+        ({"mix": {"single": 1e308, "batch": 1e308}}, "mix: single is 1e+308, must be above 0, at most 1e+09"),
+        ({"rate_per_s": 1e308}, "rate_per_s is 1e+308, must be above 0, at most 1,000,000"),
+        ({"duration_s": 1e308}, "duration_s is 1e+308, must be at most 86,400"),
+        ({"timeout_s": 1e308}, "timeout_s is 1e+308, must be above 0, at most 86,400"),
+        ({"limits": [LIMIT | {"quantile": 1e-20}]}, "quantile 1e-20 must be between 0 and 1, and 1e-09 off both"),
+        ({"max_error_rate": 1e-310}, "max_error_rate is 1e-310, must be between 0 and 1, and 1e-09 off both"),
+        ({"shape": '{"kind": ' * 100_000}, "recursion"),
     ],
 )
 def test_a_plan_that_can_not_be_run_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(PlanError) as refusal:
         read_plan(write(tmp_path, plan_data(tmp_path, **changes)))
     assert message in str(refusal.value)
+
+
+def test_a_plan_nested_too_deep_to_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text("[" * 200_000)
+    with pytest.raises(PlanError, match="can't be read"):
+        read_plan(path)
+
+
+@pytest.mark.parametrize("host", ["http://localhost", "https://[::1]:8443", "http://127.0.0.1:80/"])
+def test_a_host_is_a_name_or_an_address(tmp_path: Path, host: str) -> None:
+    assert read_plan(write(tmp_path, plan_data(tmp_path, host=host))).host == host
 
 
 @pytest.mark.parametrize("rows", ["[]", "{}", "[1]", "not json"])
@@ -178,7 +211,8 @@ def test_a_refused_plan_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize("kind", list(Arrivals))
 def test_arrivals_keep_their_rate_and_repeat_by_seed(kind: Arrivals) -> None:
     def first(n: int, seed: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-        offsets = arrival_offsets(kind, 200, np.random.default_rng(seed))
+        course = Course(STEADY, rate_per_s=200, warmup_s=0, duration_s=np.inf)
+        offsets = course_offsets(kind, course, np.random.default_rng(seed))
         return np.array([next(offsets) for _ in range(n)])
 
     offsets = first(20_000, 1)
@@ -207,16 +241,29 @@ def test_a_report_draws_the_run_its_stall_its_windows_and_the_comparison(tmp_pat
     champion = ComparisonPlan("http://127.0.0.1:2", "5", blocks=10, block_s=10, warmup_s=1, margin=1.1, tolerance_ms=0)
     plan = plan_of(comparison=champion, via=Via.EDGE, extension=True)
     looks = [look_of(latency_ms), look_of(latencies(12_000, 0))]
-    result = of_judgement(plan, "now", looks=looks, judgement=judge(plan, looks, CONTROL), raws=[])
+    judgement = with_comparison(judge(plan, looks, CONTROL), judge_comparison(plan, []))
+    result = of_judgement(plan, "now", looks=looks, judgement=judgement, raws=[])
     result = replace(result, blocks=tuple(Ratio(number, 6.0, 5.0, 1.2) for number in range(1, 11)))
     page = render(plan, result, looks)
     assert page.count("<svg") == 4
     assert "no reply for 2.50 s" in page
     assert "path measured: edge" in page
-    assert "margin 1.1" in page
+    assert "limit 1.1<" in page
     assert "p99 &lt;= 100 ms" in page
     assert page.count("<tr><td>2</td>") + page.count("<tr>\n<td>2</td>") >= 12
     assert not re.search(r"(?:src|href)=|<script|url\(|nan", page)
+
+
+def test_a_report_draws_the_limit_that_the_comparison_was_judged_by() -> None:
+    plan, looks = plan_of(), [look_of(latencies(12_000, 0))]
+    check = judge_comparison(plan, blocks_like(2.4, 2.0))
+    assert (check.verdict, check.limit) == (Verdict.PASSED, 1.25)
+    result = of_judgement(
+        plan, "now", looks=looks, judgement=with_comparison(judge(plan, looks, CONTROL), check), raws=[]
+    )
+    page = render(plan, replace(result, blocks=(Ratio(1, 2.4, 2.0, 1.2),)), looks)
+    assert "limit 1.25<" in page
+    assert "limit 1.1<" not in page
 
 
 def test_a_report_escapes_what_the_target_says(tmp_path: Path) -> None:

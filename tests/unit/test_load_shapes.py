@@ -1,6 +1,7 @@
 """How the rate of a load moves, who sends it, and what of it is judged: pure, but for the raw files."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from loadtests.blocks import blocks_stretch, pair, ratios_of
+from loadtests.comparison import Block
 from loadtests.personas import Answer, check_answer, read_mix, requests_of
 from loadtests.plan import Arrivals, ComparisonPlan, read_plan
 from loadtests.samples import Persona, Window, read_legs, read_look, write_raw
@@ -18,6 +20,8 @@ from tests.unit.test_load_plan import plan_data, write
 from tests.unit.test_slo import latencies, look_of, plan_of
 
 ROWS: list[dict[str, Any]] = [{"tenure": number, "plan": "basic"} for number in range(45)]
+SCORE = {"prediction": "No", "probability": 0.2}
+WRONG = "a prediction without its class or its probability"
 # The share of a run's rate over its five fifths, on average.
 FIFTHS = {
     ShapeKind.STEADY: (1, 1, 1, 1, 1),
@@ -87,7 +91,7 @@ def test_a_mix_is_a_share_of_each_persona() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["single", "single=0", "robot=1", "single=nan", {"single": True}, {}, [], "single=-1"]
+    "value", ["single", "single=0", "robot=1", "single=nan", "single=inf", {"single": True}, {}, [], "single=-1"]
 )
 def test_a_mix_that_is_none_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="mix"):
@@ -116,13 +120,26 @@ def test_a_path_of_batches_is_asked_by_batches(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("persona", "status", "body", "answer"),
     [
-        (Persona.SINGLE, 200, {"prediction": "No", "version": "6"}, Answer("6", "")),
+        (Persona.SINGLE, 200, SCORE | {"version": "6"}, Answer("6", "")),
+        (Persona.SINGLE, 200, {"prediction": "No", "version": "6"}, Answer("6", WRONG)),
+        (Persona.SINGLE, 200, SCORE | {"prediction": None, "version": "6"}, Answer("6", WRONG)),
+        (Persona.SINGLE, 200, SCORE | {"probability": math.nan, "version": "6"}, Answer("6", WRONG)),
+        (Persona.SINGLE, 200, SCORE | {"probability": 10**400, "version": "6"}, Answer("6", WRONG)),
+        (Persona.SINGLE, 200, SCORE | {"probability": "0.5", "version": "6"}, Answer("6", WRONG)),
+        (Persona.SINGLE, 200, SCORE | {"probability": True, "version": "6"}, Answer("6", WRONG)),
         (Persona.SINGLE, 200, {"version": "6"}, Answer("6", "0 predictions instead of 1")),
         (Persona.SINGLE, 200, [], Answer("", "body is no object")),
         (Persona.SINGLE, 422, {}, Answer("", "status 422")),
         (Persona.SINGLE, 500, {}, Answer("", "status 500")),
-        (Persona.BATCH, 200, {"predictions": [{}] * 20, "version": "6"}, Answer("6", "")),
-        (Persona.BATCH, 200, {"predictions": [{}] * 19, "version": "6"}, Answer("6", "19 predictions instead of 20")),
+        (Persona.BATCH, 200, {"predictions": [SCORE] * 20, "version": "6"}, Answer("6", "")),
+        (Persona.BATCH, 200, {"predictions": [None] * 20, "version": "6"}, Answer("6", WRONG)),
+        (Persona.BATCH, 200, {"predictions": [SCORE] * 19 + [{}], "version": "6"}, Answer("6", WRONG)),
+        (
+            Persona.BATCH,
+            200,
+            {"predictions": [SCORE] * 19, "version": "6"},
+            Answer("6", "19 predictions instead of 20"),
+        ),
         (Persona.BATCH, 200, {"predictions": 20, "version": 6}, Answer("", "0 predictions instead of 20")),
         (Persona.MISTAKEN, 400, {}, Answer("", "")),
         (Persona.MISTAKEN, 415, {}, Answer("", "")),
@@ -179,6 +196,19 @@ def test_blocks_take_the_candidate_first_in_the_odd_ones() -> None:
     ratios = ratios_of(blocks, "/predict")
     assert [ratio.block for ratio in ratios] == [1, 2, 3, 4]
     assert {(ratio.candidate_p99_ms, ratio.champion_p99_ms, ratio.ratio) for ratio in ratios} == {(30, 20, 1.5)}
+
+
+def test_a_route_of_batches_is_compared_by_batches() -> None:
+    plan = plan_of(path="/predict/batch")
+    assert blocks_stretch(plan, plan.comparison or pytest.fail(), look=1).mix == ((Persona.BATCH, 1.0),)
+
+
+def test_a_ratio_is_drawn_of_the_requests_that_are_judged() -> None:
+    look = look_of(latencies(200, 3, slow_ms=30), duration_s=1)
+    quick_errors = np.arange(400) >= 200
+    among_errors = look_of(np.append(look.latency_ms, np.full(200, 0.1)), duration_s=1, failed=quick_errors)
+    (ratio,) = ratios_of([Block(candidate=among_errors, champion=look)], "/predict")
+    assert (ratio.candidate_p99_ms, ratio.champion_p99_ms) == (30, 30)
 
 
 def test_legs_are_read_apart_and_each_without_its_own_warm_up(tmp_path: Path) -> None:

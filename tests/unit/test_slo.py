@@ -1,14 +1,18 @@
 """The SLO judge by itself, over simulated looks of a known law; no clock, no network."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from loadtests.plan import Limit, Plan, min_requests
-from loadtests.quantiles import clopper_pearson, design_effect, max_slow
-from loadtests.samples import Window
-from loadtests.simulation import CONTROL, bursts, look_of, plan_of
+from loadtests.laws import bursts
+from loadtests.plan import Arrivals, Limit, Plan, min_requests
+from loadtests.quantiles import bootstrap_interval, clopper_pearson, design_effect, max_slow, window_length_s
+from loadtests.samples import Look, Window
+from loadtests.schedule import course_offsets
+from loadtests.shapes import Course, Shape, ShapeKind
+from loadtests.simulation import CONTROL, look_of, plan_of
 from loadtests.slo import Judgement, judge
 from loadtests.stall import longest_stall
 from loadtests.verdict import Check, Verdict
@@ -75,9 +79,58 @@ def test_clustered_slow_requests_seldom_pass_wrongly(burst: int, share: float, a
 
 
 def test_design_effect_is_one_without_slow_requests_and_grows_with_bursts() -> None:
-    assert design_effect(np.zeros(12)) == 1
-    assert design_effect(np.full(12, 4.0)) == 1
-    assert design_effect(np.array([0.0] * 11 + [24])) == pytest.approx(24)
+    one_stage = np.zeros(12, dtype=np.int64)
+    assert design_effect(np.zeros(12), one_stage) == 1
+    assert design_effect(np.full(12, 4.0), one_stage) == 1
+    assert design_effect(np.array([0.0] * 11 + [24]), one_stage) == pytest.approx(24)
+
+
+def test_what_differs_between_stages_is_no_clustering_and_what_differs_within_one_is() -> None:
+    stages = np.repeat([0, 1, 2], 4)
+    assert design_effect(np.repeat([0.0, 5.0, 40.0], 4), stages) == 1
+    assert design_effect(np.array([0.0] * 8 + [0, 0, 0, 160]), stages) == pytest.approx(160)
+
+
+SHAPED = (Shape(ShapeKind.STEP), Shape(ShapeKind.SPIKE), Shape(ShapeKind.RAMP))
+
+
+def shaped_look(shape: Shape, rng: np.random.Generator) -> Look:
+    """Return a look of 60 s under that shape, whose every request took 10 ms."""
+    course = Course(shape, rate_per_s=200, warmup_s=0, duration_s=60)
+    due_s = np.array(
+        [due for due, _ in zip(course_offsets(Arrivals.POISSON, course, rng), range(13_000), strict=False)]
+    )
+    due_s = due_s[due_s < 60]
+    look = look_of(np.full(len(due_s), 10.0), duration_s=60)
+    return replace(look, intended_s=1000 + due_s, sent_s=1000.0001 + due_s)
+
+
+@pytest.mark.parametrize("shape", SHAPED, ids=lambda shape: shape.kind)
+def test_a_service_that_is_slow_at_the_highest_rate_fails_and_its_planned_load_is_no_clustering(shape: Shape) -> None:
+    rng, failed = np.random.default_rng(8), 0
+    for _ in range(20):
+        look = shaped_look(shape, rng)
+        due_s = look.intended_s - 1000
+        high = (due_s >= 24) & (due_s < 36) if shape.kind is ShapeKind.SPIKE else due_s >= 48
+        latency_ms = np.where(high & (rng.random(len(due_s)) < 0.1), 150.0, 10.0)
+        failed += judge(plan_of(shape=shape), [replace(look, latency_ms=latency_ms)], CONTROL).verdict is Verdict.FAILED
+    assert failed == 20
+
+
+@pytest.mark.parametrize("shape", SHAPED, ids=lambda shape: shape.kind)
+def test_bursts_are_clustering_under_a_shape_as_well(shape: Shape) -> None:
+    rng, wrong = np.random.default_rng(9), 0
+    for _ in range(SEEDS // 2):
+        look = shaped_look(shape, rng)
+        slow = bursts(len(look.latency_ms), 0.03, 20, rng)
+        found = judge(plan_of(shape=shape), [replace(look, latency_ms=np.where(slow, 150.0, 10.0))], CONTROL)
+        wrong += found.verdict is Verdict.PASSED
+    assert wrong / (SEEDS // 2) <= 0.05
+
+
+def test_a_minute_read_from_a_clock_is_a_minute() -> None:
+    assert window_length_s(60 - 1e-11) == 5
+    assert window_length_s(59.9) == 1
 
 
 def test_slow_requests_at_the_limit_pass_and_one_more_is_inconclusive() -> None:
@@ -270,6 +323,85 @@ def test_a_slow_control_run_makes_the_run_inconclusive() -> None:
     assert judge(plan_of(), [look_of(np.full(12_000, 10.0))], control).verdict is Verdict.INCONCLUSIVE
 
 
+def test_a_control_run_without_requests_says_so() -> None:
+    judgement = judge(plan_of(), [look_of(np.full(12_000, 10.0))], look_of([], duration_s=2))
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert check_of(judgement, "control").observed is None
+    message = "INCONCLUSIVE: control: no request was measured at an empty endpoint"
+    assert check_of(judgement, "control").message == message
+
+
+def test_a_look_that_was_disturbed_does_not_hide_behind_a_sound_one() -> None:
+    plan, sound = plan_of(extension=True), look_of(np.full(12_000, 10.0))
+    late_s = np.where(np.random.default_rng(0).random(12_000) < 0.019, 0.05, 0.0001)
+    disturbed = {
+        "send_lag": replace(sound, sent_s=sound.intended_s + late_s),
+        "achieved_rate": replace(sound, window=Window(1000, 1060, 12_220, 0.1)),
+        "generator_cpu": replace(sound, window=Window(1000, 1060, 12_000, 0.85)),
+    }
+    assert (
+        judge(plan, [sound, look_of([], window=Window(1000, 1060, 12_000, 0.1))], CONTROL).verdict
+        is Verdict.INCONCLUSIVE
+    )
+    assert judge(plan, [sound, sound], CONTROL).verdict is Verdict.PASSED
+    for name, look in disturbed.items():
+        for looks in ([look], [sound, look], [look, sound]):
+            judgement = judge(plan, looks, CONTROL)
+            assert check_of(judgement, name).verdict is Verdict.INCONCLUSIVE
+            assert judgement.verdict is Verdict.INCONCLUSIVE
+
+
+def recorded_in_part(slow: int, missing: int, **changes: Any) -> Judgement:
+    """Judge a run of 12,000 planned requests of which so many left no record, and so many others were slow."""
+    latency_ms = np.full(12_000 - missing, 10.0)
+    latency_ms[np.linspace(0, len(latency_ms) - 1, slow).astype(int)] = 150
+    look = look_of(latency_ms, window=Window(1000, 1060, 12_000, 0.1))
+    return judge(plan_of(**changes), [look], CONTROL)
+
+
+def test_requests_without_a_record_are_proof_of_nothing() -> None:
+    assert recorded_in_part(90, 0).verdict is Verdict.PASSED
+    held = recorded_in_part(90, 108)
+    assert held.verdict is Verdict.INCONCLUSIVE
+    message = "INCONCLUSIVE: p99 <= 100 ms: 90 of 11,892 slow, 108 more not measured, limit none, fails from 139"
+    assert check_of(held, "p99").message.startswith(message)
+    assert check_of(recorded_in_part(90, 10), "p99").message == (
+        "PASS p99 <= 100 ms: 90 of 11,990 slow, 10 more not measured, limit 91 (only look)"
+    )
+    assert recorded_in_part(138, 100).verdict is Verdict.INCONCLUSIVE
+    assert recorded_in_part(139, 100).verdict is Verdict.FAILED
+
+
+def test_requests_without_a_record_may_have_failed() -> None:
+    held = recorded_in_part(0, 100, max_error_rate=0.005)
+    assert check_of(held, "errors").verdict is Verdict.INCONCLUSIVE
+    assert "0 of 11,900 failed; 100 more not measured; between 0.0000% and" in check_of(held, "errors").message
+    assert check_of(recorded_in_part(0, 5, max_error_rate=0.005), "errors").verdict is Verdict.PASSED
+
+
+HOSTILE = '5\x1b[2K\nPASS versions: all replies by "6"' + "!" * 500
+
+
+def test_what_a_target_calls_itself_is_quoted_and_cut() -> None:
+    message = check_of(judged(np.full(12_000, 10.0), served={"6": 11_999, HOSTILE: 1}), "versions").message
+    assert (
+        message
+        == 'INCONCLUSIVE: versions: expected "6", but 1 by "5\\u001b[2K\\nPASS versions: all replies by \\"6\\"!"'
+    )
+
+
+def test_of_many_versions_and_errors_the_most_frequent_are_named() -> None:
+    served = {f"v{number}": 1 + number for number in range(100)}
+    message = check_of(judged(np.full(12_000, 10.0), served=served), "versions").message
+    assert message.endswith('expected "6", but 100 by "v99", 99 by "v98", 98 by "v97" and 97 more')
+    errors = {f"status {number}": 1 for number in range(300, 600)} | {"timeout": 7}
+    judgement = judged(np.full(12_000, 10.0), failed=np.arange(12_000) < 307, errors=errors)
+    assert (
+        "307 of 12,000 failed: 7 timeout, 1 status 300, 1 status 301 and 298 more;"
+        in check_of(judgement, "errors").message
+    )
+
+
 def test_interval_of_the_quantile_covers_it() -> None:
     rng = np.random.default_rng(5)
     true_ms = -20 * np.log(0.01)
@@ -278,6 +410,12 @@ def test_interval_of_the_quantile_covers_it() -> None:
         low, high = check_of(judged(rng.exponential(20, 12_000)), "p99").interval or (0, 0)
         covered += low <= true_ms <= high
     assert covered >= 80
+
+
+def test_interval_knows_that_slow_requests_may_all_lie_in_one_window() -> None:
+    window = np.arange(10_000) // 1000
+    latency_ms = np.where(window == 4, 150.0, 1.0)
+    assert bootstrap_interval(latency_ms, window, quantile=0.99, seed=1) == (1, 150)
 
 
 @pytest.mark.timeout(60)
