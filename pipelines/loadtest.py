@@ -1,4 +1,4 @@
-"""The load run of the operator's machine: staging's live slot, under the policy in force, from this machine."""
+"""The operator's load run: staging's live slot, under the policy in force, from this machine or from the swarm."""
 
 import json
 import math
@@ -11,10 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipelines.adapters.home_lock import held
 from pipelines.domain.policy import Policy
 from pipelines.domain.release import Environment
 from pipelines.errors import Undecided, UsageError
 from pipelines.operate import read_health
+from pipelines.ports import LoadRunner
 from pipelines.settings import Settings, TargetName, model_name
 
 Tell = Callable[[str], None]
@@ -24,6 +26,8 @@ END_S = 30.0
 EVALUATION = Path("data/snapshots/evaluation.parquet")
 _REFUSED = 2
 _JUDGED = (0, 3, 4)
+_CODES = {"passed": 0, "failed": 3}
+_UNDECIDED = 4
 
 
 @dataclass(frozen=True)
@@ -56,10 +60,16 @@ class LoadRequest:
 
 
 def run_loadtest(
-    request: LoadRequest, settings: Settings, policy: Mapping[str, Any] | None, tell: Tell
+    request: LoadRequest,
+    settings: Settings,
+    policy: Mapping[str, Any] | None,
+    tell: Tell,
+    *,
+    swarm: Callable[[], LoadRunner] | None = None,
 ) -> tuple[int, dict[str, Any]]:
     """Run and judge the load; return the exit code of its verdict, and the result with its `directory`.
 
+    It comes from processes of this machine; several workers of one run from `swarm`, where there is one.
     Raises UsageError for what is refused before anything is sent.
     """
     if request.environment != Environment.STAGING:
@@ -77,7 +87,12 @@ def run_loadtest(
     plan = _plan(request, settings, Policy.parse(policy), str(health["version"]))
     plan_file.write_text(json.dumps({**plan, "rows_file": str(rows_file)}, indent=2))
     try:
-        code = _run(plan_file, directory, settings, tell, find_capacity=request.find_capacity)
+        if swarm and request.workers > 1 and not request.find_capacity:
+            _run(plan_file, directory, settings, tell, "--check")
+            # Each run removes what is left of others, and would take a second one for that.
+            with held(settings.home / "loadtest.lock", "loadtest"):
+                return _run_in_swarm(swarm(), plan, rows, directory)
+        code = _run(plan_file, directory, settings, tell, *["--find-capacity"] * request.find_capacity)
     except UsageError:
         # Nothing was sent, so nothing is left of it.
         shutil.rmtree(directory)
@@ -117,10 +132,21 @@ def _rows(settings: Settings) -> list[Any]:
     raise UsageError(f"no evaluation set of {model} to draw requests from", next='"make candidate"')
 
 
-def _run(plan: Path, out: Path, settings: Settings, tell: Tell, *, find_capacity: bool) -> int:
+def _run_in_swarm(
+    runner: LoadRunner, plan: dict[str, Any], rows: list[Any], directory: Path
+) -> tuple[int, dict[str, Any]]:
+    """Run a plan in the swarm, and leave its files as a run of this machine does."""
+    run = runner.run(plan, rows, directory)
+    for file in (directory / "out").iterdir():
+        file.rename(directory / file.name)
+    (directory / "out").rmdir()
+    return _CODES.get(run.result["verdict"], _UNDECIDED), {**run.result, "directory": str(directory)}
+
+
+def _run(plan: Path, out: Path, settings: Settings, tell: Tell, *options: str) -> int:
     """Run `loadtests.run` with its progress told, and return its exit code; it ends when this process does."""
     command = [sys.executable, "-m", "loadtests.run", "--end-with-stdin", "--plan", str(plan), "--out", str(out)]
-    command += ["--find-capacity"] * find_capacity
+    command += options
     process = subprocess.Popen(
         command,
         cwd=settings.root,
@@ -142,6 +168,8 @@ def _run(plan: Path, out: Path, settings: Settings, tell: Tell, *, find_capacity
         if process.stdin:
             process.stdin.close()
         process.wait(END_S)
+        if process.stderr:
+            process.stderr.close()
     if code == _REFUSED:
         raise UsageError(last.removeprefix("error: ").removeprefix("plan: "), next="ask for what can be proven")
     if code not in _JUDGED:
