@@ -5,6 +5,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# Stands in a host's place for the empty endpoint that each worker has on its own machine, and is told by this variable.
+OWN_ENDPOINT = "http://own-empty-endpoint"
+ENDPOINT_VARIABLE = "SLIPWAY_EMPTY_ENDPOINT"
 VERSION = "control"
 BODY = f'{{"prediction":"","probability":0.5,"version":"{VERSION}"}}'.encode()
 REPLY = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY)

@@ -8,6 +8,7 @@ import argparse
 import json
 import logging
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from typing import Any
 from locust import events
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
-from locust.runners import WorkerRunner
+from locust.runners import MasterRunner, WorkerRunner
 
+from loadtests.control import ENDPOINT_VARIABLE, OWN_ENDPOINT
+from loadtests.gathering import Gathering, SentRecording
 from loadtests.personas import read_mix, requests_of
 from loadtests.plan import Arrivals, PlanError, read_rows
 from loadtests.recording import Recording
@@ -46,13 +49,19 @@ def add_arguments(parser: LocustArgumentParser) -> None:
     group.add_argument("--expected-version", default="", help="another one in a reply counts as a failure")
     group.add_argument("--legs-file", default="", help="JSON list of host, warmup_s, duration_s and seed, in turn")
     group.add_argument("--raw-file", default="", help="Parquet file for raw values, one a worker (one user each)")
+    group.add_argument("--gather", action="store_true", help="send workers rows and legs, and write their raw files")
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def refuse_early(environment: Environment, **_: Any) -> None:
-    """End Locust at its start where the load can't be read."""
+    """End Locust at its start where the load can't be read, which a master may send to its workers."""
+    options, runner = _options(environment), environment.runner
+    if options.gather and isinstance(runner, WorkerRunner):
+        return
+    if options.gather and isinstance(runner, MasterRunner):
+        Gathering(environment, runner, Path(options.raw_file))
     try:
-        OpenModelUser.load = _read_load(_options(environment), None)
+        OpenModelUser.load = _read_load(environment)
     except (PlanError, ValueError) as error:
         sys.exit(f"error: {error}")
 
@@ -60,14 +69,17 @@ def refuse_early(environment: Environment, **_: Any) -> None:
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
 def take_load(environment: Environment, **_: Any) -> None:
     """Hand the load to the users, as the web UI or the master has it now; record it for a raw file."""
-    options = _options(environment)
-    recording = OpenModelUser.load.recording
-    if options.raw_file and not recording:
-        recording = _record(environment, Path(options.raw_file))
+    options, runner = _options(environment), environment.runner
+    gathers = options.gather and isinstance(runner, MasterRunner)
+    if gathers:
+        # Whatever the options hold goes to the workers, and as text it arrives as it was read.
+        options.contents = json.dumps(_read_files(options))
     try:
-        OpenModelUser.load = _read_load(options, recording)
+        OpenModelUser.load = _read_load(environment)
     except (PlanError, ValueError) as error:
         logging.getLogger(__name__).error("the load stays as it was: %s", error)
+    if options.raw_file and not gathers and not OpenModelUser.recording:
+        OpenModelUser.recording = _record(environment, Path(options.raw_file))
 
 
 def _options(environment: Environment) -> argparse.Namespace:
@@ -77,37 +89,45 @@ def _options(environment: Environment) -> argparse.Namespace:
     return options
 
 
-def _read_load(options: argparse.Namespace, recording: Recording | None) -> Load:
+def _read_load(environment: Environment) -> Load:
+    options = _options(environment)
     mix, shape = read_mix(options.mix), read_shape(options.shape)
     if math.isinf(options.duration) and shape.kind not in ENDLESS:
         raise ValueError(f"a {shape.kind} needs --duration")
-    rows = read_rows(Path(options.rows_file))
+    sent = isinstance(environment.runner, WorkerRunner) and options.gather
+    contents = json.loads(options.contents) if sent else _read_files(options)
+    host = os.environ.get(ENDPOINT_VARIABLE) if environment.host == OWN_ENDPOINT else options.host
+    leg = {"host": host or "", "warmup_s": options.warmup, "duration_s": options.duration, "seed": options.seed}
     return Load(
-        requests={persona: requests_of(persona, rows, options.path) for persona, _ in mix},
+        requests={persona: requests_of(persona, contents["rows"], options.path) for persona, _ in mix},
         mix=mix,
         rate_per_s=options.rate,
         shape=shape if math.isfinite(options.duration) else STEADY,
         arrivals=Arrivals(options.arrivals),
         expected_version=options.expected_version,
-        legs=_read_legs(options),
+        legs=tuple(Leg(**each) for each in contents["legs"] or [leg]),
         timeout_s=options.timeout,
         max_in_flight=options.max_in_flight,
-        recording=recording,
     )
 
 
-def _read_legs(options: argparse.Namespace) -> tuple[Leg, ...]:
-    """Return what the legs file names, else the one leg that the options describe."""
-    if options.legs_file:
-        return tuple(Leg(**leg) for leg in json.loads(Path(options.legs_file).read_bytes()))
-    return (Leg(options.host or "", options.warmup, options.duration, options.seed),)
+def _read_files(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """Return what the files hold that the options name; without a legs file there is one leg, of the options."""
+    legs = json.loads(Path(options.legs_file).read_bytes()) if options.legs_file else []
+    return {"rows": read_rows(Path(options.rows_file)), "legs": legs}
 
 
 def _record(environment: Environment, path: Path) -> Recording:
-    """Record every request of this process; workers of one master write a file each."""
-    if isinstance(environment.runner, WorkerRunner):
-        path = path.with_stem(f"{path.stem}-worker{environment.runner.worker_index}")
-    recording = Recording(path, len(OpenModelUser.load.legs))
+    """Record every request of this process; workers of one master write a file each, or send it."""
+    legs, runner = len(OpenModelUser.load.legs), environment.runner
+    if not isinstance(runner, WorkerRunner):
+        recording = Recording(path, legs)
+    elif _options(environment).gather:
+        recording = SentRecording(path, legs)
+    else:
+        # It ends with its master, which would take its end for a loss.
+        path = path.with_stem(f"{path.stem}-worker{runner.worker_index}")
+        recording = Recording(path, legs, ends_run=False)
     environment.events.request.add_listener(recording.on_request)  # type: ignore[no-untyped-call]
     environment.events.quit.add_listener(recording.on_quit)  # type: ignore[no-untyped-call]
     return recording

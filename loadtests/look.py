@@ -1,6 +1,7 @@
 """Run one stretch of load as Locust processes and hand back its raw files; a run without them is an error."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -11,16 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
+from loadtests.join import LOCUST
 from loadtests.personas import ONLY_SINGLE, Mix
 from loadtests.plan import Plan
 from loadtests.shapes import STEADY, Shape
 
-LOCUSTFILE = Path(__file__).with_name("locustfile.py")
+ROOT = Path(__file__).parent.parent
 SPARE_S = 30
 LEG_SPARE_S = 1
 POLL_S = 0.1
 PROGRESS_EVERY_S = 4.0
 LOG_LINES = 5
+LOGGED_ERROR = re.compile(r"/ERROR/\S+: (.*)")
 
 
 class LoadError(Exception):
@@ -82,33 +85,39 @@ class Stretch:
 def run_stretch(plan: Plan, stretch: Stretch, *, out: Path, caller: Caller) -> list[Path]:
     """Run the plan's workers against the stretch's host; raise LoadError when one fails or hangs.
 
-    The workers have ended when this returns or raises.
+    The workers of this machine have ended when this returns or raises; those of others wait for the next stretch.
     """
     prefix = stretch.name.replace(" ", "")
     raws = [out / f"{prefix}-worker{index}.parquet" for index in range(plan.workers)]
+    # Workers of other machines have one process here: their master, which writes the raw files of all.
+    written = {out / f"{prefix}.parquet": raws} if plan.join else {raw: [raw] for raw in raws}
     with ExitStack() as stack:
-        processes = []
-        for index, raw in enumerate(raws):
+        for raw in raws:
             raw.unlink(missing_ok=True)
-            log = stack.enter_context(raw.with_suffix(".log").open("wb"))
-            command = _command(plan, stretch, raw=raw, index=index)
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=LOCUSTFILE.parent.parent
-            )
+        processes = []
+        for index, file in enumerate(written):
+            log = stack.enter_context(file.with_suffix(".log").open("wb"))
+            command = _command(plan, stretch, raw=file, index=index)
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT)
             stack.callback(_end, process)
             processes.append(process)
-        _wait(processes, stretch, raws=raws, timeout_s=plan.timeout_s, caller=caller)
-    for raw, process in zip(raws, processes, strict=True):
-        if not raw.exists():
-            log_end = raw.with_suffix(".log").read_text(errors="replace").splitlines()[-LOG_LINES:]
+        _wait(processes, stretch, raws=list(written), limit_s=_limit_s(plan, stretch), caller=caller)
+    for file, process in zip(written, processes, strict=True):
+        if not all(raw.exists() for raw in written[file]):
             ended = f"Locust wrote no raw values (exit code {process.returncode})"
-            raise LoadError(f"{stretch.name}: {ended}: {' | '.join(log_end)}")
-        raw.with_suffix(".progress").unlink(missing_ok=True)
+            raise LoadError(f"{stretch.name}: {ended}: {_why(file.with_suffix('.log'))}")
+        file.with_suffix(".progress").unlink(missing_ok=True)
     return raws
 
 
+def _why(log: Path) -> str:
+    """Return the errors that Locust logged, else its last lines."""
+    text = log.read_text(errors="replace")
+    return " | ".join(LOGGED_ERROR.findall(text) or text.splitlines()[-LOG_LINES:])
+
+
 def _command(plan: Plan, stretch: Stretch, *, raw: Path, index: int) -> list[str]:
-    """Give each worker an equal part of the rate and a seed of its own."""
+    """Give each worker an equal part of the rate; each of this machine has a seed of its own."""
     seed = _seed(plan, stretch.number, index)
     options = {
         "--host": stretch.host,
@@ -126,6 +135,14 @@ def _command(plan: Plan, stretch: Stretch, *, raw: Path, index: int) -> list[str
         "--raw-file": raw.resolve(),
         "--users": 1,
     }
+    if plan.join:
+        options |= {
+            "--users": plan.workers,
+            "--spawn-rate": plan.workers,
+            "--expect-workers": plan.workers,
+            "--expect-workers-max-wait": plan.join.wait_s,
+            "--master-bind-port": plan.join.port,
+        }
     if stretch.legs:
         legs = [
             {"host": leg.host, "warmup_s": leg.warmup_s, "duration_s": leg.duration_s,
@@ -136,12 +153,19 @@ def _command(plan: Plan, stretch: Stretch, *, raw: Path, index: int) -> list[str
         legs_file.write_text(json.dumps(legs))
         options["--legs-file"] = legs_file.resolve()
     words = [f"{option}={value}" for option, value in options.items()]
-    locust = [sys.executable, "-m", "locust", f"--locustfile={LOCUSTFILE}"]
-    return [*locust, "--headless", "--only-summary", *words]
+    joined = ["--master", "--gather"] if plan.join else []
+    return [*LOCUST, "--headless", "--only-summary", *joined, *words]
 
 
 def _seed(plan: Plan, *numbers: int) -> int:
     return int(np.random.SeedSequence([plan.seed, *numbers]).generate_state(1)[0])
+
+
+def _limit_s(plan: Plan, stretch: Stretch) -> float:
+    # Each leg waits for its last replies before the next one begins.
+    waits_s = plan.timeout_s + (plan.timeout_s + LEG_SPARE_S) * len(stretch.legs)
+    joins_s = plan.join.wait_s if plan.join else 0
+    return joins_s + stretch.warmup_s + stretch.duration_s + waits_s + SPARE_S
 
 
 def _wait(
@@ -149,12 +173,10 @@ def _wait(
     stretch: Stretch,
     *,
     raws: list[Path],
-    timeout_s: float,
+    limit_s: float,
     caller: Caller,
 ) -> None:
-    deadline_s = time.monotonic() + stretch.warmup_s + stretch.duration_s + timeout_s + SPARE_S
-    # Each leg waits for its last replies before the next one begins.
-    deadline_s += (timeout_s + LEG_SPARE_S) * len(stretch.legs)
+    deadline_s = time.monotonic() + limit_s
     began_s: float | None = None
     shown_s = time.monotonic()
     while any(process.poll() is None for process in processes):

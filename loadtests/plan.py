@@ -77,11 +77,20 @@ class ComparisonPlan:
 
 
 @dataclass(frozen=True)
+class Join:
+    """Where the workers of other machines join each stretch, and how long at most they are waited for."""
+
+    port: int
+    wait_s: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """A load run fixed beforehand: `duration_s` is one look's, `rate_per_s` that of all workers together.
 
     The rate is the highest of the `shape`; `mix` says who sends. `via` names the path measured, where it is known.
     Whoever has just deployed the service may say how long its first request took, for `first_request_ms` to judge.
+    With `join` the workers are not processes of this machine: they join the run from others (loadtests.join).
     """
 
     host: str
@@ -106,6 +115,7 @@ class Plan:
     shape: Shape = STEADY
     mix: Mix = ONLY_SINGLE
     via: Via | None = None
+    join: Join | None = None
 
     @property
     def looks(self) -> int:
@@ -185,6 +195,8 @@ def _parse(data: Any) -> Plan:
         values["limits"] = tuple(Limit(**typed(limit, Limit, "limit")) for limit in values["limits"])
         if "comparison" in values:
             values["comparison"] = ComparisonPlan(**typed(values["comparison"], ComparisonPlan, "comparison"))
+        if "join" in values:
+            values["join"] = Join(**typed(values["join"], Join, "join"))
         for name, read in (("shape", read_shape), ("mix", read_mix), ("via", _via)):
             if name in values:
                 values[name] = read(values[name])
@@ -231,6 +243,11 @@ def _check_values(plan: Plan) -> None:
             f"first_request_ms is {plan.first_request_ms}, must be above 0 and below timeout_s",
         ),
     ]
+    if plan.join:
+        rules += [
+            (0 < plan.join.port < 65536, f"join.port is {plan.join.port}, must be from 1 to 65535"),
+            (plan.join.wait_s > 0, f"join.wait_s is {plan.join.wait_s}, must be above 0"),
+        ]
     for limit in plan.limits:
         rules += [
             (_is_share(limit.quantile), f"quantile {limit.quantile:g} {_SHARE}"),

@@ -1,15 +1,15 @@
 """Keep the raw value of each request that Locust's `request` event reports: no histogram, no rounding."""
 
+import io
 import json
 import os
 import time
 from array import array
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtests.samples import Window, write_raw
+from loadtests.samples import Columns, Window, since_start, write_raw
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,10 @@ class Sample:
 class Recording:
     """The raw values of one worker; `begin` and `end` mark the measured window of each leg."""
 
-    def __init__(self, path: Path, legs: int) -> None:
-        """Begin a recording of so many legs that will be written to `path`."""
+    def __init__(self, path: Path, legs: int, *, ends_run: bool = True) -> None:
+        """Begin a recording of so many legs that will be written to `path`; the run may end with it."""
         self._path = path
+        self._ends_run = ends_run
         self._legs = legs
         self._numbers = {name: array("d") for name in ("intended_s", "sent_s", "latency_ms")}
         self._status, self._leg = array("h"), array("h")
@@ -65,19 +66,37 @@ class Recording:
         self._windows[leg] = Window(measured_from_s, measured_until_s, planned, cpu)
 
     def show_progress(self) -> None:
-        """Write how far the run is to a file beside the raw one, whole or not at all."""
-        progress = {"sent": len(self._status), "errors": self._errors}
-        whole = self._path.with_suffix(".progress.part")
-        whole.write_text(json.dumps(progress), encoding="utf-8")
-        os.replace(whole, self._path.with_suffix(".progress"))
+        """Tell how far the run is."""
+        write_progress(self._path, sent=len(self._status), errors=self._errors)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every leg has had its window."""
+        return len(self._windows) == self._legs
+
+    def over(self, runner: Any) -> None:
+        """Take note that no request will follow."""
+        if self._ends_run:
+            runner.quit()
 
     def on_quit(self, **_: Any) -> None:
         """Listen to Locust's `quit` event: write the raw file, unless the run ended before its last window did."""
-        if len(self._windows) == self._legs:
-            columns: dict[str, Sequence[object]] = {
-                **self._numbers,
-                "status": self._status,
-                **self._texts,
-                "leg": self._leg,
-            }
-            write_raw(self._path, columns, [self._windows[leg] for leg in range(self._legs)])
+        if self.whole:
+            write_raw(self._path, *self._content())
+
+    def content(self) -> bytes:
+        """Return the raw file of a recording that is over, for another machine: by time since each window began."""
+        file = io.BytesIO()
+        write_raw(file, *since_start(*self._content()))
+        return file.getvalue()
+
+    def _content(self) -> tuple[Columns, list[Window]]:
+        columns: Columns = {**self._numbers, "status": self._status, **self._texts, "leg": self._leg}
+        return columns, [self._windows[leg] for leg in range(self._legs)]
+
+
+def write_progress(raw: Path, *, sent: int, errors: int) -> None:
+    """Write how far the run is to a file beside the raw one, whole or not at all."""
+    whole = raw.with_suffix(".progress.part")
+    whole.write_text(json.dumps({"sent": sent, "errors": errors}), encoding="utf-8")
+    os.replace(whole, raw.with_suffix(".progress"))

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from loadtests import validity
 from loadtests.blocks import Ratio, blocks_stretch, pair, ratios_of
 from loadtests.capacity import capacity_json, find_capacity
 from loadtests.comparison import Block, extendable, judge_comparison
-from loadtests.control import empty_endpoint
+from loadtests.control import OWN_ENDPOINT, empty_endpoint
 from loadtests.look import Caller, LoadError, StoppedError, Stretch, run_stretch
 from loadtests.personas import requests_of, scorer_of
 from loadtests.plan import ComparisonPlan, Plan, PlanError, read_plan, read_rows
@@ -92,9 +92,10 @@ def _arms(plan: Plan) -> list[Plan]:
 def _measure_control(plan: Plan, out: Path, caller: Caller) -> Look:
     """Measure an empty endpoint until this machine is quiet enough, a few times at most.
 
-    Nothing of the target has been seen yet, so waiting for a quiet moment favours no verdict.
+    Workers of other machines measure their own. Nothing of the target has been seen yet, so waiting for a quiet
+    moment favours no verdict.
     """
-    with empty_endpoint() as host:
+    with nullcontext(OWN_ENDPOINT) if plan.join else empty_endpoint() as host:
         length_s = max(CONTROL_S, CONTROL_REQUESTS / plan.rate_per_s)
         stretch = Stretch("control", 0, host, CONTROL_WARMUP_S, length_s)
         for _ in range(CONTROL_ATTEMPTS):
@@ -172,6 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--plan", type=Path, required=True, help="plan.json")
     parser.add_argument("--out", type=Path, required=True, help="directory for the result")
     parser.add_argument("--find-capacity", action="store_true", help="find the highest rate that meets the SLO")
+    parser.add_argument("--check", action="store_true", help="only read the plan")
     parser.add_argument("--end-with-stdin", action="store_true", help="end when standard input does")
     options = parser.parse_args(argv)
     caller = Caller()
@@ -183,6 +185,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (PlanError, OSError) as error:
         caller.say(f"error: {error}")
         return USAGE
+    if options.check:
+        return 0
     measure = _measure_capacity if options.find_capacity else _run_once
     with _ended_by_signals(caller):
         try:

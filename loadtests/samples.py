@@ -3,10 +3,11 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 OK = 200
 METADATA_KEY = b"slipway.windows"
+Columns = Mapping[str, "Sequence[object] | NDArray[np.float64]"]
 SCHEMA = pa.schema(
     [
         ("intended_s", pa.float64()),
@@ -41,7 +43,7 @@ class Persona(StrEnum):
 
 @dataclass(frozen=True)
 class Window:
-    """The measured part of one worker's run, by the monotonic clock; arrivals before it are warm-up.
+    """The measured part of one worker's run, by the clock of its raw file; arrivals before it are warm-up.
 
     `planned` counts the arrivals due in it; `cpu` is the worker's share of one core in it.
     """
@@ -56,10 +58,11 @@ class Window:
 class Look:
     """The measured requests of all workers in one stretch of load, one array element a request.
 
-    Times are seconds of the machine's monotonic clock. `latency_ms` counts from the intended time; it is
-    infinite where no reply came. `served` counts the successful replies by the version that they name.
-    `routes` tells of each route which requests were meant to be answered on it: mistakes, which are refused on
-    purpose, belong to none.
+    Times are seconds of the machine's monotonic clock, or, of workers that may be on machines of their own, since
+    each one's measured window began. `latency_ms` counts from the intended time; it is infinite where no reply came.
+    `served` counts the successful replies by the version that they name. `routes` tells of each route which requests
+    were meant to be answered on it: mistakes, which are refused on purpose, belong to none. `workers` has what each of
+    several measured, by its number.
     """
 
     window: Window
@@ -71,6 +74,7 @@ class Look:
     served: dict[str, int]
     errors: dict[str, int]
     routes: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    workers: tuple["Look", ...] = ()
 
     def part(self, route: str) -> "Look":
         """Return the requests of one route, whose latencies are judged by themselves; all where none is told apart."""
@@ -78,7 +82,7 @@ class Look:
             return self
         mask = self.routes.get(route, np.zeros(len(self.latency_ms), dtype=np.bool_))
         names = ("intended_s", "sent_s", "latency_ms", "failed", "answered")
-        return replace(self, **{name: getattr(self, name)[mask] for name in names}, routes={})
+        return replace(self, **{name: getattr(self, name)[mask] for name in names}, routes={}, workers=())
 
     @property
     def duration_s(self) -> float:
@@ -86,15 +90,30 @@ class Look:
         return self.window.measured_until_s - self.window.measured_from_s
 
 
-def write_raw(path: Path, columns: dict[str, Sequence[object]], windows: Sequence[Window]) -> None:
+def write_raw(into: Path | BinaryIO, columns: Columns, windows: Sequence[Window]) -> None:
     """Write one worker's raw values, warm-up included, with the window of each leg in the file's metadata.
 
-    The file is there whole or not at all.
+    What is written to a path is there whole or not at all.
     """
     schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps([vars(window) for window in windows]).encode()})
-    whole = path.with_suffix(".part")
+    whole = into.with_suffix(".part") if isinstance(into, Path) else into
     pq.write_table(pa.table(columns, schema=schema), whole, compression="zstd")
-    os.replace(whole, path)
+    if isinstance(into, Path):
+        os.replace(into.with_suffix(".part"), into)
+
+
+def since_start(columns: Columns, windows: Sequence[Window]) -> tuple[Columns, list[Window]]:
+    """Return raw values whose times count from the measured window of their leg, which then begins at 0.
+
+    A monotonic clock means nothing on another machine.
+    """
+    began_s = np.array([window.measured_from_s for window in windows])[np.array(columns["leg"], dtype=np.int16)]
+    times = {name: np.array(columns[name], dtype=np.float64) - began_s for name in ("intended_s", "sent_s")}
+    moved = [
+        replace(window, measured_from_s=0.0, measured_until_s=window.measured_until_s - window.measured_from_s)
+        for window in windows
+    ]
+    return {**columns, **times}, moved
 
 
 def read_look(paths: Sequence[Path]) -> Look:
@@ -109,7 +128,7 @@ def read_legs(paths: Sequence[Path]) -> list[Look]:
     windows = [_windows(table) for table in files]
     legs = zip(*windows, strict=True)
     return [
-        _look([_measured(table, number, w) for table, w in zip(files, leg, strict=True)], leg)
+        _merged([(_measured(table, number, window), window) for table, window in zip(files, leg, strict=True)])
         for number, leg in enumerate(legs)
     ]
 
@@ -123,18 +142,25 @@ def _measured(table: pa.Table, leg: int, window: Window) -> pa.Table:
     return table.filter(of_leg).replace_schema_metadata()
 
 
-def _look(tables: Sequence[pa.Table], windows: Sequence[Window]) -> Look:
+def _merged(measured: Sequence[tuple[pa.Table, Window]]) -> Look:
     """Join what the workers measured in one leg."""
-    table = pa.concat_tables(tables)
+    if len(measured) == 1:
+        return _look(*measured[0])
+    tables, windows = zip(*measured, strict=True)
+    window = Window(
+        measured_from_s=min(window.measured_from_s for window in windows),
+        measured_until_s=max(window.measured_until_s for window in windows),
+        planned=sum(window.planned for window in windows),
+        cpu=max(window.cpu for window in windows),
+    )
+    return replace(_look(pa.concat_tables(tables), window), workers=tuple(_look(*each) for each in measured))
+
+
+def _look(table: pa.Table, window: Window) -> Look:
     failed = table["error"].to_numpy() != ""
     succeeded = table.filter(pc.and_(pc.equal(table["error"], ""), pc.equal(table["status"], OK)))
     return Look(
-        window=Window(
-            measured_from_s=min(window.measured_from_s for window in windows),
-            measured_until_s=max(window.measured_until_s for window in windows),
-            planned=sum(window.planned for window in windows),
-            cpu=max(window.cpu for window in windows),
-        ),
+        window=window,
         intended_s=table["intended_s"].to_numpy(),
         sent_s=table["sent_s"].to_numpy(),
         latency_ms=table["latency_ms"].to_numpy(),

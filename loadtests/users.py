@@ -15,7 +15,7 @@ from geventhttpclient import HTTPClient
 from geventhttpclient.response import HTTPParseError
 from locust import User, task
 from locust.exception import StopUser
-from locust.runners import STATE_RUNNING, STATE_SPAWNING, WorkerRunner
+from locust.runners import STATE_RUNNING, STATE_SPAWNING
 
 from loadtests.clock import Alarm
 from loadtests.personas import Answer, Mix, Request, check_answer
@@ -59,13 +59,13 @@ class Load:
     legs: tuple[Leg, ...]
     timeout_s: float
     max_in_flight: int
-    recording: Recording | None
 
 
 class OpenModelUser(User):
     """One dispatcher of an open model; more users, or more processes, add their rates."""
 
     load: ClassVar[Load]
+    recording: ClassVar[Recording | None] = None
     _spawned: ClassVar[int] = 0
 
     def on_start(self) -> None:
@@ -90,7 +90,7 @@ class OpenModelUser(User):
     @task
     def dispatch(self) -> None:
         """Send every arrival of each leg's schedule when it is due, wait for the last replies, and end the run."""
-        load, recording = self.load, self.load.recording
+        load, recording = self.load, self.recording
         reporter = gevent.spawn(self._report) if recording else None
         for number, leg in enumerate(load.legs):
             if self.environment.runner.state in SENDING:
@@ -98,13 +98,12 @@ class OpenModelUser(User):
                 self._pool.join(timeout=load.timeout_s + 1)
         if reporter:
             reporter.kill()
-        if recording and not isinstance(self.environment.runner, WorkerRunner):
-            # A worker ends with its master, which would take its end for a loss.
-            gevent.spawn(self.environment.runner.quit)
+        if recording:
+            gevent.spawn(recording.over, self.environment.runner)
         raise StopUser
 
     def _send_leg(self, number: int, leg: Leg) -> None:
-        load, recording = self.load, self.load.recording
+        load, recording = self.load, self.recording
         rng = np.random.default_rng([leg.seed, *self._seed])
         course = Course(load.shape, rate_per_s=load.rate_per_s, warmup_s=leg.warmup_s, duration_s=leg.duration_s)
         requests = self._requests(rng)
@@ -143,8 +142,8 @@ class OpenModelUser(User):
         return self._clients[host]
 
     def _report(self) -> None:
-        while self.load.recording:
-            self.load.recording.show_progress()
+        while self.recording:
+            self.recording.show_progress()
             gevent.sleep(PROGRESS_EVERY_S)
 
     def _requests(self, rng: np.random.Generator) -> Iterator[Request]:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pipelines.adapters import images
 from pipelines.adapters.audit_s3 import S3AuditHeads
@@ -14,13 +15,15 @@ from pipelines.adapters.edge_socket import EdgeSocket
 from pipelines.adapters.executor_inside import ExecutorInside
 from pipelines.adapters.infra_file import read_choices
 from pipelines.adapters.load_job import LoadJob
-from pipelines.adapters.load_networks import LoadNetworks
+from pipelines.adapters.load_networks import LoadFront, LoadNetworks
+from pipelines.adapters.load_swarm import LoadSwarm
 from pipelines.adapters.object_store import S3Access
 from pipelines.adapters.release_images import ImageRegistry, ReleaseImages, find_app
 from pipelines.adapters.shape_hold import ShapeHold
 from pipelines.adapters.swarm_services import SwarmServices
 from pipelines.adapters.swarm_target import SwarmTarget
 from pipelines.adapters.terraform import Terraform, find_settings
+from pipelines.domain.release import Environment, Slot
 from pipelines.errors import DeployFailed
 from pipelines.settings import ROOT, Settings, Surroundings, model_name
 
@@ -119,5 +122,18 @@ def await_swarm_target(
 def open_load_job(surroundings: Surroundings) -> LoadJob:
     """Open the way to run load inside of the Swarm."""
     stack = surroundings.stack
-    networks = LoadNetworks.of_stack(stack)
-    return LoadJob(DockerEngine(ENGINE_URL), networks, prefix=stack["prefix"], image=stack["images"]["loadtest"])
+    return LoadJob(_load_swarm(stack, ENGINE_URL, owner="executor"), LoadNetworks.of_stack(stack))
+
+
+def open_staging_load(settings: Settings, environ: Mapping[str, str], tell: Callable[[str], None]) -> LoadJob:
+    """Open the way to load staging's live slot inside of the Swarm, from the operator's machine."""
+    stack = open_docker_stack(settings, environ).outputs()
+    staging = stack["environments"][Environment.STAGING]
+    front = LoadFront(staging["load_network"], staging["load_urls"][Slot.LIVE])
+    swarm = _load_swarm(stack, environ.get("DOCKER_HOST") or ENGINE_URL, owner="operator")
+    return LoadJob(swarm, LoadNetworks({settings.url(settings.staging_port): front}), tell=tell)
+
+
+def _load_swarm(stack: Mapping[str, Any], engine_url: str, *, owner: str) -> LoadSwarm:
+    repository = f"{stack['image_registry']['pull']}/slipway/loadtest"
+    return LoadSwarm(DockerEngine(engine_url), stack["prefix"], stack["images"]["loadtest"], repository, owner=owner)

@@ -1,10 +1,12 @@
-"""The verbs of the machine that has the engine: build the images, rotate secrets, prepare a closed network."""
+"""The verbs of the machine that has the engine: build images, rotate secrets, load, prepare a closed network."""
 
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from pipelines.errors import TargetUnavailable, Undecided, UsageError
+from pipelines.ports import LoadRunner
 from pipelines.settings import ROOT, Settings, TargetName
 
 Tell = Callable[[str], None]
@@ -45,6 +47,15 @@ def move_data(settings: Settings, environ: Mapping[str, str], *, into_store: boo
     remote = open_docker_stack(settings, environ).data_remote()
     move = remote.push if into_store else remote.pull
     return move(settings.project, settings.child_environ(environ))
+
+
+def find_swarm_load(settings: Settings, environ: Mapping[str, str], tell: Tell) -> Callable[[], LoadRunner] | None:
+    """Return what opens the way to load staging from the swarm; None where the target has none."""
+    if settings.target is not TargetName.DOCKER:
+        return None
+    from pipelines.bootstrap_docker import open_staging_load
+
+    return partial(open_staging_load, settings, environ, tell)
 
 
 def prepare_offline(part: str, environ: Mapping[str, str]) -> None:

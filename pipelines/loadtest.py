@@ -1,4 +1,4 @@
-"""The load run of the operator's machine: staging's live slot, under the policy in force, from this machine."""
+"""The operator's load run: staging's live slot, under the policy in force, from this machine or from the swarm."""
 
 import json
 import math
@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipelines.adapters.home_lock import held
 from pipelines.adapters.load_process import JUDGED, launched
 from pipelines.domain.policy import Policy
 from pipelines.domain.release import Environment
 from pipelines.domain.verdict import Verdict
 from pipelines.errors import Undecided, UsageError
 from pipelines.operate import read_health
+from pipelines.ports import LoadRunner
 from pipelines.settings import Settings, TargetName, model_name
 
 Tell = Callable[[str], None]
@@ -27,6 +29,8 @@ _STEADY = "steady"
 # The checks of a run that say who kept it from deciding.
 _GENERATOR = {"control", "generator_cpu", "achieved_rate", "send_lag"}
 _SERVICE = {"data", "versions"}
+_CODES = {"passed": 0, "failed": 3}
+_UNDECIDED = 4
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,16 @@ class LoadRequest:
 
 
 def run_loadtest(
-    request: LoadRequest, settings: Settings, policy: Mapping[str, Any] | None, tell: Tell
+    request: LoadRequest,
+    settings: Settings,
+    policy: Mapping[str, Any] | None,
+    tell: Tell,
+    *,
+    swarm: Callable[[], LoadRunner] | None = None,
 ) -> tuple[int, dict[str, Any]]:
     """Run and judge the load; return the exit code of its verdict, and the result with its `directory` and `next`.
 
+    It comes from processes of this machine; several workers of one run from `swarm`, where there is one.
     Raises UsageError for what is refused before anything is sent.
     """
     if request.environment != Environment.STAGING:
@@ -82,12 +92,19 @@ def run_loadtest(
     plan = _plan(request, settings, Policy.parse(policy), str(health["version"]))
     plan_file.write_text(json.dumps({**plan, "rows_file": str(rows_file)}, indent=2))
     try:
-        code = _run(plan_file, directory, settings, tell, find_capacity=request.find_capacity)
+        if swarm and request.workers > 1 and not request.find_capacity:
+            _run(plan_file, directory, settings, tell, "--check")
+            # Each run removes what is left of others, and would take a second one for that.
+            with held(settings.home / "loadtest.lock", "loadtest"):
+                result = _run_in_swarm(swarm(), plan, rows, directory)
+            code = _CODES.get(result["verdict"], _UNDECIDED)
+        else:
+            code = _run(plan_file, directory, settings, tell, *["--find-capacity"] * request.find_capacity)
+            result = json.loads((directory / "result.json").read_text())
     except UsageError:
         # Nothing was sent, so nothing is left of it.
         shutil.rmtree(directory)
         raise
-    result = json.loads((directory / "result.json").read_text())
     return code, {**result, "directory": str(directory), "next": next_step(result)}
 
 
@@ -138,9 +155,18 @@ def _rows(settings: Settings) -> list[Any]:
     raise UsageError(f"no evaluation set of {model} to draw requests from", next='"make candidate"')
 
 
-def _run(plan: Path, out: Path, settings: Settings, tell: Tell, *, find_capacity: bool) -> int:
+def _run_in_swarm(runner: LoadRunner, plan: dict[str, Any], rows: list[Any], directory: Path) -> dict[str, Any]:
+    """Run a plan in the swarm, and leave its files as a run of this machine does."""
+    result = runner.run(plan, rows, directory).result
+    for file in (directory / "out").iterdir():
+        file.rename(directory / file.name)
+    (directory / "out").rmdir()
+    return result
+
+
+def _run(plan: Path, out: Path, settings: Settings, tell: Tell, *options: str) -> int:
     """Run `loadtests.run` with its progress told, and return its exit code; it ends when this process does."""
-    arguments = ["--plan", str(plan), "--out", str(out), *["--find-capacity"] * find_capacity]
+    arguments = ["--plan", str(plan), "--out", str(out), *options]
     last = ""
     with launched(arguments, root=settings.root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         for line in process.stderr or ():

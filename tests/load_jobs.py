@@ -15,6 +15,7 @@ from testcontainers.core.labels import LABEL_SESSION_ID, SESSION_ID
 from pipelines.adapters.docker_engine import DockerEngine
 from pipelines.adapters.load_job import LoadJob
 from pipelines.adapters.load_networks import LoadFront, LoadNetworks
+from pipelines.adapters.load_swarm import LoadSwarm
 from tests.engine import hardened
 from tests.needs import skip_without_containers
 
@@ -66,7 +67,9 @@ class LoadPlace:
     ) -> LoadJob:
         """Make the runner whose plans name the server by SLOT_URL."""
         networks = LoadNetworks({SLOT_URL: front or self.front})
-        return LoadJob(engine or self._docker, networks, prefix=self.prefix, image=image or self.image, **options)
+        return LoadJob(
+            LoadSwarm(engine or self._docker, self.prefix, image or self.image, owner="executor"), networks, **options
+        )
 
     @contextmanager
     def serving(self, **law: Any) -> Iterator[str]:

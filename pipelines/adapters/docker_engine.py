@@ -7,7 +7,7 @@ from pathlib import Path
 import docker
 from docker.errors import APIError, DockerException
 
-from pipelines.errors import TargetUnavailable, UsageError
+from pipelines.errors import TargetUnavailable, Undecided, UsageError
 
 
 class DockerEngine:
@@ -47,6 +47,22 @@ class DockerEngine:
                     f"the container engine does not trust the image registry {registry}: {said}",
                     next=f'on every node copy {source} to /etc/docker/certs.d/{registry}/ca.crt, then "make up" again',
                 ) from error
+
+    def push(self, image: str, repository: str) -> str:
+        """Push an image to a registry, by a tag that is the beginning of its id; return `repository@sha256:<hex>`.
+
+        Raises Undecided when the registry refuses.
+        """
+        tag = image.rpartition(":")[2][:12]
+        with self.api() as api:
+            api.tag(image, repository, tag)
+            said = list(api.push(repository, tag, stream=True, decode=True))
+            api.remove_image(f"{repository}:{tag}", noprune=True)
+        errors = [line["error"] for line in said if "error" in line]
+        if errors:
+            raise Undecided(f"the image registry refuses {repository}: {errors[0]}", next='"make up" again')
+        (digest,) = [line["aux"]["Digest"] for line in said if "Digest" in line.get("aux", ())]
+        return f"{repository}@{digest}"
 
     def close(self) -> None:
         """Give the connections back; the next call opens new ones."""

@@ -79,16 +79,6 @@ class DockerInstallation:
             told.append("\n".join([f"{name} {reason}", *(f"  {line}" for line in tail)]))
         return "\n".join(told)
 
-    def offer(self, image: str, repository: str) -> None:
-        """Push an image, which releases build on, to a registry; its tag is the beginning of its id."""
-        tag = image.rpartition(":")[2][:12]
-        with self._engine.api() as api:
-            api.tag(image, repository, tag)
-            said = [line["error"] for line in api.push(repository, tag, stream=True, decode=True) if "error" in line]
-            api.remove_image(f"{repository}:{tag}", noprune=True)
-        if said:
-            raise Undecided(f"the image registry refuses {repository}: {said[0]}", next='"make up" again')
-
     def rest_slots(self) -> None:
         """Leave the slots without a task that Terraform leaves to releases."""
         for service in self._services():

@@ -180,14 +180,14 @@ class DockerStack:
 
     def data_remote(self) -> DvcRemote:
         """Return where DVC's data goes, for the user that has no other right."""
-        store, secret = self._outputs()["object_store"], self.secrets.value
+        store, secret = self.outputs()["object_store"], self.secrets.value
         user, password = secret("dvc-objects-user"), secret("dvc-objects-password")
         access = S3Access(store["url"], user, password, self._shape.authority)
         return DvcRemote(access, store["buckets"]["dvc"], self._dvc_directory)
 
     def doctor(self) -> dict[str, Any]:
         """Have the executor, which alone reaches everything, examine the installation."""
-        service = str(self._outputs()["services"]["executor"])
+        service = str(self.outputs()["services"]["executor"])
         _, told = self._engine.run_inside(service, _DOCTOR)
         try:
             examined: dict[str, Any] = json.loads(told)
@@ -197,7 +197,7 @@ class DockerStack:
             raise SlipwayError.from_dict(examined["error"])
         return examined
 
-    def _outputs(self) -> dict[str, Any]:
+    def outputs(self) -> dict[str, Any]:
         """Return what Terraform says of the installation; raise UsageError while it is not there as a whole."""
         stack: dict[str, Any] | None = self._terraform.outputs().get("stack") if self.is_up() else None
         if stack is None:
@@ -293,7 +293,7 @@ class DockerStack:
         inside.make_users(self._shape.model)
         tell("the users of the model registry are there")
         self._enter_registry(tell)
-        self._installation.offer(str(variables["images"]["app"]), f"{self._registry}/slipway/app")
+        self._engine.push(str(variables["images"]["app"]), f"{self._registry}/slipway/app")
         self._await_executor()
         self.secrets.settle()
         for name in self._docker_secrets.remove_others([each["name"] for each in variables["secrets"].values()]):

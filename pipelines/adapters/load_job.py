@@ -1,5 +1,6 @@
 """Runs a load run as a one-shot Swarm job on a network that leads to one environment's front end only."""
 
+import math
 import secrets
 import shutil
 import time
@@ -7,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines.adapters.docker_engine import DockerEngine
 from pipelines.adapters.load_files import pack, planned_s, read_run, unpack
 from pipelines.adapters.load_networks import LoadNetworks
 from pipelines.adapters.load_process import JUDGED
-from pipelines.adapters.load_swarm import PLACE, Job, LoadSwarm, Look
+from pipelines.adapters.load_swarm import Job, LoadSwarm, Look
+from pipelines.adapters.load_tasks import JOIN_PORT, PLACE
 from pipelines.adapters.swarm_tasks import Task
 from pipelines.errors import TargetUnavailable, Undecided
 from pipelines.ports import LoadRun
@@ -24,7 +25,9 @@ Tell = Callable[[str], None]
 
 
 class LoadJob:
-    """Fills ports.LoadRunner; `prefix` is the installation's, `tell` hears of the run's progress.
+    """Fills ports.LoadRunner; `tell` hears of the run's progress.
+
+    A plan's only worker is part of the job. Several are tasks of their own, on whatever nodes.
 
     A job may take `start_s` to run, and `spare_s` beyond its stretches with their warm-ups to end. Runs do not overlap:
     each first removes what is left of others, whose executor has died.
@@ -32,18 +35,15 @@ class LoadJob:
 
     def __init__(
         self,
-        engine: DockerEngine,
+        swarm: LoadSwarm,
         networks: LoadNetworks,
         *,
-        prefix: str,
-        image: str,
         tell: Tell = lambda line: None,
         spare_s: float = 120.0,
         start_s: float = 60.0,
     ) -> None:
-        self._swarm = LoadSwarm(engine, prefix, image)
+        self._swarm = swarm
         self._networks = networks
-        self._prefix = prefix
         self._tell = tell
         self._spare_s = spare_s
         self._start_s = start_s
@@ -58,9 +58,12 @@ class LoadJob:
         if "comparison" in plan:
             beside = self._networks.front(plan["comparison"]["host"])
             fronts["comparison"] = {**plan["comparison"], "host": beside.url}
+        if plan["workers"] > 1:
+            # Whoever asked for the run knows first, and why, when a worker does not start.
+            fronts["join"] = {"port": JOIN_PORT, "wait_s": math.ceil(2 * self._start_s)}
         archive = pack({**plan, **fronts}, rows, PLACE)
         workdir.mkdir(parents=True, exist_ok=True)
-        name = f"{self._prefix}-load-{secrets.token_hex(4)}"
+        name = f"{self._swarm.prefix}-load-{secrets.token_hex(4)}"
         try:
             self.remove_left()
             try:
@@ -85,22 +88,28 @@ class LoadJob:
             look = self._swarm.look(job)
             log.write_bytes(look.log)
             told = self._tell_news(look, told)
-            failure = self._failure(look.task, time.monotonic() - begun, limit_s)
+            failure = self._failure(look, waited_s=time.monotonic() - begun, limit_s=limit_s)
             if failure:
                 tail = "\n".join(look.log.decode(errors="replace").splitlines()[-_LOG_LINES:])
                 raise Undecided(f"the load run {failure}: {tail}".removesuffix(": "), next=_AGAIN)
             if look.task and not look.task.alive:
                 return
+            if plan["workers"] > 1 and not job.workers_id and look.task and look.task.state == "running":
+                job = self._swarm.add_workers(job, plan["workers"])
             time.sleep(POLL_S)
 
-    def _failure(self, task: Task | None, waited_s: float, limit_s: float) -> str | None:
+    def _failure(self, look: Look, *, waited_s: float, limit_s: float) -> str | None:
         """Say why a job will bring no result, None while it still may or when it has."""
-        if task is not None and not task.alive:
-            return _end_of(task)
-        running = task is not None and task.state == "running"
-        if not running and waited_s > self._start_s:
-            standing = f"{task.state} {task.reason}".strip() if task else "no task"
-            return f"did not start within {self._start_s:g} s: {standing}"
+        if look.task is not None and not look.task.alive:
+            return _end_of(look.task)
+        for worker in look.workers:
+            # Its samples are gone, and a successor knows nothing of them.
+            if not worker.alive:
+                return f"lost worker {worker.number}: {worker.state}{_why(worker)}"
+        for who, task in (("", look.task), *((f"worker {worker.number} ", worker) for worker in look.workers)):
+            if waited_s > self._start_s and (task is None or task.state != "running"):
+                standing = f"{who}{task.state} {task.reason}".strip() if task else "no task"
+                return f"did not start within {self._start_s:g} s: {standing}"
         return f"did not end within {limit_s:g} s" if waited_s > limit_s else None
 
     def _tell_news(self, look: Look, told: int) -> int:
@@ -130,5 +139,8 @@ def _end_of(task: Task) -> str | None:
     code = task.exit_code
     if task.state == "complete" or (task.state == "failed" and code and code in JUDGED):
         return None
-    why = f" ({task.reason})" if task.reason else ""
-    return f"ended with {code}{why}" if code else f"ended as {task.state}{why}"
+    return f"ended with {code}{_why(task)}" if code else f"ended as {task.state}{_why(task)}"
+
+
+def _why(task: Task) -> str:
+    return f" ({task.reason})" if task.reason else ""

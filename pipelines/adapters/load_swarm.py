@@ -6,70 +6,78 @@ removed, engines leave its task running, and its record for ever.
 Plan and rows come by an archive put into a container that is never started and shares the job's volume. A Swarm
 config would hold them too, but no more than 500 kB, and it would leave people's rows in the log of every manager. The
 results go back the same way. For that the job runs on the node whose engine is asked: no other's files can be
-read through it.
+read through it. Several workers are tasks of a second service, which Swarm spreads over its nodes; what they need and
+what they measured goes over the load network, between them and the job.
 """
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+from dataclasses import dataclass, replace
 from typing import Any
 
 import docker
 from docker.errors import APIError, ImageNotFound
 
 from pipelines.adapters.docker_engine import DockerEngine
-from pipelines.adapters.load_files import PLAN, USER
+from pipelines.adapters.load_files import USER
+from pipelines.adapters.load_tasks import CORE, PLACE, RESULTS, Parts, job_task, worker_task
 from pipelines.adapters.swarm_tasks import Task, read_task
 from pipelines.errors import TargetUnavailable, Undecided
 
-PLACE = PurePosixPath("/out")
-RESULTS = PLACE / "result"
 _ROLE = "load"
 _LEFT_S = 30.0
 _RETRY_S = 0.2
 # It is gone already, or something else of the run still holds it.
 _LATER = (404, 409)
 _MIB = 1024 * 1024
-_TMP_MB = 64
-# The judge with its arrays, and each worker with its samples.
-_BASE_MB, _WORKER_MB = 768, 384
-_PIDS = 256
+# A generator and what it measures, or a judge and its only worker. A limit above what the node has is refused.
+_CORES = 2
 
 Labels = dict[str, str]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run's service; its volume has the same name."""
+    """One run's service, and that of its workers where these are tasks of their own; its volume has the same name."""
 
-    name: str
+    parts: Parts
     service_id: str
+    workers_id: str | None = None
 
 
 @dataclass(frozen=True)
 class Look:
-    """How far a job is: its first task, as Swarm may add others when that is lost, and what it has written."""
+    """How far a job is: its first task, as Swarm may add others when that is lost, what it has written, its workers."""
 
     task: Task | None
     log: bytes
+    workers: tuple[Task, ...] = ()
 
 
 class LoadSwarm:
-    """The load jobs of one installation on one engine; raises TargetUnavailable when the engine refuses.
+    """The load jobs of the installation `prefix` on one engine; raises TargetUnavailable when the engine refuses.
 
-    Whoever only removes them needs no `image`.
+    Other nodes of the swarm pull `image` from `repository`. Runs of different owners leave each other alone; whoever is
+    no owner only removes them, all.
     """
 
-    def __init__(self, engine: DockerEngine, prefix: str, image: str = "") -> None:
+    def __init__(
+        self, engine: DockerEngine, prefix: str, image: str = "", repository: str = "", *, owner: str = ""
+    ) -> None:
         self._engine = engine
-        self._prefix = prefix
+        self._owner = owner
+        self.prefix = prefix
         self._image = image
+        self._repository = repository
 
     def start(self, name: str, archive: bytes, *, network: str, workers: int) -> Job:
-        """Start a job that finds the unpacked `archive` in its volume and is on `network` only."""
-        labels = {"slipway.prefix": self._prefix, "slipway.role": _ROLE, "slipway.load": name}
+        """Start a job that finds the unpacked `archive` in its volume and is on `network` only.
+
+        It waits for its workers when these are several.
+        """
+        labels = {**self._labels, "slipway.load": name}
+        parts = Parts(name, self._image, labels, network)
         with self._engine.api() as api:
             machine = api.info()
             node = machine["Swarm"]["NodeID"]
@@ -78,37 +86,46 @@ class LoadSwarm:
             api.create_volume(name, labels=labels)
             carrier = self._make_carrier(api, name, labels)
             api.put_archive(carrier, str(PLACE), archive)
-            cpus = min(workers + 1, machine["NCPU"])
-            service = api.create_service(
-                _task(self._image, name, labels, network=network, node=node, cpus=cpus, workers=workers),
-                name=name,
-                labels=labels,
-                mode={"Replicated": {"Replicas": 1}},
-                # A virtual address needs IPVS, which some kernels lack, and nobody calls a load run.
-                endpoint_spec={"Mode": "dnsrr"},
+            task = job_task(parts, node=node, cores=min(_CORES, machine["NCPU"]), workers=workers)
+            return Job(parts, _create(api, name, labels, task, tasks=1))
+
+    def add_workers(self, job: Job, workers: int) -> Job:
+        """Start so many workers for a job, wherever Swarm places them."""
+        with self._engine.api() as api:
+            nodes = api.nodes()
+            cores = min(_CORES, *(node["Description"]["Resources"]["NanoCPUs"] // CORE for node in nodes))
+        parts = job.parts
+        if len(nodes) > 1 and "@" not in parts.image:
+            parts = replace(parts, image=self._engine.push(parts.image, self._repository))
+        with self._engine.api() as api:
+            service = _create(
+                api, f"{parts.name}-workers", parts.labels, worker_task(parts, cores=cores), tasks=workers
             )
-        return Job(name, service["ID"])
+        return replace(job, workers_id=service)
 
     def look(self, job: Job) -> Look:
         """Read how far a job is."""
         with self._engine.api() as api:
+            lost_nodes = _lost_nodes(api) if job.workers_id else set()
+            found = api.tasks(filters={"service": job.workers_id}) if job.workers_id else []
+            workers = tuple(read_task(task, lost_nodes) for task in found)
             tasks = api.tasks(filters={"service": job.service_id})
             if not tasks:
-                return Look(None, b"")
+                return Look(None, b"", workers)
             first = min(tasks, key=lambda task: str(task["CreatedAt"]))
             container = (first["Status"].get("ContainerStatus") or {}).get("ContainerID")
-            return Look(read_task(first, ()), _log(api, container) if container else b"")
+            return Look(read_task(first, ()), _log(api, container) if container else b"", workers)
 
     @contextmanager
     def results(self, job: Job) -> Iterator[Iterator[bytes]]:
         """Stream the archive of what a job has left so far."""
         with self._engine.api() as api:
-            parts, _ = api.get_archive(_carrier(job.name), str(RESULTS))
+            parts, _ = api.get_archive(_carrier(job.parts.name), str(RESULTS))
             yield parts
 
     def remove(self, name: str | None = None) -> set[str]:
         """Remove all that is left of one run, or of every run; return the names, once they are gone."""
-        labels = [f"slipway.load={name}"] if name else [f"slipway.prefix={self._prefix}", f"slipway.role={_ROLE}"]
+        labels = [f"slipway.load={name}"] if name else [f"{label}={value}" for label, value in self._labels.items()]
         removed: set[str] = set()
         deadline = time.monotonic() + _LEFT_S
         while left := self._remove_once(labels):
@@ -120,6 +137,11 @@ class LoadSwarm:
                 )
             time.sleep(_RETRY_S)
         return removed
+
+    @property
+    def _labels(self) -> Labels:
+        owner = {"slipway.owner": self._owner} if self._owner else {}
+        return {"slipway.prefix": self.prefix, "slipway.role": _ROLE, **owner}
 
     def _make_carrier(self, api: docker.APIClient, name: str, labels: Labels) -> str:
         """Create the container that is never started: it lends the volume to the engine's file transfer."""
@@ -142,7 +164,9 @@ class LoadSwarm:
         filters = {"label": labels}
         with self._engine.api() as api:
             services = [service["ID"] for service in api.services(filters=filters)]
-            tasks = [task["ID"] for task in api.tasks(filters=filters)]
+            lost_nodes = _lost_nodes(api)
+            # A lost node reports nothing any more, not even the end of what ran there.
+            tasks = [task["ID"] for task in api.tasks(filters=filters) if task.get("NodeID") not in lost_nodes]
             containers = [container["Id"] for container in api.containers(all=True, filters=filters)]
             volumes = [volume["Name"] for volume in api.volumes(filters=filters)["Volumes"] or []]
             for service in services:
@@ -159,33 +183,20 @@ def _carrier(name: str) -> str:
     return f"{name}-files"
 
 
-def _task(image: str, name: str, labels: Labels, *, network: str, node: str, cpus: int, workers: int) -> dict[str, Any]:
-    """Describe the job's one task. It is not asked for its health: that would take CPU from what it measures."""
-    memory = (_BASE_MB + _WORKER_MB * workers) * _MIB
-    return {
-        "ContainerSpec": {
-            "Image": image,
-            "Args": ["--plan", str(PLACE / PLAN), "--out", str(RESULTS)],
-            "User": f"{USER}:{USER}",
-            "Labels": labels,
-            "ReadOnly": True,
-            "CapabilityDrop": ["ALL"],
-            "StopGracePeriod": 5_000_000_000,
-            "Healthcheck": {"Test": ["NONE"]},
-            "Mounts": [
-                {"Type": "volume", "Source": name, "Target": str(PLACE), "VolumeOptions": {"Labels": labels}},
-                {"Type": "tmpfs", "Target": "/tmp", "TmpfsOptions": {"SizeBytes": _TMP_MB * _MIB}},
-            ],
-        },
-        "Resources": {
-            "Limits": {"NanoCPUs": cpus * 1_000_000_000, "MemoryBytes": memory, "Pids": _PIDS},
-            "Reservations": {"MemoryBytes": memory},
-        },
-        "RestartPolicy": {"Condition": "none"},
-        "Placement": {"Constraints": [f"node.id=={node}"]},
-        "Networks": [{"Target": network}],
-        "LogDriver": {"Name": "json-file", "Options": {"max-size": "10m", "max-file": "3"}},
-    }
+def _create(api: docker.APIClient, name: str, labels: Labels, task: dict[str, Any], *, tasks: int) -> str:
+    service = api.create_service(
+        task,
+        name=name,
+        labels=labels,
+        mode={"Replicated": {"Replicas": tasks}},
+        # A virtual address needs IPVS, which some kernels lack.
+        endpoint_spec={"Mode": "dnsrr"},
+    )
+    return str(service["ID"])
+
+
+def _lost_nodes(api: docker.APIClient) -> set[str]:
+    return {node["ID"] for node in api.nodes() if node["Status"]["State"] == "down"}
 
 
 def _log(api: docker.APIClient, container: str) -> bytes:

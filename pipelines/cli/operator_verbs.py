@@ -89,13 +89,14 @@ def loadtest(
     env: Annotated[str, typer.Option(help="staging; nothing else is ever loaded")] = "staging",
     rate: Annotated[str, typer.Option(help="Highest requests a second, instead of the policy's.")] = "",
     duration: Annotated[str, typer.Option(help="Seconds of a look, instead of the policy's.")] = "",
-    workers: Annotated[str, typer.Option(help="Processes that send; one where none is named.")] = "",
+    workers: Annotated[str, typer.Option(help="How many send; on containers, tasks of the swarm.")] = "",
     shape: Annotated[str, typer.Option(help="steady, ramp, spike, soak or step")] = "",
     find_capacity: Annotated[bool, typer.Option(help="Find the highest rate that meets the SLO.")] = False,
     person: As = "alice",
     as_json: Json = False,
 ) -> None:
     """Load staging's live slot and judge it by the SLO: exit 0 passed, 3 failed, 4 inconclusive."""
+    from pipelines.containers import find_swarm_load
     from pipelines.loadtest import LoadRequest, run_loadtest
 
     request = LoadRequest.parse(
@@ -103,7 +104,9 @@ def loadtest(
     )
     policy = open_client(person).get("/policy")["policy"] if env == "staging" else None
     try:
-        code, result = run_loadtest(request, read_settings(), policy, tell)
+        settings = read_settings()
+        swarm = find_swarm_load(settings, os.environ, tell)
+        code, result = run_loadtest(request, settings, policy, tell, swarm=swarm)
     except KeyboardInterrupt:
         tell("stopped; nothing was judged")
         raise typer.Exit(130) from None

@@ -15,6 +15,7 @@ PREDICT, BATCH = "/predict", "/predict/batch"
 ALPHA = 0.05
 MIN_BLOCK_REQUESTS = 100
 MOST_REQUESTS = 10**15
+MOST_WORKERS = 64
 
 
 class Profile(StrEnum):
@@ -100,7 +101,10 @@ class RouteSlo:
 
 @dataclass(frozen=True)
 class Slo:
-    """The latency SLO of one route and the load it is measured under; `routes` has those of others."""
+    """The latency SLO of one route and the load it is measured under; `routes` has those of others.
+
+    The load comes from one worker, or from as many as `workers` says, each with a core.
+    """
 
     route: str
     rate_per_s: float
@@ -113,6 +117,7 @@ class Slo:
     max_stall_s: float
     timeout_s: float
     first_request_ms: float | None = None
+    workers: int | None = None
     comparison: LoadComparison | None = None
     routes: tuple[RouteSlo, ...] = ()
 
@@ -225,6 +230,8 @@ def _rising(limits: tuple[QuantileLimit, ...]) -> bool:
 
 def _route_rules(slo: Slo, where: str) -> list[tuple[bool, str, str]]:
     quantiles = f"{where}.quantiles"
+    # Each worker has to be able to wait for a request.
+    most = math.ceil(min(MOST_WORKERS, slo.rate_per_s * slo.timeout_s))
     return [
         (0 < slo.rate_per_s <= 10_000, f"{where}.rate_per_s", "above 0, at most 10,000"),
         (any(limit.judged for limit in slo.quantiles), quantiles, "at least one judged quantile"),
@@ -232,6 +239,7 @@ def _route_rules(slo: Slo, where: str) -> list[tuple[bool, str, str]]:
         (len({q.quantile for q in slo.quantiles}) == len(slo.quantiles), quantiles, "one limit a quantile"),
         (all(_below_timeout(q.limit_ms, slo) for q in slo.quantiles), quantiles, "limits above 0 ms, below timeout_s"),
         (_rising(slo.quantiles), quantiles, "no limit below that of a lower quantile, which it would include"),
+        (slo.workers is None or 1 <= slo.workers <= most, f"{where}.workers", f"1 to {most}"),
     ]
 
 

@@ -93,7 +93,7 @@ def load_plan(slo: Slo, measured: Measured) -> dict[str, Any]:
         "seed": SEED,
         "timeout_s": slo.timeout_s,
         "max_in_flight": math.ceil(slo.rate_per_s * slo.timeout_s),
-        "workers": 1,
+        "workers": slo.workers or 1,
         "expected_version": measured.version,
         "limits": [{"quantile": q.quantile, "limit_ms": q.limit_ms, "judged": q.judged} for q in slo.quantiles],
         "max_error_rate": slo.max_error_rate,

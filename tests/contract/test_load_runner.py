@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
+from loadtests.samples import METADATA_KEY
 from pipelines.adapters.load_process import LoadProcess
 from pipelines.domain.verdict import Verdict
 from pipelines.errors import Undecided
@@ -108,6 +110,19 @@ def test_the_raw_values_of_each_worker_are_there_with_the_hash_that_was_judged(m
     for raw in raws:
         content = (measured.workdir / "out" / raw["file"]).read_bytes()
         assert raw["sha256"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+@every_real_runner
+def test_what_the_workers_measured_adds_up_to_what_was_judged(measured: Measured) -> None:
+    n = 0
+    for raw in measured.run.result["raw"]:
+        table = pq.read_table(measured.workdir / "out" / raw["file"])
+        (window,) = json.loads(table.schema.metadata[METADATA_KEY])
+        of_worker = int((table["intended_s"].to_numpy() >= window["measured_from_s"]).sum())
+        assert of_worker == window["planned"]
+        n += of_worker
+
+    assert n == measured.run.result["n"]
 
 
 @every_real_runner

@@ -1,5 +1,7 @@
 """A load job that is killed, refused, orphaned or too slow: each is undecided with its reason, and nothing is left."""
 
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,11 +27,12 @@ __all__ = ["engine", "images"]
 
 pytestmark = pytest.mark.timeout(2400)
 
-LONG = {**PLAN, "host": SLOT_URL, "duration_s": 60}
+LONG = {**PLAN, "host": SLOT_URL, "duration_s": 60, "workers": 1}
 START_S = 60
 # Nobody listens on the discard port.
 NOBODY = "127.0.0.1:9"
 MIB = 1024 * 1024
+SERVICE_NAME = "com.docker.swarm.service.name"
 # Begins a run and is killed in it, as an executor may be.
 EXECUTOR = """
 import sys
@@ -37,9 +40,11 @@ from pathlib import Path
 from pipelines.adapters.docker_engine import DockerEngine
 from pipelines.adapters.load_job import LoadJob
 from pipelines.adapters.load_networks import LoadFront, LoadNetworks
+from pipelines.adapters.load_swarm import LoadSwarm
 from tests.load_jobs import PLAN, ROWS, SLOT_URL
 url, network, front, prefix, image, workdir = sys.argv[1:]
-job = LoadJob(DockerEngine(url), LoadNetworks({SLOT_URL: LoadFront(network, front)}), prefix=prefix, image=image)
+swarm = LoadSwarm(DockerEngine(url), prefix, image, owner="executor")
+job = LoadJob(swarm, LoadNetworks({SLOT_URL: LoadFront(network, front)}))
 job.run({**PLAN, "host": SLOT_URL, "duration_s": 60}, ROWS, Path(workdir))
 """
 
@@ -59,8 +64,9 @@ def nothing_left(place: LoadPlace) -> Iterator[None]:
 class Background:
     """A long run in a thread of its own, and what it told."""
 
-    def __init__(self, place: LoadPlace, workdir: Path, **options: Any) -> None:
+    def __init__(self, place: LoadPlace, workdir: Path, plan: dict[str, Any] = LONG, **options: Any) -> None:
         self.told: list[str] = []
+        self._plan = plan
         self.error: Undecided | None = None
         self._job = place.job(tell=self.told.append, **options)
         self._workdir = workdir
@@ -77,7 +83,7 @@ class Background:
 
     def _run(self) -> None:
         try:
-            self._job.run(LONG, ROWS, self._workdir)
+            self._job.run(self._plan, ROWS, self._workdir)
         except Undecided as error:
             self.error = error
 
@@ -115,6 +121,11 @@ def test_the_job_is_confined_and_on_the_load_network_only(
         engine.api.remove_service(service["ID"])
         run.join()
 
+    assert_confined(container, place)
+    assert container["HostConfig"]["Memory"] == 1152 * MIB
+
+
+def assert_confined(container: dict[str, Any], place: LoadPlace) -> None:
     host, config = container["HostConfig"], container["Config"]
     assert list(container["NetworkSettings"]["Networks"]) == [place.network.name]
     assert not container["NetworkSettings"]["Ports"]
@@ -122,10 +133,29 @@ def test_the_job_is_confined_and_on_the_load_network_only(
     assert host["ReadonlyRootfs"]
     assert host["CapDrop"] == ["ALL"]
     assert host["RestartPolicy"]["Name"] in ("", "no")
-    assert host["Memory"] == 1536 * MIB
-    assert host["NanoCpus"] == min(3, engine.info()["NCPU"]) * 10**9
+    assert host["NanoCpus"] == min(2, os.cpu_count() or 1) * 10**9
     assert host["PidsLimit"] == 256
     assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-file": "3", "max-size": "10m"}}
+
+
+def test_a_killed_worker_is_undecided_and_workers_are_confined_like_the_job(
+    place: LoadPlace, engine: docker.DockerClient, tmp_path: Path
+) -> None:
+    with place.serving(delay_ms=2):
+        run = Background(place, tmp_path, {**LONG, "workers": 2})
+        run.await_progress()
+        containers = place.running()
+        workers = [each for each in containers if each["Config"]["Labels"][SERVICE_NAME].endswith("-workers")]
+        engine.api.kill(workers[0]["Id"])
+        error = run.join()
+
+    assert (len(containers), len(workers)) == (3, 2)
+    assert re.match(r"the load run lost worker \d: failed \(task: non-zero exit \(137\)\): ", error.message)
+    for container in containers:
+        assert_confined(container, place)
+    for worker in workers:
+        assert [(mount["Type"], mount["Destination"]) for mount in worker["Mounts"]] == [("tmpfs", "/tmp")]
+        assert worker["HostConfig"]["Memory"] == 384 * MIB
 
 
 def test_a_run_that_outlives_its_time_is_ended(place: LoadPlace, tmp_path: Path) -> None:
@@ -189,9 +219,9 @@ def test_what_a_dead_executor_left_is_removed_at_the_next_start(place: LoadPlace
     with place.serving(delay_ms=2):
         executor = subprocess.Popen([sys.executable, "-c", EXECUTOR, *words, str(tmp_path)], cwd=ROOT)
         with executor:
-            eventually(place.running, executor.poll)
+            eventually(lambda: len(place.running()) == 1 + PLAN["workers"], executor.poll)
             executor.send_signal(signal.SIGKILL)
-        assert len(place.left()) > 2, "a service, its task, two containers and a volume are expected"
+        assert len(place.left()) > 6, "two services, three tasks, four containers and a volume are expected"
 
         assert place.job().remove_left()
 

@@ -5,7 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,13 @@ import psutil
 import pytest
 
 from pipelines.adapters.database import SqlRecords
+from pipelines.adapters.load_process import LoadProcess
 from pipelines.api.auth import make_tokens
 from pipelines.bootstrap import open_heads
 from pipelines.domain.bundle import Feature, FeatureType
+from pipelines.errors import UsageError
+from pipelines.loadtest import LoadRequest, run_loadtest
+from pipelines.ports import LoadRunner
 from pipelines.settings import Settings
 from pipelines.snapshot import SnapshotDescription, write_snapshot
 from tests.integration.test_load_run import LIMIT_MS, serving
@@ -101,10 +106,12 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
             api.wait(20)
 
 
-@pytest.mark.parametrize(("target", "via"), [("local", "direct"), ("docker", "edge")])
-def test_a_fast_service_passes_and_its_evidence_stays_in_the_home(operator: Operator, target: str, via: str) -> None:
+@pytest.mark.parametrize(("target", "via", "workers"), [("local", "direct", 2), ("docker", "edge", 1)])
+def test_a_fast_service_passes_and_its_evidence_stays_in_the_home(
+    operator: Operator, target: str, via: str, workers: int
+) -> None:
     with serving(delay_ms=2) as (staging, _):
-        words = ("--workers", "2", "--shape", "spike", "--rate", "120")
+        words = ("--workers", str(workers), "--shape", "spike", "--rate", "120")
         done = operator.loadtest(*words, staging=staging, TARGET=target)
     assert done.returncode == 0
     assert "look 1: " in done.stderr
@@ -114,7 +121,7 @@ def test_a_fast_service_passes_and_its_evidence_stays_in_the_home(operator: Oper
     assert page.read_text().startswith("<!doctype html>")
     result = operator.result()
     assert (result["via"], result["shape"]["kind"], result["rate_per_s"]) == (via, "spike", 120)
-    assert len(result["raw"]) == 2
+    assert len(result["raw"]) == workers
     assert {row["tenure"] for row in json.loads((page.parent / "rows.json").read_text())} == set(range(8))
 
 
@@ -149,6 +156,30 @@ def test_what_could_prove_nothing_is_refused_before_anything_is_sent(
     assert message in json.loads(done.stdout)["error"]["message"]
     assert "look" not in done.stderr
     assert not list((operator.home / "loadtests").glob("*"))
+
+
+def test_several_workers_are_the_swarms_and_leave_the_same_files(operator: Operator) -> None:
+    with serving(delay_ms=2) as (staging, _):
+        code, result = from_swarm(operator, staging, workers=2, duration_s=10)
+    directory = Path(result["directory"])
+    assert (code, result["verdict"]) == (0, "passed")
+    assert operator.result()["raw"] == result["raw"]
+    assert {"plan.json", "report.html", *(raw["file"] for raw in result["raw"])} <= set(os.listdir(directory))
+    assert "out" not in os.listdir(directory)
+
+
+def test_a_plan_that_could_prove_nothing_never_reaches_the_swarm(operator: Operator) -> None:
+    with serving() as (staging, _), pytest.raises(UsageError, match="duration_s is 9, must be 10 or more"):
+        from_swarm(operator, staging, opening=pytest.fail, workers=2, duration_s=9)
+    assert not list((operator.home / "loadtests").glob("*"))
+
+
+def from_swarm(
+    operator: Operator, staging: str, *, opening: Callable[[], LoadRunner] = partial(LoadProcess, ROOT), **asked: Any
+) -> tuple[int, dict[str, Any]]:
+    """Ask as the command does where there is a swarm; the runner in its place is that of processes."""
+    settings = Settings.from_environ(operator.environ | {"SLIPWAY_PORT_STAGING": staging.rpartition(":")[2]})
+    return run_loadtest(LoadRequest("staging", **asked), settings, POLICY, lambda line: None, swarm=opening)
 
 
 def test_staging_without_a_release_or_without_an_answer_is_said_so(operator: Operator) -> None:

@@ -14,7 +14,6 @@ from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
 from pipelines.adapters.docker_engine import DockerEngine
-from pipelines.adapters.docker_installation import DockerInstallation
 from pipelines.adapters.secret_store import SecretStore
 from pipelines.adapters.tls_secrets import TlsSecrets
 from pipelines.binding import Binding
@@ -147,12 +146,13 @@ def test_an_engine_pushes_and_pulls_by_the_login_it_was_given(
     with pytest.raises(TargetUnavailable, match=r"401|unauthorized|incorrect"):
         known.log_in(address, login[0], "another", authority=None)
     known.log_in(address, *login, authority=None)
-    DockerInstallation(known, "nobody").offer(image, f"{address}/slipway/edge")
+    pushed = known.push(image, f"{address}/slipway/edge")
     pulled, tag = f"{address}/slipway/edge", image.rpartition(":")[2][:12]
     with pytest.raises(TargetUnavailable), DockerEngine(ENGINE).api() as api:
         api.pull(pulled, tag)
     with known.api() as api:
         assert "Status:" in api.pull(pulled, tag)
+        assert pushed in api.inspect_image(f"{pulled}:{tag}")["RepoDigests"]
         api.remove_image(f"{pulled}:{tag}", noprune=True)
 
 

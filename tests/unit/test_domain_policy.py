@@ -31,6 +31,7 @@ LIMITS: dict[str, tuple[list[object], list[object]]] = {
     "slo.max_stall_s": ([1, 59.9], [0, 60, 61]),
     "slo.timeout_s": ([1, 60], [0, 61]),
     "slo.first_request_ms": ([1, 4999], [0, -1, 5000]),
+    "slo.workers": ([1, 64], [0, -1, 65]),
     "slo.comparison.blocks": ([10, 1000], [9, 0, 1001]),
     "slo.comparison.block_s": ([0.5, 600], [0.49, 0, 601]),
     "slo.comparison.warmup_s": ([0, 60], [-1, 61]),
@@ -218,7 +219,7 @@ def test_each_route_has_limits_of_its_own_and_shares_the_rest() -> None:
 
 def test_what_a_policy_leaves_out_does_not_count_in_its_digest() -> None:
     body = policy_body()
-    left_out = ("first_request_ms", "comparison", "routes")
+    left_out = ("first_request_ms", "workers", "comparison", "routes")
     for key in left_out:
         body["slo"].pop(key, None)
     plain = Policy.parse(body)

@@ -169,6 +169,11 @@ def test_the_plan_states_the_policy_and_the_version_that_must_answer() -> None:
     ]
 
 
+@pytest.mark.parametrize(("changes", "workers"), [({}, 1), ({"slo.workers": 4}, 4)])
+def test_the_load_comes_from_as_many_workers_as_the_policy_says(changes: dict[str, Any], workers: int) -> None:
+    assert load_plan(policy(**changes).slo, MEASURED)["workers"] == workers
+
+
 def test_the_load_runs_own_parser_takes_the_plan(tmp_path: Path) -> None:
     rows_file = tmp_path / "rows.json"
     rows_file.write_text('[{"age": 1}]')

@@ -1,0 +1,190 @@
+"""A load run whose workers join it, as from other machines: real Locust processes that share nothing but a port."""
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from loadtests.samples import METADATA_KEY
+from pipelines.settings import ROOT
+from tests.servers import free_port
+
+SERVER = ROOT / "tests" / "latency_server.py"
+# Wide, because the validity rules scale with it: a busy machine must not decide these tests.
+LIMIT_MS = 2000
+READY_S = 30
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@contextmanager
+def serving(**law: Any) -> Iterator[str]:
+    with subprocess.Popen([sys.executable, str(SERVER), json.dumps(law)], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.kill()
+
+
+@contextmanager
+def workers(directory: Path, count: int, port: int) -> Iterator[list["subprocess.Popen[bytes]"]]:
+    """Start workers in a directory where no plan and no rows are; they have ended, with what they started, after it."""
+    directory.mkdir()
+    words = ["-m", "loadtests.join", "--master-host", "127.0.0.1", "--master-port", str(port)]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    started = [
+        subprocess.Popen([sys.executable, *words], cwd=directory, env=environ, start_new_session=True)
+        for _ in range(count)
+    ]
+    try:
+        yield started
+    finally:
+        for process in started:
+            process.terminate()
+            process.wait(READY_S)
+            with pytest.raises(ProcessLookupError):
+                os.killpg(process.pid, 0)
+    assert list(directory.iterdir()) == []
+
+
+def start(directory: Path, host: str, port: int, **changes: Any) -> "subprocess.Popen[str]":
+    rows = directory / "rows.json"
+    rows.write_text(json.dumps([{"tenure": 1}, {"tenure": 2}]))
+    plan = {
+        "host": host,
+        "path": "/predict",
+        "rate_per_s": 100,
+        "warmup_s": 0.5,
+        "duration_s": 10,
+        "arrivals": "poisson",
+        "seed": 1,
+        "timeout_s": 10,
+        "max_in_flight": 400,
+        "workers": 2,
+        "expected_version": "6",
+        "rows_file": str(rows),
+        "limits": [{"quantile": 0.95, "limit_ms": LIMIT_MS, "judged": True}],
+        "max_error_rate": 0.01,
+        "max_stall_s": 5.0,
+        "extension": False,
+        "join": {"port": port, "wait_s": READY_S},
+    }
+    (directory / "plan.json").write_text(json.dumps(plan | changes))
+    command = [sys.executable, "-m", "loadtests.run", "--plan", str(directory / "plan.json")]
+    command += ["--out", str(directory / "out")]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def result_of(directory: Path) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((directory / "out" / "result.json").read_text())
+    return result
+
+
+def windows_of(file: Path) -> list[dict[str, float]]:
+    windows: list[dict[str, float]] = json.loads(pq.read_schema(file).metadata[METADATA_KEY])
+    return windows
+
+
+def test_the_same_workers_serve_every_stretch_and_their_raw_values_are_judged_together(tmp_path: Path) -> None:
+    port = free_port()
+    comparison = {"expected_version": "5", "blocks": 10, "block_s": 1.5, "warmup_s": 0.2, "margin": 1.1}
+    with (
+        serving(delay_ms=2, version="6") as host,
+        serving(delay_ms=2, version="5") as other,
+        workers(tmp_path / "elsewhere", 2, port),
+        start(tmp_path, host, port, comparison={**comparison, "host": other, "tolerance_ms": 1000.0}) as run,
+    ):
+        _, progress = run.communicate(timeout=200)
+        assert run.returncode == 0, progress
+
+    result, out = result_of(tmp_path), tmp_path / "out"
+    names = [f"{stretch}-worker{number}.parquet" for stretch in ("look1", "blocks1") for number in range(2)]
+    assert [raw["file"] for raw in result["raw"]] == names
+    for raw in result["raw"]:
+        assert raw["sha256"] == f"sha256:{hashlib.sha256((out / raw['file']).read_bytes()).hexdigest()}"
+    looks = [out / name for name in names[:2]]
+    tables = [pq.read_table(file) for file in looks]
+    assert result["n"] == sum(int((table["intended_s"].to_numpy() >= 0).sum()) for table in tables)
+    assert result["n"] == sum(window["planned"] for file in looks for window in windows_of(file))
+    assert 800 < result["n"] < 1200
+    # Two halves of the load, each by a schedule of its own.
+    assert abs(tables[0].num_rows - tables[1].num_rows) < 150
+    assert not set(tables[0]["intended_s"].to_pylist()) & set(tables[1]["intended_s"].to_pylist())
+    legs = {(leg, version) for leg, version in _pairs(out / names[3], "leg", "version")}
+    assert legs == {(leg, "6" if leg % 4 in (0, 3) else "5") for leg in range(20)}
+    assert re.search(r"^look 1: .* sent, 0 errors$", progress, re.MULTILINE)
+
+
+def _pairs(file: Path, *columns: str) -> Iterator[tuple[Any, ...]]:
+    table = pq.read_table(file)
+    return zip(*(table[column].to_pylist() for column in columns), strict=True)
+
+
+def test_each_worker_measures_its_own_empty_endpoint_and_counts_from_its_own_start(tmp_path: Path) -> None:
+    port = free_port()
+    with (
+        serving(delay_ms=2) as host,
+        workers(tmp_path / "elsewhere", 2, port),
+        start(tmp_path, host, port) as run,
+    ):
+        assert run.wait(120) == 0
+
+    for number in range(2):
+        control = tmp_path / "out" / f"control-worker{number}.parquet"
+        assert {version for (version,) in _pairs(control, "version")} == {"control"}
+        (window,) = windows_of(tmp_path / "out" / f"look1-worker{number}.parquet")
+        assert (window["measured_from_s"], window["measured_until_s"]) == (0, pytest.approx(10))
+        times = pq.read_table(tmp_path / "out" / f"look1-worker{number}.parquet")["intended_s"].to_numpy()
+        assert -0.5 <= times.min() < 0 < times.max() < 10
+
+
+def test_a_worker_that_is_lost_in_the_middle_ends_the_run_as_an_error(tmp_path: Path) -> None:
+    port = free_port()
+    with (
+        serving(delay_ms=2) as host,
+        workers(tmp_path / "elsewhere", 2, port) as (_, lost),
+        start(tmp_path, host, port, duration_s=60) as run,
+    ):
+        until((tmp_path / "out" / "look1.progress").exists)
+        os.killpg(lost.pid, signal.SIGKILL)
+        killed_s = time.monotonic()
+        assert run.wait(60) == 4
+        assert time.monotonic() - killed_s < 30
+
+    (check,) = result_of(tmp_path)["checks"]
+    assert check["verdict"] == "error"
+    assert check["message"].startswith("ERROR: look 1: Locust wrote no raw values (exit code 1): worker ")
+    assert " was lost (" in check["message"]
+
+
+def test_a_worker_that_never_joins_ends_the_run_as_an_error(tmp_path: Path) -> None:
+    port = free_port()
+    with (
+        serving(delay_ms=2) as host,
+        workers(tmp_path / "elsewhere", 1, port),
+        start(tmp_path, host, port, join={"port": port, "wait_s": 8}) as run,
+    ):
+        assert run.wait(60) == 4
+
+    (check,) = result_of(tmp_path)["checks"]
+    assert check["verdict"] == "error"
+    assert check["message"].startswith("ERROR: control: Locust wrote no raw values (exit code 1): Gave up waiting")
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + READY_S
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
