@@ -25,7 +25,7 @@ resource "docker_service" "model_registry" {
       cap_drop          = ["ALL"]
       stop_grace_period = "30s"
 
-      env = {
+      env = merge({
         AWS_ACCESS_KEY_ID_FILE              = "/run/secrets/mlflow-objects-user"
         AWS_DEFAULT_REGION                  = var.object_store.region
         AWS_SECRET_ACCESS_KEY_FILE          = "/run/secrets/mlflow-objects-password"
@@ -47,7 +47,7 @@ resource "docker_service" "model_registry" {
         PGPASSWORD_FILE                           = "/run/secrets/mlflow-database"
         PGPORT                                    = tostring(var.database.port)
         PGUSER                                    = "mlflow"
-      }
+      }, var.object_store.authority_file == null ? {} : { AWS_CA_BUNDLE = var.object_store.authority_file })
 
       healthcheck {
         test         = ["CMD", "probe", "5000", "/health"]
