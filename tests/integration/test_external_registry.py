@@ -1,4 +1,4 @@
-"""Whether an engine may push to an image registry that others run, asked of a real one before anything depends on it."""
+"""Whether an engine may push to an image registry that others run, asked of a real one before anything is made."""
 
 import json
 import os
