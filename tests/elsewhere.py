@@ -7,6 +7,7 @@ import base64
 import ipaddress
 import json
 import secrets
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from typing import Any
 
 import bcrypt
 import docker
+import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,8 +25,9 @@ from cryptography.x509.oid import NameOID
 from pipelines.adapters.minio_admin import MinioUsers
 from pipelines.adapters.object_store import policies
 from tests.engine import hardened, make_volume
+from tests.keepers import eventually
 from tests.needs import skip_without_containers
-from tests.object_store import MinioServer, Store
+from tests.object_store import READY_DEADLINE_S, MinioServer, Store
 from tests.servers import free_port
 
 TRUSTED = Path("/etc/docker/certs.d")
@@ -126,7 +129,21 @@ def image_registry(
     container = hardened(image, port=5000, env=settings, volumes=volumes, data=make_volume(engine), healthy=False)
     container.ports["5000/tcp"] = (host, int(made.address.rpartition(":")[2]))
     with container:
+        _await_answer(made.address, certificates)
         yield made
+
+
+def _await_answer(address: str, certificates: Path | None) -> None:
+    trusted = ssl.create_default_context(cafile=certificates / "public.crt") if certificates else True
+    url = f"{'https' if certificates else 'http'}://{address}/v2/"
+
+    def asked() -> str:
+        try:
+            return str(httpx.get(url, verify=trusted, trust_env=False).status_code)
+        except httpx.HTTPError as error:
+            return repr(error)
+
+    eventually(asked, lambda answer: answer == "401", READY_DEADLINE_S)
 
 
 @contextmanager

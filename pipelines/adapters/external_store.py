@@ -74,7 +74,8 @@ class ExternalStore:
             yield f"there is no bucket {own}"
             return
         if said:
-            yield f"{name}'s key may not list {own} ({said})"
+            # Some stores tell nobody without a right whether a bucket is there.
+            yield f"{name}'s key may not list {own}, or there is no such bucket ({said})"
         if said := _refusal(lambda: client.get_object(Bucket=own, Key=_OBJECT), "NoSuchKey"):
             yield f"{name}'s key may not read {own} ({said})"
         if said := _refusal_to_write(client, own):

@@ -70,10 +70,13 @@ def test_a_year_is_as_good_as_its_days(owner: Owner) -> None:
 
 
 MISTAKES: dict[str, tuple[Callable[[Owner], object], str]] = {
-    "list": (lambda owner: forbid(owner, "dvc", "s3:ListBucket"), "dvc's key may not list dvc-N (AccessDenied)"),
+    "list": (
+        lambda owner: forbid(owner, "dvc", "s3:ListBucket"),
+        "dvc's key may not list dvc-N, or there is no such bucket (AccessDenied)",
+    ),
     "list versions": (
-        lambda owner: forbid(owner, "audit", "s3:ListBucketVersions"),
-        "audit's key may not list heads-N (AccessDenied)",
+        lambda owner: forbid(owner, "audit", "s3:ListBucketVersions", "s3:ListBucket"),
+        "audit's key may not list heads-N, or there is no such bucket (AccessDenied)",
     ),
     "read": (
         lambda owner: forbid(owner, "mlflow", "s3:GetObject"),
@@ -135,7 +138,9 @@ def test_one_key_for_all_is_refused_since_each_may_write_to_the_others(owner: Ow
 
 
 def test_all_that_is_missing_is_told_at_once(owner: Owner) -> None:
+    root = owner.made.server.root
     keys = keys_of(owner) | {"mlflow-objects-password": "not-the-secret", "audit-objects-user": "nobody"}
+    keys |= {"dvc-objects-user": root.access_key, "dvc-objects-password": root.secret_key}
     place = external(owner)
     with pytest.raises(UsageError) as refused:
         replace(place, buckets=replace(place.buckets, dvc="not-made-by-anybody")).check(keys, retention_days=DAYS)

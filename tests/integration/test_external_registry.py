@@ -57,7 +57,7 @@ def test_a_login_that_is_not_known_there_is_refused(
     engine: docker.DockerClient, images: dict[str, str], tmp_path: Path
 ) -> None:
     with registry(engine, images, tmp_path) as made:
-        with pytest.raises(UsageError, match=f"{made.address}/team can't be used.*unauthorized") as refused:
+        with pytest.raises(UsageError, match=f"{made.address}/team can't be used.*401 Unauthorized") as refused:
             enter(made, images["app"], "another")
         assert "SLIPWAY_REGISTRY_LOGIN" in refused.value.next and "slipway/release" in refused.value.next
         assert tags(made, "app") == []
