@@ -20,7 +20,7 @@ from loadtests.samples import Look
 from loadtests.stall import longest_stall
 from loadtests.verdict import Check, Verdict, failure
 
-NAME = "comparison"
+NAME = "p99_ratio"
 QUANTILE = 0.99
 LEFT_OUT = 0.2
 BOOTSTRAPS = 2000

@@ -90,7 +90,7 @@ def check_answer(request: Request, status: int, reply: bytes) -> Answer:
         return Answer("", f"status {status}")
     try:
         body = json.loads(reply)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Answer("", "body is not JSON")
     if not isinstance(body, dict):
         return Answer("", "body is no object")

@@ -210,8 +210,8 @@ def _run_once(plan: Plan, out: Path, caller: Caller) -> tuple[Verdict, list[str]
 def _run_into(plan: Plan, out: Path, caller: Caller) -> Result:
     out.mkdir(parents=True, exist_ok=True)
     outcome = execute(plan, out, caller)
-    (out / "report.html").write_text(render(plan, outcome.result, outcome.looks), encoding="utf-8")
     (out / "result.json").write_text(as_json(outcome.result), encoding="utf-8")
+    (out / "report.html").write_text(render(plan, outcome.result, outcome.looks), encoding="utf-8")
     return outcome.result
 
 
@@ -225,8 +225,8 @@ def _measure_capacity(plan: Plan, out: Path, caller: Caller) -> tuple[Verdict, l
         return result
 
     capacity = find_capacity(plan, run)
-    (out / "report.html").write_text(render_capacity(plan, capacity, started_at), encoding="utf-8")
     (out / "result.json").write_text(capacity_json(plan, capacity, started_at), encoding="utf-8")
+    (out / "report.html").write_text(render_capacity(plan, capacity, started_at), encoding="utf-8")
     return capacity.verdict, [capacity.message]
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -86,9 +87,14 @@ class Look:
 
 
 def write_raw(path: Path, columns: dict[str, Sequence[object]], windows: Sequence[Window]) -> None:
-    """Write one worker's raw values, warm-up included, with the window of each leg in the file's metadata."""
+    """Write one worker's raw values, warm-up included, with the window of each leg in the file's metadata.
+
+    The file is there whole or not at all.
+    """
     schema = SCHEMA.with_metadata({METADATA_KEY: json.dumps([vars(window) for window in windows]).encode()})
-    pq.write_table(pa.table(columns, schema=schema), path, compression="zstd")
+    whole = path.with_suffix(".part")
+    pq.write_table(pa.table(columns, schema=schema), whole, compression="zstd")
+    os.replace(whole, path)
 
 
 def read_look(paths: Sequence[Path]) -> Look:

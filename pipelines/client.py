@@ -83,6 +83,10 @@ class ApiClient:
                 return work
             time.sleep(POLL_S)
 
+    def ask(self, path: str, body: dict[str, Any], tell: Callable[[str], None]) -> dict[str, Any]:
+        """POST what makes work at `path`, and wait for its end as `wait` does."""
+        return self.wait(f"{path}/{self.post(path, body)['id']}", tell)
+
     def _send(self, path: str, content: bytes | None) -> dict[str, Any]:
         request = urllib.request.Request(
             f"{self._url}/api/v1{path}",
@@ -106,3 +110,17 @@ class ApiClient:
             return SlipwayError.from_dict(json.load(error)["error"])
         except (json.JSONDecodeError, KeyError):
             return ApiUnavailable(f"the API answered {error.code}", next='see "slipway logs"')
+
+
+def take_to_production(
+    asker: ApiClient, approver: ApiClient, version: str, tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """Ask for production as one person, say yes to the report as the other, and return the promotion that is done.
+
+    What happens before the yes is not told. Raises what stopped the promotion.
+    """
+    path = f"/promotions/{asker.post('/promotions', {'version': version})['id']}"
+    waiting = asker.wait(path, lambda line: None, until=lambda work: work["state"] == "waiting")
+    digest = waiting["evaluation"]["report_digest"]
+    approver.post("/approvals", {"version": version, "approved": True, "report_digest": digest})
+    return asker.wait(path, tell)

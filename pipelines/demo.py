@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from pipelines.api.auth import read_tokens
-from pipelines.client import ApiClient
+from pipelines.client import ApiClient, take_to_production
 from pipelines.domain.release import Environment
 from pipelines.errors import GateFailed, Inconclusive, SlipwayError, UsageError
 from pipelines.operate import bring_up, read_health, read_policy_file, train_and_register, urls
@@ -107,9 +107,8 @@ def _candidate(client: ApiClient, tree: Settings, environ: Mapping[str, str], st
     path.write_text(yaml.safe_dump(described, sort_keys=False))
     version = train_and_register(tree, environ, tell)["model_version"]
     for left in reversed(range(ATTEMPTS)):
-        asked = client.post("/evaluations", {"version": version})
         try:
-            client.wait(f"/evaluations/{asked['id']}", tell)
+            client.ask("/evaluations", {"version": version}, tell)
             break
         except Inconclusive as undecided:
             # A busy machine makes a load run inconclusive: what people would do then is to measure again.
@@ -120,12 +119,7 @@ def _candidate(client: ApiClient, tree: Settings, environ: Mapping[str, str], st
 
 
 def _promote(alice: ApiClient, bob: ApiClient, version: str, tell: Tell) -> str:
-    asked = alice.post("/promotions", {"version": version})
-    path = f"/promotions/{asked['id']}"
-    waiting = alice.wait(path, lambda line: None, until=lambda work: work["state"] == "waiting")
-    body = {"version": version, "approved": True, "report_digest": waiting["evaluation"]["report_digest"]}
-    bob.post("/approvals", body)
-    done = alice.wait(path, tell)
+    done = take_to_production(alice, bob, version, tell)
     archived = f" (archived v{done['archived']})" if done["archived"] else ""
     return f"Promoted {done['model']} v{version} -> Production{archived}"
 
@@ -140,16 +134,14 @@ def _stopped(client: ApiClient, tree: Settings, environ: Mapping[str, str], tell
 
 
 def _roll_back(client: ApiClient, settings: Settings, tell: Tell) -> str:
-    asked = client.post("/rollbacks", {"environment": "production"})
-    done = client.wait(f"/rollbacks/{asked['id']}", tell)
+    done = client.ask("/rollbacks", {"environment": "production"}, tell)
     served = read_health(settings, Environment.PRODUCTION)["version"]
     _require(served == done["version"], f"production serves v{served} after the rollback")
     return f"v{done['replaced']} -> v{done['version']}"
 
 
 def _apply_policy(client: ApiClient, body: dict[str, Any], tell: Tell) -> str:
-    asked = client.post("/policy", {"policy": body})
-    return str(client.wait(f"/policy/{asked['id']}", tell)["digest"])
+    return str(client.ask("/policy", {"policy": body}, tell)["digest"])
 
 
 def _stricter(policy: dict[str, Any]) -> dict[str, Any]:

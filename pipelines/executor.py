@@ -18,7 +18,6 @@ from pipelines.domain.policy import Policy
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import (
     Evaluation,
-    Lease,
     PolicyChange,
     Progress,
     Promotion,
@@ -27,7 +26,6 @@ from pipelines.domain.records import (
 from pipelines.domain.release import Environment
 from pipelines.errors import LostLease, Refused, SlipwayError
 from pipelines.intents import expiry
-from pipelines.ports import Records
 from pipelines.settings import Settings, model_name
 from pipelines.workflows.evaluate import evaluate
 from pipelines.workflows.leased import Work, stop_work
@@ -137,16 +135,9 @@ def carry_out(services: Services, start: Mapping[type, Callable[[str], None]]) -
         _begin(services, promotion, start[Promotion])
     move_shape_changes(services)
     # Evaluations queue anyway: one after the other they would keep a change of shape out for ever.
-    if not _is_evaluating(records) and not unfinished(records):
+    if not records.find(Evaluation, state=RunState.RUNNING) and not unfinished(records):
         for evaluation in records.find(Evaluation, state=RunState.REQUESTED)[:1]:
             _begin(services, evaluation, start[Evaluation])
-
-
-def _is_evaluating(records: Records) -> bool:
-    """Whether an evaluation runs, or has ended and not given its lease back yet: the next would be refused."""
-    holders = [lease.holder for lease in records.find(Lease) if lease.holder]
-    ending = (records.find(Evaluation, id=holder) for holder in holders)
-    return bool(records.find(Evaluation, state=RunState.RUNNING)) or any(ending)
 
 
 def _begin(services: Services, work: Work, start: Callable[[str], None]) -> None:

@@ -4,26 +4,29 @@ import json
 import math
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipelines.adapters.load_process import JUDGED, launched
 from pipelines.domain.policy import Policy
 from pipelines.domain.release import Environment
+from pipelines.domain.verdict import Verdict
 from pipelines.errors import Undecided, UsageError
 from pipelines.operate import read_health
 from pipelines.settings import Settings, TargetName, model_name
 
 Tell = Callable[[str], None]
 SOAK_S = 1800.0
-END_S = 30.0
 # Where `dvc repro` leaves the evaluation set of this working tree.
 EVALUATION = Path("data/snapshots/evaluation.parquet")
 _REFUSED = 2
-_JUDGED = (0, 3, 4)
+_STEADY = "steady"
+# The checks of a run that say who kept it from deciding.
+_GENERATOR = {"control", "generator_cpu", "achieved_rate", "send_lag"}
+_SERVICE = {"data", "versions"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class LoadRequest:
     rate_per_s: float | None = None
     duration_s: float | None = None
     workers: int = 1
-    shape: str = "steady"
+    shape: str = _STEADY
     find_capacity: bool = False
 
     @classmethod
@@ -48,7 +51,7 @@ class LoadRequest:
                 rate_per_s=float(rate) if rate else None,
                 duration_s=float(duration) if duration else None,
                 workers=int(workers) if workers else 1,
-                shape=shape or "steady",
+                shape=shape or _STEADY,
                 find_capacity=find_capacity,
             )
         except ValueError as error:
@@ -58,12 +61,14 @@ class LoadRequest:
 def run_loadtest(
     request: LoadRequest, settings: Settings, policy: Mapping[str, Any] | None, tell: Tell
 ) -> tuple[int, dict[str, Any]]:
-    """Run and judge the load; return the exit code of its verdict, and the result with its `directory`.
+    """Run and judge the load; return the exit code of its verdict, and the result with its `directory` and `next`.
 
     Raises UsageError for what is refused before anything is sent.
     """
     if request.environment != Environment.STAGING:
         raise UsageError(f"{request.environment[:40]!r} is never loaded, only staging is", next="--env staging")
+    if request.find_capacity and request.shape != _STEADY:
+        raise UsageError(f"--find-capacity tries steady rates, not {request.shape[:40]!r}", next="leave the shape out")
     if policy is None:
         raise UsageError("no policy is in force", next='"make policy-apply"')
     health = read_health(settings, Environment.STAGING)
@@ -82,7 +87,23 @@ def run_loadtest(
         # Nothing was sent, so nothing is left of it.
         shutil.rmtree(directory)
         raise
-    return code, {**json.loads((directory / "result.json").read_text()), "directory": str(directory)}
+    result = json.loads((directory / "result.json").read_text())
+    return code, {**result, "directory": str(directory), "next": next_step(result)}
+
+
+def next_step(result: Mapping[str, Any]) -> str | None:
+    """Say what to do about a run that decided nothing, by what kept it from that; None for one that decided."""
+    if result["verdict"] in (Verdict.PASSED, Verdict.FAILED):
+        return None
+    last = (result.get("tries") or [result])[-1]
+    if last["verdict"] == Verdict.ERROR:
+        return "mend what it names; a generator that can't keep up needs a lower RATE or more WORKERS"
+    held = {check["name"] for check in result["checks"] if check["judged"] and check["verdict"] != Verdict.PASSED}
+    if last.get("saturated") or held & _GENERATOR:
+        return "lower RATE or add WORKERS, or run it again when the machine is quiet"
+    if held & _SERVICE:
+        return "run it again when nothing is being released"
+    return "run it again for longer, with a larger DURATION"
 
 
 def _plan(request: LoadRequest, settings: Settings, policy: Policy, version: str) -> dict[str, Any]:
@@ -119,31 +140,16 @@ def _rows(settings: Settings) -> list[Any]:
 
 def _run(plan: Path, out: Path, settings: Settings, tell: Tell, *, find_capacity: bool) -> int:
     """Run `loadtests.run` with its progress told, and return its exit code; it ends when this process does."""
-    command = [sys.executable, "-m", "loadtests.run", "--end-with-stdin", "--plan", str(plan), "--out", str(out)]
-    command += ["--find-capacity"] * find_capacity
-    process = subprocess.Popen(
-        command,
-        cwd=settings.root,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    arguments = ["--plan", str(plan), "--out", str(out), *["--find-capacity"] * find_capacity]
     last = ""
-    try:
+    with launched(arguments, root=settings.root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         for line in process.stderr or ():
-            last = line.rstrip()
+            last = line.decode(errors="replace").rstrip()
             if not last.startswith("error: "):
                 tell(last)
         code = process.wait()
-    finally:
-        # The end of its standard input ends the run, with all that it started.
-        if process.stdin:
-            process.stdin.close()
-        process.wait(END_S)
     if code == _REFUSED:
         raise UsageError(last.removeprefix("error: ").removeprefix("plan: "), next="ask for what can be proven")
-    if code not in _JUDGED:
+    if code not in JUDGED:
         raise Undecided(f"the load run ended with {code}: {last}", next="mend what it names, then run it again")
     return code

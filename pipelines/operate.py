@@ -32,8 +32,7 @@ def bring_up(settings: Settings, environ: Mapping[str, str], tell: Tell) -> None
     open_stack(settings, environ).up(tell)
     client = ApiClient(settings, read_tokens(settings.tokens_file)["alice"])
     if client.get("/policy")["policy"] is None:
-        asked = client.post("/policy", {"policy": read_policy_file(settings.project / "policy.yaml")})
-        client.wait(f"/policy/{asked['id']}", tell)
+        client.ask("/policy", {"policy": read_policy_file(settings.project / "policy.yaml")}, tell)
         tell("policy.yaml is in force")
     for name, url in urls(settings).items():
         tell(f"{name:11} {url}")

@@ -207,8 +207,8 @@ class ServiceProbe(Protocol):
     def get(self, url: str) -> Answer:
         """Send a GET."""
 
-    def post(self, url: str, content: bytes, headers: dict[str, str]) -> Answer:
-        """Send a POST with exactly these bytes."""
+    def post(self, url: str, content: bytes, headers: dict[str, str], *, timeout_s: float | None = None) -> Answer:
+        """Send a POST with exactly these bytes; `timeout_s` is in place of the probe's own."""
 
 
 class VersionList(Protocol):

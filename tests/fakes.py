@@ -257,7 +257,7 @@ class FakeProbe:
         health = {"stage": stage, "status": "ok", "model": self._release.model, **identity}
         return self._given(path) or Answer(200, health if path == "/health" else identity, {})
 
-    def post(self, url: str, content: bytes, headers: dict[str, str]) -> Answer:
+    def post(self, url: str, content: bytes, headers: dict[str, str], *, timeout_s: float | None = None) -> Answer:
         """Predict golden rows, and refuse all else."""
         path = urlsplit(url).path
         number = self._posts[path] = self._posts.get(path, -1) + 1
@@ -294,7 +294,7 @@ class FakeLoadRunner:
     """A load run that measured `result`, or was refused with `refusal`; `plans` keeps what was asked."""
 
     def __init__(self, result: dict[str, Any] | None = None, refusal: Undecided | None = None) -> None:
-        self.result = result or {"checks": []}
+        self.result = result or {"verdict": "inconclusive", "via": "direct", "checks": []}
         self.refusal = refusal
         self.plans: list[dict[str, Any]] = []
 

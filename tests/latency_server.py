@@ -1,7 +1,8 @@
 """An HTTP server of a known law of latency: `python latency_server.py '{"delay_ms": 2}'` prints its port.
 
 Keys: delay_ms (all requests), slow_share and slow_ms (these on top), version, status, block_ms (spent
-computing, which holds all other requests up), host and port (where it listens; 0 is a free port).
+computing, which holds all other requests up), nested_share (of answers: brackets in brackets, too deep to read), host
+and port (where it listens; 0 is a free port).
 """
 
 import asyncio
@@ -13,8 +14,11 @@ from typing import Any
 
 DEFAULTS = {
     "delay_ms": 1, "slow_share": 0, "slow_ms": 0, "version": "6", "status": 200, "block_ms": 0,
+    "nested_share": 0,
     "host": "127.0.0.1", "port": 0,
 }  # fmt: skip
+
+NESTED = 100_000
 
 
 class Service(asyncio.Protocol):
@@ -47,10 +51,15 @@ class Service(asyncio.Protocol):
         answers: dict[str, Any] = {"prediction": "Yes"}
         if self.rows is not None:
             answers = {"predictions": [{"prediction": "Yes"}] * self.rows}
-        self.write(self.status, {**answers, "version": self.law["version"]})
+        if random.random() < self.law["nested_share"]:
+            self.send(self.status, b"[" * NESTED)
+        else:
+            self.write(self.status, {**answers, "version": self.law["version"]})
 
     def write(self, status: int, answer: dict[str, Any]) -> None:
-        body = json.dumps(answer).encode()
+        self.send(status, json.dumps(answer).encode())
+
+    def send(self, status: int, body: bytes) -> None:
         head = f"HTTP/1.1 {status} Status\r\ncontent-length: {len(body)}\r\n\r\n"
         self.transport.write(head.encode() + body)
 

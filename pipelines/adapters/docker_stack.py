@@ -128,14 +128,25 @@ class DockerStack:
             # A load run's job is on a network that Terraform is about to remove.
             self._loads.remove()
             if variables:
-                tell("terraform destroy")
-                self._terraform.destroy(variables)
+                self._destroy(variables, tell)
             left = self._installation.remove_all() + self._docker_secrets.remove_others(())
             if left:
                 tell(f"removed {len(left)} secrets and other things that Terraform did not make")
             for line in left_outside(variables):
                 tell(line)
             self._edge_record.unlink(missing_ok=True)
+
+    def _destroy(self, variables: dict[str, Any], tell: Tell) -> None:
+        """Have Terraform remove what it made, in a second try what it did not wait for in the first.
+
+        It gives up when a container takes longer to end than it was given, although all that it asked for is done.
+        """
+        tell("terraform destroy")
+        try:
+            self._terraform.destroy(variables)
+        except Undecided as error:
+            tell(f"{error.message}; trying once more")
+            self._terraform.destroy(variables)
 
     def rotate(self, name: str, tell: Tell) -> list[str]:
         """Give one secret or `all` new values and, if the installation runs, put them in force; return their names."""

@@ -12,10 +12,11 @@ from pipelines.ports import Answer
 
 
 class HttpProbe:
-    """Fills ports.ServiceProbe; every call ends within `timeout_s`."""
+    """Fills ports.ServiceProbe; every call ends within `timeout_s`, or the time that it is given."""
 
     def __init__(self, timeout_s: float = 5.0) -> None:
         # No proxy or certificate of the environment concerns a replica's own address.
+        self._timeout_s = timeout_s
         self._client = httpx.Client(timeout=timeout_s, trust_env=False)
 
     def get(self, url: str) -> Answer:
@@ -23,10 +24,11 @@ class HttpProbe:
         with _translated(url):
             return _answer(self._client.get(url))
 
-    def post(self, url: str, content: bytes, headers: dict[str, str]) -> Answer:
-        """Send a POST with exactly these bytes."""
+    def post(self, url: str, content: bytes, headers: dict[str, str], *, timeout_s: float | None = None) -> Answer:
+        """Send a POST with exactly these bytes; `timeout_s` is in place of the probe's own."""
+        wait_s = self._timeout_s if timeout_s is None else timeout_s
         with _translated(url):
-            return _answer(self._client.post(url, content=content, headers=headers))
+            return _answer(self._client.post(url, content=content, headers=headers, timeout=wait_s))
 
 
 def _answer(response: httpx.Response) -> Answer:

@@ -21,17 +21,21 @@ PLAN, ROWS, RESULT, PAGE = "plan.json", "rows.json", "result.json", "report.html
 USER = 10001
 # A request takes 31 bytes: this is eight million of them.
 LIMIT_BYTES = 256 * 1024 * 1024
-# Between two blocks the last replies are awaited.
-_BETWEEN_S = 1.0
+# The last replies of a stretch are awaited for the timeout and this.
+_LAST_S = 1.0
 _AGAIN = "run it again"
 
 
 def planned_s(plan: dict[str, Any]) -> float:
-    """Return how long the stretches of a plan take at most: two looks, and in each all blocks of a comparison."""
-    look_s: float = plan["warmup_s"] + plan["duration_s"]
+    """Return how long the stretches of a plan take at most: two looks, and in each all blocks of a comparison.
+
+    At most means of a service that lets its last requests time out, which each turn of a block waits for.
+    """
+    last_s: float = plan["timeout_s"] + _LAST_S
+    look_s: float = plan["warmup_s"] + plan["duration_s"] + last_s
     comparison = plan.get("comparison")
     if comparison:
-        look_s += 2 * comparison["blocks"] * (comparison["warmup_s"] + comparison["block_s"] + _BETWEEN_S)
+        look_s += 2 * comparison["blocks"] * (comparison["warmup_s"] + comparison["block_s"] + last_s)
     return 2 * look_s
 
 

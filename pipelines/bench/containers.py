@@ -13,10 +13,9 @@ from pipelines.api.auth import read_tokens
 from pipelines.bench.load_client import LoadClient, LoadResult, under_load
 from pipelines.bench.measured import Bound, Limit, Measured
 from pipelines.bench.place import Place, free_ports
-from pipelines.bench.rollback import promote
 from pipelines.bench.trained import STRENGTHS, evaluation_row, train_version
 from pipelines.bootstrap import build_images, open_engine_client, open_stack
-from pipelines.client import ApiClient
+from pipelines.client import ApiClient, take_to_production
 from pipelines.errors import Inconclusive, SlipwayError
 from pipelines.operate import bring_up, read_policy_file
 from pipelines.settings import TargetName
@@ -105,8 +104,7 @@ class _Rolling:
         taken_s = self._promote(self._new)
         self.promotion_s.append(taken_s)
         begun = time.monotonic()
-        asked = self._alice.post("/rollbacks", {"environment": "production"})
-        self._alice.wait(f"/rollbacks/{asked['id']}", lambda line: None)
+        self._alice.ask("/rollbacks", {"environment": "production"}, _unheard)
         self.rollback_s.append(time.monotonic() - begun)
         # What still came from the bad version would come within a moment.
         time.sleep(1.0)
@@ -143,7 +141,7 @@ class _Rolling:
         slo |= {"rate_per_s": 100, "duration_s": 10, "extension": False}
         del slo["comparison"]
         slo["quantiles"] = [{"quantile": 0.95, "limit_ms": 2000, "judged": True}]
-        self._alice.wait(f"/policy/{self._alice.post('/policy', {'policy': body})['id']}", lambda line: None)
+        self._alice.ask("/policy", {"policy": body}, _unheard)
         return float(slo["warmup_s"] + slo["duration_s"])
 
     def _promote(self, version: str) -> float:
@@ -151,13 +149,17 @@ class _Rolling:
         for left in reversed(range(ATTEMPTS)):
             begun = time.monotonic()
             try:
-                promote(self._alice, self._bob, version, lambda line: None)
+                take_to_production(self._alice, self._bob, version, _unheard)
                 return time.monotonic() - begun - self._slo_s
             except Inconclusive as undecided:
                 if not left:
                     raise
                 self._place.tell(f"measuring v{version} again: {undecided.message}")
         raise SlipwayError(f"v{version} was never measured")
+
+
+def _unheard(line: str) -> None:
+    """Take a step that nobody waits for."""
 
 
 @contextmanager

@@ -7,10 +7,10 @@ from statistics import median
 
 from pipelines.api.auth import read_tokens
 from pipelines.bench.measured import Bound, Limit, Measured
-from pipelines.bench.place import Place, Tell, running_stack, slipway
+from pipelines.bench.place import Place, running_stack, slipway
 from pipelines.bench.trained import STRENGTHS, train_version
 from pipelines.bootstrap import open_target
-from pipelines.client import ApiClient
+from pipelines.client import ApiClient, take_to_production
 from pipelines.domain.release import Environment, Slot
 from pipelines.errors import SlipwayError
 from pipelines.operate import read_policy_file
@@ -28,13 +28,13 @@ def measure(place: Place) -> Measured:
         tokens = read_tokens(place.settings.tokens_file)
         alice, bob = (ApiClient(place.settings, tokens[person]) for person in ("alice", "bob"))
         policy = read_policy_file(place.settings.project / "policy.demo.yaml")
-        alice.wait(f"/policy/{alice.post('/policy', {'policy': policy})['id']}", place.tell)
+        alice.ask("/policy", {"policy": policy}, place.tell)
         old, new = (train_version(place, strength) for strength in STRENGTHS)
         place.tell(f"promoting v{old}")
-        promote(alice, bob, old, place.tell)
+        take_to_production(alice, bob, old, place.tell)
         for number in range(1 + MEASURED):
             place.tell(f"promoting v{new}")
-            promote(alice, bob, new, place.tell)
+            take_to_production(alice, bob, new, place.tell)
             serving, ended = _roll_back(place, old)
             place.tell(f"back on v{old} after {serving:.2f} s, command ended after {ended:.2f} s")
             if number:
@@ -53,15 +53,6 @@ def measure(place: Place) -> Measured:
         limits=(Limit("back_max_s", Bound.AT_MOST, 4, aim=2),),
         samples={"back_s": serving_s, "command_s": command_s},
     )
-
-
-def promote(alice: ApiClient, bob: ApiClient, version: str, tell: Tell) -> None:
-    """Take a version into production through every gate and another person's yes."""
-    path = f"/promotions/{alice.post('/promotions', {'version': version})['id']}"
-    waiting = alice.wait(path, tell, until=lambda work: work["state"] == "waiting")
-    digest = waiting["evaluation"]["report_digest"]
-    bob.post("/approvals", {"version": version, "approved": True, "report_digest": digest})
-    alice.wait(path, lambda line: None)
 
 
 def _roll_back(place: Place, old: str) -> tuple[float, float]:

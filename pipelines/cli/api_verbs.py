@@ -217,9 +217,7 @@ def policy_apply(file: Path, person: As = "alice", as_json: Json = False) -> Non
     """Put a policy file in force."""
     from pipelines.operate import read_policy_file
 
-    client = open_client(person)
-    asked = client.post("/policy", {"policy": read_policy_file(file)})
-    done = client.wait(f"/policy/{asked['id']}", tell)
+    done = open_client(person).ask("/policy", {"policy": read_policy_file(file)}, tell)
     print_result(done, f"Policy {done['digest']} is in force", as_json=as_json)
 
 

@@ -110,6 +110,8 @@ def loadtest(
     lines = [check["message"] for check in result["checks"]]
     lines += [f"{result['verdict']}, path measured: {result['via']}", f"{result['directory']}/report.html"]
     print_result(result, "\n".join(lines), as_json=as_json)
+    if result["next"]:
+        tell(f"next: {result['next']}")
     raise typer.Exit(code)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
 from pipelines.domain.bundle import canonical, digest_of
@@ -21,6 +22,11 @@ class Profile(StrEnum):
 
     FULL = "full"
     DEMO = "demo"
+
+    @property
+    def least_s(self) -> int:
+        """The shortest look: in a shorter one than of full evidence, slow requests in bursts pass too often."""
+        return 60 if self is Profile.FULL else 10
 
 
 class Arrivals(StrEnum):
@@ -175,7 +181,7 @@ def _given(items: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _check_limits(policy: Policy) -> None:
     """Refuse limits that nothing or everything would meet."""
-    slo = policy.slo
+    slo, profile, least_s = policy.slo, policy.profile, policy.profile.least_s
     rules = [
         (policy.schema_version == 1, "policy.schema_version", "1"),
         (0 <= policy.gates.accuracy.minimum <= 1, "policy.gates.accuracy.minimum", "0 to 1"),
@@ -184,9 +190,10 @@ def _check_limits(policy: Policy) -> None:
         (slo.route == PREDICT, "policy.slo.route", PREDICT),
         ([other.route for other in slo.routes] in ([], [BATCH]), "policy.slo.routes", f"{BATCH}, once"),
         (0 <= slo.warmup_s <= 600, "policy.slo.warmup_s", "0 to 600"),
-        (10 <= slo.duration_s <= 3600, "policy.slo.duration_s", "10 to 3,600"),
+        (least_s <= slo.duration_s <= 3600, "policy.slo.duration_s", f"{least_s} to 3,600 where profile is {profile}"),
         (0 < slo.max_error_rate < 1, "policy.slo.max_error_rate", "above 0 and below 1"),
         (0 < slo.max_stall_s <= 60, "policy.slo.max_stall_s", "above 0, at most 60"),
+        (slo.max_stall_s < slo.duration_s, "policy.slo.max_stall_s", "below duration_s, or nothing would be a stall"),
         (0 < slo.timeout_s <= 60, "policy.slo.timeout_s", "above 0, at most 60"),
         (_below_timeout(slo.first_request_ms, slo), "policy.slo.first_request_ms", "above 0 and below timeout_s"),
         (1 <= policy.approvals.count <= 10, "policy.approvals.count", "1 to 10"),
@@ -211,6 +218,11 @@ def _below_timeout(limit_ms: float | None, slo: Slo) -> bool:
     return limit_ms is None or 0 < limit_ms < slo.timeout_s * 1000
 
 
+def _rising(limits: tuple[QuantileLimit, ...]) -> bool:
+    in_order = sorted(limits, key=lambda limit: limit.quantile)
+    return all(lower.limit_ms <= higher.limit_ms for lower, higher in pairwise(in_order))
+
+
 def _route_rules(slo: Slo, where: str) -> list[tuple[bool, str, str]]:
     quantiles = f"{where}.quantiles"
     return [
@@ -219,6 +231,7 @@ def _route_rules(slo: Slo, where: str) -> list[tuple[bool, str, str]]:
         (all(0 < 1 - q.quantile < 1 for q in slo.quantiles), quantiles, "quantiles between 0 and 1"),
         (len({q.quantile for q in slo.quantiles}) == len(slo.quantiles), quantiles, "one limit a quantile"),
         (all(_below_timeout(q.limit_ms, slo) for q in slo.quantiles), quantiles, "limits above 0 ms, below timeout_s"),
+        (_rising(slo.quantiles), quantiles, "no limit below that of a lower quantile, which it would include"),
     ]
 
 

@@ -7,12 +7,13 @@ policy and carries the checks into the report.
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from pipelines.domain.policy import Policy, Slo
+from pipelines.domain.policy import PREDICT, Policy, Profile, Slo
 from pipelines.domain.verdict import GateResult, Verdict
 from pipelines.errors import DeployFailed, Undecided
 from pipelines.ports import LoadRunner, ServiceProbe
@@ -20,13 +21,15 @@ from pipelines.snapshot import Snapshot
 
 SEED = 1
 MAX_ROWS = 1000
+FIRST_REQUEST = "first_request"
 
 
 @dataclass(frozen=True)
 class Measured:
     """What a load run is for: where the release is reached, and the champion that it is compared with, if any.
 
-    `first_request_ms` is how long the first request after the deploy took; None where nobody measured it.
+    `first_request_ms` is how long the first request after the deploy took, infinite where it was not answered; None
+    where there is none to speak of.
     """
 
     url: str
@@ -42,8 +45,12 @@ def measure_slo(
     """Run the policy's load for each of its routes, until one says no; return a result a check, `slo.<check>`.
 
     The checks of a further route carry its last part, as in `slo.batch.p99`. Each run leaves `report.html` and
-    `result.json` in a directory of its name in `workdir`.
+    `result.json` in a directory of its name in `workdir`. A first request that nobody answered is a no already, where
+    the policy limits it.
     """
+    demo = policy.profile is Profile.DEMO
+    if policy.slo.first_request_ms is not None and measured.first_request_ms == math.inf:
+        return [_unanswered(policy.slo.first_request_ms, demo=demo)]
     rows: list[Any] = snapshot.features.head(MAX_ROWS).to_dict(orient="records")
     results: list[GateResult] = []
     for slo in policy.slo.each_route():
@@ -56,21 +63,22 @@ def measure_slo(
             return [*results, GateResult(f"{name}.run", Verdict.ERROR, f"ERROR: {name}: {error.message}")]
         (place / "report.html").write_bytes(run.report_html)
         (place / "result.json").write_text(json.dumps(run.result, indent=1))
-        results += results_of(run.result, name=name, demo=policy.profile == "demo")
+        results += results_of(run.result, name=name, demo=demo)
         if any(result.verdict is Verdict.FAILED for result in results):
             break
     return results
 
 
-def time_first_request(probe: ServiceProbe, measured_url: str, snapshot: Snapshot) -> float | None:
-    """Send one prediction and return its milliseconds; None where it was not answered."""
+def time_first_request(probe: ServiceProbe, measured_url: str, snapshot: Snapshot, *, timeout_s: float) -> float:
+    """Send one prediction and return its milliseconds; infinite where it was not answered within `timeout_s`."""
     row = snapshot.features.head(1).to_json(orient="records", lines=True).strip()
+    json_type = {"Content-Type": "application/json"}
     begun = time.perf_counter()
     try:
-        answer = probe.post(f"{measured_url}/predict", row.encode(), {"Content-Type": "application/json"})
+        answer = probe.post(f"{measured_url}{PREDICT}", row.encode(), json_type, timeout_s=timeout_s)
     except DeployFailed:
-        return None
-    return (time.perf_counter() - begun) * 1000 if answer.status == HTTPStatus.OK else None
+        return math.inf
+    return (time.perf_counter() - begun) * 1000 if answer.status == HTTPStatus.OK else math.inf
 
 
 def load_plan(slo: Slo, measured: Measured) -> dict[str, Any]:
@@ -94,7 +102,7 @@ def load_plan(slo: Slo, measured: Measured) -> dict[str, Any]:
     }
     if slo.first_request_ms is not None:
         plan["first_request_ms"] = slo.first_request_ms
-        plan |= {"first_request_took_ms": measured.first_request_ms} if measured.first_request_ms else {}
+        plan |= {} if measured.first_request_ms is None else {"first_request_took_ms": measured.first_request_ms}
     if slo.comparison and measured.champion_url:
         blocks = asdict(slo.comparison)
         plan["comparison"] = {"host": measured.champion_url, "expected_version": measured.champion_version, **blocks}
@@ -102,18 +110,22 @@ def load_plan(slo: Slo, measured: Measured) -> dict[str, Any]:
 
 
 def results_of(result: dict[str, Any], *, name: str = "slo", demo: bool) -> list[GateResult]:
-    """Return the judged and shown checks of a load run's result; a shown one never stops a version."""
-    mark = " [demo evidence]" if demo else ""
+    """Return the judged and shown checks of a load run's result, each with the path measured.
+
+    A shown one never stops a version, nor does a no in a run that itself is none: its validity comes first.
+    """
     results = []
     for check in result["checks"]:
         verdict = Verdict(check["verdict"]) if check["judged"] else Verdict.NOT_APPLICABLE
         shown = "" if check["judged"] else " (shown, not judged)"
+        # Whoever deployed has sent the first request to the replica itself.
+        path = "direct" if check["name"] == FIRST_REQUEST else result["via"]
         interval = check["interval"]
         results.append(
             GateResult(
                 f"{name}.{check['name']}",
                 verdict,
-                check["message"] + shown + mark,
+                check["message"] + shown + _mark(path, demo=demo),
                 observed=check["observed"],
                 interval=(interval[0], interval[1]) if interval else None,
                 limit=check["limit"],
@@ -121,4 +133,26 @@ def results_of(result: dict[str, Any], *, name: str = "slo", demo: bool) -> list
         )
     if not results:
         return [GateResult(f"{name}.run", Verdict.INCONCLUSIVE, f"INCONCLUSIVE: {name}: nothing was measured")]
+    if result["verdict"] != Verdict.FAILED:
+        return without_no(results, f"the run is {result['verdict']}")
     return results
+
+
+def without_no(results: Sequence[GateResult], why: str) -> list[GateResult]:
+    """Return the results with every no inconclusive, because of the run that it was measured in."""
+    return [
+        replace(result, verdict=Verdict.INCONCLUSIVE, message=f"{result.message} (does not count: {why})")
+        if result.verdict is Verdict.FAILED
+        else result
+        for result in results
+    ]
+
+
+def _unanswered(limit_ms: float, *, demo: bool) -> GateResult:
+    message = f"FAIL: {FIRST_REQUEST}=inf ms > {limit_ms:g} ms (the first one after the deploy was not answered)"
+    name = f"slo.{FIRST_REQUEST}"
+    return GateResult(name, Verdict.FAILED, message + _mark("direct", demo=demo), math.inf, limit=limit_ms)
+
+
+def _mark(path: str, *, demo: bool) -> str:
+    return f" [path: {path}]" + " [demo evidence]" * demo

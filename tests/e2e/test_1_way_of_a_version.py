@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.installation import BROKEN_LIBRARY, ROOT, Installation
 
 # The first test waits for the whole demonstration.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("local")]
 
 
 def test_the_demonstration_goes_all_the_way_and_back(demo: tuple[Installation, str]) -> None:
@@ -44,7 +44,9 @@ def test_the_registry_shows_aliases_lifecycles_and_the_frozen_report(demo: tuple
     assert report["bundle_digest"] == slipway.health("production")["digest"]
     assert report["verdict"] == "passed"
     assert report["profile"] == "demo"
-    assert {gate["name"] for gate in report["gates"]} >= {"digest", "golden_rows", "accuracy", "smoke", "slo.p95"}
+    messages = {gate["name"]: gate["message"] for gate in report["gates"]}
+    assert messages.keys() >= {"digest", "golden_rows", "accuracy", "smoke", "slo.p95"}
+    assert "[path: direct]" in messages["slo.p95"]
 
 
 def test_the_working_tree_stays_as_it_was(demo: tuple[Installation, str]) -> None:

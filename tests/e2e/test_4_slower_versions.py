@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from tests.e2e.installation import Installation
 from tests.slow_model import slow_down
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("local")]
 
 COLUMN = "TotalCharges"
 LIMITS = [{"quantile": 0.95, "limit_ms": 250, "judged": True}, {"quantile": 0.99, "limit_ms": 500, "judged": True}]
@@ -43,14 +44,25 @@ def slowed(slipway: Installation, directory: Path, *, share: float, delay_ms: fl
     return tree
 
 
+def decided(installation: Installation, *words: str) -> "subprocess.CompletedProcess[str]":
+    """Run a verb that measures, up to three times: a busy machine may keep it from deciding, which is no answer."""
+    for _ in range(3):
+        ended = installation.slipway(*words)
+        if ended.returncode != 4:
+            break
+    return ended
+
+
 def test_a_version_that_breaks_the_absolute_limit_is_stopped_without_a_champion(
     slipway: Installation, empty: Installation, tmp_path: Path
 ) -> None:
-    empty.apply_policy(quantiles=[{"quantile": 0.95, "limit_ms": 50, "judged": True}])
+    # At this rate the arithmetic leaves a core to the generator: a no of a disturbed run does not count.
+    limits = [{"quantile": 0.95, "limit_ms": 100, "judged": True}]
+    empty.apply_policy(quantiles=limits, rate_per_s=40, duration_s=20)
     version = empty.register(slowed(slipway, tmp_path, share=0.1, delay_ms=150))
-    ended = empty.slipway("deploy-staging", "--version", version)
+    ended = decided(empty, "deploy-staging", "--version", version)
     assert ended.returncode == 3, ended.stdout + ended.stderr
-    assert re.search(r"^FAIL: p95=\d+\.\d{4} ms > 50 ms", ended.stdout, re.MULTILINE)
+    assert re.search(r"^FAIL: p95=\d+\.\d{4} ms > 100 ms", ended.stdout, re.MULTILINE)
     assert empty.health("staging")["status"] == "no release"
 
 
@@ -60,12 +72,12 @@ def test_a_version_slower_in_two_requests_of_a_hundred_is_stopped_by_the_compari
     staging = slipway.health("staging")
     slipway.apply_policy(quantiles=LIMITS, comparison=COMPARISON)
     version = slipway.register(slowed(slipway, tmp_path, share=0.02, delay_ms=20))
-    ended = slipway.slipway("promote", "--version", version)
+    ended = decided(slipway, "promote", "--version", version)
     assert ended.returncode == 3, ended.stdout + ended.stderr
-    assert re.search(r"^FAIL: comparison=\d+\.\d{4} > ", ended.stdout, re.MULTILINE)
+    assert re.search(r"^FAIL: p99_ratio=\d+\.\d{4} > ", ended.stdout, re.MULTILINE)
     assert "p99=" not in ended.stdout
     assert slipway.health("staging") == staging
-    assert b"comparison" in evidence(slipway, version, "slo.html")
+    assert b"p99_ratio" in evidence(slipway, version, "slo.html")
     found = json.loads(evidence(slipway, version, "slo.json"))
     assert len(found["blocks"]) in (COMPARISON["blocks"], 2 * int(COMPARISON["blocks"]))
 
@@ -77,7 +89,9 @@ def test_the_same_version_once_more_is_not_stopped_by_the_comparison(slipway: In
     slipway.apply_policy()
     # A busy machine may keep it from deciding; a no it never says.
     assert ended.returncode in (0, 4), ended.stdout + ended.stderr
-    assert "comparison: " in ended.stderr or "comparison" in ended.stdout
+    if ended.returncode == 0:
+        assert re.search(r"PASS p99_ratio <= \d", ended.stderr), ended.stderr
+    assert "FAIL: p99_ratio" not in ended.stdout + ended.stderr
 
 
 def evidence(slipway: Installation, version: str, name: str) -> bytes:

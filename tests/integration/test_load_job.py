@@ -14,6 +14,7 @@ import pytest
 from docker.errors import ImageNotFound
 
 from pipelines.adapters.docker_engine import DockerEngine
+from pipelines.adapters.load_files import planned_s
 from pipelines.adapters.load_networks import LoadFront
 from pipelines.errors import Undecided
 from pipelines.settings import ROOT
@@ -130,7 +131,7 @@ def test_the_job_is_confined_and_on_the_load_network_only(
 def test_a_run_that_outlives_its_time_is_ended(place: LoadPlace, tmp_path: Path) -> None:
     begun = time.monotonic()
     with place.serving(delay_ms=2), pytest.raises(Undecided, match="did not end within 5 s"):
-        place.job(spare_s=5 - 2 * (LONG["duration_s"] + LONG["warmup_s"])).run(LONG, ROWS, tmp_path)
+        place.job(spare_s=5 - planned_s(LONG)).run(LONG, ROWS, tmp_path)
 
     assert time.monotonic() - begun < 40
 

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from loadtests.samples import read_look
 from tests.bundles import make_bundle, valid_row
 from tests.replicas import ReplicaProcess, listening, release
 from tests.servers import free_port
@@ -153,6 +154,16 @@ def freeze(out: Path, pid: int, stop: threading.Event) -> None:
         os.kill(pid, signal.SIGSTOP)
         time.sleep(3)
         os.kill(pid, signal.SIGCONT)
+
+
+def test_answers_that_can_not_even_be_read_are_errors_and_none_is_lost(tmp_path: Path) -> None:
+    with serving(nested_share=0.05) as (url, _):
+        code, result, _ = run(tmp_path, url)
+    assert code == 3
+    assert check_of(result, "errors")["verdict"] == "failed"
+    look = read_look(sorted((tmp_path / "out").glob("look1-*.parquet")))
+    assert set(look.errors) == {"body is not JSON"}
+    assert look.window.planned == len(look.latency_ms) == result["n"]
 
 
 def test_another_version_is_inconclusive(tmp_path: Path) -> None:
@@ -337,7 +348,7 @@ def test_candidate_and_champion_are_measured_in_turn(tmp_path: Path) -> None:
         comparison = {"host": other, "expected_version": "5", "blocks": 10, "block_s": 1.5, "warmup_s": 0.2}
         comparison |= {"margin": 1.1, "tolerance_ms": 1.0}
         code, result, progress = run(tmp_path, host, comparison=comparison)
-    found = check_of(result, "comparison")
+    found = check_of(result, "p99_ratio")
     assert (code, found["verdict"]) in ((3, "failed"), (4, "inconclusive"))
     assert [block["block"] for block in result["blocks"]] == list(range(1, 11))
     assert np.median([block["ratio"] for block in result["blocks"]]) > 1.1

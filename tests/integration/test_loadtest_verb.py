@@ -36,6 +36,7 @@ ROWS = pd.DataFrame({"tenure": list(range(8)), "churn": ["0", "1"] * 4})
 # Wide, because the validity rules scale with it: a busy machine must not decide these tests.
 POLICY = policy_body(
     **{
+        "profile": "demo",
         "slo.rate_per_s": 100,
         "slo.warmup_s": 0.5,
         "slo.duration_s": 10,
@@ -135,6 +136,7 @@ def test_a_slow_service_fails_and_the_result_is_one_object(operator: Operator) -
         (["--rate", "20", "--duration", "1"], "p95 needs at least 59 requests, 20 req/s x 1 s gives 20"),
         (["--duration", "9"], "duration_s is 9, must be 10 or more"),
         (["--shape", "zigzag"], "shape is 'zigzag', not one of steady, ramp, spike, soak, step"),
+        (["--find-capacity", "--shape", "spike"], "--find-capacity tries steady rates, not 'spike'"),
         (["--workers", "0"], "workers must be from 1 to max_in_flight"),
     ],
 )
@@ -175,11 +177,29 @@ def test_ctrl_c_ends_the_run_with_all_that_it_started(operator: Operator) -> Non
     assert alive == []
 
 
+def test_a_run_that_is_killed_takes_what_it_started_with_it(operator: Operator) -> None:
+    with serving(delay_ms=2) as (staging, _):
+        environ = operator.environ | {"SLIPWAY_PORT_STAGING": staging.rpartition(":")[2]}
+        command = [sys.executable, "-m", "pipelines.cli", "loadtest", "--duration", "60"]
+        with subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True) as running:
+            assert running.stderr
+            next(line for line in running.stderr if line.startswith("look 1: ") and "sent" in line)
+            (run,) = psutil.Process(running.pid).children()
+            started = run.children(recursive=True)
+            assert started
+            run.kill()
+            assert "the load run ended with -9" in running.stderr.read()
+        assert running.returncode == 4
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert alive == []
+
+
 def test_a_saturated_generator_is_inconclusive(operator: Operator) -> None:
     with serving(delay_ms=0) as (staging, _):
         done = operator.loadtest("--rate", "12000", staging=staging)
     assert done.returncode == 4
     assert "INCONCLUSIVE: " in done.stdout
+    assert "next: lower RATE or add WORKERS" in done.stderr
 
 
 def test_the_capacity_lies_between_a_rate_that_passed_and_one_that_failed(operator: Operator) -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ def initialised(terraform: Terraform) -> Callable[[str], str]:
 
 @pytest.fixture
 def planned(terraform: Terraform, initialised: Callable[[str], str], tmp_path: Path) -> Planned:
-    """Return what a module would make with these variables: address -> values."""
+    """Return what a module, with those it calls, would make with these variables: address -> values."""
 
     def once(name: str, **variables: Any) -> dict[str, Any]:
         given, plan = tmp_path / "given.tfvars.json", tmp_path / "plan"
@@ -74,9 +74,15 @@ def planned(terraform: Terraform, initialised: Callable[[str], str], tmp_path: P
         done = terraform(module, "plan", "-refresh=false", "-no-color", f"-var-file={given}", f"-out={plan}")
         assert done.returncode == 0, done.stderr
         shown = json.loads(terraform(module, "show", "-json", str(plan)).stdout)
-        return {each["address"]: each["values"] for each in shown["planned_values"]["root_module"]["resources"]}
+        return {each["address"]: each["values"] for each in _resources(shown["planned_values"]["root_module"])}
 
     return once
+
+
+def _resources(module: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from module.get("resources", [])
+    for child in module.get("child_modules", []):
+        yield from _resources(child)
 
 
 @pytest.fixture(params=MODULES)

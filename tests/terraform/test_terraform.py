@@ -1,7 +1,10 @@
 """Terraform's own checks of every module, and what a module has to look like."""
 
+import json
 import re
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +15,8 @@ FILES = {"README.md", "main.tf", "outputs.tf", "variables.tf", "versions.tf"}
 _BLOCK = re.compile(r'^(variable|output) "([a-z0-9_]+)" \{\n(.*?)^\}', re.MULTILINE | re.DOTALL)
 _EXPECTED = re.compile(r"expect_failures = \[([^\]]*)\]")
 _FOREIGN = re.compile(
-    r'provisioner "|resource "(?!docker_)|data "(?!docker_)|source *= "(?!\./modules/|kreuzwerker/docker")'
+    r'provisioner "|resource "(?!docker_)|data "(?!docker_)'
+    r'|source *= "(?!\./modules/|\.\./service"|kreuzwerker/docker")'
 )
 
 
@@ -76,3 +80,32 @@ def test_every_rule_is_seen_to_refuse(name: str) -> None:
 def test_a_module_needs_nothing_but_the_engines_provider(name: str) -> None:
     for path in (INFRA / name).glob("*.tf"):
         assert _FOREIGN.findall(path.read_text()) == [], path
+
+
+def test_services_are_made_where_their_confinement_is_tested() -> None:
+    made = {path.parent.name for path in INFRA.rglob("*.tf") if 'resource "docker_service"' in path.read_text()}
+
+    assert made == {"environment", "service"}
+
+
+def test_who_calls_the_service_is_refused_what_it_refuses(
+    terraform: Terraform, initialised: Callable[[str], str], tmp_path: Path
+) -> None:
+    given = {
+        "databases": ["one"],
+        "image": "slipway/postgres:latest",
+        "limits": {"cpus": 0.05, "memory_mb": 32},
+        "networks": {"database": "n1"},
+        "owned": [],
+        "placement": [],
+        "secrets": {"postgres": {"id": "hunter2", "name": "x"}, "one-database": {"id": "s" * 25, "name": "y"}},
+    }
+    file = tmp_path / "given.tfvars.json"
+    file.write_text(json.dumps(given))
+
+    done = terraform(initialised("modules/database"), "plan", "-no-color", f"-var-file={file}")
+
+    assert done.returncode == 1
+    said = " ".join(done.stderr.replace("│", "").split())
+    forms = ("a tag can be moved", "from 0.1 to 64", "at least 64", "one or more constraints", "must not come here")
+    assert [form for form in forms if form not in said] == [], said

@@ -88,7 +88,7 @@ def registry(
 ) -> Iterator[DockerContainer]:
     """The image registry, found by its name in `network`."""
     resources = planned("modules/image_registry", **REGISTRY)
-    container = resources["docker_service.image_registry[0]"]["task_spec"][0]["container_spec"][0]
+    container = resources["module.service[0].docker_service.service"]["task_spec"][0]["container_spec"][0]
     described = hardened(
         images["image_registry"],
         port=PORT,

@@ -203,3 +203,29 @@ def test_an_installation_that_never_came_about_has_nothing_to_examine(
         with pytest.raises(UsageError, match="nothing runs here") as refused:
             ask(operator.stack("ours"))
         assert "make up" in refused.value.next
+
+
+@pytest.mark.parametrize(("failures", "removed"), [(1, True), (2, False)])
+def test_what_terraform_did_not_wait_for_is_removed_in_a_second_try(
+    operator: Operator, tmp_path: Path, failures: int, removed: bool
+) -> None:
+    operator.record(running=True)
+    tries = tmp_path / "tries"
+    (tmp_path / "terraform").write_text(
+        "#!/bin/sh\n"
+        'case "$*" in\n'
+        '*version*) echo \'{"terraform_version": "1.11.0"}\' ;;\n'
+        f"*destroy*) echo >> {tries}\n"
+        f"  [ $(wc -l < {tries}) -gt {failures} ] || {{ echo 'Error: context deadline exceeded' >&2; exit 1; }} ;;\n"
+        "esac\n"
+    )
+    (tmp_path / "terraform").chmod(0o755)
+    operator.path = f"{tmp_path}:/usr/bin:/bin"
+    told: list[str] = []
+    if removed:
+        operator.stack("ours").destroy(told.append)
+    else:
+        with pytest.raises(Undecided, match="context deadline exceeded"):
+            operator.stack("ours").destroy(told.append)
+    assert told[1] == "terraform destroy: context deadline exceeded; trying once more"
+    assert len(tries.read_text().splitlines()) == 2

@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import subprocess
 import textwrap
 import time
 from pathlib import Path
@@ -8,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from pipelines.adapters.load_process import LoadProcess
+from pipelines.adapters.load_files import planned_s
+from pipelines.adapters.load_process import LoadProcess, launched
 from pipelines.errors import Undecided
 
-PLAN: dict[str, Any] = {"host": "http://127.0.0.1:9", "warmup_s": 0, "duration_s": 0}
+PLAN: dict[str, Any] = {"host": "http://127.0.0.1:9", "warmup_s": 0, "duration_s": 0, "timeout_s": 0.5}
+COMPARISON = {"blocks": 100, "block_s": 1, "warmup_s": 0.2}
 ROWS = [{"age": 1}, {"age": 2}]
 RESULT = {"verdict": "passed", "checks": []}
 
@@ -98,12 +101,48 @@ def test_a_run_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
         time.sleep(600)
     """
     stand_in(tmp_path / "root", body)
-    loads = LoadProcess(tmp_path / "root", spare_s=3.0)
+    loads = LoadProcess(tmp_path / "root", spare_s=1.0)
 
-    with pytest.raises(Undecided, match="ended with None"):
+    with pytest.raises(Undecided, match="did not end within 4 s"):
         loads.run(PLAN, ROWS, tmp_path / "work")
 
-    pids = json.loads((tmp_path / "work" / "out" / "pids.json").read_text())
+    await_end_of(json.loads((tmp_path / "work" / "out" / "pids.json").read_text()))
+
+
+def test_a_run_that_is_killed_takes_what_it_started_with_it(tmp_path: Path) -> None:
+    body = """
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        (out / "pids.json").write_text(json.dumps([child.pid]))
+        os.kill(os.getpid(), 9)
+    """
+    with pytest.raises(Undecided, match="ended with -9"):
+        stand_in(tmp_path / "root", body).run(PLAN, ROWS, tmp_path / "work")
+
+    await_end_of(json.loads((tmp_path / "work" / "out" / "pids.json").read_text()))
+
+
+def test_a_caller_that_is_interrupted_leaves_nothing_running(tmp_path: Path) -> None:
+    stand_in(tmp_path, 'print("begun", flush=True); time.sleep(600)')
+    (tmp_path / "plan.json").write_text("{}")
+    arguments = ["--plan", str(tmp_path / "plan.json"), "--out", str(tmp_path / "out")]
+    run = launched(arguments, root=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+    with pytest.raises(KeyboardInterrupt), run as process:
+        assert process.stdout is not None and process.stdout.readline() == b"begun\n"
+        raise KeyboardInterrupt
+
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_the_time_that_a_plan_may_take_counts_what_timeouts_cost() -> None:
+    plan = {"warmup_s": 5, "duration_s": 60, "timeout_s": 5}
+
+    assert planned_s(plan) == 2 * (5 + 60 + 6)
+    # Each turn of a block waits for its last requests before the next one begins.
+    assert planned_s({**plan, "comparison": COMPARISON}) == pytest.approx(2 * (5 + 60 + 6 + 200 * (1.2 + 6)))
+
+
+def await_end_of(pids: list[int]) -> None:
     deadline = time.monotonic() + 10
     while any(map(is_running, pids)):
         assert time.monotonic() < deadline, f"still running: {[pid for pid in pids if is_running(pid)]}"

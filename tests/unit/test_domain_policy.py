@@ -26,9 +26,9 @@ LIMITS: dict[str, tuple[list[object], list[object]]] = {
     "slo.route": (["/predict"], ["/health", "/predict/batch", ""]),
     "slo.rate_per_s": ([10, 10_000], [0, -1, 10_001]),
     "slo.warmup_s": ([0, 600], [-1, 601]),
-    "slo.duration_s": ([10, 3600], [9.9, 3601]),
+    "slo.duration_s": ([60, 3600], [59.9, 3601]),
     "slo.max_error_rate": ([0.001], [0, 1]),
-    "slo.max_stall_s": ([1, 60], [0, 61]),
+    "slo.max_stall_s": ([1, 59.9], [0, 60, 61]),
     "slo.timeout_s": ([1, 60], [0, 61]),
     "slo.first_request_ms": ([1, 4999], [0, -1, 5000]),
     "slo.comparison.blocks": ([10, 1000], [9, 0, 1001]),
@@ -147,16 +147,16 @@ def test_the_policies_of_this_repository_are_legal(file: str) -> None:
     ("changes", "message"),
     [
         (
-            {"slo.rate_per_s": 30, "slo.duration_s": 10},
-            "policy.slo: p99 needs at least 368 requests, 30 req/s x 10 s gives 300",
+            {"slo.rate_per_s": 5},
+            "policy.slo: p99 needs at least 368 requests, 5 req/s x 60 s gives 300",
         ),
         (
-            {"slo.rate_per_s": 29, "slo.duration_s": 10, "slo.extension": False},
+            {"profile": "demo", "slo.rate_per_s": 29, "slo.duration_s": 10, "slo.extension": False},
             "policy.slo: p99 needs at least 299 requests, 29 req/s x 10 s gives 290",
         ),
         (
-            {"slo.quantiles": [{"quantile": 0.999, "limit_ms": 400, "judged": True}], "slo.duration_s": 18},
-            "policy.slo: p99.9 needs at least 3,688 requests, 200 req/s x 18 s gives 3,600",
+            {"slo.quantiles": [{"quantile": 0.999, "limit_ms": 400, "judged": True}], "slo.rate_per_s": 60},
+            "policy.slo: p99.9 needs at least 3,688 requests, 60 req/s x 60 s gives 3,600",
         ),
         (
             {"slo.max_error_rate": 0.0001},
@@ -178,7 +178,31 @@ def test_a_limit_that_the_load_could_never_prove_is_refused(changes: dict[str, A
 def test_a_limit_that_is_only_shown_needs_no_proof() -> None:
     limits = [{"quantile": q, "limit_ms": 400, "judged": q < 0.999} for q in (0.99, 0.999)]
 
-    assert policy(**{"slo.quantiles": limits, "slo.duration_s": 10})
+    assert policy(**{"slo.quantiles": limits, "slo.rate_per_s": 10})
+
+
+def test_full_evidence_takes_a_look_of_a_minute_and_a_demonstration_need_not() -> None:
+    with pytest.raises(PolicyInvalid, match=r"policy\.slo\.duration_s is out of range") as refused:
+        policy(**{"slo.duration_s": 20})
+
+    assert refused.value.next == "legal: 60 to 3,600 where profile is full"
+    assert policy(**{"profile": "demo", "slo.duration_s": 10})
+    with pytest.raises(PolicyInvalid, match=r"policy\.slo\.duration_s is out of range"):
+        policy(**{"profile": "demo", "slo.duration_s": 9.9})
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_a_higher_quantile_may_not_have_the_lower_limit(judged: bool) -> None:
+    def limits(p99_ms: float, p95_ms: float) -> list[dict[str, Any]]:
+        p99 = {"quantile": 0.99, "limit_ms": p99_ms, "judged": True}
+        return [p99, {"quantile": 0.95, "limit_ms": p95_ms, "judged": judged}]
+
+    with pytest.raises(PolicyInvalid, match=r"policy\.slo\.quantiles") as refused:
+        policy(**{"slo.quantiles": limits(100, 200)})
+    assert refused.value.next == "legal: no limit below that of a lower quantile, which it would include"
+    with pytest.raises(PolicyInvalid, match=r"policy\.slo\.routes\[0\]\.quantiles"):
+        policy(**{"slo.routes": [BATCH | {"quantiles": limits(100, 200)}]})
+    assert policy(**{"slo.quantiles": limits(100, 100)})
 
 
 def test_each_route_has_limits_of_its_own_and_shares_the_rest() -> None:

@@ -134,14 +134,12 @@ def test_work_that_was_begun_before_is_not_refused_although_it_has_no_lease_yet(
     leases.acquire(services, MODEL, PRODUCTION, "p-1")
 
 
-def test_an_evaluation_waits_until_the_one_before_has_given_staging_back(
-    services: Services, records: SqlRecords
-) -> None:
-    add(records, evaluation("e-1", report=None, state=RunState.DONE))
+def test_an_evaluation_waits_until_the_one_before_has_ended(services: Services, records: SqlRecords) -> None:
+    add(records, evaluation("e-1", report=None, state=RunState.RUNNING))
     add(records, evaluation("e-2", "3", report=None, state=RunState.REQUESTED))
-    leases.acquire(services, MODEL, STAGING, "e-1")
     assert round_of(services) == []
-    leases.give_back(services, "e-1")
+    with records.write() as transaction:
+        transaction.change(records.get(Evaluation, "e-1"), state=RunState.DONE)
     assert round_of(services) == ["e-2"]
 
 

@@ -81,17 +81,17 @@ def test_twice_the_blocks_decide_where_one_look_could_not() -> None:
 def test_a_no_says_how_much_slower_and_against_which_limit() -> None:
     check = judge_comparison(PLAN, blocks_like(13.12, 10.0))
     assert check.message == (
-        "FAIL: comparison=1.3120 > 1.1 (p99 of the candidate over the champion's, 1.3120 to 1.3120; "
+        "FAIL: p99_ratio=1.3120 > 1.1 (p99 of the candidate over the champion's, 1.3120 to 1.3120; "
         "13.12 ms against 10.00 ms over all 100 blocks; only look)"
     )
-    assert (check.name, check.limit, check.judged) == ("comparison", 1.1, True)
+    assert (check.name, check.limit, check.judged) == ("p99_ratio", 1.1, True)
     assert check.observed == pytest.approx(1.312)
     assert check.interval == pytest.approx((1.312, 1.312))
 
 
 def test_a_yes_says_the_ratio_and_its_bounds() -> None:
     message = judge_comparison(PLAN, blocks_like(10.2, 10.0)).message
-    assert message.startswith("PASS comparison <= 1.1: 1.0200 (p99 of the candidate over the champion's, 1.0200 to")
+    assert message.startswith("PASS p99_ratio <= 1.1: 1.0200 (p99 of the candidate over the champion's, 1.0200 to")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_difference_below_the_tolerance_is_none() -> None:
     assert judge_comparison(PLAN, blocks_like(2.4, 2.0)).verdict is Verdict.PASSED
     stopped = judge_comparison(PLAN, blocks_like(2.6, 2.0))
     assert stopped.verdict is Verdict.FAILED
-    assert stopped.message.startswith("FAIL: comparison=1.3000 > 1.25 (")
+    assert stopped.message.startswith("FAIL: p99_ratio=1.3000 > 1.25 (")
     strict = plan_of(comparison=replace(PLAN.comparison or pytest.fail(), tolerance_ms=0.0))
     assert judge_comparison(strict, blocks_like(2.4, 2.0)).verdict is Verdict.FAILED
 
@@ -168,7 +168,7 @@ TIMEOUTS = np.array([*[2.0] * 195, *[np.inf] * 5])
 def test_blocks_that_can_not_be_trusted_are_inconclusive_and_not_extended(blocks: list[Block], message: str) -> None:
     check = judge_comparison(PLAN, blocks)
     assert check.verdict is Verdict.INCONCLUSIVE
-    assert check.message.startswith(f"INCONCLUSIVE: comparison: {message}")
+    assert check.message.startswith(f"INCONCLUSIVE: p99_ratio: {message}")
     assert check.interval is None
     assert not extendable(check)
 
@@ -197,7 +197,7 @@ def test_a_candidate_that_times_out_is_slower_than_anything_measured() -> None:
 def test_a_stall_of_either_arm_is_for_a_person_to_judge() -> None:
     late_ms = 2 + np.linspace(1.9, 0.9, 200) * 1000
     check = judge_comparison(PLAN, with_first(SOUND, "candidate", latency_ms=late_ms))
-    assert check.message.startswith("INCONCLUSIVE: comparison: the candidate: 1.897 s without a reply")
+    assert check.message.startswith("INCONCLUSIVE: p99_ratio: the candidate: 1.897 s without a reply")
 
 
 def test_one_slow_request_at_the_end_of_a_block_is_no_stall() -> None:

@@ -16,28 +16,30 @@ locals {
     TARGET          = "docker"
   }
 
+  home = coalesce(var.home.path, one(docker_volume.home[*].name))
+
   # The API authenticates and writes intents; the executor alone changes what is served, and gets Docker's socket for it.
   processes = {
     api = {
       env      = var.env.api
       groups   = []
       health   = ["CMD", "probe", "8080", "/health"]
+      mounts   = { "/data" = { source = local.home, read_only = true } }
       networks = ["control", "database", "objects"]
       # Two may read and write intents at once.
       order   = "start-first"
       secrets = var.secrets.api
-      socket  = []
     }
     executor = {
       env    = var.env.executor
       groups = [tostring(var.docker_socket.gid)]
       # It listens on no port, and touches a file while it works. One that is frozen is ended and replaced for it.
       health   = ["CMD-SHELL", "test -n \"$(find /tmp/executor-lives -newermt '-30 seconds')\""]
+      mounts   = { "/data" = { source = local.home }, "/var/run/docker.sock" = { source = var.docker_socket.path } }
       networks = keys(var.networks)
       # One at a time: the next takes the seat when the last has gone.
       order   = "stop-first"
       secrets = var.secrets.executor
-      socket  = [var.docker_socket.path]
     }
   }
 }
@@ -72,140 +74,35 @@ resource "docker_volume" "home" {
   }
 }
 
-resource "docker_service" "process" {
+module "process" {
+  source   = "../service"
   for_each = local.processes
 
-  name = "${var.prefix}-${each.key}"
+  args      = [each.key]
+  configs   = { for name, config in docker_config.file : "/etc/slipway/${name}" => { id = config.id, name = config.name } }
+  env       = merge(local.env, each.value.env)
+  health    = { test = each.value.health }
+  image     = var.image
+  init      = true
+  labels    = local.labels
+  limits    = var.limits[each.key]
+  mounts    = each.value.mounts
+  name      = "${var.prefix}-${each.key}"
+  networks  = { for name in each.value.networks : name => var.networks[name] }
+  order     = each.value.order
+  placement = var.placement
+  running   = var.running
+  secrets   = each.value.secrets
+  tmpfs_mb  = { "/tmp" = 256 }
+  user      = { uid = var.home.uid, gid = var.home.gid, groups = each.value.groups }
+}
 
-  dynamic "labels" {
-    for_each = local.labels
-    content {
-      label = labels.key
-      value = labels.value
-    }
-  }
+moved {
+  from = docker_service.process["api"]
+  to   = module.process["api"].docker_service.service
+}
 
-  task_spec {
-    container_spec {
-      image             = var.image
-      args              = [each.key]
-      user              = "${var.home.uid}:${var.home.gid}"
-      groups            = each.value.groups
-      read_only         = true
-      cap_drop          = ["ALL"]
-      init              = true
-      stop_grace_period = "30s"
-      env               = merge(local.env, each.value.env)
-
-      healthcheck {
-        test         = each.value.health
-        interval     = "2s"
-        timeout      = "5s"
-        start_period = "1m"
-        retries      = 5
-      }
-
-      mounts {
-        type      = var.home.path == null ? "volume" : "bind"
-        source    = var.home.path == null ? one(docker_volume.home).name : var.home.path
-        target    = "/data"
-        read_only = each.key == "api"
-      }
-
-      mounts {
-        type   = "tmpfs"
-        target = "/tmp"
-        tmpfs_options {
-          size_bytes = 256 * 1024 * 1024
-        }
-      }
-
-      dynamic "mounts" {
-        for_each = each.value.socket
-        content {
-          type   = "bind"
-          source = mounts.value
-          target = "/var/run/docker.sock"
-        }
-      }
-
-      dynamic "configs" {
-        for_each = docker_config.file
-        content {
-          config_id   = configs.value.id
-          config_name = configs.value.name
-          file_name   = "/etc/slipway/${configs.key}"
-        }
-      }
-
-      dynamic "secrets" {
-        for_each = each.value.secrets
-        content {
-          secret_id   = secrets.value.id
-          secret_name = secrets.value.name
-          file_name   = secrets.key
-          file_uid    = tostring(var.home.uid)
-          file_gid    = tostring(var.home.gid)
-          file_mode   = parseint("400", 8)
-        }
-      }
-    }
-
-    dynamic "networks_advanced" {
-      for_each = toset(each.value.networks)
-      content {
-        id = var.networks[networks_advanced.key]
-      }
-    }
-
-    placement {
-      constraints = var.placement
-    }
-
-    resources {
-      limits {
-        memory_bytes = var.limits[each.key].memory_mb * 1024 * 1024
-        nano_cpus    = var.limits[each.key].cpus * 1000000000
-      }
-    }
-
-    restart_policy {
-      condition    = "any"
-      delay        = "1s"
-      max_attempts = 0
-      window       = "0s"
-    }
-
-    log_driver {
-      name = "json-file"
-      options = {
-        max-file = "3"
-        max-size = "10m"
-      }
-    }
-  }
-
-  mode {
-    replicated {
-      replicas = var.running ? 1 : 0
-    }
-  }
-
-  update_config {
-    order             = each.value.order
-    parallelism       = 1
-    delay             = "0s"
-    failure_action    = "pause"
-    monitor           = "5s"
-    max_failure_ratio = "0.0"
-  }
-
-  endpoint_spec {
-    mode = "dnsrr"
-  }
-
-  converge_config {
-    delay   = "1s"
-    timeout = "3m"
-  }
+moved {
+  from = docker_service.process["executor"]
+  to   = module.process["executor"].docker_service.service
 }

@@ -1,11 +1,11 @@
 output "api_address" {
   description = "Service and port of the API inside of the networks."
-  value       = "${docker_service.process["api"].name}:8080"
+  value       = "${module.process["api"].service.name}:8080"
 }
 
 output "services" {
   description = "Process -> id and name of its service."
-  value       = { for name, service in docker_service.process : name => { id = service.id, name = service.name } }
+  value       = { for name, process in module.process : name => { id = process.service.id, name = process.service.name } }
 }
 
 output "volume" {

@@ -71,22 +71,12 @@ variable "home" {
     condition     = var.home.path == null ? true : startswith(var.home.path, "/")
     error_message = "home.path is an absolute path on the node; leave it out for a volume."
   }
-
-  validation {
-    condition     = var.home.uid >= 1 && var.home.gid >= 1
-    error_message = "home.uid and home.gid are those of a user that is not root."
-  }
 }
 
 variable "image" {
   description = "Image of the control processes, by id or digest."
   type        = string
   nullable    = false
-
-  validation {
-    condition     = can(regex("^([^@[:space:]]+@)?sha256:[0-9a-f]{64}$", var.image))
-    error_message = "image is sha256:<64 hex digits> or name@sha256:<64 hex digits>; a tag can be moved."
-  }
 }
 
 variable "limits" {
@@ -103,18 +93,6 @@ variable "limits" {
   })
   default  = {}
   nullable = false
-
-  validation {
-    condition     = alltrue([for limit in values(var.limits) : limit.cpus >= 0.1 && limit.cpus <= 64])
-    error_message = "limits.*.cpus is a number from 0.1 to 64."
-  }
-
-  validation {
-    condition = alltrue([
-      for limit in values(var.limits) : limit.memory_mb >= 64 && floor(limit.memory_mb) == limit.memory_mb
-    ])
-    error_message = "limits.*.memory_mb is a whole number of at least 64."
-  }
 }
 
 variable "networks" {
@@ -133,13 +111,6 @@ variable "placement" {
   type        = list(string)
   default     = ["node.role==manager"]
   nullable    = false
-
-  validation {
-    condition = length(var.placement) > 0 && alltrue([
-      for rule in var.placement : can(regex("^(node|engine)\\.[a-z.]+(==|!=)[^ ]+$", rule))
-    ])
-    error_message = "placement is one or more constraints such as node.role==manager or node.id==<id>."
-  }
 }
 
 variable "prefix" {
@@ -168,13 +139,6 @@ variable "secrets" {
     executor = map(object({ id = string, name = string }))
   })
   nullable = false
-
-  validation {
-    condition = alltrue([
-      for secret in concat(values(var.secrets.api), values(var.secrets.executor)) : can(regex("^[a-z0-9]{25}$", secret.id))
-    ])
-    error_message = "A secret's id is the 25 characters that Docker gave it; its value must not come here."
-  }
 
   validation {
     condition     = alltrue([for process in values(var.secrets) : contains(keys(process), "slipway-database")])

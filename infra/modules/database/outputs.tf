@@ -6,8 +6,8 @@ output "host" {
 output "service" {
   description = "Id and name of the service."
   value = {
-    id   = docker_service.database.id
-    name = docker_service.database.name
+    id   = module.server.service.id
+    name = module.server.service.name
   }
 }
 

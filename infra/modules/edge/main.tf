@@ -176,133 +176,33 @@ resource "docker_container" "edge" {
   depends_on = [docker_container.config]
 }
 
-resource "docker_service" "edge" {
-  count = local.is_service ? 1 : 0
+module "service" {
+  source = "../service"
+  count  = local.is_service ? 1 : 0
 
-  name = local.name
-
-  dynamic "labels" {
-    for_each = local.labels
-    content {
-      label = labels.key
-      value = labels.value
-    }
+  health = {
+    test         = ["CMD", "probe", "8404", "/health"]
+    start_period = "30s"
   }
-
-  task_spec {
-    container_spec {
-      image             = var.image
-      user              = "10001:10001"
-      read_only         = true
-      cap_drop          = ["ALL"]
-      stop_grace_period = "20s"
-
-      healthcheck {
-        test         = ["CMD", "probe", "8404", "/health"]
-        interval     = "2s"
-        timeout      = "5s"
-        start_period = "30s"
-        retries      = 5
-      }
-
-      mounts {
-        type      = "volume"
-        source    = docker_volume.config.name
-        target    = "/etc/haproxy"
-        read_only = true
-      }
-
-      dynamic "mounts" {
-        for_each = toset(["/run/haproxy", "/tmp"])
-        content {
-          type   = "tmpfs"
-          target = mounts.value
-          tmpfs_options {
-            size_bytes = 16 * 1024 * 1024
-          }
-        }
-      }
-
-      dynamic "secrets" {
-        for_each = var.tls == null ? {} : { "tls.pem" = var.tls.certificate, "tls.pem.key" = var.tls.key }
-        content {
-          secret_id   = secrets.value.id
-          secret_name = secrets.value.name
-          file_name   = secrets.key
-          file_uid    = "10001"
-          file_gid    = "10001"
-          file_mode   = parseint("400", 8)
-        }
-      }
-    }
-
-    dynamic "networks_advanced" {
-      for_each = var.networks
-      content {
-        id = networks_advanced.value.id
-      }
-    }
-
-    placement {
-      constraints = var.placement
-    }
-
-    resources {
-      limits {
-        memory_bytes = var.limits.memory_mb * 1024 * 1024
-        nano_cpus    = var.limits.cpus * 1000000000
-      }
-    }
-
-    restart_policy {
-      condition    = "any"
-      delay        = "1s"
-      max_attempts = 0
-      window       = "0s"
-    }
-
-    log_driver {
-      name = "json-file"
-      options = {
-        max-file = "3"
-        max-size = "10m"
-      }
-    }
-  }
-
-  mode {
-    replicated {
-      replicas = var.running ? 1 : 0
-    }
-  }
-
+  image    = var.image
+  labels   = local.labels
+  limits   = var.limits
+  mounts   = { "/etc/haproxy" = { source = docker_volume.config.name, read_only = true } }
+  name     = local.name
+  networks = { for name, network in var.networks : name => network.id }
   # Both want the same ports of the node.
-  update_config {
-    order             = "stop-first"
-    parallelism       = 1
-    delay             = "0s"
-    failure_action    = "pause"
-    monitor           = "5s"
-    max_failure_ratio = "0.0"
-  }
-
-  endpoint_spec {
-    mode = "dnsrr"
-
-    dynamic "ports" {
-      for_each = local.published
-      content {
-        target_port    = ports.value.inner
-        published_port = ports.value.outer
-        publish_mode   = "host"
-      }
-    }
-  }
-
-  converge_config {
-    delay   = "1s"
-    timeout = "3m"
-  }
+  order             = "stop-first"
+  placement         = var.placement
+  ports             = local.published
+  running           = var.running
+  secrets           = var.tls == null ? {} : { "tls.pem" = var.tls.certificate, "tls.pem.key" = var.tls.key }
+  stop_grace_period = "20s"
+  tmpfs_mb          = { "/run/haproxy" = 16, "/tmp" = 16 }
 
   depends_on = [docker_container.config]
+}
+
+moved {
+  from = docker_service.edge[0]
+  to   = module.service[0].docker_service.service
 }

@@ -8,6 +8,8 @@ locals {
   } }
 }
 
+# These two are not made by the module service: what Terraform ignores of a resource can't be a variable, and here it
+# differs from there, and between the two.
 resource "docker_service" "live" {
   name = "${var.prefix}-${var.name}-live"
 

@@ -105,127 +105,33 @@ resource "docker_container" "image_registry" {
   }
 }
 
-resource "docker_service" "image_registry" {
-  count = local.is_service ? 1 : 0
+module "service" {
+  source = "../service"
+  count  = local.is_service ? 1 : 0
 
-  name = local.name
-
-  dynamic "labels" {
-    for_each = local.labels
-    content {
-      label = labels.key
-      value = labels.value
-    }
+  # The name in the certificate leads here from inside as well.
+  aliases = { images = [var.hostname] }
+  env     = local.env_tls
+  health = {
+    test         = ["CMD", "probe", "${local.inner_port + 1}", "/debug/health"]
+    start_period = "30s"
   }
-
-  task_spec {
-    container_spec {
-      image             = var.image
-      user              = "10001:10001"
-      read_only         = true
-      cap_drop          = ["ALL"]
-      stop_grace_period = "20s"
-      env               = local.env_tls
-
-      healthcheck {
-        test         = ["CMD", "probe", "${local.inner_port + 1}", "/debug/health"]
-        interval     = "2s"
-        timeout      = "5s"
-        start_period = "30s"
-        retries      = 5
-      }
-
-      mounts {
-        type   = "volume"
-        source = docker_volume.data.name
-        target = "/data"
-      }
-
-      mounts {
-        type   = "tmpfs"
-        target = "/tmp"
-        tmpfs_options {
-          size_bytes = 64 * 1024 * 1024
-        }
-      }
-
-      dynamic "secrets" {
-        for_each = local.secrets
-        content {
-          secret_id   = secrets.value.id
-          secret_name = secrets.value.name
-          file_name   = secrets.key
-          file_uid    = "10001"
-          file_gid    = "10001"
-          file_mode   = parseint("400", 8)
-        }
-      }
-    }
-
-    # The name in the certificate leads here from inside as well.
-    dynamic "networks_advanced" {
-      for_each = var.networks
-      content {
-        id      = networks_advanced.value
-        aliases = networks_advanced.key == "images" ? [var.hostname] : []
-      }
-    }
-
-    placement {
-      constraints = var.placement
-    }
-
-    resources {
-      limits {
-        memory_bytes = var.limits.memory_mb * 1024 * 1024
-        nano_cpus    = var.limits.cpus * 1000000000
-      }
-    }
-
-    restart_policy {
-      condition    = "any"
-      delay        = "1s"
-      max_attempts = 0
-      window       = "0s"
-    }
-
-    log_driver {
-      name = "json-file"
-      options = {
-        max-file = "3"
-        max-size = "10m"
-      }
-    }
-  }
-
-  mode {
-    replicated {
-      replicas = var.running ? 1 : 0
-    }
-  }
-
+  image    = var.image
+  labels   = local.labels
+  limits   = var.limits
+  mounts   = { "/data" = { source = docker_volume.data.name } }
+  name     = local.name
+  networks = var.networks
   # One volume and one port of the node: the old one goes first.
-  update_config {
-    order             = "stop-first"
-    parallelism       = 1
-    delay             = "0s"
-    failure_action    = "pause"
-    monitor           = "5s"
-    max_failure_ratio = "0.0"
-  }
+  order             = "stop-first"
+  placement         = var.placement
+  ports             = { images = { inner = local.inner_port, outer = var.port } }
+  running           = var.running
+  secrets           = local.secrets
+  stop_grace_period = "20s"
+}
 
-  endpoint_spec {
-    mode = "dnsrr"
-
-    ports {
-      target_port    = local.inner_port
-      published_port = var.port
-      publish_mode   = "host"
-    }
-  }
-
-  converge_config {
-    delay   = "1s"
-    timeout = "3m"
-  }
+moved {
+  from = docker_service.image_registry[0]
+  to   = module.service[0].docker_service.service
 }

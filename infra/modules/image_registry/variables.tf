@@ -74,13 +74,6 @@ variable "placement" {
   type        = list(string)
   default     = ["node.role==manager"]
   nullable    = false
-
-  validation {
-    condition = length(var.placement) > 0 && alltrue([
-      for rule in var.placement : can(regex("^(node|engine)\\.[a-z.]+(==|!=)[^ ]+$", rule))
-    ])
-    error_message = "placement is one or more constraints such as node.role==manager or node.id==<id>."
-  }
 }
 
 variable "port" {

@@ -1,8 +1,8 @@
 output "service" {
   description = "Id and name of the service."
   value = {
-    id   = docker_service.model_registry.id
-    name = docker_service.model_registry.name
+    id   = module.server.service.id
+    name = module.server.service.name
   }
 }
 

@@ -6,8 +6,8 @@ output "endpoint" {
 output "service" {
   description = "Id and name of the service."
   value = {
-    id   = docker_service.object_store.id
-    name = docker_service.object_store.name
+    id   = module.server.service.id
+    name = module.server.service.name
   }
 }
 

@@ -2,11 +2,6 @@ variable "image" {
   description = "Image of the object store, by id or digest."
   type        = string
   nullable    = false
-
-  validation {
-    condition     = can(regex("^([^@[:space:]]+@)?sha256:[0-9a-f]{64}$", var.image))
-    error_message = "image is sha256:<64 hex digits> or name@sha256:<64 hex digits>; a tag can be moved."
-  }
 }
 
 variable "limits" {
@@ -17,16 +12,6 @@ variable "limits" {
   })
   default  = {}
   nullable = false
-
-  validation {
-    condition     = var.limits.cpus >= 0.1 && var.limits.cpus <= 64
-    error_message = "limits.cpus is a number from 0.1 to 64."
-  }
-
-  validation {
-    condition     = var.limits.memory_mb >= 64 && floor(var.limits.memory_mb) == var.limits.memory_mb
-    error_message = "limits.memory_mb is a whole number of at least 64."
-  }
 }
 
 variable "networks" {
@@ -45,13 +30,6 @@ variable "placement" {
   type        = list(string)
   default     = ["node.role==manager"]
   nullable    = false
-
-  validation {
-    condition = length(var.placement) > 0 && alltrue([
-      for rule in var.placement : can(regex("^(node|engine)\\.[a-z.]+(==|!=)[^ ]+$", rule))
-    ])
-    error_message = "placement is one or more constraints such as node.role==manager or node.id==<id>."
-  }
 }
 
 variable "prefix" {
@@ -80,11 +58,6 @@ variable "secrets" {
     name = string
   }))
   nullable = false
-
-  validation {
-    condition     = alltrue([for secret in var.secrets : can(regex("^[a-z0-9]{25}$", secret.id))])
-    error_message = "A secret's id is the 25 characters that Docker gave it; its value must not come here."
-  }
 
   validation {
     condition     = toset(keys(var.secrets)) == toset(["minio-root-password", "minio-root-user"])

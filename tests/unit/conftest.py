@@ -1,0 +1,5 @@
+"""The world that the tests of the workflows share."""
+
+from tests.world import plants_home, world
+
+__all__ = ["plants_home", "world"]
