@@ -24,35 +24,40 @@ locals {
 
   # Who gets to read which secret. A service knows no other.
   readers = {
-    api      = ["mlflow-reader", "slipway-database", "audit-objects-password", "audit-objects-user", "tokens"]
+    api = concat(
+      ["mlflow-reader", "slipway-database", "audit-objects-password", "audit-objects-user", "tokens"],
+      local.objects_authority,
+    )
     database = ["mlflow-database", "postgres", "slipway-database", "slipway-owner", "workflows-database"]
     executor = concat(
       ["mlflow-promoter", "slipway-database", "slipway-owner", "workflows-database"],
-      ["audit-objects-password", "audit-objects-user"], local.logins,
+      ["audit-objects-password", "audit-objects-user"], local.logins, local.objects_authority,
     )
-    model_registry = [
-      "mlflow-admin", "mlflow-database", "mlflow-objects-password", "mlflow-objects-user", "mlflow-session-key",
-      "mlflow-webhook-key",
-    ]
+    model_registry = concat(
+      ["mlflow-admin", "mlflow-database", "mlflow-objects-password", "mlflow-objects-user", "mlflow-session-key"],
+      ["mlflow-webhook-key"], local.objects_authority,
+    )
     object_store = local.own_objects ? ["minio-root-password", "minio-root-user"] : []
   }
   # A registry that others reach as well wants a login, in the form and under the name that Docker's clients look for.
-  # ca.pem is what the own one's certificate is known by.
+  # ca.pem is what its certificate is known by, where not everybody knows who signed it.
   logins = concat(
     local.is_exposed || !local.own_images ? ["config.json"] : [],
-    local.is_exposed && local.own_images ? ["ca.pem"] : [],
+    (local.own_images ? local.is_exposed : var.image_registry_external.has_authority) ? ["ca.pem"] : [],
   )
+  objects_authority = try(var.object_store_external.has_authority, false) ? ["objects-ca.pem"] : []
+  objects_bundle    = one([for name in local.objects_authority : "/run/secrets/${name}"])
   secrets = {
     for reader, names in local.readers : reader => { for name in names : name => var.secrets[name] }
   }
 
-  control_env = {
+  control_env = merge({
     AWS_ACCESS_KEY_ID_FILE     = "/run/secrets/audit-objects-user"
     AWS_DEFAULT_REGION         = local.objects.region
     AWS_ENDPOINT_URL_S3        = local.objects.endpoint
     AWS_SECRET_ACCESS_KEY_FILE = "/run/secrets/audit-objects-password"
     MLFLOW_TRACKING_URI        = module.model_registry.url
-  }
+  }, local.objects_bundle == null ? {} : { AWS_CA_BUNDLE = local.objects_bundle })
 
   # What the executor, and the verbs of the operator's machine, have to know of this installation. Names only, no id: the
   # file it becomes is replaced by making the new one first, and so would be all that it refers to, under one name.
@@ -73,7 +78,7 @@ locals {
       service   = module.edge.service
     }
     image_registry = {
-      authority_file = local.is_exposed && local.own_images ? "/run/secrets/ca.pem" : null
+      authority_file = contains(local.logins, "ca.pem") ? "/run/secrets/ca.pem" : null
       # Between containers of one network; what is published beyond this machine has TLS.
       plain_http = local.own_images && !local.is_exposed
       pull       = local.own_images ? module.image_registry[0].pull : var.image_registry_external.address
@@ -84,7 +89,7 @@ locals {
       buckets  = var.buckets
       endpoint = local.objects.endpoint
       region   = local.objects.region
-      url      = local.own_objects ? local.urls.s3 : var.object_store_external.endpoint
+      url      = local.own_objects ? local.urls.s3 : coalesce(var.object_store_external.url, local.objects.endpoint)
     }
     services = {
       api            = "${var.prefix}-api"
@@ -141,7 +146,7 @@ module "model_registry" {
   image         = var.images.mlflow
   limits        = var.limits.model_registry
   networks      = { for name in ["control", "database", "objects"] : name => module.network.networks[name].id }
-  object_store  = merge(local.objects, { bucket = var.buckets.artifacts })
+  object_store  = merge(local.objects, { authority_file = local.objects_bundle, bucket = var.buckets.artifacts })
   placement     = local.placement
   prefix        = var.prefix
   running       = var.running

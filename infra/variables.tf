@@ -125,9 +125,10 @@ variable "home" {
 }
 
 variable "image_registry_external" {
-  description = "An image registry to use instead of an own one: host, optional port and path, as before an image's name."
+  description = "An image registry to use instead of an own one: what stands before an image's name. With has_authority the secret ca.pem holds who signed its certificate."
   type = object({
-    address = string
+    address       = string
+    has_authority = optional(bool, false)
   })
   default = null
 
@@ -199,18 +200,21 @@ variable "model_file" {
 }
 
 variable "object_store_external" {
-  description = "An S3 object store to use instead of MinIO; its buckets and users are then made by its owner."
+  description = "An S3 object store to use instead of MinIO, whose owner makes buckets and users. url is the endpoint for others than containers. With has_authority the secret objects-ca.pem holds who signed its certificate."
   type = object({
-    endpoint = string
-    region   = optional(string, "us-east-1")
+    endpoint      = string
+    has_authority = optional(bool, false)
+    region        = optional(string, "us-east-1")
+    url           = optional(string)
   })
   default = null
 
   validation {
-    condition = var.object_store_external == null ? true : can(
-      regex("^https?://[^/@[:space:]]+$", var.object_store_external.endpoint)
-    )
-    error_message = "object_store_external.endpoint is http(s)://host[:port], without a path or credentials."
+    condition = var.object_store_external == null ? true : alltrue([
+      for url in [var.object_store_external.endpoint, coalesce(var.object_store_external.url, "http://none")] :
+      can(regex("^https?://[^/@[:space:]]+$", url))
+    ])
+    error_message = "object_store_external.endpoint and url are http(s)://host[:port], without a path or credentials."
   }
 }
 

@@ -18,6 +18,7 @@ from pipelines.adapters.load_job import LoadJob
 from pipelines.adapters.load_networks import LoadFront, LoadNetworks
 from pipelines.adapters.load_swarm import LoadSwarm
 from pipelines.adapters.object_store import S3Access
+from pipelines.adapters.outside import Outside
 from pipelines.adapters.release_images import ImageRegistry, ReleaseImages, find_app
 from pipelines.adapters.shape_hold import ShapeHold
 from pipelines.adapters.swarm_services import SwarmServices
@@ -38,14 +39,16 @@ APP_POLL_S = 1.0
 
 def open_docker_stack(settings: Settings, environ: Mapping[str, str]) -> DockerStack:
     """Open the installation on containers of this home."""
+    choices = read_choices(settings.infra_file, settings.home / "infra.json")
+    outside = Outside(choices.object_store, choices.image_registry, settings.s3_keys, settings.registry_login)
 
     def build(tell: Callable[[str], None]) -> Mapping[str, str]:
-        return images.build_images(ROOT, (), tell=tell, environ=environ)
+        names = [name for name in images.image_names(ROOT) if name not in outside.images]
+        return images.build_images(ROOT, names, tell=tell, environ=environ)
 
     work = settings.home / "terraform"
     url = environ.get("DOCKER_HOST") or ENGINE_URL
     executor = ExecutorInside(DockerEngine(url), settings.prefix)
-    choices = read_choices(settings.infra_file, settings.home / "infra.json")
     return DockerStack(
         Shape(
             model=model_name(settings.project),
@@ -63,6 +66,7 @@ def open_docker_stack(settings: Settings, environ: Mapping[str, str]) -> DockerS
             authority=settings.authority_file,
             engine_url=url,
             retention_days=choices.retention_days,
+            outside=outside,
             more=choices.variables,
         ),
         settings.home,
@@ -75,7 +79,8 @@ def open_docker_stack(settings: Settings, environ: Mapping[str, str]) -> DockerS
 def open_s3_heads(surroundings: Surroundings) -> S3AuditHeads:
     """Open the audit chain's heads in the locked bucket."""
     store, login = surroundings.stack["object_store"], surroundings.objects
-    return S3AuditHeads(S3Access(store["endpoint"], login.user, login.password), store["buckets"]["heads"])
+    access = S3Access(store["endpoint"], login.user, login.password, region=store["region"])
+    return S3AuditHeads(access, store["buckets"]["heads"])
 
 
 def prepare_tables(surroundings: Surroundings) -> None:

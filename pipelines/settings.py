@@ -109,10 +109,12 @@ class Settings:
     surroundings: Surroundings | None = None
     binding: Binding = ON_LOOPBACK
     infra_file: Path | None = None
+    s3_keys: Path | None = None
+    registry_login: Path | None = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
-        """Read SLIPWAY_HOME, _PROJECT, _PORT_*, _PREFIX, TARGET and the binding; raise UsageError for nonsense."""
+        """Read TARGET, SLIPWAY_HOME, _PREFIX, _PORT_*, files and the binding; raise UsageError for nonsense."""
         named = environ.get("TARGET") or TargetName.LOCAL
         if named not in list(TargetName):
             raise TargetUnavailable(f"TARGET={named} is none", next="use TARGET=local or TARGET=docker")
@@ -143,7 +145,9 @@ class Settings:
             prefix=_prefix(environ),
             surroundings=Surroundings.from_environ(environ),
             binding=binding,
-            infra_file=Path(environ["SLIPWAY_INFRA"]).resolve() if environ.get("SLIPWAY_INFRA") else None,
+            infra_file=_file(environ, "SLIPWAY_INFRA"),
+            s3_keys=_file(environ, "SLIPWAY_S3_KEYS"),
+            registry_login=_file(environ, "SLIPWAY_REGISTRY_LOGIN"),
         )
 
     def port(self, environment: Environment) -> int:
@@ -227,6 +231,8 @@ class Settings:
             **{name: str(self.authority_file) for name in trusted},
             **self.binding.as_environ(),
             "SLIPWAY_INFRA": str(self.infra_file or ""),
+            "SLIPWAY_S3_KEYS": str(self.s3_keys or ""),
+            "SLIPWAY_REGISTRY_LOGIN": str(self.registry_login or ""),
             "SLIPWAY_HOME": str(self.home),
             "SLIPWAY_PREFIX": self.prefix,
             "SLIPWAY_PROJECT": str(self.project),
@@ -252,6 +258,11 @@ def model_name(project: Path) -> str:
 
 def _database_url(environ: Mapping[str, str], user: str, password: str, database: str) -> str:
     return f"postgresql://{user}:{quote(password, safe='')}@{environ['PGHOST']}:{environ['PGPORT']}/{database}"
+
+
+def _file(environ: Mapping[str, str], name: str) -> Path | None:
+    given = environ.get(name)
+    return Path(given).resolve() if given else None
 
 
 def _prefix(environ: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import signal
+import ssl
 import subprocess
 import time
 import urllib.request
@@ -35,9 +36,10 @@ _numbers = itertools.count(1)
 class MinioServer(ABC):
     """A server that a test may stop or freeze; `root` is its first user."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1", authority: Path | None = None) -> None:
         self.port = free_port()
-        self.root = S3Access(f"http://127.0.0.1:{self.port}", "root-of-tests", secrets.token_hex(16))
+        endpoint = f"{'https' if authority else 'http'}://{host}:{self.port}"
+        self.root = S3Access(endpoint, "root-of-tests", secrets.token_hex(16), authority)
 
     @abstractmethod
     def start(self) -> None:
@@ -115,16 +117,30 @@ class LocalMinio(MinioServer):
 
 
 class ContainerMinio(MinioServer):
-    """A server in a container of the image slipway/minio."""
+    """A server in a container of the image slipway/minio, published on `host`.
 
-    def __init__(self, engine: docker.DockerClient, image: str, home: Path) -> None:
-        super().__init__()
+    With TLS, `certificates` has its `public.crt`, which it is known by, and `private.key`.
+    """
+
+    def __init__(
+        self,
+        engine: docker.DockerClient,
+        image: str,
+        home: Path,
+        *,
+        host: str = "127.0.0.1",
+        certificates: Path | None = None,
+    ) -> None:
+        super().__init__(host, certificates / "public.crt" if certificates else None)
         names = {"MINIO_ROOT_USER": "user", "MINIO_ROOT_PASSWORD": "password"}
         files = secret_files(home / "secrets", user=self.root.access_key, password=self.root.secret_key)
         env = {f"{name}_FILE": f"/run/secrets/{file}" for name, file in names.items()}
-        self._container = hardened(image, port=9000, env=env, volumes=files, data=make_volume(engine), healthy=False)
+        volumes = {**files, **({certificates: "/certs"} if certificates else {})}
+        self._container = hardened(image, port=9000, env=env, volumes=volumes, data=make_volume(engine), healthy=False)
+        if certificates:
+            self._container.with_command("minio server --address :9000 --certs-dir /certs /data")
         # Its own choice would be another one after a restart.
-        self._container.ports["9000/tcp"] = ("127.0.0.1", self.port)
+        self._container.ports["9000/tcp"] = (host, self.port)
         self._made = False
 
     def start(self) -> None:
@@ -150,11 +166,12 @@ class ContainerMinio(MinioServer):
         self._container.stop()
 
     def _await_answer(self) -> None:
+        trusted = ssl.create_default_context(cafile=self.root.authority) if self.root.authority else None
         deadline = time.monotonic() + READY_DEADLINE_S
         last = "not asked"
         while time.monotonic() < deadline:
             try:
-                with urllib.request.urlopen(f"{self.root.endpoint}{READY}", timeout=2.0):
+                with urllib.request.urlopen(f"{self.root.endpoint}{READY}", timeout=2.0, context=trusted):
                     return
             except OSError as error:
                 last = repr(error)

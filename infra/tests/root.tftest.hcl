@@ -186,6 +186,58 @@ run "an_own_object_store_and_image_registry_can_be_left_out" {
     condition     = output.stack.object_store.endpoint == "https://s3.example.com" && output.stack.image_registry.push == "registry.example.com/team"
     error_message = "The external ones are not used."
   }
+
+  assert {
+    condition     = output.stack.object_store.url == "https://s3.example.com" && output.stack.image_registry.authority_file == null && !output.stack.image_registry.plain_http
+    error_message = "They are not known by what everybody knows, or not reached where containers reach them."
+  }
+}
+
+run "external_ones_may_have_another_address_outside_and_an_authority_of_their_own" {
+  variables {
+    buckets                 = { artifacts = "team-mlflow", dvc = "team-dvc", heads = "team-heads" }
+    image_registry_external = { address = "registry.example.com", has_authority = true }
+    object_store_external = {
+      endpoint = "https://s3.inside.example.com", has_authority = true, region = "eu-1", url = "https://s3.example.com"
+    }
+    secrets = merge(var.secrets, {
+      "ca.pem"         = { id = "sssssssssssssssssssssss20", name = "slipway-ca-pem" }
+      "config.json"    = { id = "sssssssssssssssssssssss16", name = "slipway-config-json" }
+      "objects-ca.pem" = { id = "sssssssssssssssssssssss21", name = "slipway-objects-ca-pem" }
+    })
+  }
+
+  assert {
+    condition = output.stack.object_store == {
+      buckets  = { artifacts = "team-mlflow", dvc = "team-dvc", heads = "team-heads" }
+      endpoint = "https://s3.inside.example.com"
+      region   = "eu-1"
+      url      = "https://s3.example.com"
+    }
+    error_message = "The object store is not described."
+  }
+
+  assert {
+    condition     = output.stack.image_registry.authority_file == "/run/secrets/ca.pem"
+    error_message = "The executor would not know the image registry."
+  }
+
+  assert {
+    condition = alltrue([
+      for reader in ["api", "executor", "model_registry"] : contains(keys(local.secrets[reader]), "objects-ca.pem")
+    ]) && local.control_env.AWS_CA_BUNDLE == "/run/secrets/objects-ca.pem"
+    error_message = "Somebody who asks the object store does not know it."
+  }
+}
+
+run "an_authority_that_no_secret_holds_is_refused" {
+  command = plan
+
+  variables {
+    object_store_external = { endpoint = "https://s3.example.com", has_authority = true }
+  }
+
+  expect_failures = [var.secrets]
 }
 
 run "every_address_without_tls_is_refused" {

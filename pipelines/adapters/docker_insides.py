@@ -24,7 +24,7 @@ _HEALTH = {
 class Insides:
     """The services behind `urls`, by the names of their ports; `secrets` has the passwords that hold from now on.
 
-    Their certificates are those of `authority`, where that is given.
+    Their certificates are those of `authority`, where that is given. What others run is not among them.
     """
 
     def __init__(self, urls: Mapping[str, str], secrets: SecretStore, authority: Path | None = None) -> None:
@@ -35,7 +35,8 @@ class Insides:
 
     def silent(self) -> dict[str, str]:
         """Return what does not answer well, with the last answer."""
-        answers = {name: self._answer(f"{self._urls[name]}{path}") for name, path in _HEALTH.items()}
+        asked = {name: f"{self._urls[name]}{path}" for name, path in _HEALTH.items() if name in self._urls}
+        answers = {name: self._answer(url) for name, url in asked.items()}
         return {name: answer for name, answer in answers.items() if answer != "200"}
 
     def make_buckets(self, names: Mapping[str, str], *, retention_days: int) -> None:

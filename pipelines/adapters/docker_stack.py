@@ -18,9 +18,11 @@ from pipelines.adapters.docker_secrets import DockerSecrets
 from pipelines.adapters.dvc_remote import DvcRemote
 from pipelines.adapters.edge_socket import EdgeSocket
 from pipelines.adapters.engine_check import check_disk, check_engine, check_ports
+from pipelines.adapters.external_registry import LOGIN
 from pipelines.adapters.home_lock import held
 from pipelines.adapters.load_swarm import LoadSwarm
 from pipelines.adapters.object_store import S3Access
+from pipelines.adapters.outside import Outside, left_outside
 from pipelines.adapters.secret_store import SecretStore
 from pipelines.adapters.shape_hold import ShapeHold
 from pipelines.adapters.terraform import Terraform
@@ -50,6 +52,7 @@ class Shape:
     binding: Binding = ON_LOOPBACK
     authority: Path | None = None
     retention_days: int = 365
+    outside: Outside = field(default_factory=Outside)
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -76,7 +79,8 @@ class DockerStack:
         self._docker_secrets = DockerSecrets(self._engine, shape.prefix)
         self._installation = DockerInstallation(self._engine, shape.prefix)
         self._loads = LoadSwarm(self._engine, shape.prefix)
-        self.secrets = SecretStore(home / "secrets.json", home / "tokens.json")
+        self._outside = shape.outside
+        self.secrets = SecretStore(home / "secrets.json", home / "tokens.json", elsewhere=self._outside.secrets)
         self._tls = TlsSecrets(shape.binding, self._registry, self.secrets, home / "ca.crt")
 
     def up(self, tell: Tell) -> None:
@@ -88,6 +92,8 @@ class DockerStack:
         """
         with held(self._lock, "up"):
             self._check_prefix()
+            if self._terraform.exists():
+                self._outside.check_unmoved(self._terraform.variables())
             variables = self._prepared(tell)
             with self._hold.unchanged("up", tell):
                 before = self._installation.served()
@@ -114,7 +120,7 @@ class DockerStack:
                 self._installation.await_rest()
 
     def destroy(self, tell: Tell) -> None:
-        """Remove all that the installation has in the engine, its data too."""
+        """Remove all that the installation has in the engine, its data too; what others run for it stays."""
         with held(self._lock, "destroy"):
             self._check_prefix()
             check_engine(self._engine, self._shape.engine_url)
@@ -126,6 +132,8 @@ class DockerStack:
             left = self._installation.remove_all() + self._docker_secrets.remove_others(())
             if left:
                 tell(f"removed {len(left)} secrets and other things that Terraform did not make")
+            for line in left_outside(variables):
+                tell(line)
             self._edge_record.unlink(missing_ok=True)
 
     def _destroy(self, variables: dict[str, Any], tell: Tell) -> None:
@@ -182,7 +190,8 @@ class DockerStack:
         """Return where DVC's data goes, for the user that has no other right."""
         store, secret = self.outputs()["object_store"], self.secrets.value
         user, password = secret("dvc-objects-user"), secret("dvc-objects-password")
-        access = S3Access(store["url"], user, password, self._shape.authority)
+        authority = self._outside.store.authority if self._outside.store else self._shape.authority
+        access = S3Access(store["url"], user, password, authority, store["region"])
         return DvcRemote(access, store["buckets"]["dvc"], self._dvc_directory)
 
     def doctor(self) -> dict[str, Any]:
@@ -215,18 +224,24 @@ class DockerStack:
 
     def _prepared(self, tell: Tell) -> dict[str, Any]:
         """Check and make all that Terraform builds on; return its variables."""
-        shape = self._shape
+        shape, outside = self._shape, self._outside
         self._tls.check()
+        given = outside.given(self.secrets)
         node = check_engine(self._engine, shape.engine_url)
         if node.data:
             check_disk(node.data)
-        check_ports(self._engine, shape.ports, address=shape.binding.address, prefix=shape.prefix)
+        check_ports(self._engine, self._published, address=shape.binding.address, prefix=shape.prefix)
+        outside.check_store(given, retention_days=shape.retention_days)
         self._repair(tell)
         images = dict(self._build(tell))
+        outside.enter_registry(given, images, self._engine)
+        self.secrets.take(given)
         made = self.secrets.make_missing()
         if made:
             tell(f"made {len(made)} secrets")
-        placed = self._docker_secrets.put({**self.secrets.mounted(), **self._tls.mounted()})
+        # The login and the authority of an external image registry take the place of those of an own one.
+        mounted = {**self._tls.mounted(), **self.secrets.mounted(), **outside.authorities()}
+        placed = self._docker_secrets.put(mounted)
         return {
             "bind_address": shape.binding.address,
             "docker_host": shape.engine_url,
@@ -240,6 +255,7 @@ class DockerStack:
             "secrets": placed,
             "state_node": node.id,
             "tls": self._tls.variable(placed),
+            **outside.variables(),
             **shape.more,
         }
 
@@ -285,15 +301,17 @@ class DockerStack:
         """Bring what lives inside of the services in line, and forget what is no longer used."""
         outputs = self._terraform.outputs()
         self._reload_edge(outputs, tell)
-        urls = {name: f"{self._shape.binding.base_url}:{port}" for name, port in self._shape.ports.items()}
+        urls = {name: f"{self._shape.binding.base_url}:{port}" for name, port in self._published.items()}
         inside = Insides(urls, self.secrets, self._shape.authority)
         self._await_answers(inside)
-        inside.make_buckets(outputs["stack"]["object_store"]["buckets"], retention_days=self._shape.retention_days)
-        tell("buckets and their users are there")
+        if not self._outside.store:
+            inside.make_buckets(outputs["stack"]["object_store"]["buckets"], retention_days=self._shape.retention_days)
+            tell("buckets and their users are there")
         inside.make_users(self._shape.model)
         tell("the users of the model registry are there")
         self._enter_registry(tell)
-        self._engine.push(str(variables["images"]["app"]), f"{self._registry}/slipway/app")
+        if not self._outside.registry:
+            self._engine.push(str(variables["images"]["app"]), f"{self._registry}/slipway/app")
         self._await_executor()
         self.secrets.settle()
         for name in self._docker_secrets.remove_others([each["name"] for each in variables["secrets"].values()]):
@@ -321,14 +339,21 @@ class DockerStack:
 
     def _enter_registry(self, tell: Tell) -> None:
         """Let the engine log in where the image registry wants it, and services pull by the login that holds now."""
-        login, until = self._tls.login(), self._tls.ends()
-        if login is None or until is None:
-            return
-        tell(f"the certificate of {self._shape.binding.name} holds until {until:%Y-%m-%d}")
-        self._engine.log_in(self._registry, *login, authority=self._shape.authority)
-        if self.secrets.former(PASSWORD):
+        login, until, external = self._tls.login(), self._tls.ends(), self._outside.registry
+        if until is not None:
+            tell(f"the certificate of {self._shape.binding.name} holds until {until:%Y-%m-%d}")
+        if login and not external:
+            self._engine.log_in(self._registry, *login, authority=self._shape.authority)
+        if (login or external) and self.secrets.former(LOGIN if external else PASSWORD):
             self._installation.renew_logins(self._registry)
 
     @property
     def _registry(self) -> str:
-        return f"{self._shape.binding.registry_host}:{self._shape.ports['images']}"
+        """What stands before the name of every image that is pushed and pulled."""
+        own = f"{self._shape.binding.registry_host}:{self._shape.ports['images']}"
+        return self._outside.registry.address if self._outside.registry else own
+
+    @property
+    def _published(self) -> dict[str, int]:
+        """The ports that are published here, by name."""
+        return {name: port for name, port in self._shape.ports.items() if name not in self._outside.ports}

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipelines.adapters.object_store import ATTEMPTS, REGION, S3Access, answered, connect
+from pipelines.adapters.object_store import ATTEMPTS, S3Access, answered, connect
 from pipelines.errors import Undecided, UsageError
 
 REMOTE = "slipway"
@@ -75,13 +75,16 @@ class DvcRemote:
         """Write DVC's file; return the environment in which DVC finds it, and no login but its own."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self._directory / "config").write_text(
-            _CONFIG.format(remote=REMOTE, bucket=self._bucket, endpoint=self._access.endpoint, region=REGION)
+            _CONFIG.format(
+                remote=REMOTE, bucket=self._bucket, endpoint=self._access.endpoint, region=self._access.region
+            )
         )
         # An empty file, so that no profile of this machine's users has a say; what is no file is refused.
         (nothing := self._directory / "nothing").touch()
-        foreign = {name for name in environ if name.startswith("AWS_")} - {"AWS_CA_BUNDLE"}
+        authority = {"AWS_CA_BUNDLE": str(self._access.authority)} if self._access.authority else {}
         return {
-            **{name: value for name, value in environ.items() if name not in foreign},
+            **{name: value for name, value in environ.items() if not name.startswith("AWS_")},
+            **authority,
             "AWS_ACCESS_KEY_ID": self._access.access_key,
             "AWS_CONFIG_FILE": str(nothing),
             "AWS_MAX_ATTEMPTS": str(ATTEMPTS),

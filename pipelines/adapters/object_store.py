@@ -27,6 +27,7 @@ class S3Access:
     access_key: str
     secret_key: str = field(repr=False)
     authority: Path | None = None
+    region: str = REGION
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def connect(access: S3Access) -> Any:
         read_timeout=READ_S,
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
         max_pool_connections=32,
-        # It is one of our own services: no proxy stands in between.
+        # It is reached directly, whoever runs it: no proxy stands in between.
         proxies={},
         s3={"addressing_style": "path"},
     )
@@ -57,7 +58,7 @@ def connect(access: S3Access) -> Any:
         endpoint_url=access.endpoint,
         aws_access_key_id=access.access_key,
         aws_secret_access_key=access.secret_key,
-        region_name=REGION,
+        region_name=access.region,
         verify=str(access.authority) if access.authority else None,
         config=bounded,
     )

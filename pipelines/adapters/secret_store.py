@@ -7,8 +7,9 @@ import base64
 import json
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipelines.errors import UsageError
 
@@ -67,17 +68,21 @@ _FIXED: dict[str, tuple[Callable[[], str], str]] = {
 
 
 class SecretStore:
-    """The secrets in `file`; the people's tokens are those of `tokens_file`, which `up` makes."""
+    """The secrets in `file`; the people's tokens are those of `tokens_file`, which `up` makes.
 
-    def __init__(self, file: Path, tokens_file: Path) -> None:
+    Those that are named by `elsewhere` others make.
+    """
+
+    def __init__(self, file: Path, tokens_file: Path, *, elsewhere: Collection[str] = ()) -> None:
         self._file = file
         self._tokens_file = tokens_file
+        self._elsewhere = frozenset(elsewhere)
 
     def make_missing(self) -> list[str]:
         """Make the secrets that there are not yet; return their names."""
         kept = self._read()
         makers = {**_ROTATED, **{name: maker for name, (maker, _) in _FIXED.items()}}
-        missing = [name for name in sorted(makers) if name not in kept]
+        missing = [name for name in sorted(makers) if name not in kept and name not in self._elsewhere]
         if missing:
             self._write({**kept, **{name: [makers[name]()] for name in missing}})
         return missing
@@ -98,6 +103,13 @@ class SecretStore:
         """Give secrets that are made elsewhere their values."""
         self._write({**self._read(), **{name: [value] for name, value in values.items()}})
 
+    def take(self, values: Mapping[str, str]) -> None:
+        """Take over the values of secrets that others make; a changed one keeps its former ones until settled."""
+        kept = self._read()
+        changed = {name: value for name, value in values.items() if kept.get(name, [])[:1] != [value]}
+        if changed:
+            self._write({**kept, **{name: [value, *kept.get(name, [])] for name, value in changed.items()}})
+
     def former(self, name: str) -> list[str]:
         """Return the values before the rotations that are not settled, the last one first."""
         kept = self._read()
@@ -110,9 +122,14 @@ class SecretStore:
 
     def rotate(self, name: str) -> list[str]:
         """Give one secret, or with `all` each that can change, a new value; return their names."""
+        if name in self._elsewhere:
+            raise UsageError(
+                f"{name} is made by the owner of what it is for",
+                next='have another made there, name its file (SLIPWAY_S3_KEYS, SLIPWAY_REGISTRY_LOGIN), then "make up"',
+            )
         if name in _FIXED:
             raise UsageError(f"{name} does not change: {_FIXED[name][1]}", next="slipway secrets rotate all")
-        known = sorted([*_ROTATED, TOKENS])
+        known = sorted({*_ROTATED, TOKENS} - self._elsewhere)
         if name not in ("all", *known):
             raise UsageError(
                 f"no secret {name[:40]!r}", next="one of: " + ", ".join(["all", *known, CERTIFICATE, AUTHORITY])
@@ -161,6 +178,20 @@ class SecretStore:
     def _write(self, kept: dict[str, list[str]]) -> None:
         self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_private(self._file, json.dumps(kept, indent=1, sort_keys=True))
+
+
+def read_given(path: Path, setting: str) -> Any:
+    """Return the JSON of a file of secrets that the operator names by `setting`; raise UsageError without its text."""
+    try:
+        private, text = not path.stat().st_mode & 0o077, path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{setting}={path} can't be read: {error}", next="name a readable file of JSON") from None
+    if not private:
+        raise UsageError(f"{setting}={path} can be read by others", next=f"chmod 600 {path}")
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise UsageError(f"{setting}={path} is not JSON", next="mend it") from None
 
 
 def _write_private(path: Path, text: str) -> None:

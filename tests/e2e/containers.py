@@ -22,9 +22,9 @@ _WATCH_S = 0.1
 class Containers(Installation):
     """Calls `slipway` with TARGET=docker, and looks at what it made by the engine's own interface."""
 
-    def __init__(self, directory: Path, engine: docker.DockerClient) -> None:
+    def __init__(self, directory: Path, engine: docker.DockerClient, **environ: str) -> None:
         self.prefix = f"e2e-{secrets.token_hex(3)}"
-        super().__init__(directory, TARGET="docker", SLIPWAY_PREFIX=self.prefix)
+        super().__init__(directory, TARGET="docker", SLIPWAY_PREFIX=self.prefix, **environ)
         self._engine = engine
         self._label = {"label": f"{PREFIX_LABEL}={self.prefix}"}
 
@@ -41,6 +41,11 @@ class Containers(Installation):
         """Return the ids of the running containers of a service, such as `production-live`."""
         wanted = {"label": f"com.docker.swarm.service.name={self.prefix}-{service}"}
         return {str(each["Id"]) for each in self._engine.api.containers(filters=wanted)}
+
+    def image(self, service: str) -> str:
+        """Return the image of a service, such as `production-live`."""
+        found = self._engine.api.inspect_service(f"{self.prefix}-{service}")
+        return str(found["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"])
 
     def containers(self) -> list[str]:
         """Return the names of all that runs."""

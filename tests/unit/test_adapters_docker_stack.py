@@ -4,12 +4,17 @@ import json
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from pipelines.adapters.docker_stack import DockerStack, Shape
+from pipelines.adapters.external_registry import ExternalRegistry
+from pipelines.adapters.external_store import ExternalStore
+from pipelines.adapters.object_store import Buckets
+from pipelines.adapters.outside import Outside
 from pipelines.adapters.shape_hold import ShapeHold
 from pipelines.adapters.terraform import Terraform
 from pipelines.api.auth import make_tokens
@@ -35,10 +40,11 @@ class Operator:
         (self.work / "variables.tfvars.json").write_text(json.dumps({"prefix": "ours", **variables}))
         (self.work / "terraform.tfstate").write_text("{}")
 
-    def stack(self, prefix: str) -> DockerStack:
+    def stack(self, prefix: str, outside: Outside = Outside()) -> DockerStack:
         ports = {name: free_port() for name in ("api", "images", "mlflow", "production", "s3", "staging")}
         url = f"unix://{self.socket}"
-        shape = Shape(model="m", model_file=ROOT / "model.yaml", ports=ports, prefix=prefix, engine_url=url)
+        given = {"prefix": prefix, "engine_url": url, "outside": outside}
+        shape = Shape(model="m", model_file=ROOT / "model.yaml", ports=ports, **given)
         terraform = Terraform(ROOT / "infra", self.work, {"PATH": self.path}, self.work / "none.rc")
         given = {"TARGET": "docker", "SLIPWAY_HOME": str(self.home), "SLIPWAY_PORT_API": str(ports["api"])}
         hold = ShapeHold(Settings.from_environ(given), work=list)
@@ -110,6 +116,66 @@ def test_the_homes_own_prefix_is_taken(operator: Operator) -> None:
         operator.stack("ours").down(ignore)
     assert "has the installation" not in refused.value.message
     assert operator.asked
+
+
+def outside(**changed: object) -> Outside:
+    """An object store and an image registry that others run, where nothing answers."""
+    where = "http://127.0.0.1:9"
+    return replace(Outside(ExternalStore(where, where, "eu-1", Buckets()), ExternalRegistry("127.0.0.1:9")), **changed)
+
+
+OURS: dict[str, object] = {}
+THEIRS = outside().variables()
+
+
+@pytest.mark.parametrize(
+    ("kept", "given", "why"),
+    [
+        (OURS, outside(registry=None), "object store of this installation is its own, not an external one with mlflow"),
+        (OURS, outside(store=None), "image registry of this installation is its own, not 127.0.0.1:9"),
+        (THEIRS, outside(registry=None), "image registry of this installation is 127.0.0.1:9, not its own"),
+        (THEIRS, outside(store=None), "object store of this installation is an external one with mlflow"),
+        (THEIRS, outside(registry=ExternalRegistry("127.0.0.1:9/x")), "is 127.0.0.1:9, not 127.0.0.1:9/x"),
+        (
+            {**THEIRS, "buckets": {"artifacts": "a", "dvc": "dvc", "heads": "h"}},
+            outside(),
+            "is an external one with a, dvc, h, not an external one with mlflow, dvc, audit-heads",
+        ),
+    ],
+)
+def test_what_holds_data_is_never_changed_for_another(
+    operator: Operator, kept: dict[str, object], given: Outside, why: str
+) -> None:
+    operator.record(running=False, **kept)
+    with pytest.raises(UsageError, match=why) as refused:
+        operator.stack("ours", given).up(ignore)
+    assert "SLIPWAY_HOME" in refused.value.next and operator.asked == []
+
+
+def test_an_installation_that_never_came_about_may_have_them_elsewhere(operator: Operator) -> None:
+    operator.record(running=False)
+    (operator.work / "terraform.tfstate").unlink()
+    with pytest.raises(UsageError, match=r"keys of the object store at http://127\.0\.0\.1:9 are missing"):
+        operator.stack("ours", outside()).up(ignore)
+
+
+@pytest.mark.parametrize(("name", "setting"), [("keys", "SLIPWAY_S3_KEYS"), ("login", "SLIPWAY_REGISTRY_LOGIN")])
+def test_keys_of_what_is_not_chosen_are_refused(operator: Operator, name: str, setting: str) -> None:
+    stack = operator.stack("ours", replace(Outside(), **{name: Path("/some/file")}))
+    with pytest.raises(UsageError, match=f"{setting} is given, but no"):
+        stack.up(ignore)
+    assert operator.asked == []
+
+
+def test_an_object_store_that_does_not_answer_stops_before_anything_is_changed(operator: Operator) -> None:
+    keys = operator.home / "keys.json"
+    pair = {"access_key": "a", "secret_key": "canary"}
+    keys.write_text(json.dumps({"mlflow": pair, "dvc": pair, "audit": pair}))
+    keys.chmod(0o600)
+    with pytest.raises(Undecided, match=r"object store at http://127\.0\.0\.1:9 does not answer") as refused:
+        operator.stack("ours", outside(keys=keys, registry=None)).up(ignore)
+    assert "canary" not in str(refused.value)
+    assert not (operator.home / "secrets.json").exists()
 
 
 def test_a_full_disk_hinders_up_and_neither_down_nor_destroy(operator: Operator) -> None:

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from pipelines.adapters.external_registry import ExternalRegistry
+from pipelines.adapters.external_store import ExternalStore
 from pipelines.adapters.infra_file import Choices, read_choices
+from pipelines.adapters.object_store import Buckets
 from pipelines.bootstrap_docker import open_docker_stack
 from pipelines.errors import UsageError
 from pipelines.settings import ROOT, Settings
@@ -56,13 +59,13 @@ def test_a_file_that_is_named_goes_before_the_usual_one_and_has_to_be_there(tmp_
     ("chosen", "why", "next"),
     [
         ([], "it is not an object", "name"),
-        ({"replicas": 3}, "replicas can't be chosen", "environments, limits, retention_days"),
-        ({"prefix": "x"}, "prefix can't be chosen", "environments, limits"),
         (
-            {"object_store_external": {"endpoint": "https://s3"}},
-            "object_store_external is for infra/ by itself",
-            "leave",
+            {"replicas": 3},
+            "replicas can't be chosen",
+            "environments, image_registry, limits, object_store, retention_days",
         ),
+        ({"prefix": "x"}, "prefix can't be chosen", "environments, image_registry, limits"),
+        ({"object_store_external": {}}, "object_store_external can't be chosen", "object_store"),
         ({"environments": {"test": {}}}, "environments.test can't be chosen", "production, staging"),
         ({"environments": {"staging": {"replica": 2}}}, "environments.staging.replica can't be chosen", "replicas"),
         ({"environments": {"staging": 2}}, "environments.staging is not an object", "name"),
@@ -78,6 +81,76 @@ def test_what_can_not_be_chosen_is_refused_by_its_name(tmp_path: Path, chosen: A
     with pytest.raises(UsageError, match=re.escape(why)) as refused:
         read(tmp_path, chosen)
     assert next in refused.value.next
+
+
+def test_what_others_run_is_named_by_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+    found = read(
+        tmp_path,
+        {
+            "object_store": {
+                "endpoint": "https://s3.example.com",
+                "authority": "ca.pem",
+                "buckets": {"dvc": "our-data"},
+            },
+            "image_registry": {"address": "registry.example.com:5000/team"},
+        },
+    )
+    buckets = Buckets("mlflow", "our-data", "audit-heads")
+    endpoint = "https://s3.example.com"
+    assert found.object_store == ExternalStore(endpoint, endpoint, "us-east-1", buckets, tmp_path / "ca.pem")
+    assert found.image_registry == ExternalRegistry("registry.example.com:5000/team")
+    assert found.image_registry.host == "registry.example.com:5000"
+    assert found.variables == {}
+
+
+def test_the_documented_example_of_what_others_run_is_taken(tmp_path: Path) -> None:
+    section = OPERATIONS.split("\n## Containers: an object store or image registry of your own\n", 1)[1]
+    found = read(tmp_path, json.loads(section.split("```\n")[1]))
+    assert found.object_store and found.object_store.url == found.object_store.endpoint
+    assert found.image_registry and found.image_registry.address == "registry.example.com/team"
+
+
+@pytest.mark.parametrize(
+    ("part", "chosen", "why"),
+    [
+        ("object_store", "https://s3", "object_store is not an object"),
+        ("object_store", {}, "object_store.endpoint is missing"),
+        ("object_store", {"endpoint": "s3.example.com"}, "object_store.endpoint can't be 's3.example.com'"),
+        ("object_store", {"endpoint": "https://key:pass@s3"}, "object_store.endpoint can't be"),
+        ("object_store", {"endpoint": "https://s3/bucket"}, "object_store.endpoint can't be"),
+        ("object_store", {"endpoint": 9000}, "object_store.endpoint can't be '9000'"),
+        ("object_store", {"endpoint": "http://127.0.0.1:9000"}, "in a container is the container itself"),
+        ("object_store", {"endpoint": "http://localhost:9000"}, "in a container is the container itself"),
+        ("object_store", {"endpoint": "http://[::1]:9000"}, "in a container is the container itself"),
+        ("object_store", {"endpoint": "https://s3", "url": "s3"}, "object_store.url can't be"),
+        ("object_store", {"endpoint": "https://s3", "region": ""}, "object_store.region can't be"),
+        ("object_store", {"endpoint": "https://s3", "key": "x"}, "object_store.key can't be chosen"),
+        ("object_store", {"endpoint": "https://s3", "authority": "none.pem"}, "none.pem is not there"),
+        ("object_store", {"endpoint": "https://s3", "authority": ""}, "object_store.authority can't be"),
+        ("object_store", {"endpoint": "https://s3", "buckets": {"audit": "x"}}, "buckets.audit can't be chosen"),
+        ("object_store", {"endpoint": "https://s3", "buckets": {"dvc": "A"}}, "object_store.buckets.dvc can't be"),
+        ("image_registry", {}, "image_registry.address is missing"),
+        ("image_registry", {"address": "https://registry"}, "image_registry.address can't be"),
+        ("image_registry", {"address": "127.0.0.1:5000"}, "in a container is the container itself"),
+        ("image_registry", {"address": "registry", "login": "x"}, "image_registry.login can't be chosen"),
+    ],
+)
+def test_what_can_not_be_outside_is_refused_by_its_name(tmp_path: Path, part: str, chosen: Any, why: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(why)) as refused:
+        read(tmp_path, {part: chosen})
+    assert refused.value.next
+
+
+def test_places_are_judged_as_terraform_does() -> None:
+    for name, place in (
+        ("object_store_external", "https://s3.example.com"),
+        ("image_registry_external", "r.example/a"),
+    ):
+        told = re.search(rf'variable "{name}".*?regex\("([^"]+)"', VARIABLES, re.DOTALL)
+        assert told
+        form = told[1].replace("[:space:]", r"\s")
+        assert re.search(form, place) and not re.search(form, "x://y@z")
 
 
 @pytest.mark.parametrize("text", ["", "{", "\xff"])

@@ -111,6 +111,24 @@ def test_who_names_no_secret_is_told_all_names(store: SecretStore) -> None:
     assert {"all", "postgres", "tokens", "tls", "tls-ca"} <= set(told)
 
 
+def test_what_others_make_is_neither_made_nor_rotated_but_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "tokens.json").write_text('{"alice": "alices-token"}')
+    theirs = ("dvc-objects-password", "dvc-objects-user", "mlflow-objects-password")
+    store = SecretStore(tmp_path / "secrets.json", tmp_path / "tokens.json", elsewhere=theirs)
+    assert not set(theirs) & set(store.make_missing()) and not set(theirs) & set(store.names())
+    store.take({"dvc-objects-user": "AKIA1", "mlflow-objects-password": "first"})
+    store.take({"dvc-objects-user": "AKIA1", "mlflow-objects-password": "second"})
+    assert (store.value("dvc-objects-user"), store.former("dvc-objects-user")) == ("AKIA1", [])
+    assert (store.value("mlflow-objects-password"), store.former("mlflow-objects-password")) == ("second", ["first"])
+    assert store.mounted()["mlflow-objects-password"] == "second"
+    assert not set(theirs) & set(store.rotate("all"))
+    with pytest.raises(UsageError, match="made by the owner of what it is for") as refused:
+        store.rotate("dvc-objects-password")
+    assert "SLIPWAY_S3_KEYS" in refused.value.next
+    store.settle()
+    assert store.former("mlflow-objects-password") == []
+
+
 def test_former_tokens_are_kept_until_settled_and_no_service_gets_them(store: SecretStore) -> None:
     store.rotate("tokens")
     second = store.value("tokens")

@@ -108,7 +108,8 @@ def test_a_port_that_only_containers_have_is_free_for_others_without_them() -> N
 
 def test_a_child_process_reads_the_same_settings(tmp_path: Path) -> None:
     environ = {"SLIPWAY_HOME": str(tmp_path / "home"), "SLIPWAY_PROJECT": str(tmp_path), "SLIPWAY_PORT_API": "8099"}
-    environ["SLIPWAY_INFRA"] = str(tmp_path / "infra.json")
+    for name in ("SLIPWAY_INFRA", "SLIPWAY_S3_KEYS", "SLIPWAY_REGISTRY_LOGIN"):
+        environ[name] = str(tmp_path / f"{name}.json")
     settings = Settings.from_environ(environ)
 
     child = settings.child_environ({"PATH": "/bin"})

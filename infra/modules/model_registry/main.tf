@@ -10,7 +10,7 @@ module "server" {
   source = "../service"
 
   converge_timeout = "5m"
-  env = {
+  env = merge({
     AWS_ACCESS_KEY_ID_FILE              = "/run/secrets/mlflow-objects-user"
     AWS_DEFAULT_REGION                  = var.object_store.region
     AWS_SECRET_ACCESS_KEY_FILE          = "/run/secrets/mlflow-objects-password"
@@ -32,7 +32,7 @@ module "server" {
     PGPASSWORD_FILE                           = "/run/secrets/mlflow-database"
     PGPORT                                    = tostring(var.database.port)
     PGUSER                                    = "mlflow"
-  }
+  }, var.object_store.authority_file == null ? {} : { AWS_CA_BUNDLE = var.object_store.authority_file })
   health = {
     test     = ["CMD", "probe", "5000", "/health"]
     interval = "3s"

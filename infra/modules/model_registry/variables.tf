@@ -51,11 +51,12 @@ variable "networks" {
 }
 
 variable "object_store" {
-  description = "Where artifacts go."
+  description = "Where artifacts go; authority_file holds who signed its certificate, where not everybody knows who did."
   type = object({
-    bucket   = string
-    endpoint = string
-    region   = optional(string, "us-east-1")
+    authority_file = optional(string)
+    bucket         = string
+    endpoint       = string
+    region         = optional(string, "us-east-1")
   })
   nullable = false
 
@@ -105,11 +106,11 @@ variable "secrets" {
   nullable = false
 
   validation {
-    condition = toset(keys(var.secrets)) == toset([
+    condition = toset(keys(var.secrets)) == toset(compact([
       "mlflow-admin", "mlflow-database", "mlflow-objects-password", "mlflow-objects-user", "mlflow-session-key",
-      "mlflow-webhook-key",
-    ])
-    error_message = "secrets has exactly mlflow-admin, -database, -objects-password, -objects-user, -session-key and -webhook-key."
+      "mlflow-webhook-key", try(basename(var.object_store.authority_file), null),
+    ]))
+    error_message = "secrets has exactly mlflow-admin, -database, -objects-password, -objects-user, -session-key and -webhook-key, and object_store.authority_file if that is given."
   }
 }
 

@@ -34,6 +34,21 @@ run "it_is_one_server_in_three_networks_without_a_volume" {
   }
 }
 
+run "an_object_store_is_trusted_by_the_authority_that_is_given" {
+  variables {
+    object_store = { authority_file = "/run/secrets/objects-ca.pem", bucket = "mlflow", endpoint = "https://s3.example.com", region = "eu-1" }
+    secrets      = merge(var.secrets, { "objects-ca.pem" = { id = "sssssssssssssssssssssss06", name = "slipway-objects-ca-pem" } })
+  }
+
+  assert {
+    condition = alltrue([
+      module.server.service.task_spec[0].container_spec[0].env.AWS_CA_BUNDLE == "/run/secrets/objects-ca.pem",
+      module.server.service.task_spec[0].container_spec[0].env.AWS_DEFAULT_REGION == "eu-1",
+    ])
+    error_message = "MLflow would not know it, or ask it as another region's."
+  }
+}
+
 run "its_settings_are_the_measured_ones" {
   assert {
     condition = alltrue([
