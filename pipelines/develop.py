@@ -14,7 +14,7 @@ PROCESSES = ("app", "pipelines", "loadtests", "mlflow", "dev")
 TOOLCHAIN = "toolchain"
 # Most tests wait for something that starts or ends, so there is room for more of them than cores.
 FILES_BESIDE = ("-n3", "--dist=loadfile", "--no-loadscope-reorder")
-INSTALLATIONS_BESIDE = ("-n2", "--dist=loadgroup", "--no-loadscope-reorder")
+INSTALLATIONS_BESIDE = ("-n2", "--no-loadscope-reorder")
 
 
 def run_checks() -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.installation import BROKEN_LIBRARY, ROOT, Installation
 
 # The first test waits for the whole demonstration.
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("local")]
+pytestmark = pytest.mark.timeout(900)
 
 
 def test_the_demonstration_goes_all_the_way_and_back(demo: tuple[Installation, str]) -> None:

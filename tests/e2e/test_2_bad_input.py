@@ -12,7 +12,7 @@ import yaml
 
 from tests.e2e.installation import ROOT, Installation
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("local")]
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tests.e2e.containers import Containers
 from tests.engine import FIRST_BUILD_S
 
 # The first test may have to build images.
-pytestmark = [pytest.mark.timeout(FIRST_BUILD_S), pytest.mark.xdist_group("containers")]
+pytestmark = pytest.mark.timeout(FIRST_BUILD_S)
 
 ROW = {
     "gender": "Female", "SeniorCitizen": 0, "Partner": "Yes", "Dependents": "No", "tenure": 1, "PhoneService": "No",

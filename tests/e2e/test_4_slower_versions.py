@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.installation import Installation
 from tests.slow_model import slow_down
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("local")]
+pytestmark = pytest.mark.timeout(900)
 
 COLUMN = "TotalCharges"
 LIMITS = [{"quantile": 0.95, "limit_ms": 250, "judged": True}, {"quantile": 0.99, "limit_ms": 500, "judged": True}]

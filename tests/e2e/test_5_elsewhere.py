@@ -27,7 +27,7 @@ from tests.engine import FIRST_BUILD_S
 from tests.needs import skip_without_containers
 from tests.object_store import ContainerMinio
 
-pytestmark = [pytest.mark.timeout(FIRST_BUILD_S), pytest.mark.xdist_group("elsewhere")]
+pytestmark = pytest.mark.timeout(FIRST_BUILD_S)
 
 
 class Elsewhere(Containers):
