@@ -14,7 +14,6 @@ PROCESSES = ("app", "pipelines", "loadtests", "mlflow", "dev")
 TOOLCHAIN = "toolchain"
 # Most tests wait for something that starts or ends, so there is room for more of them than cores.
 FILES_BESIDE = ("-n3", "--dist=loadfile", "--no-loadscope-reorder")
-INSTALLATIONS_BESIDE = ("-n2", "--no-loadscope-reorder")
 
 
 def run_checks() -> None:
@@ -38,10 +37,10 @@ def run_checks() -> None:
 def run_tests(words: list[str], environ: Mapping[str, str]) -> int:
     """Run pytest with `words`, or over all tests, and return the first exit code that is not 0.
 
-    Test files run side by side, in their order, which ends with the many short ones. After them run the installations,
-    one a process: these judge latencies of the whole machine.
+    Test files run side by side, in their order, which ends with the many short ones; but for the end-to-end ones: these
+    judge latencies of the whole machine.
     """
-    runs = [words] if words else [[*FILES_BESIDE, "--ignore=tests/e2e"], [*INSTALLATIONS_BESIDE, "tests/e2e"]]
+    runs = [words] if words else [[*FILES_BESIDE, "--ignore=tests/e2e"], ["tests/e2e"]]
     path = f"{BIN}{os.pathsep}{environ.get('PATH', '')}"
     codes = [
         subprocess.run(

@@ -1,39 +1,14 @@
-"""One installation a session and target, on which the demonstration has run.
-
-The files of one installation go on where the one before ended, so beside each other run installations, not files.
-"""
+"""One installation a session and target, on which the demonstration has run."""
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import docker
 import pytest
-from xdist.scheduler import LoadScopeScheduling
 
 from tests.e2e.containers import Containers
 from tests.e2e.installation import Installation
 from tests.needs import skip_without_containers
-
-ON_LOCAL = "local"
-INSTALLATIONS = {
-    "test_1_way_of_a_version.py": ON_LOCAL,
-    "test_2_bad_input.py": ON_LOCAL,
-    "test_4_slower_versions.py": ON_LOCAL,
-}
-
-
-class _ByInstallation(LoadScopeScheduling):  # type: ignore[misc]
-    """Gives each installation's tests to one process, in their order."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = Path(nodeid.partition("::")[0]).name
-        return INSTALLATIONS.get(file, file)
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    return _ByInstallation(config, log)
 
 
 @pytest.fixture(scope="session")
