@@ -45,7 +45,7 @@ def generator_checks(parts: Sequence[Sequence[Look]], max_lag_ms: float) -> list
     senders = [own for part in parts for own in each_worker(part)]
     cpu = max(fmean(look.window.cpu for look in own) for own in senders)
     achieved = min(achieved_sends(own) / planned_sends(own) for own in senders)
-    lag_ms = max(send_lag_p99_ms(own) for own in senders)
+    lag_ms = max(send_lag_p99_ms(part) for part in parts)
     return [
         _check(
             "generator_cpu",

@@ -47,7 +47,7 @@ def open_docker_stack(settings: Settings, environ: Mapping[str, str]) -> DockerS
         return images.build_images(ROOT, names, tell=tell, environ=environ)
 
     work = settings.home / "terraform"
-    url = environ.get("DOCKER_HOST") or ENGINE_URL
+    url = _engine_url(environ)
     executor = ExecutorInside(DockerEngine(url), settings.prefix)
     return DockerStack(
         Shape(
@@ -135,8 +135,13 @@ def open_staging_load(settings: Settings, environ: Mapping[str, str], tell: Call
     stack = open_docker_stack(settings, environ).outputs()
     staging = stack["environments"][Environment.STAGING]
     front = LoadFront(staging["load_network"], staging["load_urls"][Slot.LIVE])
-    swarm = _load_swarm(stack, environ.get("DOCKER_HOST") or ENGINE_URL, owner="operator")
+    swarm = _load_swarm(stack, _engine_url(environ), owner="operator")
     return LoadJob(swarm, LoadNetworks({settings.url(settings.staging_port): front}), tell=tell)
+
+
+def _engine_url(environ: Mapping[str, str]) -> str:
+    """Return where the operator's engine listens."""
+    return environ.get("DOCKER_HOST") or ENGINE_URL
 
 
 def _load_swarm(stack: Mapping[str, Any], engine_url: str, *, owner: str) -> LoadSwarm:
