@@ -23,14 +23,13 @@ import pytest
 
 from loadtests.samples import read_look
 from tests.bundles import make_bundle, valid_row
+from tests.load_plans import LIMIT_MS, write_plan
 from tests.replicas import ReplicaProcess, listening, release
 from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]
 SERVER = ROOT / "tests" / "latency_server.py"
 RUN_TIMEOUT_S = 200
-# Wide, because the validity rules scale with it: a busy machine must not decide these tests.
-LIMIT_MS = 2000
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -45,35 +44,6 @@ def serving(**law: Any) -> Iterator[tuple[str, int]]:
             yield f"http://127.0.0.1:{int(process.stdout.readline())}", process.pid
         finally:
             process.kill()
-
-
-def write_plan(directory: Path, host: str, **changes: Any) -> Path:
-    rows = directory / "rows.json"
-    rows.write_text(json.dumps([{"tenure": 1}, {"tenure": 2}]))
-    plan = {
-        "host": host,
-        "path": "/predict",
-        "rate_per_s": 100,
-        "warmup_s": 0.5,
-        "duration_s": 10,
-        "arrivals": "poisson",
-        "seed": 1,
-        "timeout_s": 10,
-        "max_in_flight": 400,
-        "workers": 1,
-        "expected_version": "6",
-        "rows_file": str(rows),
-        "limits": [
-            {"quantile": 0.95, "limit_ms": LIMIT_MS, "judged": True},
-            {"quantile": 0.99, "limit_ms": 2 * LIMIT_MS, "judged": False},
-        ],
-        "max_error_rate": 0.01,
-        "max_stall_s": 1.0,
-        "extension": False,
-    }
-    path = directory / "plan.json"
-    path.write_text(json.dumps(plan | changes))
-    return path
 
 
 def run(directory: Path, host: str, **changes: Any) -> tuple[int, dict[str, Any], str]:

@@ -18,11 +18,11 @@ import pytest
 
 from loadtests.samples import METADATA_KEY
 from pipelines.settings import ROOT
+from tests.load_plans import LIMIT_MS, write_plan
 from tests.servers import free_port
 
 SERVER = ROOT / "tests" / "latency_server.py"
 # Wide, because the validity rules scale with it: a busy machine must not decide these tests.
-LIMIT_MS = 2000
 READY_S = 30
 
 pytestmark = pytest.mark.timeout(240)
@@ -60,29 +60,14 @@ def workers(directory: Path, count: int, port: int) -> Iterator[list["subprocess
 
 
 def start(directory: Path, host: str, port: int, **changes: Any) -> "subprocess.Popen[str]":
-    rows = directory / "rows.json"
-    rows.write_text(json.dumps([{"tenure": 1}, {"tenure": 2}]))
-    plan = {
-        "host": host,
-        "path": "/predict",
-        "rate_per_s": 100,
-        "warmup_s": 0.5,
-        "duration_s": 10,
-        "arrivals": "poisson",
-        "seed": 1,
-        "timeout_s": 10,
-        "max_in_flight": 400,
+    several = {
         "workers": 2,
-        "expected_version": "6",
-        "rows_file": str(rows),
         "limits": [{"quantile": 0.95, "limit_ms": LIMIT_MS, "judged": True}],
-        "max_error_rate": 0.01,
         "max_stall_s": 5.0,
-        "extension": False,
         "join": {"port": port, "wait_s": READY_S},
     }
-    (directory / "plan.json").write_text(json.dumps(plan | changes))
-    command = [sys.executable, "-m", "loadtests.run", "--plan", str(directory / "plan.json")]
+    plan = write_plan(directory, host, **(several | changes))
+    command = [sys.executable, "-m", "loadtests.run", "--plan", str(plan)]
     command += ["--out", str(directory / "out")]
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
