@@ -1,6 +1,7 @@
 """Check that what was measured of one arm of a comparison, in all its blocks, can be compared at all."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +10,8 @@ from loadtests import validity
 from loadtests.plan import MIN_BLOCK_REQUESTS, ComparisonPlan, Plan
 from loadtests.samples import Look
 from loadtests.stall import longest_stall
-from loadtests.verdict import Check, Verdict
+from loadtests.verdict import About, Check, Verdict
 
-MIN_WAITING = 10
 # A tenth of the slowest hundredth that p99 is about: what is missing may have been the slowest of all.
 MAX_MISSING = 0.001
 
@@ -21,7 +21,15 @@ def counted(look: Look) -> NDArray[np.float64]:
     return look.latency_ms[~look.failed | ~look.answered]
 
 
-def trouble_in(plan: Plan, looks: Sequence[Look], version: str) -> str | None:
+@dataclass(frozen=True)
+class Trouble:
+    """Why an arm can't be compared, and whom that is about."""
+
+    message: str
+    about: About = About.TARGET
+
+
+def trouble_in(plan: Plan, looks: Sequence[Look], version: str) -> Trouble | None:
     """Say what is wrong with the replies of an arm that should be of this version, None where nothing is."""
     trouble = _first_not_passed([validity.data_check(looks), validity.version_check(looks, version)])
     if trouble:
@@ -29,16 +37,16 @@ def trouble_in(plan: Plan, looks: Sequence[Look], version: str) -> str | None:
     least = MIN_BLOCK_REQUESTS // 2
     for number, look in enumerate(looks, start=1):
         if len(counted(look)) < least:
-            return f"block {number} has {len(counted(look))} requests that count, needed {least}"
+            return Trouble(f"block {number} has {len(counted(look))} requests that count, needed {least}")
     n, failed = sum(len(look.failed) for look in looks), sum(int(look.failed.sum()) for look in looks)
     if failed / n > plan.max_error_rate:
-        return f"{failed:,} of {n:,} failed, which is judged apart and flatters p99"
+        return Trouble(f"{failed:,} of {n:,} failed, which is judged apart and flatters p99")
     return _stalled(looks, plan.max_stall_s)
 
 
 def trouble_in_sending(
     plan: Plan, comparison: ComparisonPlan, looks: Sequence[Look], champion_p99_ms: float
-) -> str | None:
+) -> Trouble | None:
     """Say why an arm was not sent well enough to be compared, None where it was; each look must be sound by itself.
 
     What is sent late is measured as slower in either arm, and two arms that are slower by the same are more alike. So
@@ -53,22 +61,21 @@ def trouble_in_sending(
     for part in parts:
         missing, planned = validity.missing_requests(part), validity.planned_sends(part)
         if missing > MAX_MISSING * planned:
-            return f"{missing:,} of {planned:,} planned requests were not measured, which may have been the slowest"
+            lost = f"{missing:,} of {planned:,} planned requests were not measured, which may have been the slowest"
+            return Trouble(lost)
     return None
 
 
-def _first_not_passed(checks: Sequence[Check]) -> str | None:
-    broken = [check.message for check in checks if check.verdict is not Verdict.PASSED]
-    return broken[0].removeprefix("INCONCLUSIVE: ") if broken else None
+def _first_not_passed(checks: Sequence[Check]) -> Trouble | None:
+    broken = (check for check in checks if check.verdict is not Verdict.PASSED)
+    return next((Trouble(check.message.removeprefix("INCONCLUSIVE: "), check.about) for check in broken), None)
 
 
-def _stalled(looks: Sequence[Look], max_stall_s: float) -> str | None:
+def _stalled(looks: Sequence[Look], max_stall_s: float) -> Trouble | None:
     for number, look in enumerate(looks, start=1):
         # A silence is never longer than the wait of the request that it counts from.
         if look.latency_ms.max() > max_stall_s * 1000:
             stall = longest_stall([look])
-            # The last request of a short look has nobody after it whose reply would end the silence.
-            waiting = np.sum(look.intended_s - look.window.measured_from_s >= stall.after_s)
-            if stall.length_s > max_stall_s and waiting >= MIN_WAITING:
-                return f"{stall.length_s:.3f} s without a reply in block {number}"
+            if stall.length_s > max_stall_s:
+                return Trouble(f"{stall.length_s:.3f} s without a reply in block {number}")
     return None

@@ -10,13 +10,12 @@ from dataclasses import asdict, dataclass, replace
 from loadtests.plan import Plan
 from loadtests.result import Result, strict_json
 from loadtests.shapes import STEADY
-from loadtests.verdict import Verdict
+from loadtests.verdict import About, Verdict
 
 STEP = 2.0
 RESOLUTION = 1.1
 MAX_TRIES = 16
 RUNS_A_RATE = 2
-GENERATOR_CHECKS = frozenset({"control", "generator_cpu", "achieved_rate", "send_lag"})
 
 
 @dataclass(frozen=True)
@@ -98,18 +97,17 @@ def capacity_json(plan: Plan, capacity: Capacity, started_at: str) -> str:
     bounds = (capacity.highest_passed_per_s, capacity.lowest_failed_per_s)
     interval = bounds if None not in bounds else None
     check: dict[str, object] = {"name": "capacity", "verdict": capacity.verdict, "observed": bounds[0], "limit": None}
-    check |= {"message": capacity.message, "interval": interval, "judged": True}
+    check |= {"message": capacity.message, "interval": interval, "judged": True, "about": About.TARGET}
     return strict_json({**asdict(capacity), "checks": [check], "via": plan.via, "started_at": started_at})
 
 
 def _try(rate_per_s: float, result: Result) -> Try:
     judged = [check for check in result.checks if check.judged and check.verdict is not Verdict.PASSED]
     deciding = [check for check in judged if check.verdict is result.verdict]
-    message = deciding[0].message if deciding else "every check passed"
-    saturated = result.verdict is Verdict.INCONCLUSIVE and any(check.name in GENERATOR_CHECKS for check in deciding)
-    if saturated:
-        message = next(check.message for check in deciding if check.name in GENERATOR_CHECKS)
-    return Try(rate_per_s, result.verdict, message, saturated)
+    sending = [check for check in deciding if check.about is not About.TARGET]
+    saturated = result.verdict is Verdict.INCONCLUSIVE and bool(sending)
+    told = sending if saturated else deciding
+    return Try(rate_per_s, result.verdict, told[0].message if told else "every check passed", saturated)
 
 
 def _round(rate_per_s: float) -> float:

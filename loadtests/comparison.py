@@ -7,13 +7,14 @@ passes whose whole p99 is far above the champion's.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from loadtests import arm
+from loadtests.arm import Trouble
 from loadtests.plan import MIN_BLOCKS, ComparisonPlan, Plan
 from loadtests.quantiles import observed_quantile
 from loadtests.samples import Look
@@ -85,7 +86,7 @@ def judge_comparison(plan: Plan, blocks: Sequence[Block]) -> Check:
     """
     comparison = plan.comparison
     if comparison is None:
-        return _untrusted("the plan has none", None)
+        return _untrusted(Trouble("the plan has none"), None)
     trouble = _trouble(plan, comparison, blocks)
     if trouble:
         return _untrusted(trouble, comparison.margin)
@@ -93,11 +94,11 @@ def judge_comparison(plan: Plan, blocks: Sequence[Block]) -> Check:
     arms = ([arm.counted(block.candidate) for block in blocks], [arm.counted(block.champion) for block in blocks])
     for number, latency_ms in enumerate(arms[1], start=1):
         if math.isinf(_p99_ms(latency_ms)):
-            return _untrusted(f"block {number}: the champion's p99 is a timeout", comparison.margin)
+            return _untrusted(Trouble(f"block {number}: the champion's p99 is a timeout"), comparison.margin)
     # The candidate's timeouts took at least this long.
     candidate_ms, champion_ms = ([np.where(np.isinf(block), timeout_ms, block) for block in each] for each in arms)
     if not all(_p99_ms(block) > 0 for block in (*candidate_ms, *champion_ms)):
-        return _untrusted("a block has a p99 of 0 ms", comparison.margin)
+        return _untrusted(Trouble("a block has a p99 of 0 ms"), comparison.margin)
     evidence = weigh(candidate_ms, champion_ms, alpha=plan.alpha, seed=plan.seed)
     p99_ms = evidence.typical_ms
     trouble = _first_of(blocks, lambda _, looks: arm.trouble_in_sending(plan, comparison, looks, p99_ms))
@@ -148,24 +149,26 @@ def _p99_ms(latency_ms: Floats) -> float:
     return observed_quantile(np.sort(latency_ms), QUANTILE)
 
 
-def _trouble(plan: Plan, comparison: ComparisonPlan, blocks: Sequence[Block]) -> str | None:
+def _trouble(plan: Plan, comparison: ComparisonPlan, blocks: Sequence[Block]) -> Trouble | None:
     """Say why the blocks can't be judged, None where they can."""
     needed = max(MIN_BLOCKS, comparison.blocks)
     if len(blocks) < needed:
-        return f"{len(blocks)} blocks, needed {needed}"
+        return Trouble(f"{len(blocks)} blocks, needed {needed}")
     versions = {"candidate": plan.expected_version, "champion": comparison.expected_version}
     return _first_of(blocks, lambda name, looks: arm.trouble_in(plan, looks, versions[name]))
 
 
-def _first_of(blocks: Sequence[Block], trouble_in: Callable[[str, list[Look]], str | None]) -> str | None:
+def _first_of(blocks: Sequence[Block], trouble_in: Callable[[str, list[Look]], Trouble | None]) -> Trouble | None:
     """Return the first trouble of an arm, with its name."""
     arms = {"candidate": [block.candidate for block in blocks], "champion": [block.champion for block in blocks]}
     troubles = ((name, trouble_in(name, looks)) for name, looks in arms.items())
-    return next((f"the {name}: {trouble}" for name, trouble in troubles if trouble), None)
+    found = ((name, trouble) for name, trouble in troubles if trouble)
+    return next((replace(trouble, message=f"the {name}: {trouble.message}") for name, trouble in found), None)
 
 
-def _untrusted(trouble: str, margin: float | None) -> Check:
-    return Check(NAME, Verdict.INCONCLUSIVE, None, margin, f"INCONCLUSIVE: {NAME}: {trouble}")
+def _untrusted(trouble: Trouble, margin: float | None) -> Check:
+    message = f"INCONCLUSIVE: {NAME}: {trouble.message}"
+    return Check(NAME, Verdict.INCONCLUSIVE, None, margin, message, about=trouble.about)
 
 
 def _check(plan: Plan, comparison: ComparisonPlan, evidence: Evidence, *, looks: int) -> Check:

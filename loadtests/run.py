@@ -24,12 +24,13 @@ from loadtests.control import OWN_ENDPOINT, empty_endpoint
 from loadtests.look import Caller, LoadError, StoppedError, Stretch, run_stretch
 from loadtests.personas import requests_of, scorer_of
 from loadtests.plan import ComparisonPlan, Plan, PlanError, read_plan, read_rows
+from loadtests.repeats import Repeats
 from loadtests.report import render, render_capacity
 from loadtests.result import Result, as_json, of_judgement, without_judgement
 from loadtests.samples import Look, read_legs, read_look
 from loadtests.slo import judge, with_comparison
 from loadtests.target import check_target
-from loadtests.verdict import Check, Verdict
+from loadtests.verdict import Check, Verdict, disturbance
 
 CONTROL_S = 2.0
 # A slow run is controlled for longer: its rate must be expected to reach so many.
@@ -110,44 +111,55 @@ def _measure_control(plan: Plan, out: Path, caller: Caller) -> Look:
 def _look_and_judge(plan: Plan, before: Before, *, out: Path, caller: Caller) -> Outcome:
     looks: list[Look] = []
     raws: list[Path] = []
+    repeats = Repeats(caller)
     for number in range(1, plan.looks + 1):
         # Each look warms up anew: the target was idle while the last one was judged.
         stretch = Stretch(
             f"look {number}", number, plan.host, plan.warmup_s, plan.duration_s, shape=plan.shape, mix=plan.mix
         )
-        look, files = _measure(plan, stretch, out, caller)
-        if not len(look.latency_ms):
-            raise LoadError(f"{stretch.name}: no request was sent")
+        again = True
+        while again:
+            look, files = _measure(plan, repeats.named(stretch), out, caller)
+            if not len(look.latency_ms):
+                raise LoadError(f"{stretch.name}: no request was sent")
+            raws += files
+            judgement = judge(plan, [*looks, look], before.control, first_request_ms=before.first_request_ms)
+            again = repeats.follow(stretch, judgement.disturbance)
         looks.append(look)
-        raws += files
-        judgement = judge(plan, looks, before.control, first_request_ms=before.first_request_ms)
         if not judgement.extendable:
             break
         if number < plan.looks:
             caller.say(f"look {number}: inconclusive, looking once more as planned")
     ratios: tuple[Ratio, ...] = ()
     if plan.comparison and judgement.verdict is not Verdict.FAILED:
-        blocks, files = _compare(plan, plan.comparison, out, caller)
+        blocks, files = _compare(plan, plan.comparison, out, repeats)
         raws += files
         ratios = ratios_of(blocks, plan.path)
         judgement = with_comparison(judgement, judge_comparison(plan, blocks))
+    judgement = replace(judgement, checks=(*judgement.checks, *repeats.checks()))
     result = of_judgement(plan, before.started_at, looks=looks, judgement=judgement, raws=raws)
     return Outcome(replace(result, blocks=ratios), looks=tuple(looks))
 
 
-def _compare(plan: Plan, comparison: ComparisonPlan, out: Path, caller: Caller) -> tuple[list[Block], list[Path]]:
+def _compare(plan: Plan, comparison: ComparisonPlan, out: Path, repeats: Repeats) -> tuple[list[Block], list[Path]]:
     """Measure the planned blocks and, where these prove neither yes nor no, as many once more if that is planned."""
     blocks: list[Block] = []
     raws: list[Path] = []
+    caller = repeats.caller
     for look in range(1, plan.looks + 1):
         stretch = blocks_stretch(plan, comparison, look)
         caller.say(
             f"{stretch.name}: candidate and champion in turn, {comparison.blocks} times, {stretch.duration_s:g} s"
         )
-        files = run_stretch(plan, stretch, out=out, caller=caller)
-        blocks += pair(read_legs(files))
-        raws += files
-        if not extendable(judge_comparison(plan, blocks)):
+        again = True
+        while again:
+            files = run_stretch(plan, repeats.named(stretch), out=out, caller=caller)
+            measured = pair(read_legs(files))
+            raws += files
+            check = judge_comparison(plan, [*blocks, *measured])
+            again = repeats.follow(stretch, disturbance([check]))
+        blocks += measured
+        if not extendable(check):
             break
     return blocks, raws
 

@@ -10,7 +10,7 @@ from loadtests.plan import Limit, Plan
 from loadtests.population import Population
 from loadtests.samples import Look
 from loadtests.stall import longest_stall
-from loadtests.verdict import Check, Verdict, failure, most_frequent
+from loadtests.verdict import About, Check, Verdict, disturbance, failure, most_frequent
 
 MEDIAN = 0.5
 
@@ -28,6 +28,11 @@ class Judgement:
     def extendable(self) -> bool:
         """Tell whether more requests could decide: a valid run that proved neither yes nor no."""
         return self.valid and self.verdict is Verdict.INCONCLUSIVE
+
+    @property
+    def disturbance(self) -> str | None:
+        """Return what a busy moment of the machine kept from being judged, None where measuring again may not help."""
+        return disturbance(self.checks) if self.verdict is Verdict.INCONCLUSIVE else None
 
 
 def judge(plan: Plan, looks: Sequence[Look], control: Look, *, first_request_ms: float | None = None) -> Judgement:
@@ -167,7 +172,7 @@ def _error_check(plan: Plan, looks: Sequence[Look]) -> Check:
 
 
 def _stall_check(plan: Plan, looks: Sequence[Look]) -> Check:
-    stall = longest_stall(list(looks))
+    stall, about = longest_stall(list(looks)), About.TARGET
     found = f"{stall.length_s:.3f} s without a reply, {max(0.0, stall.after_s):.1f} s into look {stall.look}"
     if stall.length_s <= plan.max_stall_s:
         verdict, message = Verdict.PASSED, f"PASS stall <= {plan.max_stall_s:g} s: at most {found}"
@@ -175,6 +180,6 @@ def _stall_check(plan: Plan, looks: Sequence[Look]) -> Check:
         verdict = Verdict.FAILED
         message = failure("stall", stall.length_s, plan.max_stall_s, unit="s", details=found)
     else:
-        verdict = Verdict.INCONCLUSIVE
+        verdict, about = Verdict.INCONCLUSIVE, About.MACHINE
         message = f"INCONCLUSIVE: stall: {found}, but requests were sent {stall.send_lag_p99_ms:.1f} ms late"
-    return Check("stall", verdict, stall.length_s, plan.max_stall_s, message)
+    return Check("stall", verdict, stall.length_s, plan.max_stall_s, message, about=about)

@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loadtests.samples import Look
+
+# So many who wait at once have met a freeze, whoever might have come after them.
+MANY_WAITING = 10
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,10 @@ def _longest_in(look: Look, number: int) -> Stall:
     next_unheard = np.searchsorted(unheard_s, silence_from)
     lost_s = np.append(unheard_s, np.inf)[next_unheard]
     due_from = np.maximum(silence_from, np.minimum(awaited_s, lost_s))
+    # After the last arrival there is nobody whose reply could end a silence: what a few slow requests make of it ends
+    # with the look.
+    few = _due_between(look, due_from, silence_until) < MANY_WAITING
+    silence_until = np.where(few, np.minimum(silence_until, look.window.measured_until_s), silence_until)
     length_s = np.where(np.isfinite(due_from), silence_until - due_from, 0.0)
     worst = int(length_s.argmax())
     inside = (look.intended_s >= due_from[worst]) & (look.intended_s <= silence_until[worst])
@@ -51,3 +59,9 @@ def _longest_in(look: Look, number: int) -> Stall:
         look=number,
         send_lag_p99_ms=float(np.quantile(lag_ms, 0.99)) if len(lag_ms) else 0.0,
     )
+
+
+def _due_between(look: Look, from_s: NDArray[np.float64], until_s: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Count the requests that fell due in each of the silences."""
+    due_s = np.sort(look.intended_s)
+    return np.searchsorted(due_s, until_s, side="right") - np.searchsorted(due_s, from_s, side="left")

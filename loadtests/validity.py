@@ -7,12 +7,18 @@ import numpy as np
 
 from loadtests.plan import Plan, min_requests
 from loadtests.samples import Look
-from loadtests.verdict import Check, Verdict, most_frequent, quoted
+from loadtests.verdict import About, Check, Verdict, most_frequent, quoted
 
 MAX_GENERATOR_CPU = 0.8
 MIN_ACHIEVED = 0.99
 MAX_LAG_SHARE = 0.1
 MAX_CONTROL_SHARE = 0.2
+ABOUT = {
+    "generator_cpu": About.GENERATOR,
+    "achieved_rate": About.MACHINE,
+    "send_lag": About.MACHINE,
+    "control": About.MACHINE,
+}
 
 
 def data_check(looks: Sequence[Look]) -> Check:
@@ -138,4 +144,5 @@ def _p99_ms(look: Look) -> float:
 def _check(name: str, holds: bool, observed: float | None, limit: float, message: str) -> Check:
     verdict = Verdict.PASSED if holds else Verdict.INCONCLUSIVE
     word = "PASS" if holds else "INCONCLUSIVE:"
-    return Check(name, verdict, observed, limit, f"{word} {name}: {message}")
+    about = ABOUT.get(name, About.TARGET)
+    return Check(name, verdict, observed, limit, f"{word} {name}: {message}", about=about)

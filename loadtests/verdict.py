@@ -18,6 +18,14 @@ class Verdict(StrEnum):
     ERROR = "error"
 
 
+class About(StrEnum):
+    """Whom a check judges: the target, the generator's size, or the machine, which may be busy for a moment."""
+
+    TARGET = "target"
+    GENERATOR = "generator"
+    MACHINE = "machine"
+
+
 @dataclass(frozen=True)
 class Check:
     """One rule over the measurements, in the unit of its limit; a check that is not `judged` only informs."""
@@ -29,6 +37,18 @@ class Check:
     message: str
     interval: tuple[float, float] | None = None
     judged: bool = True
+    about: About = About.TARGET
+
+
+def disturbance(checks: Iterable[Check]) -> str | None:
+    """Return what a busy moment of the machine kept from being judged, None where measuring again would not help.
+
+    It would not where the generator is too small at any moment.
+    """
+    undecided = [check for check in checks if check.verdict is Verdict.INCONCLUSIVE]
+    if any(check.about is About.GENERATOR for check in undecided):
+        return None
+    return next((check.message for check in undecided if check.about is About.MACHINE), None)
 
 
 def failure(name: str, observed: float, limit: float, *, unit: str, details: str) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -117,13 +118,52 @@ def test_a_frozen_server_fails_by_the_stall_rule(tmp_path: Path) -> None:
 
 def freeze(out: Path, pid: int, stop: threading.Event) -> None:
     """Freeze the server for 3 s once the first look is well under way."""
+    if well_into_the_look(out, stop):
+        pause(pid, 3)
+
+
+def well_into_the_look(out: Path, stop: threading.Event) -> bool:
+    """Wait for 4 s of the first look; tell whether it came so far."""
     begun = out / "look1-worker0.progress"
     while not begun.exists() and not stop.wait(0.05):
         pass
-    if not stop.wait(4):
-        os.kill(pid, signal.SIGSTOP)
-        time.sleep(3)
-        os.kill(pid, signal.SIGCONT)
+    return not stop.wait(4)
+
+
+def pause(pid: int, length_s: float) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(length_s)
+    os.kill(pid, signal.SIGCONT)
+
+
+def test_a_look_that_the_machine_disturbed_is_measured_again(tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def disturb() -> None:
+        if well_into_the_look(tmp_path / "out", stop):
+            raw = str((tmp_path / "out" / "look1-worker0.parquet").resolve())
+            (generator,) = [
+                child for child in psutil.Process().children(True) if f"--raw-file={raw}" in child.cmdline()
+            ]
+            pause(generator.pid, 2)
+
+    with serving(delay_ms=2) as (host, _):
+        disturber = threading.Thread(target=disturb)
+        disturber.start()
+        try:
+            code, result, progress = run(tmp_path, host)
+        finally:
+            stop.set()
+            disturber.join()
+    assert (code, result["verdict"], result["looks"]) == (0, "passed", 1)
+    assert "measuring it again" in progress
+    repeats = check_of(result, "repeats")
+    assert repeats["message"].startswith("PASS repeats: measured again look 1 (")
+    assert not repeats["judged"]
+    # What was measured in vain stays as evidence and counts for nothing.
+    assert [raw["file"] for raw in result["raw"]] == ["look1-worker0.parquet", "look1try2-worker0.parquet"]
+    assert result["n"] == len(read_look([tmp_path / "out" / "look1try2-worker0.parquet"]).latency_ms)
+    assert "measured again look 1" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_answers_that_can_not_even_be_read_are_errors_and_none_is_lost(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from loadtests.capacity import Capacity, capacity_json, find_capacity
 from loadtests.plan import Plan
 from loadtests.report import render_capacity
 from loadtests.result import Result, without_judgement
-from loadtests.verdict import Check, Verdict
+from loadtests.verdict import About, Check, Verdict
 from tests.unit.test_slo import plan_of
 
 
@@ -17,10 +17,12 @@ def service(highest_per_s: float, *, saturated_from: float = 1e9) -> Callable[[P
     """Return runs against a service that meets its SLO up to a rate, by a generator that sends up to another."""
 
     def run(plan: Plan, number: int) -> Result:
-        name, verdict = "p99", Verdict.PASSED if plan.rate_per_s <= highest_per_s else Verdict.FAILED
+        verdict = Verdict.PASSED if plan.rate_per_s <= highest_per_s else Verdict.FAILED
+        check = Check("p99", verdict, None, None, f"p99 at {plan.rate_per_s:g}")
         if plan.rate_per_s >= saturated_from:
-            name, verdict = "generator_cpu", Verdict.INCONCLUSIVE
-        return without_judgement(plan, "now", Check(name, verdict, None, None, f"{name} at {plan.rate_per_s:g}"))
+            message = f"generator_cpu at {plan.rate_per_s:g}"
+            check = Check("generator_cpu", Verdict.INCONCLUSIVE, None, None, message, about=About.GENERATOR)
+        return without_judgement(plan, "now", check)
 
     return run
 

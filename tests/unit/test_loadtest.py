@@ -17,8 +17,12 @@ BROKEN = "mend what it names; a generator that can't keep up needs a lower RATE 
 
 def result(verdict: str, **checks: str) -> dict[str, Any]:
     """Return a load run's result with the verdicts of its checks."""
-    judged = [{"name": name, "verdict": found, "judged": True} for name, found in checks.items()]
-    shown = {"name": "p50", "verdict": "inconclusive", "judged": False}
+    about = {"generator_cpu": "generator", "achieved_rate": "machine", "send_lag": "machine", "control": "machine"}
+    judged = [
+        {"name": name, "verdict": found, "judged": True, "about": about.get(name, "target")}
+        for name, found in checks.items()
+    ]
+    shown = {"name": "p50", "verdict": "inconclusive", "judged": False, "about": "target"}
     return {"verdict": verdict, "checks": [*judged, shown]}
 
 

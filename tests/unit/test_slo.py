@@ -253,6 +253,26 @@ def test_a_target_that_stops_answering_for_good_fails_by_the_stall_rule() -> Non
     assert check_of(judgement, "stall").observed == pytest.approx(5, abs=0.05)
 
 
+def silent_at_the_end(waiting: int) -> Look:
+    """Return a look of 60 s whose last requests took 4 s each, as some before them did."""
+    latency_ms = np.full(6_000, 10.0)
+    latency_ms[5_500::100] = 4_000
+    latency_ms[-waiting:] = 4_000
+    return look_of(latency_ms, duration_s=60)
+
+
+def test_a_few_slow_requests_after_which_nobody_came_are_no_stall() -> None:
+    for waiting in (1, 9):
+        assert longest_stall([silent_at_the_end(waiting)]).length_s < 0.2
+
+
+def test_a_freeze_at_the_end_is_a_stall_where_many_wait() -> None:
+    frozen = silent_at_the_end(300)
+    assert longest_stall([frozen]).length_s > 1
+    judgement = judge(plan_of(), [frozen], CONTROL)
+    assert check_of(judgement, "stall").verdict is Verdict.FAILED
+
+
 def test_a_pause_in_which_nothing_was_due_is_no_stall() -> None:
     look = look_of(np.full(20, 10.0), duration_s=60)
     assert longest_stall([look]).length_s == pytest.approx(0.01, abs=1e-6)
@@ -349,6 +369,22 @@ def test_a_look_that_was_disturbed_does_not_hide_behind_a_sound_one() -> None:
             judgement = judge(plan, looks, CONTROL)
             assert check_of(judgement, name).verdict is Verdict.INCONCLUSIVE
             assert judgement.verdict is Verdict.INCONCLUSIVE
+            # Measuring again is of no use to a generator that is too small.
+            again = judgement.disturbance
+            assert again is None if name == "generator_cpu" else f" {name}: " in str(again)
+
+
+def test_what_the_target_does_is_no_disturbance() -> None:
+    late_s = np.where(np.arange(12_000) % 50 == 0, 0.05, 0.0001)
+    look = look_of(np.full(12_000, 10.0))
+    late = replace(look, sent_s=look.intended_s + late_s)
+    frozen_ms = np.where((late.intended_s >= 1020) & (late.intended_s < 1023), (1023 - late.intended_s) * 1000, 10.0)
+    assert judge(plan_of(), [late], CONTROL).disturbance
+    assert judge(plan_of(), [look_of(np.full(12_000, 10.0), served={"5": 12_000})], CONTROL).disturbance is None
+    on_time = replace(late, latency_ms=frozen_ms, sent_s=np.where(frozen_ms > 10, late.intended_s, late.sent_s))
+    stalled = judge(plan_of(), [on_time], CONTROL)
+    assert check_of(stalled, "send_lag").verdict is Verdict.INCONCLUSIVE
+    assert (stalled.verdict, stalled.disturbance) == (Verdict.FAILED, None)
 
 
 def recorded_in_part(slow: int, missing: int, **changes: Any) -> Judgement:

@@ -11,7 +11,7 @@ from loadtests.laws import CHANGES, SERVICES, Change, Service
 from loadtests.samples import Look, Window
 from loadtests.simulation import CONTROL, blocks_of, look_of, plan_of
 from loadtests.slo import judge, with_comparison
-from loadtests.verdict import Verdict
+from loadtests.verdict import Verdict, disturbance
 
 RUNS = 200
 PLAN = plan_of()
@@ -152,6 +152,7 @@ def test_a_late_generator_hides_no_slower_version(arms: tuple[str, ...]) -> None
     hidden = judge_comparison(PLAN, late_blocks(arms, 6.5))
     assert hidden.message.startswith(f"INCONCLUSIVE: p99_ratio: the {arms[0]}: send_lag: p99 send lag 4.")
     assert hidden.message.endswith("allowed is less than 0.5 ms")
+    assert disturbance([hidden]) == hidden.message
     assert not extendable(hidden)
 
 
