@@ -21,7 +21,8 @@ from locust.runners import MasterRunner, WorkerRunner
 from loadtests.control import ENDPOINT_VARIABLE, OWN_ENDPOINT
 from loadtests.gathering import Gathering, SentRecording
 from loadtests.personas import read_mix, requests_of
-from loadtests.plan import Arrivals, PlanError, read_rows
+from loadtests.plan import Arrivals, PlanError
+from loadtests.plan_reading import read_rows
 from loadtests.recording import Recording
 from loadtests.shapes import STEADY, ShapeKind, read_shape
 from loadtests.users import Leg, Load, OpenModelUser

@@ -23,7 +23,8 @@ from loadtests.comparison import Block, extendable, judge_comparison
 from loadtests.control import OWN_ENDPOINT, empty_endpoint
 from loadtests.look import Caller, LoadError, StoppedError, Stretch, run_stretch
 from loadtests.personas import requests_of, scorer_of
-from loadtests.plan import ComparisonPlan, Plan, PlanError, read_plan, read_rows
+from loadtests.plan import ComparisonPlan, Plan, PlanError
+from loadtests.plan_reading import read_plan, read_rows
 from loadtests.repeats import Repeats
 from loadtests.report import render, render_capacity
 from loadtests.result import Result, as_json, of_judgement, without_judgement

@@ -82,7 +82,7 @@ def time_first_request(probe: ServiceProbe, measured_url: str, snapshot: Snapsho
 
 
 def load_plan(slo: Slo, measured: Measured) -> dict[str, Any]:
-    """Return the plan of a load run of one route's SLO (the format of loadtests/plan)."""
+    """Return the plan of a load run of one route's SLO (the format of loadtests/plan.py)."""
     plan: dict[str, Any] = {
         "host": measured.url,
         "path": slo.route,

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from loadtests.plan import Via, read_plan
+from loadtests.plan import Via
+from loadtests.plan_reading import read_plan
 from loadtests.result import as_json, of_judgement
 from loadtests.samples import Window
 from loadtests.simulation import CONTROL, look_of, plan_of

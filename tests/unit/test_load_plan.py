@@ -11,7 +11,8 @@ import pytest
 
 from loadtests.blocks import Ratio
 from loadtests.comparison import judge_comparison
-from loadtests.plan import Arrivals, ComparisonPlan, Limit, PlanError, Via, read_plan
+from loadtests.plan import Arrivals, ComparisonPlan, Limit, PlanError, Via
+from loadtests.plan_reading import read_plan
 from loadtests.report import render
 from loadtests.result import as_json, of_judgement, without_judgement
 from loadtests.run import main

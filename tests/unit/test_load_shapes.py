@@ -11,7 +11,8 @@ import pytest
 from loadtests.blocks import blocks_stretch, pair, ratios_of
 from loadtests.comparison import Block
 from loadtests.personas import Answer, check_answer, read_mix, requests_of
-from loadtests.plan import Arrivals, ComparisonPlan, read_plan
+from loadtests.plan import Arrivals, ComparisonPlan
+from loadtests.plan_reading import read_plan
 from loadtests.samples import Persona, Window, read_legs, read_look, write_raw
 from loadtests.schedule import course_offsets
 from loadtests.shapes import Course, Shape, ShapeKind, expected_requests, read_shape
