@@ -74,7 +74,7 @@ def run_demo(settings: Settings, environ: Mapping[str, str], tell: Tell) -> None
 
 def _copy_tree(settings: Settings) -> Path:
     """Copy what git tracks, as it stands in the working tree, into a clone under the home."""
-    tree = settings.home / "demo" / "tree"
+    tree = settings.demo_tree
     shutil.rmtree(tree, ignore_errors=True)
     tree.parent.mkdir(parents=True, exist_ok=True)
     _git(settings.project, "clone", "--quiet", "--no-checkout", str(settings.project), str(tree))

@@ -142,13 +142,13 @@ def _plan(request: LoadRequest, settings: Settings, policy: Policy, version: str
 
 
 def _rows(settings: Settings) -> list[Any]:
-    """Return request rows of the newest evaluation set known here, or of the working tree's."""
+    """Return request rows of the newest evaluation set known here, or of what was trained last, or demonstrated."""
     from pipelines.gates.slo import MAX_ROWS
     from pipelines.snapshot import read_snapshot
 
     kept = sorted((settings.home / "evaluation-sets").glob("*.parquet"), key=lambda path: path.stat().st_mtime)
     model = model_name(settings.project)
-    for path in [*reversed(kept), settings.project / EVALUATION]:
+    for path in [*reversed(kept), settings.project / EVALUATION, settings.demo_tree / EVALUATION]:
         if path.exists() and (snapshot := read_snapshot(path)).description.model == model:
             rows: list[Any] = snapshot.features.head(MAX_ROWS).to_dict(orient="records")
             return rows

@@ -213,6 +213,11 @@ class Settings:
         return Path("/tmp/executor-lives") if self.surroundings else self.home / "executor-lives"
 
     @property
+    def demo_tree(self) -> Path:
+        """The copy of the working tree that the demonstration trains in."""
+        return self.home / "demo" / "tree"
+
+    @property
     def logs(self) -> Path:
         """One file a process."""
         return self.home / "logs"

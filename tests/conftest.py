@@ -24,6 +24,15 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def _same_environment() -> Generator[None]:
+    """Put back what a test sets for its whole process, as the limits of MLflow's calls are."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish() -> None:
     remove_what_is_left()

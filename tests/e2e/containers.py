@@ -59,6 +59,10 @@ class Containers(Installation):
         states = {str(task["ID"]): (task["Status"]["State"], task["DesiredState"]) for task in tasks}
         return {id for id, state in states.items() if state == ("running", "running")}
 
+    def volumes(self) -> set[str]:
+        """Return the names of the volumes that hold its data."""
+        return {str(each["Name"]) for each in self._engine.api.volumes(filters=self._label)["Volumes"]}
+
     def kill_one(self, service: str) -> None:
         """SIGKILL one running container of a service."""
         self._engine.api.kill(min(self.running(service)))

@@ -67,6 +67,13 @@ def test_promotion_a_killed_replica_up_and_rollback_lose_no_request(containers: 
     assert containers.plan() == ""
 
 
+def test_staging_is_loaded_by_workers_that_the_swarm_places(containers: Containers) -> None:
+    result = containers.read("loadtest", "--workers", "2", "--duration", "10")
+    assert (result["verdict"], result["via"]) == ("passed", "edge"), result["checks"]
+    assert {raw["file"][-len("worker0.parquet") :] for raw in result["raw"]} == {"worker0.parquet", "worker1.parquet"}
+    assert result["served_versions"] == {containers.health("staging")["version"]: result["n"]}
+
+
 def test_a_release_whose_replicas_die_leaves_the_old_one_serving(containers: Containers) -> None:
     version, before = containers.staged(), containers.health("production")
     with (
@@ -101,9 +108,10 @@ def test_bringing_it_up_again_changes_nothing(containers: Containers) -> None:
 
 
 def test_down_keeps_state_and_up_serves_it_again(containers: Containers) -> None:
-    before = containers.health("production")
+    before, volumes = containers.health("production"), containers.volumes()
     containers.done("down")
     assert (containers.containers(), containers.tasks()) == ([], set())
+    assert containers.volumes() == volumes
     containers.done("up")
     containers.wait_for(lambda: containers.health("production") == before, "production to serve what it had served")
     containers.wait_for(lambda: all(invariants(containers).values()), "the doctor to be content")
@@ -113,6 +121,8 @@ def test_destroy_leaves_nothing(containers: Containers) -> None:
     containers.done("destroy", "--confirm", "yes")
     assert containers.left() == []
     assert not containers.home.exists()
+    told = containers.slipway("logs")
+    assert (told.returncode, "nothing runs here" in told.stderr) == (2, True), told
 
 
 def assert_unharmed(result: LoadResult, versions: set[str]) -> None:

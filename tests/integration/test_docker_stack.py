@@ -1,4 +1,4 @@
-"""The installation on containers from the operator's side: brought up, looked through for secrets, rotated, removed.
+"""The installation on containers from the operator's side: brought up, looked through for secrets, rotated, repaired.
 
 One installation a module, with a prefix, a home and ports of its own; whatever happens, it is removed by its label.
 """
@@ -27,7 +27,7 @@ from pipelines.adapters.object_store import S3Access, connect
 from pipelines.adapters.shape_hold import ShapeHold
 from pipelines.adapters.terraform import Terraform, find_settings
 from pipelines.api.auth import make_tokens
-from pipelines.errors import PortTaken, UsageError
+from pipelines.errors import PortTaken
 from pipelines.settings import ROOT, Settings
 from tests.engine import FIRST_BUILD_S, left_of
 from tests.needs import skip_without_containers
@@ -73,6 +73,10 @@ class Operator:
     def up(self) -> None:
         self.stack().up(self.told.append)
 
+    def cut_off(self, day: str) -> None:
+        """Leave what a Terraform that was killed on that day leaves."""
+        (self.home / "terraform" / "cut-off").write_text(f"{day}T00:00:00+00:00")
+
     def values(self) -> set[str]:
         """Every value that must be seen nowhere, those before a rotation too."""
         kept = json.loads((self.home / "secrets.json").read_text())
@@ -112,15 +116,27 @@ def test_all_answers_and_an_environment_without_a_release_says_so(operator: Oper
     assert httpx.get(f"{operator.url('api')}/health", trust_env=False).status_code == 200
 
 
-def test_bringing_it_up_again_changes_nothing(operator: Operator, engine: docker.DockerClient) -> None:
+@pytest.fixture(scope="module")
+def stranger(operator: Operator, engine: docker.DockerClient) -> Iterator[str]:
+    """A config with the installation's label that its Terraform does not know."""
+    name = "stranger"
+    made = engine.api.create_config(name, b"x", labels={PREFIX_LABEL: operator.prefix})["ID"]
+    yield name
+    if name in operator.left(engine):
+        engine.api.remove_config(made)
+
+
+def test_bringing_it_up_again_changes_nothing(operator: Operator, engine: docker.DockerClient, stranger: str) -> None:
     before = tasks_of(engine, operator)
+    operator.cut_off("2030-01-01")
     operator.up()
     assert tasks_of(engine, operator) == before
     assert operator.stack().plan() == ""
+    # What was there before the run that was cut off is not of its making.
+    assert stranger in operator.left(engine)
 
 
-def test_bringing_it_up_keeps_releases_out_meanwhile_and_lets_them_in_again(operator: Operator) -> None:
-    operator.up()
+def test_bringing_it_up_kept_releases_out_and_let_them_in_again(operator: Operator) -> None:
     with httpx.Client(base_url=f"{operator.url('api')}/api/v1", trust_env=False) as api:
         token = json.loads((operator.home / "tokens.json").read_text())["alice"]
         headers = {"authorization": f"Bearer {token}"}
@@ -238,19 +254,13 @@ def test_rotating_all_leaves_the_old_refused_and_everything_working(
     assert operator.stack().plan() == ""
 
 
-def test_what_a_killed_run_has_left_is_repaired_by_the_next(operator: Operator, engine: docker.DockerClient) -> None:
-    stranger = engine.api.create_config("stranger", b"x", labels={PREFIX_LABEL: operator.prefix})["ID"]
-    try:
-        (operator.home / "terraform" / "cut-off").write_text("2030-01-01T00:00:00+00:00")
-        operator.up()
-        assert "stranger" in operator.left(engine)
-        (operator.home / "terraform" / "cut-off").write_text("2020-01-01T00:00:00+00:00")
-        operator.up()
-        assert "stranger" not in operator.left(engine)
-        assert operator.stack().plan() == ""
-    finally:
-        if "stranger" in operator.left(engine):
-            engine.api.remove_config(stranger)
+def test_what_a_killed_run_has_left_is_repaired_by_the_next(
+    operator: Operator, engine: docker.DockerClient, stranger: str
+) -> None:
+    operator.cut_off("2020-01-01")
+    operator.up()
+    assert stranger not in operator.left(engine)
+    assert operator.stack().plan() == ""
 
 
 def test_a_port_that_another_installation_has_is_refused_with_the_holder(operator: Operator, tmp_path: Path) -> None:
@@ -258,24 +268,6 @@ def test_a_port_that_another_installation_has_is_refused_with_the_holder(operato
     other.ports["staging"] = operator.ports["staging"]
     with pytest.raises(PortTaken, match=f"by container {operator.prefix}-edge"):
         other.up()
-
-
-def test_down_stops_every_container_and_keeps_the_data(operator: Operator, engine: docker.DockerClient) -> None:
-    volumes = engine.api.volumes(filters={"label": f"{PREFIX_LABEL}={operator.prefix}"})["Volumes"]
-    operator.stack().down(operator.told.append)
-    assert [each for each in engine.api.containers() if each["Names"][0].startswith(f"/{operator.prefix}-")] == []
-    kept = engine.api.volumes(filters={"label": f"{PREFIX_LABEL}={operator.prefix}"})["Volumes"]
-    assert {volume["Name"] for volume in kept} == {volume["Name"] for volume in volumes}
-    operator.up()
-    client = connect(access(operator, "dvc"))
-    assert client.get_object(Bucket="dvc", Key="k")["Body"].read() == b"v"
-
-
-def test_destroy_leaves_nothing(operator: Operator, engine: docker.DockerClient) -> None:
-    operator.stack().destroy(operator.told.append)
-    assert operator.left(engine) == []
-    with pytest.raises(UsageError, match="nothing runs here"):
-        operator.stack().logs(10)
 
 
 def access(operator: Operator, client: str) -> S3Access:
