@@ -212,7 +212,7 @@ variable "object_store_external" {
   validation {
     condition = var.object_store_external == null ? true : alltrue([
       for url in [var.object_store_external.endpoint, coalesce(var.object_store_external.url, "http://none")] :
-      can(regex("^https?://[^/@[:space:]]+$", url))
+      can(regex("^https?://([A-Za-z0-9.-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?$", url))
     ])
     error_message = "object_store_external.endpoint and url are http(s)://host[:port], without a path or credentials."
   }

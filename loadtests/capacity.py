@@ -104,7 +104,7 @@ def capacity_json(plan: Plan, capacity: Capacity, started_at: str) -> str:
 def _try(rate_per_s: float, result: Result) -> Try:
     judged = [check for check in result.checks if check.judged and check.verdict is not Verdict.PASSED]
     deciding = [check for check in judged if check.verdict is result.verdict]
-    sending = [check for check in deciding if check.about is not About.TARGET]
+    sending = [check for check in deciding if check.about in (About.GENERATOR, About.MACHINE)]
     saturated = result.verdict is Verdict.INCONCLUSIVE and bool(sending)
     told = sending if saturated else deciding
     return Try(rate_per_s, result.verdict, told[0].message if told else "every check passed", saturated)

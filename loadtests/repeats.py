@@ -1,9 +1,10 @@
 """Measure a stretch again that a busy moment of the machine has spoiled, a few times at most."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from loadtests.look import Caller, Stretch
-from loadtests.verdict import Check, Verdict
+from loadtests.verdict import Check, Verdict, disturbance
 
 MOST = 2
 
@@ -24,12 +25,17 @@ class Repeats:
         tries = 1 + sum(why.startswith(f"{stretch.name} ") for why in self.why)
         return stretch if tries == 1 else replace(stretch, name=f"{stretch.name} try {tries}")
 
-    def follow(self, stretch: Stretch, disturbance: str | None) -> bool:
-        """Tell whether to measure the stretch again, and note it and say so."""
-        if disturbance is None or len(self.why) == MOST:
+    def follow(self, stretch: Stretch, checks: Sequence[Check]) -> bool:
+        """Tell whether to measure the stretch again after these checks of it, and note it and say so.
+
+        What it would have spoken against the target is noted too: who approves is to know.
+        """
+        found = disturbance(checks)
+        if found is None or len(self.why) == MOST:
             return False
-        self.why.append(f"{stretch.name} ({disturbance.removeprefix('INCONCLUSIVE: ')})")
-        self.caller.say(f"{stretch.name}: {disturbance}; measuring it again")
+        noes = [check.message for check in checks if check.verdict is Verdict.FAILED and check.judged]
+        self.why.append(f"{stretch.name} ({'; '.join([found.removeprefix('INCONCLUSIVE: '), *noes])})")
+        self.caller.say(f"{stretch.name}: {found}; measuring it again")
         return True
 
     def checks(self) -> list[Check]:

@@ -31,7 +31,7 @@ from loadtests.result import Result, as_json, of_judgement, without_judgement
 from loadtests.samples import Look, read_legs, read_look
 from loadtests.slo import judge, with_comparison
 from loadtests.target import check_target
-from loadtests.verdict import Check, Verdict, disturbance
+from loadtests.verdict import Check, Verdict
 
 CONTROL_S = 2.0
 # A slow run is controlled for longer: its rate must be expected to reach so many.
@@ -125,7 +125,7 @@ def _look_and_judge(plan: Plan, before: Before, *, out: Path, caller: Caller) ->
                 raise LoadError(f"{stretch.name}: no request was sent")
             raws += files
             judgement = judge(plan, [*looks, look], before.control, first_request_ms=before.first_request_ms)
-            again = repeats.follow(stretch, judgement.disturbance)
+            again = judgement.verdict is Verdict.INCONCLUSIVE and repeats.follow(stretch, judgement.checks)
         looks.append(look)
         if not judgement.extendable:
             break
@@ -157,10 +157,10 @@ def _compare(plan: Plan, comparison: ComparisonPlan, out: Path, repeats: Repeats
             files = run_stretch(plan, repeats.named(stretch), out=out, caller=caller)
             measured = pair(read_legs(files))
             raws += files
-            check = judge_comparison(plan, [*blocks, *measured])
-            again = repeats.follow(stretch, disturbance([check]))
+            # Whether it was disturbed, each look shows by itself.
+            again = repeats.follow(stretch, [judge_comparison(plan, measured)])
         blocks += measured
-        if not extendable(check):
+        if not extendable(judge_comparison(plan, blocks)):
             break
     return blocks, raws
 

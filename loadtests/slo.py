@@ -10,7 +10,7 @@ from loadtests.plan import Limit, Plan
 from loadtests.population import Population
 from loadtests.samples import Look
 from loadtests.stall import longest_stall
-from loadtests.verdict import About, Check, Verdict, disturbance, failure, most_frequent
+from loadtests.verdict import About, Check, Verdict, failure, most_frequent
 
 MEDIAN = 0.5
 
@@ -28,11 +28,6 @@ class Judgement:
     def extendable(self) -> bool:
         """Tell whether more requests could decide: a valid run that proved neither yes nor no."""
         return self.valid and self.verdict is Verdict.INCONCLUSIVE
-
-    @property
-    def disturbance(self) -> str | None:
-        """Return what a busy moment of the machine kept from being judged, None where measuring again may not help."""
-        return disturbance(self.checks) if self.verdict is Verdict.INCONCLUSIVE else None
 
 
 def judge(plan: Plan, looks: Sequence[Look], control: Look, *, first_request_ms: float | None = None) -> Judgement:

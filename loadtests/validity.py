@@ -14,6 +14,8 @@ MIN_ACHIEVED = 0.99
 MAX_LAG_SHARE = 0.1
 MAX_CONTROL_SHARE = 0.2
 ABOUT = {
+    "data": About.SERVED,
+    "versions": About.SERVED,
     "generator_cpu": About.GENERATOR,
     "achieved_rate": About.MACHINE,
     "send_lag": About.MACHINE,

@@ -19,9 +19,10 @@ class Verdict(StrEnum):
 
 
 class About(StrEnum):
-    """Whom a check judges: the target, the generator's size, or the machine, which may be busy for a moment."""
+    """What a check judges: the target, who answered, the generator's size, or a machine that may be busy by chance."""
 
     TARGET = "target"
+    SERVED = "served"
     GENERATOR = "generator"
     MACHINE = "machine"
 
@@ -43,10 +44,10 @@ class Check:
 def disturbance(checks: Iterable[Check]) -> str | None:
     """Return what a busy moment of the machine kept from being judged, None where measuring again would not help.
 
-    It would not where the generator is too small at any moment.
+    It would not where the generator is too small at any moment, or where something else answered.
     """
     undecided = [check for check in checks if check.verdict is Verdict.INCONCLUSIVE]
-    if any(check.about is About.GENERATOR for check in undecided):
+    if any(check.about in (About.GENERATOR, About.SERVED) for check in undecided):
         return None
     return next((check.message for check in undecided if check.about is About.MACHINE), None)
 

@@ -140,8 +140,8 @@ def build_services(settings: Settings, *, executor: str, environ: Mapping[str, s
         executor=executor,
         now=now,
         fault=planned_fault(settings, environ),
-        # To look at a Swarm costs several calls of its engine.
-        timing=Timing(poll_s=0.25) if settings.surroundings else Timing(),
+        # To look at a Swarm costs several calls of its engine, and it has a deadline of its own, by replicas.
+        timing=Timing(poll_s=0.25, converge_s=600.0) if settings.surroundings else Timing(),
     )
 
 

@@ -127,15 +127,16 @@ def await_swarm_target(
 def open_load_job(surroundings: Surroundings) -> LoadJob:
     """Open the way to run load inside of the Swarm."""
     stack = surroundings.stack
-    return LoadJob(_load_swarm(stack, ENGINE_URL, owner="executor"), LoadNetworks.of_stack(stack))
+    return LoadJob(_load_swarm(stack, DockerEngine(ENGINE_URL), owner="executor"), LoadNetworks.of_stack(stack))
 
 
 def open_staging_load(settings: Settings, environ: Mapping[str, str], tell: Callable[[str], None]) -> LoadJob:
     """Open the way to load staging's live slot inside of the Swarm, from the operator's machine."""
-    stack = open_docker_stack(settings, environ).outputs()
+    installation = open_docker_stack(settings, environ)
+    stack = installation.outputs()
     staging = stack["environments"][Environment.STAGING]
     front = LoadFront(staging["load_network"], staging["load_urls"][Slot.LIVE])
-    swarm = _load_swarm(stack, _engine_url(environ), owner="operator")
+    swarm = _load_swarm(stack, installation.entered_engine(), owner="operator")
     return LoadJob(swarm, LoadNetworks({settings.url(settings.staging_port): front}), tell=tell)
 
 
@@ -144,6 +145,6 @@ def _engine_url(environ: Mapping[str, str]) -> str:
     return environ.get("DOCKER_HOST") or ENGINE_URL
 
 
-def _load_swarm(stack: Mapping[str, Any], engine_url: str, *, owner: str) -> LoadSwarm:
+def _load_swarm(stack: Mapping[str, Any], engine: DockerEngine, *, owner: str) -> LoadSwarm:
     repository = f"{stack['image_registry']['pull']}/slipway/loadtest"
-    return LoadSwarm(DockerEngine(engine_url), stack["prefix"], stack["images"]["loadtest"], repository, owner=owner)
+    return LoadSwarm(engine, stack["prefix"], stack["images"]["loadtest"], repository, owner=owner)

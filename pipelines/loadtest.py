@@ -26,9 +26,9 @@ SOAK_S = 1800.0
 EVALUATION = Path("data/snapshots/evaluation.parquet")
 _REFUSED = 2
 _STEADY = "steady"
-# The checks that say that something else than the expected release answered.
-_SERVED = {"data", "versions"}
-_TARGET = "target"
+# What the checks of a run are about (the words of loadtests/verdict.py).
+_SENDING = {"generator", "machine"}
+_SERVED = "served"
 _CODES = {"passed": 0, "failed": 3}
 _UNDECIDED = 4
 
@@ -115,10 +115,10 @@ def next_step(result: Mapping[str, Any]) -> str | None:
     last = (result.get("tries") or [result])[-1]
     if last["verdict"] == Verdict.ERROR:
         return "mend what it names; a generator that can't keep up needs a lower RATE or more WORKERS"
-    held = [check for check in result["checks"] if check["judged"] and check["verdict"] != Verdict.PASSED]
-    if last.get("saturated") or any(check["about"] != _TARGET for check in held):
+    held = {check["about"] for check in result["checks"] if check["judged"] and check["verdict"] != Verdict.PASSED}
+    if last.get("saturated") or held & _SENDING:
         return "lower RATE or add WORKERS, or run it again when the machine is quiet"
-    if any(check["name"] in _SERVED for check in held):
+    if _SERVED in held:
         return "run it again when nothing is being released"
     return "run it again for longer, with a larger DURATION"
 

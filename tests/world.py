@@ -187,7 +187,7 @@ def world(tmp_path: Path, plants_home: Path) -> World:
         workdir=tmp_path,
         executor="one",
         now=now,
-        timing=Timing(converge_s=0.5, registry_s=0.3, watch_s=0.0, poll_s=0.001),
+        timing=Timing(converge_s=0.5, empty_s=0.5, registry_s=0.3, watch_s=0.0, poll_s=0.001),
     )
     take_seat(services)
     counter = itertools.count(1)

@@ -1,9 +1,10 @@
 """Secrets in the engine's own store: services get to read them as files, and nobody can read them back.
 
-A name carries a hash of the content, so another value is another secret, which services take over one by one.
+A name carries a keyed hash of the content, so another value is another secret, which services take over one by one, and
+nobody who reads names, as in a plan, can try values.
 """
 
-import hashlib
+import hmac
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -23,12 +24,12 @@ class DockerSecrets:
         self._engine = engine
         self._prefix = prefix
 
-    def put(self, values: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    def put(self, values: Mapping[str, str], *, key: str) -> dict[str, dict[str, str]]:
         """Make the secrets that are missing; return for each of `values` its id and its name in the engine."""
         known = {secret["Spec"]["Name"]: str(secret["ID"]) for secret in self._ours()}
         placed = {}
         for name, value in values.items():
-            hashed = hashlib.sha256(value.encode()).hexdigest()
+            hashed = hmac.new(key.encode(), value.encode(), "sha256").hexdigest()
             full = f"{self._prefix}-{name}-{hashed[:12]}"
             placed[name] = {"id": known.get(full) or self._create(full, value), "name": full}
         return placed

@@ -7,6 +7,7 @@ edge's configuration in force. All of it may be repeated; after a failure or a k
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,10 @@ from pipelines.adapters.home_lock import held
 from pipelines.adapters.load_swarm import LoadSwarm
 from pipelines.adapters.object_store import S3Access
 from pipelines.adapters.outside import Outside, left_outside
-from pipelines.adapters.secret_store import SecretStore
+from pipelines.adapters.secret_store import NAMES_KEY, SecretStore
 from pipelines.adapters.shape_hold import ShapeHold
 from pipelines.adapters.terraform import Terraform
-from pipelines.adapters.tls_secrets import PASSWORD, TlsSecrets
+from pipelines.adapters.tls_secrets import TlsSecrets
 from pipelines.binding import ON_LOOPBACK, Binding
 from pipelines.errors import DeployFailed, SlipwayError, Undecided, UsageError
 
@@ -194,6 +195,12 @@ class DockerStack:
         access = S3Access(store["url"], user, password, authority, store["region"])
         return DvcRemote(access, store["buckets"]["dvc"], self._dvc_directory)
 
+    def entered_engine(self) -> DockerEngine:
+        """Return the engine of this machine, which may push and pull the installation's images."""
+        engine = DockerEngine(self._shape.engine_url, timeout_s=120.0)
+        self._log_in(engine)
+        return engine
+
     def doctor(self) -> dict[str, Any]:
         """Have the executor, which alone reaches everything, examine the installation."""
         service = str(self.outputs()["services"]["executor"])
@@ -241,7 +248,7 @@ class DockerStack:
             tell(f"made {len(made)} secrets")
         # The login and the authority of an external image registry take the place of those of an own one.
         mounted = {**self._tls.mounted(), **self.secrets.mounted(), **outside.authorities()}
-        placed = self._docker_secrets.put(mounted)
+        placed = self._docker_secrets.put(mounted, key=self.secrets.value(NAMES_KEY))
         return {
             "bind_address": shape.binding.address,
             "docker_host": shape.engine_url,
@@ -279,6 +286,9 @@ class DockerStack:
         try:
             self._terraform.apply(variables, watch)
         except Undecided as error:
+            # What waits for an image that it may not pull waits for ever, also after the next try.
+            with suppress(SlipwayError):
+                self._let_pull()
             raise self._explained(error) from error
 
     def _explained(self, error: Undecided) -> Undecided:
@@ -338,14 +348,28 @@ class DockerStack:
             time.sleep(0.3)
 
     def _enter_registry(self, tell: Tell) -> None:
-        """Let the engine log in where the image registry wants it, and services pull by the login that holds now."""
-        login, until, external = self._tls.login(), self._tls.ends(), self._outside.registry
+        """Let the engine, and through it the services, pull; tell how long the certificate holds."""
+        until = self._tls.ends()
         if until is not None:
             tell(f"the certificate of {self._shape.binding.name} holds until {until:%Y-%m-%d}")
-        if login and not external:
-            self._engine.log_in(self._registry, *login, authority=self._shape.authority)
-        if (login or external) and self.secrets.former(LOGIN if external else PASSWORD):
+        self._let_pull()
+
+    def _let_pull(self) -> None:
+        """Log in where the image registry wants it, and give that login to the services: Terraform takes theirs away.
+
+        Its provider writes a service with an empty login whenever it changes anything of it.
+        """
+        if self._log_in(self._engine):
             self._installation.renew_logins(self._registry)
+
+    def _log_in(self, engine: DockerEngine) -> bool:
+        """Let an engine log in to the image registry; tell whether that wants it."""
+        login, external = self._tls.login(), self._outside.registry
+        if external:
+            external.log_in(self.secrets.value(LOGIN), engine)
+        elif login:
+            engine.log_in(self._registry, *login, authority=self._shape.authority)
+        return bool(login or external)
 
     @property
     def _registry(self) -> str:

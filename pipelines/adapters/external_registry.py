@@ -11,8 +11,8 @@ from pipelines.errors import TargetUnavailable, Undecided, UsageError
 
 # Under this name and in this form Docker's clients look for a login.
 LOGIN = "config.json"
-# The app's image, and the images of releases, which begin with it.
-_REPOSITORIES = ("slipway/app", "slipway/release")
+# The app's image, the images of releases, which begin with it, and what load workers on other nodes pull.
+_REPOSITORIES = ("slipway/app", "slipway/release", "slipway/loadtest")
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,22 @@ class ExternalRegistry:
             )
         return json.dumps({"auths": {self.host: {"auth": login}}})
 
+    def log_in(self, login: str, engine: DockerEngine) -> None:
+        """Let an engine log in with what `read_login` returned."""
+        user, password = _pair(json.loads(login)["auths"][self.host]["auth"])
+        engine.log_in(self.host, user, password, authority=self.authority)
+
     def enter(self, login: str, image: str, engine: DockerEngine) -> None:
         """Let the engine log in and push the app's image, as releases will be; raise UsageError with its reason."""
         try:
-            user, password = _pair(json.loads(login)["auths"][self.host]["auth"])
-            engine.log_in(self.host, user, password, authority=self.authority)
+            self.log_in(login, engine)
             for repository in _REPOSITORIES:
                 engine.push(image, f"{self.address}/{repository}")
         except (TargetUnavailable, Undecided) as error:
             raise UsageError(
                 f"the image registry {self.address} can't be used: {error.message}",
                 next="SLIPWAY_REGISTRY_LOGIN names a login that may pull and push "
-                f'{" and ".join(_REPOSITORIES)} there; see that it does, then "make up" again',
+                f"{', '.join(_REPOSITORIES)} there; see that it does, then 'make up' again",
             ) from error
 
 

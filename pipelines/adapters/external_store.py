@@ -49,6 +49,12 @@ class ExternalStore:
 
         clients = {name: connect(self.access(name, keys)) for name in _BUCKETS}
         try:
+            # First where nothing is locked: what is written to the heads stays there.
+            if _takes_anything(clients["dvc"], self.buckets.dvc):
+                raise UsageError(
+                    f"the object store at {self.url} stores what does not fit its digest (Content-MD5)",
+                    next=f"use one that checks what it is sent, and remove {_OBJECT} from {self.buckets.dvc}",
+                )
             lacks = [lack for name, client in clients.items() for lack in self._lacks_of_key(name, client)]
             lacks += _lacks_of_lock(clients["audit"], self.buckets.heads, retention_days)
         except BotoCoreError as error:
@@ -115,6 +121,17 @@ def _lacks_of_lock(client: Any, bucket: str, days: int) -> Iterator[str]:
     if kept.get("Mode") != "COMPLIANCE" or kept_days < days:
         found = f"{kept_days} days in {kept['Mode']}" if kept else "no time at all"
         yield f"{bucket} keeps by default for {found}, not for {days} days (retention_days) in COMPLIANCE"
+
+
+def _takes_anything(client: Any, bucket: str) -> bool:
+    """Tell whether an object is stored although its digest is wrong."""
+    from botocore.exceptions import ClientError
+
+    try:
+        client.put_object(Bucket=bucket, Key=_OBJECT, Body=b"looks", ContentMD5=_WRONG_MD5)
+    except ClientError:
+        return False
+    return True
 
 
 def _refusal_to_write(client: Any, bucket: str) -> str:

@@ -28,7 +28,8 @@ _STORE = frozenset({"authority", "buckets", "endpoint", "region", "url"})
 _BUCKETS = frozenset(each.name for each in fields(Buckets))
 _REGISTRY = frozenset({"address", "authority"})
 # Value -> its form, as infra/variables.tf has it.
-_URL = (r"https?://[^/@\s]+", "http(s)://host[:port], without a path or credentials")
+_HOST = r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])"
+_URL = (rf"https?://{_HOST}(:[0-9]{{1,5}})?", "http(s)://host[:port], without a path or credentials")
 _ADDRESS = (r"[a-z0-9][a-z0-9.-]*(:[0-9]+)?(/[a-z0-9._-]+)*", "host[:port][/path], without a scheme")
 _BUCKET = ("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "3 to 63 lower-case letters, digits, dots and hyphens")
 _WORD = (r"[a-z0-9-]+", "a name such as us-east-1")

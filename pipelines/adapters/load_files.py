@@ -19,8 +19,8 @@ from pipelines.ports import LoadRun
 PLAN, ROWS, RESULT, PAGE = "plan.json", "rows.json", "result.json", "report.html"
 # Of every image of ours; see infra/images.
 USER = 10001
-# A request takes 31 bytes: this is eight million of them.
-LIMIT_BYTES = 256 * 1024 * 1024
+# A request takes 31 bytes: this is sixteen million of them.
+LIMIT_BYTES = 512 * 1024 * 1024
 # The last replies of a stretch are awaited for the timeout and this.
 _LAST_S = 1.0
 _LOOKS = 2

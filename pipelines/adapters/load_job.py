@@ -81,14 +81,17 @@ class LoadJob:
 
     def _await_judgement(self, job: Job, plan: dict[str, Any], log: Path) -> None:
         """Return once a judged result is there; raise Undecided, with the last lines, when none will be."""
-        begun = time.monotonic()
+        begun = ordered = time.monotonic()
         limit_s = planned_s(plan) + self._spare_s
         told = 0
         while True:
             look = self._swarm.look(job)
             log.write_bytes(look.log)
             told = self._tell_news(look, told)
-            failure = self._failure(look, waited_s=time.monotonic() - begun, limit_s=limit_s)
+            now = time.monotonic()
+            failure = self._failure(look, started_s=now - ordered)
+            if not failure and now - begun > limit_s:
+                failure = f"did not end within {limit_s:g} s"
             if failure:
                 tail = "\n".join(look.log.decode(errors="replace").splitlines()[-_LOG_LINES:])
                 raise Undecided(f"the load run {failure}: {tail}".removesuffix(": "), next=_AGAIN)
@@ -96,10 +99,14 @@ class LoadJob:
                 return
             if plan["workers"] > 1 and not job.workers_id and look.task and look.task.state == "running":
                 job = self._swarm.add_workers(job, plan["workers"])
+                ordered = time.monotonic()
             time.sleep(POLL_S)
 
-    def _failure(self, look: Look, *, waited_s: float, limit_s: float) -> str | None:
-        """Say why a job will bring no result, None while it still may or when it has."""
+    def _failure(self, look: Look, *, started_s: float) -> str | None:
+        """Say why a job will bring no result, None while it still may or when it has.
+
+        What was ordered last, the job or its workers, was ordered `started_s` ago.
+        """
         if look.task is not None and not look.task.alive:
             return _end_of(look.task)
         for worker in look.workers:
@@ -107,10 +114,10 @@ class LoadJob:
             if not worker.alive:
                 return f"lost worker {worker.number}: {worker.state}{_why(worker)}"
         for who, task in (("", look.task), *((f"worker {worker.number} ", worker) for worker in look.workers)):
-            if waited_s > self._start_s and (task is None or task.state != "running"):
+            if started_s > self._start_s and (task is None or task.state != "running"):
                 standing = f"{who}{task.state} {task.reason}".strip() if task else "no task"
                 return f"did not start within {self._start_s:g} s: {standing}"
-        return f"did not end within {limit_s:g} s" if waited_s > limit_s else None
+        return None
 
     def _tell_news(self, look: Look, told: int) -> int:
         """Pass the whole lines on that were written since the first `told`; return how many there are now."""

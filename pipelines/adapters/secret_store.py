@@ -18,10 +18,12 @@ TOKENS = "tokens"
 _FORMER_TOKENS = "former-tokens"
 # What is rotated under these names, where certificates are made here, is more than one secret each.
 CERTIFICATE, AUTHORITY = "tls", "tls-ca"
+# With this the engine's names of secrets are made of their values.
+NAMES_KEY = "secret-names-key"
 # What the operator's own machine uses; no service gets to read it.
 _AT_HOME = frozenset(
     {
-        *("dvc-objects-password", "dvc-objects-user", "mlflow-trainer", "registry-password", _FORMER_TOKENS),
+        *("dvc-objects-password", "dvc-objects-user", "mlflow-trainer", "registry-password", _FORMER_TOKENS, NAMES_KEY),
         *("tls-ca", "tls-ca-key", "tls-certificate", "tls-key"),
     }
 )
@@ -63,6 +65,7 @@ _FIXED: dict[str, tuple[Callable[[], str], str]] = {
     "dvc-objects-user": (_user("dvc"), "it is a user's name: rotate dvc-objects-password"),
     "minio-root-user": (_user("root"), "it is a user's name: rotate minio-root-password"),
     "mlflow-objects-user": (_user("mlflow"), "it is a user's name: rotate mlflow-objects-password"),
+    NAMES_KEY: (_password, "it tells nothing but the names of the others"),
     "mlflow-webhook-key": (_fernet_key, "MLflow could read none of its webhooks any more"),
 }
 

@@ -101,7 +101,9 @@ class SwarmTarget:
             if record.wanted == wanted and wanted_spec == spec and phase is not Phase.FAILED:
                 return record, spec
             served = record.wanted if roll.over else record.served
-            return SlotRecord(wanted, served, epoch, since=roll.version), wanted_spec
+            # What has ended before this order is not of its doing, however late the service was written last.
+            since = max([roll.version, *(task.index for task in roll.tasks)])
+            return SlotRecord(wanted, served, epoch, since=since), wanted_spec
 
         self._services.change(environment, slot, epoch, decide)
 

@@ -73,10 +73,18 @@ def read_task(body: dict[str, Any], lost_nodes: Collection[str]) -> Task:
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a roll may find no node for a replica, and how long it may take in all."""
+    """How long a roll may find no node for a replica, and how long it may take in all, by the replicas.
+
+    They are rolled one after the other: `start_s` is for two or fewer, and each further one has `replica_s` more.
+    """
 
     place_s: float = 30.0
     start_s: float = 50.0
+    replica_s: float = 10.0
+
+    def whole_s(self, replicas: int) -> float:
+        """Return how long a roll of so many may take."""
+        return self.start_s + self.replica_s * max(0, replicas - 2)
 
 
 @dataclass(frozen=True)
@@ -157,8 +165,9 @@ class Roll:
         homeless = [task for task in self.unready if task.unplaced]
         if homeless and waited.place_s > patience.place_s:
             return f"{self.name(homeless[0])} finds no node: {homeless[0].reason}"
-        if waited.order_s > patience.start_s:
-            return f"not settled within {patience.start_s:g} s: {self._standing()}"
+        limit_s = patience.whole_s(self.replicas)
+        if waited.order_s > limit_s:
+            return f"not settled within {limit_s:g} s: {self._standing()}"
         return None
 
     def _end_of(self, task: Task) -> str:

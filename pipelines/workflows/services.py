@@ -13,12 +13,13 @@ from pipelines.ports import Bundles, LoadRunner, ModelRegistry, Records, Service
 
 @dataclass(frozen=True)
 class Timing:
-    """Deadlines of a release: to converge, and to go on trying a registry or a database that is away.
+    """Deadlines: a release is to converge, a slot to empty, a registry or database that is away to be tried.
 
     For `watch_s` the replicas of a new release are watched before the alias moves.
     """
 
     converge_s: float = 60.0
+    empty_s: float = 60.0
     registry_s: float = 60.0
     watch_s: float = 2.0
     poll_s: float = 0.05

@@ -81,7 +81,7 @@ def wait_settled(services: Services, environment: Environment, slot: Slot, relea
 
 def wait_empty(services: Services, environment: Environment, slot: Slot) -> None:
     """Poll a slot until nothing of it is left; raise DeployFailed at the deadline."""
-    deadline = time.monotonic() + services.timing.converge_s
+    deadline = time.monotonic() + services.timing.empty_s
     while services.target.observe(environment, slot).phase is not Phase.EMPTY:
         if time.monotonic() > deadline:
             raise DeployFailed(f"the {slot} slot of {environment} does not empty", next='see "slipway logs"')

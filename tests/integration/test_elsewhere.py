@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
@@ -33,24 +34,33 @@ pytestmark = pytest.mark.timeout(FIRST_BUILD_S)
 class Elsewhere(Containers):
     """An installation, its owner's store and registry, and the operator's files about them."""
 
-    def __init__(self, directory: Path, engine: docker.DockerClient, owner: Owner, registry: ImageRegistry) -> None:
+    def __init__(
+        self, directory: Path, engine: docker.DockerClient, owner: Owner, registry: ImageRegistry, *, authority: Path
+    ) -> None:
         self.project = directory / "project"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(self.project)], check=True)
         super().__init__(directory, engine, SLIPWAY_PROJECT=str(self.project))
         self.owner = owner
         self.registry = registry
         self.files = directory
+        self.authority = authority
 
-    def choose(self, authority: Path) -> None:
-        """Write where they are into the home."""
+    def choose(self, **more: Any) -> None:
+        """Write where they are, and what more is chosen, into the home."""
+        authority = self.authority
         store = self.owner.made
         place = {"endpoint": store.server.root.endpoint, "authority": str(authority), "buckets": vars(store.buckets)}
         chosen = {
             "object_store": place,
             "image_registry": {"address": f"{self.registry.address}/team", "authority": str(authority)},
             "retention_days": 1,
+            **more,
         }
         (self.home / "infra.json").write_text(json.dumps(chosen))
+
+    def forget_image(self, service: str) -> None:
+        """Remove the name by which a service's image is known on this node."""
+        self._engine.api.remove_image(self.image(service), force=True)
 
     def given(self, *, password: str = "") -> dict[str, str]:
         """Write the keys and the login as they are now; return the variables that name them."""
@@ -86,8 +96,8 @@ def elsewhere(
         server.start()
         registry = image_registry(engine, images["image_registry"], place, host=host, certificates=certificates)
         with registry as running, trusted_by_the_engine(running.address, authority):
-            made = Elsewhere(place, engine, Owner(server), running)
-            made.choose(authority)
+            made = Elsewhere(place, engine, Owner(server), running, authority=authority)
+            made.choose()
             try:
                 yield made
             finally:
@@ -148,9 +158,15 @@ def test_other_keys_are_put_in_force_by_up_and_rotated_by_their_owner_alone(else
     for client in made.access:
         elsewhere.owner.allow(client)
     before = len(elsewhere.objects(heads))
+    elsewhere.choose(environments={"production": {"memory_mb": 320}})
     elsewhere.done("up", **elsewhere.given())
     assert len(elsewhere.objects(heads)) > before
     elsewhere.done("data", "pull")
+    # Terraform has changed production's service, and a replica can still pull what its node has no more.
+    elsewhere.forget_image("production-live")
+    known = elsewhere.running("production-live")
+    elsewhere.kill_one("production-live")
+    elsewhere.wait_for(lambda: len(elsewhere.running("production-live") - known) == 1, "a new replica")
     # What was given once is kept.
     elsewhere.done("up")
     assert elsewhere.plan() == ""

@@ -4,12 +4,18 @@ import hashlib
 import io
 import json
 import tarfile
+import time
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
 
 from pipelines.adapters.load_files import pack, read_run, unpack
+from pipelines.adapters.load_job import LoadJob
 from pipelines.adapters.load_networks import LoadFront, LoadNetworks
+from pipelines.adapters.load_swarm import Job, LoadSwarm, Look
+from pipelines.adapters.load_tasks import Parts
+from pipelines.adapters.swarm_tasks import Task
 from pipelines.errors import Undecided
 from pipelines.ports import LoadRun
 
@@ -54,6 +60,46 @@ def leave(directory: Path, raw: bytes = b"raw", *, judged: bytes = b"raw") -> Pa
 @pytest.mark.parametrize("url", ["http://slipway-staging-trial:8000", "http://slipway-edge:8200"])
 def test_a_slot_is_found_by_its_own_url_and_by_that_of_its_front(url: str) -> None:
     assert LoadNetworks.of_stack(STACK).front(url) == LoadFront("net-1", "http://slipway-edge:8200")
+
+
+def task(number: int, state: str, exit_code: int = 0) -> Task:
+    alive = state in ("preparing", "running")
+    return Task(str(number), number, None, "image", 1, state, alive, alive, "", exit_code, None)
+
+
+class SlowToPush(LoadSwarm):
+    """A swarm that runs a job at once, takes a while to order its workers, and then some more to start them."""
+
+    def __init__(self) -> None:
+        self.prefix = "slipway"
+        self._looks = 0
+
+    def start(self, name: str, archive: bytes, *, network: str, workers: int) -> Job:
+        return Job(Parts(name, "image", {}, network), "job")
+
+    def add_workers(self, job: Job, workers: int) -> Job:
+        time.sleep(1.2)
+        return replace(job, workers_id="workers")
+
+    def look(self, job: Job) -> Look:
+        self._looks += 1
+        if not job.workers_id:
+            return Look(task(1, "running"), b"")
+        if self._looks < 4:
+            return Look(task(1, "running"), b"", (task(1, "preparing"), task(2, "running")))
+        return Look(task(1, "failed", 9), b"")
+
+    def remove(self, name: str | None = None) -> set[str]:
+        return set()
+
+
+def test_workers_have_a_time_of_their_own_to_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.adapters.load_job.POLL_S", 0.01)
+    job = LoadJob(SlowToPush(), LoadNetworks.of_stack(STACK), start_s=1.0)
+    plan = {"host": "http://slipway-edge:8200", "workers": 2, "warmup_s": 1, "duration_s": 10, "timeout_s": 1}
+
+    with pytest.raises(Undecided, match="the load run ended with 9"):
+        job.run(plan, [], tmp_path)
 
 
 def test_a_url_that_no_load_network_leads_to_is_undecided() -> None:

@@ -17,7 +17,8 @@ BROKEN = "mend what it names; a generator that can't keep up needs a lower RATE 
 
 def result(verdict: str, **checks: str) -> dict[str, Any]:
     """Return a load run's result with the verdicts of its checks."""
-    about = {"generator_cpu": "generator", "achieved_rate": "machine", "send_lag": "machine", "control": "machine"}
+    about = {"generator_cpu": "generator", "versions": "served"}
+    about |= dict.fromkeys(("achieved_rate", "control", "send_lag"), "machine")
     judged = [
         {"name": name, "verdict": found, "judged": True, "about": about.get(name, "target")}
         for name, found in checks.items()

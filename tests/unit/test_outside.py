@@ -2,6 +2,8 @@
 
 import base64
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,32 @@ def test_a_file_without_usable_keys_is_refused_and_not_shown(
         read_keys(written(tmp_path, content, mode))
     assert "SLIPWAY_S3_KEYS" in refused.value.message and refused.value.next
     assert "canary" not in f"{refused.value}{refused.value.__cause__}"
+
+
+def test_a_store_that_takes_what_does_not_fit_its_digest_is_refused_before_anything_is_locked(tmp_path: Path) -> None:
+    asked: list[tuple[str, str]] = []
+
+    class Careless(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            asked.append((self.command, self.path.partition("?")[0]))
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Careless) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        store = ExternalStore(url, url, "eu-1", Buckets("a", "d", "h"))
+        with pytest.raises(UsageError, match=r"stores what does not fit its digest \(Content-MD5\)") as refused:
+            store.check(read_keys(written(tmp_path, KEYS)), retention_days=1)
+        server.shutdown()
+
+    assert asked == [("PUT", "/d/slipway-looks")]
+    assert "remove slipway-looks from d" in refused.value.next
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:

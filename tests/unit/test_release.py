@@ -190,7 +190,7 @@ def test_an_override_names_its_gates_is_still_approved_and_stays_visible(world: 
 def test_a_release_that_crashes_while_it_is_watched_is_undone(world: World) -> None:
     world.promoted(world.register())
     second = world.approved(world.register())
-    watching = Services(**{**world.services.__dict__, "timing": Timing(0.5, 0.3, 0.5, 0.001)})
+    watching = Services(**{**world.services.__dict__, "timing": Timing(0.5, 0.5, 0.3, 0.5, 0.001)})
 
     def step(name: str, action: Callable[[], Any]) -> Any:
         if name == "K7 every replica verified":

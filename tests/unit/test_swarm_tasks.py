@@ -104,6 +104,12 @@ def test_a_roll_fails_at_its_deadline_and_says_where_it_stands() -> None:
     assert "live-2 of the former release not gone" in str(judged(drained, Waited(order_s=21))[1])
 
 
+def test_more_replicas_have_more_time_as_they_are_rolled_one_after_the_other() -> None:
+    state = roll(*OLD_TWO, task("r2", 1, "starting"), replicas=12)
+    assert judged(state, Waited(order_s=120))[0] is Phase.STARTING
+    assert str(judged(state, Waited(order_s=120.1))[1]).startswith("not settled within 120 s")
+
+
 def test_a_replica_lost_after_the_roll_was_completed_fails_nothing() -> None:
     lost = roll(RUNNING[0], task("r2", 2, "failed", "shutdown", exit_code=137), status="completed")
     assert judged(lost) == (Phase.SETTLED, None)
