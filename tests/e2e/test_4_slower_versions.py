@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,15 +43,6 @@ def slowed(slipway: Installation, directory: Path, *, share: float, delay_ms: fl
     return tree
 
 
-def decided(installation: Installation, *words: str) -> "subprocess.CompletedProcess[str]":
-    """Run a verb that measures, up to three times: a busy machine may keep it from deciding, which is no answer."""
-    for _ in range(3):
-        ended = installation.slipway(*words)
-        if ended.returncode != 4:
-            break
-    return ended
-
-
 def test_a_version_that_breaks_the_absolute_limit_is_stopped_without_a_champion(
     slipway: Installation, empty: Installation, tmp_path: Path
 ) -> None:
@@ -60,7 +50,7 @@ def test_a_version_that_breaks_the_absolute_limit_is_stopped_without_a_champion(
     limits = [{"quantile": 0.95, "limit_ms": 100, "judged": True}]
     empty.apply_policy(quantiles=limits, rate_per_s=40, duration_s=20)
     version = empty.register(slowed(slipway, tmp_path, share=0.1, delay_ms=150))
-    ended = decided(empty, "deploy-staging", "--version", version)
+    ended = empty.decided("deploy-staging", "--version", version)
     assert ended.returncode == 3, ended.stdout + ended.stderr
     assert re.search(r"^FAIL: p95=\d+\.\d{4} ms > 100 ms", ended.stdout, re.MULTILINE)
     assert empty.health("staging")["status"] == "no release"
@@ -72,7 +62,7 @@ def test_a_version_slower_in_two_requests_of_a_hundred_is_stopped_by_the_compari
     staging = slipway.health("staging")
     slipway.apply_policy(quantiles=LIMITS, comparison=COMPARISON)
     version = slipway.register(slowed(slipway, tmp_path, share=0.02, delay_ms=20))
-    ended = decided(slipway, "promote", "--version", version)
+    ended = slipway.decided("promote", "--version", version)
     assert ended.returncode == 3, ended.stdout + ended.stderr
     assert re.search(r"^FAIL: p99_ratio=\d+\.\d{4} > ", ended.stdout, re.MULTILINE)
     assert "p99=" not in ended.stdout

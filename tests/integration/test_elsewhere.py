@@ -137,7 +137,9 @@ def test_it_comes_up_without_its_own_and_keeps_no_key_where_terraform_sees_it(el
 
 def test_a_version_goes_to_production_and_its_data_to_the_owners_buckets(elsewhere: Elsewhere) -> None:
     elsewhere.apply_policy()
-    version = json.loads(elsewhere.done("candidate").splitlines()[-1])["model_version"]
+    ended = elsewhere.decided("candidate")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    version = elsewhere.health("staging")["version"]
     printed, told = elsewhere.ask_and_approve(version).communicate(timeout=180)
     assert f"Promoted churn-model v{version} -> Production" in printed, told
     assert elsewhere.health("production")["version"] == version
