@@ -160,7 +160,7 @@ def test_other_keys_are_put_in_force_by_up_and_rotated_by_their_owner_alone(else
     for client in made.access:
         elsewhere.owner.allow(client)
     before = len(elsewhere.objects(heads))
-    elsewhere.choose(environments={"production": {"memory_mb": 320}})
+    elsewhere.choose(environments={"production": {"replicas": 2, "memory_mb": 320}, "staging": {}})
     elsewhere.done("up", **elsewhere.given())
     assert len(elsewhere.objects(heads)) > before
     elsewhere.done("data", "pull")

@@ -69,7 +69,7 @@ def test_a_fast_server_passes_and_leaves_its_evidence(tmp_path: Path) -> None:
     assert result["served_versions"] == {"6": result["n"]}
     assert 850 < result["n"] < 1150
     assert result["looks"] == 1
-    assert len(result["raw"]) == 2
+    assert {raw["file"] for raw in result["raw"]} >= {"look1-worker0.parquet", "look1-worker1.parquet"}
     for raw in result["raw"]:
         content = (tmp_path / "out" / raw["file"]).read_bytes()
         assert raw["sha256"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
@@ -374,15 +374,20 @@ def test_the_real_service_is_right_to_every_persona(tmp_path: Path) -> None:
 def test_candidate_and_champion_are_measured_in_turn(tmp_path: Path) -> None:
     with serving(delay_ms=60, version="6") as (host, _), serving(delay_ms=2, version="5") as (other, _):
         comparison = {"host": other, "expected_version": "5", "blocks": 10, "block_s": 1.5, "warmup_s": 0.2}
-        comparison |= {"margin": 1.1, "tolerance_ms": 1.0}
+        comparison |= {"margin": 1.1, "tolerance_ms": 20.0}
         code, result, progress = run(tmp_path, host, comparison=comparison)
     found = check_of(result, "p99_ratio")
     assert (code, found["verdict"]) in ((3, "failed"), (4, "inconclusive"))
     assert [block["block"] for block in result["blocks"]] == list(range(1, 11))
     assert np.median([block["ratio"] for block in result["blocks"]]) > 1.1
-    assert [raw["file"] for raw in result["raw"]] == ["look1-worker0.parquet", "blocks1-worker0.parquet"]
+    # A busy machine has some measured again.
+    files = [raw["file"] for raw in result["raw"]]
+    assert dict.fromkeys(re.sub(r"(try\d)?-worker0.parquet", "", file) for file in files) == {
+        "look1": None,
+        "blocks1": None,
+    }
     assert "blocks 1: candidate and champion in turn, 10 times, 34 s" in progress
-    raw = pq.read_table(tmp_path / "out" / "blocks1-worker0.parquet")
+    raw = pq.read_table(tmp_path / "out" / files[-1])
     legs = sorted(zip(raw["leg"].to_pylist(), raw["version"].to_pylist(), strict=True))
     served = [{version for leg, version in legs if leg == number} for number in range(20)]
     assert served == [{"6"}, {"5"}, {"5"}, {"6"}] * 5

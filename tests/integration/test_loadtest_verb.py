@@ -121,7 +121,7 @@ def test_a_fast_service_passes_and_its_evidence_stays_in_the_home(
     assert page.read_text().startswith("<!doctype html>")
     result = operator.result()
     assert (result["via"], result["shape"]["kind"], result["rate_per_s"]) == (via, "spike", 120)
-    assert len(result["raw"]) == workers
+    assert {raw["file"][-len("0.parquet")] for raw in result["raw"]} == {str(number) for number in range(workers)}
     assert {row["tenure"] for row in json.loads((page.parent / "rows.json").read_text())} == set(range(8))
 
 
