@@ -50,7 +50,7 @@ class ExternalStore:
         clients = {name: connect(self.access(name, keys)) for name in _BUCKETS}
         try:
             # First where nothing is locked: what is written to the heads stays there.
-            if _takes_anything(clients["dvc"], self.buckets.dvc):
+            if not _refusal_of_wrong(clients["dvc"], self.buckets.dvc):
                 raise UsageError(
                     f"the object store at {self.url} stores what does not fit its digest (Content-MD5)",
                     next=f"use one that checks what it is sent, and remove {_OBJECT} from {self.buckets.dvc}",
@@ -123,23 +123,15 @@ def _lacks_of_lock(client: Any, bucket: str, days: int) -> Iterator[str]:
         yield f"{bucket} keeps by default for {found}, not for {days} days (retention_days) in COMPLIANCE"
 
 
-def _takes_anything(client: Any, bucket: str) -> bool:
-    """Tell whether an object is stored although its digest is wrong."""
-    from botocore.exceptions import ClientError
-
-    try:
-        client.put_object(Bucket=bucket, Key=_OBJECT, Body=b"looks", ContentMD5=_WRONG_MD5)
-    except ClientError:
-        return False
-    return True
-
-
 def _refusal_to_write(client: Any, bucket: str) -> str:
     """Return the code of the refusal, empty for who may write; nothing is written either way."""
+    return _refusal_of_wrong(client, bucket, "BadDigest", "InvalidDigest")
+
+
+def _refusal_of_wrong(client: Any, bucket: str, *granted: str) -> str:
+    """Return the code of the refusal to store what does not fit its digest, empty for the codes that are `granted`."""
     return _refusal(
-        lambda: client.put_object(Bucket=bucket, Key=_OBJECT, Body=b"looks", ContentMD5=_WRONG_MD5),
-        "BadDigest",
-        "InvalidDigest",
+        lambda: client.put_object(Bucket=bucket, Key=_OBJECT, Body=b"looks", ContentMD5=_WRONG_MD5), *granted
     )
 
 

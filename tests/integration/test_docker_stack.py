@@ -274,6 +274,17 @@ def test_a_port_that_another_installation_has_is_refused_with_the_holder(operato
         other.up()
 
 
+def test_down_stops_every_container_and_keeps_the_data(operator: Operator, engine: docker.DockerClient) -> None:
+    volumes = engine.api.volumes(filters={"label": f"{PREFIX_LABEL}={operator.prefix}"})["Volumes"]
+    operator.stack().down(operator.told.append)
+    assert [each for each in engine.api.containers() if each["Names"][0].startswith(f"/{operator.prefix}-")] == []
+    kept = engine.api.volumes(filters={"label": f"{PREFIX_LABEL}={operator.prefix}"})["Volumes"]
+    assert {volume["Name"] for volume in kept} == {volume["Name"] for volume in volumes}
+    operator.up()
+    client = connect(access(operator, "dvc"))
+    assert client.get_object(Bucket="dvc", Key="k")["Body"].read() == b"v"
+
+
 def access(operator: Operator, client: str) -> S3Access:
     secret = operator.stack().secrets.value
     return S3Access(operator.url("s3"), secret(f"{client}-objects-user"), secret(f"{client}-objects-password"))

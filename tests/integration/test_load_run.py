@@ -100,34 +100,24 @@ def test_an_undecided_first_look_is_extended_once(tmp_path: Path) -> None:
     assert "second of two looks" in check_of(result, "p95")["message"]
 
 
-def test_a_frozen_server_fails_by_the_stall_rule(tmp_path: Path) -> None:
-    with serving(delay_ms=2) as (host, pid):
-        stop = threading.Event()
-        freezer = threading.Thread(target=freeze, args=(tmp_path / "out", pid, stop))
-        freezer.start()
-        try:
-            code, result, _ = run(tmp_path, host)
-        finally:
-            stop.set()
-            freezer.join()
-    assert (code, result["verdict"]) == (3, "failed")
-    stall = check_of(result, "stall")
-    assert stall["message"].startswith("FAIL: stall=")
-    assert stall["observed"] == pytest.approx(3, abs=1)
+@contextmanager
+def well_into_the_look(out: Path, act: Callable[[], None]) -> Iterator[None]:
+    """Act after 4 s of the first look of the run in the block, if it comes so far."""
+    begun, over = out / "look1-worker0.progress", threading.Event()
 
+    def wait_and_act() -> None:
+        while not begun.exists() and not over.wait(0.05):
+            pass
+        if not over.wait(4):
+            act()
 
-def freeze(out: Path, pid: int, stop: threading.Event) -> None:
-    """Freeze the server for 3 s once the first look is well under way."""
-    if well_into_the_look(out, stop):
-        pause(pid, 3)
-
-
-def well_into_the_look(out: Path, stop: threading.Event) -> bool:
-    """Wait for 4 s of the first look; tell whether it came so far."""
-    begun = out / "look1-worker0.progress"
-    while not begun.exists() and not stop.wait(0.05):
-        pass
-    return not stop.wait(4)
+    actor = threading.Thread(target=wait_and_act)
+    actor.start()
+    try:
+        yield
+    finally:
+        over.set()
+        actor.join()
 
 
 def pause(pid: int, length_s: float) -> None:
@@ -136,25 +126,23 @@ def pause(pid: int, length_s: float) -> None:
     os.kill(pid, signal.SIGCONT)
 
 
+def test_a_frozen_server_fails_by_the_stall_rule(tmp_path: Path) -> None:
+    with serving(delay_ms=2) as (host, pid), well_into_the_look(tmp_path / "out", lambda: pause(pid, 3)):
+        code, result, _ = run(tmp_path, host)
+    assert (code, result["verdict"]) == (3, "failed")
+    stall = check_of(result, "stall")
+    assert stall["message"].startswith("FAIL: stall=")
+    assert stall["observed"] == pytest.approx(3, abs=1)
+
+
 def test_a_look_that_the_machine_disturbed_is_measured_again(tmp_path: Path) -> None:
-    stop = threading.Event()
-
     def disturb() -> None:
-        if well_into_the_look(tmp_path / "out", stop):
-            raw = str((tmp_path / "out" / "look1-worker0.parquet").resolve())
-            (generator,) = [
-                child for child in psutil.Process().children(True) if f"--raw-file={raw}" in child.cmdline()
-            ]
-            pause(generator.pid, 2)
+        raw = f"--raw-file={(tmp_path / 'out' / 'look1-worker0.parquet').resolve()}"
+        (generator,) = [child for child in psutil.Process().children(True) if raw in child.cmdline()]
+        pause(generator.pid, 2)
 
-    with serving(delay_ms=2) as (host, _):
-        disturber = threading.Thread(target=disturb)
-        disturber.start()
-        try:
-            code, result, progress = run(tmp_path, host)
-        finally:
-            stop.set()
-            disturber.join()
+    with serving(delay_ms=2) as (host, _), well_into_the_look(tmp_path / "out", disturb):
+        code, result, progress = run(tmp_path, host)
     assert (code, result["verdict"], result["looks"]) == (0, "passed", 1)
     assert "measuring it again" in progress
     repeats = check_of(result, "repeats")
