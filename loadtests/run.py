@@ -133,16 +133,18 @@ def _look_and_judge(plan: Plan, before: Before, *, out: Path, caller: Caller) ->
             caller.say(f"look {number}: inconclusive, looking once more as planned")
     ratios: tuple[Ratio, ...] = ()
     if plan.comparison and judgement.verdict is not Verdict.FAILED:
-        blocks, files = _compare(plan, plan.comparison, out, repeats)
+        blocks, files, compared = _compare(plan, plan.comparison, out, repeats)
         raws += files
         ratios = ratios_of(blocks, plan.path)
-        judgement = with_comparison(judgement, judge_comparison(plan, blocks))
+        judgement = with_comparison(judgement, compared)
     judgement = replace(judgement, checks=(*judgement.checks, *repeats.checks()))
     result = of_judgement(plan, before.started_at, looks=looks, judgement=judgement, raws=raws)
     return Outcome(replace(result, blocks=ratios), looks=tuple(looks))
 
 
-def _compare(plan: Plan, comparison: ComparisonPlan, out: Path, repeats: Repeats) -> tuple[list[Block], list[Path]]:
+def _compare(
+    plan: Plan, comparison: ComparisonPlan, out: Path, repeats: Repeats
+) -> tuple[list[Block], list[Path], Check]:
     """Measure the planned blocks and, where these prove neither yes nor no, as many once more if that is planned."""
     blocks: list[Block] = []
     raws: list[Path] = []
@@ -160,9 +162,10 @@ def _compare(plan: Plan, comparison: ComparisonPlan, out: Path, repeats: Repeats
             # Whether it was disturbed, each look shows by itself.
             again = repeats.follow(stretch, [judge_comparison(plan, measured)])
         blocks += measured
-        if not extendable(judge_comparison(plan, blocks)):
+        compared = judge_comparison(plan, blocks)
+        if not extendable(compared):
             break
-    return blocks, raws
+    return blocks, raws, compared
 
 
 def _measure(plan: Plan, stretch: Stretch, out: Path, caller: Caller) -> tuple[Look, list[Path]]:

@@ -16,32 +16,15 @@ from pipelines.adapters.docker_engine import DockerEngine
 from pipelines.adapters.load_job import LoadJob
 from pipelines.adapters.load_networks import LoadFront, LoadNetworks
 from pipelines.adapters.load_swarm import LoadSwarm
+from tests import load_plans
 from tests.engine import hardened
 from tests.needs import skip_without_containers
 
 SERVER = Path(__file__).with_name("latency_server.py")
 SLOT_URL = "http://trial:8000"
 ENGINE_URL = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-# Wide, because the validity rules scale with it: a busy machine must not decide these tests.
-LIMIT_MS = 2000
 READY_S = 20
-PLAN: dict[str, Any] = {
-    "path": "/predict",
-    "rate_per_s": 100,
-    "warmup_s": 0.5,
-    "duration_s": 10,
-    "arrivals": "poisson",
-    "seed": 1,
-    "timeout_s": 10,
-    "max_in_flight": 400,
-    "workers": 2,
-    "expected_version": "6",
-    "limits": [{"quantile": 0.95, "limit_ms": LIMIT_MS, "judged": True}],
-    "max_error_rate": 0.01,
-    "max_stall_s": 5.0,
-    "extension": False,
-}
-ROWS = [{"tenure": 1}, {"tenure": 2}]
+PLAN: dict[str, Any] = {**load_plans.PLAN, "workers": 2, "max_stall_s": 5.0, "limits": [load_plans.P95]}
 
 
 class LoadPlace:

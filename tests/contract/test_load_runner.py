@@ -22,7 +22,8 @@ from pipelines.ports import LoadRun, LoadRunner
 from pipelines.settings import ROOT
 from tests.engine import engine, images
 from tests.fakes import FAKE_URL, FakeLoadRunner
-from tests.load_jobs import PLAN, ROWS, SERVER, load_place
+from tests.load_jobs import PLAN, SERVER, load_place
+from tests.load_plans import ROWS
 
 __all__ = ["engine", "images"]
 

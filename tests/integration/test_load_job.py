@@ -21,7 +21,8 @@ from pipelines.adapters.load_networks import LoadFront
 from pipelines.errors import Undecided
 from pipelines.settings import ROOT
 from tests.engine import engine, hardened, images, make_volume, url_of
-from tests.load_jobs import ENGINE_URL, PLAN, ROWS, SLOT_URL, LoadPlace, load_place
+from tests.load_jobs import ENGINE_URL, PLAN, SLOT_URL, LoadPlace, load_place
+from tests.load_plans import ROWS
 
 __all__ = ["engine", "images"]
 
@@ -41,7 +42,8 @@ from pipelines.adapters.docker_engine import DockerEngine
 from pipelines.adapters.load_job import LoadJob
 from pipelines.adapters.load_networks import LoadFront, LoadNetworks
 from pipelines.adapters.load_swarm import LoadSwarm
-from tests.load_jobs import PLAN, ROWS, SLOT_URL
+from tests.load_jobs import PLAN, SLOT_URL
+from tests.load_plans import ROWS
 url, network, front, prefix, image, workdir = sys.argv[1:]
 swarm = LoadSwarm(DockerEngine(url), prefix, image, owner="executor")
 job = LoadJob(swarm, LoadNetworks({SLOT_URL: LoadFront(network, front)}))
