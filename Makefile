@@ -16,7 +16,7 @@ help: ## Show every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
 
 setup: ## Make .venv with everything locked
-	@$(PYTHON) pipelines/install.py
+	@$(PYTHON) pipelines/developer/install.py
 
 lock: setup ## Resolve all dependencies anew into requirements/
 	@$(SLIPWAY) lock

@@ -9,13 +9,13 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from app.bundle import read_bundle
 from app.errors import BundleError, RequestError, SettingsError, error_body
 from app.logs import EventLog, Level
 from app.metrics import Metrics
-from app.predict import ClientLeft, Predictor, Receive, Reply, RequestHead
-from app.routes import DRAINING, NO_RELEASE, REQUEST_ID, Readiness, prediction_router, state_router
-from app.scoring import Scorer, load
+from app.model.bundle import read_bundle
+from app.model.scoring import Scorer, load
+from app.protocols.native import ClientLeft, Predictor, Receive, Reply, RequestHead
+from app.protocols.routes import DRAINING, NO_RELEASE, REQUEST_ID, Readiness, prediction_router, state_router
 from app.settings import Settings
 
 Scope = MutableMapping[str, Any]

@@ -18,14 +18,14 @@ from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
-from loadtests.control import ENDPOINT_VARIABLE, OWN_ENDPOINT
-from loadtests.gathering import Gathering, SentRecording
-from loadtests.personas import read_mix, requests_of
-from loadtests.plan import Arrivals, PlanError
-from loadtests.plan_reading import read_rows
-from loadtests.recording import Recording
-from loadtests.shapes import STEADY, ShapeKind, read_shape
-from loadtests.users import Leg, Load, OpenModelUser
+from loadtests.generator.control import ENDPOINT_VARIABLE, OWN_ENDPOINT
+from loadtests.generator.gathering import Gathering, SentRecording
+from loadtests.generator.recording import Recording
+from loadtests.generator.users import Leg, Load, OpenModelUser
+from loadtests.plan.personas import read_mix, requests_of
+from loadtests.plan.plan import Arrivals, PlanError
+from loadtests.plan.plan_reading import read_rows
+from loadtests.plan.shapes import STEADY, ShapeKind, read_shape
 
 __all__ = ["OpenModelUser"]
 

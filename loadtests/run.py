@@ -16,22 +16,22 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from loadtests import validity
-from loadtests.blocks import Ratio, blocks_stretch, pair, ratios_of
-from loadtests.capacity import capacity_json, find_capacity
-from loadtests.comparison import Block, extendable, judge_comparison
-from loadtests.control import OWN_ENDPOINT, empty_endpoint
-from loadtests.look import Caller, LoadError, StoppedError, Stretch, run_stretch
-from loadtests.personas import requests_of, scorer_of
-from loadtests.plan import ComparisonPlan, Plan, PlanError
-from loadtests.plan_reading import read_plan, read_rows
-from loadtests.repeats import Repeats
-from loadtests.report import render, render_capacity
-from loadtests.result import Result, as_json, of_judgement, without_judgement
+from loadtests.generator.control import OWN_ENDPOINT, empty_endpoint
+from loadtests.judge import validity
+from loadtests.judge.comparison import Block, extendable, judge_comparison
+from loadtests.judge.slo import judge, with_comparison
+from loadtests.judge.verdict import Check, Verdict
+from loadtests.plan.personas import requests_of, scorer_of
+from loadtests.plan.plan import ComparisonPlan, Plan, PlanError
+from loadtests.plan.plan_reading import read_plan, read_rows
+from loadtests.report.report import render, render_capacity
+from loadtests.runner.blocks import Ratio, blocks_stretch, pair, ratios_of
+from loadtests.runner.capacity import capacity_json, find_capacity
+from loadtests.runner.look import Caller, LoadError, StoppedError, Stretch, run_stretch
+from loadtests.runner.repeats import Repeats
+from loadtests.runner.result import Result, as_json, of_judgement, without_judgement
+from loadtests.runner.target import check_target
 from loadtests.samples import Look, read_legs, read_look
-from loadtests.slo import judge, with_comparison
-from loadtests.target import check_target
-from loadtests.verdict import Check, Verdict
 
 CONTROL_S = 2.0
 # A slow run is controlled for longer: its rate must be expected to reach so many.

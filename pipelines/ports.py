@@ -103,7 +103,7 @@ class LoadRunner(Protocol):
     """Runs load against one URL and judges it."""
 
     def run(self, plan: dict[str, Any], rows: list[dict[str, Any]], workdir: Path) -> LoadRun:
-        """Execute `plan` (the format of loadtests/plan.py) with request bodies `rows`.
+        """Execute `plan` (the format of loadtests/plan/plan.py) with request bodies `rows`.
 
         Raises Undecided when the run could not be carried out at all.
         """

@@ -9,12 +9,12 @@ from collections.abc import Generator
 
 import pytest
 
-from tests.engine import engine, images, network, remove_what_is_left
-from tests.needs import CONTAINERS
-from tests.object_store import minio, store
-from tests.postgres import postgres
-from tests.servers import mlflow_uri
-from tests.swarm import image_registry, swarm
+from tests.support.containers.engine import engine, images, network, remove_what_is_left
+from tests.support.containers.needs import CONTAINERS
+from tests.support.containers.swarm import image_registry, swarm
+from tests.support.servers.object_store import minio, store
+from tests.support.servers.postgres import postgres
+from tests.support.servers.servers import mlflow_uri
 
 __all__ = ["engine", "image_registry", "images", "minio", "mlflow_uri", "network", "postgres", "store", "swarm"]
 

@@ -12,9 +12,9 @@ from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from pipelines import intents
 from pipelines.api.auth import person_of
 from pipelines.api.state import ApiState
+from pipelines.commands import requests as intents
 from pipelines.domain import audit
 from pipelines.domain.promotion import Override, ReleaseState, RunState
 from pipelines.domain.records import (

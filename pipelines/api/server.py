@@ -3,8 +3,8 @@
 from pipelines.api.app import create_app
 from pipelines.api.auth import read_tokens
 from pipelines.api.state import ApiState
-from pipelines.bootstrap import open_heads, open_records, open_versions
-from pipelines.settings import Settings, model_name
+from pipelines.settings.settings import Settings, model_name
+from pipelines.wiring.common import open_heads, open_records, open_versions
 
 
 def serve_api(settings: Settings) -> None:

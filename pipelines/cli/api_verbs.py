@@ -23,7 +23,7 @@ from pipelines.cli.terminal import (
 )
 from pipelines.domain.release import Environment
 from pipelines.errors import UsageError
-from pipelines.settings import Settings
+from pipelines.settings.settings import Settings
 
 app = typer.Typer()
 policy_app = typer.Typer(no_args_is_help=True, help="Show or change the policy in force.")
@@ -40,7 +40,7 @@ def _version_body(version: str, override: str, gates: str) -> dict[str, Any]:
 @app.command()
 def candidate(person: As = "alice") -> None:
     """Train in this working tree, register, and evaluate into staging."""
-    from pipelines.operate import train_and_register
+    from pipelines.operator.operate import train_and_register
 
     settings = read_settings()
     client = open_client(person)
@@ -172,8 +172,8 @@ def rollback(
 @app.command()
 def status(as_json: Json = False, person: As = "alice") -> None:
     """Show what serves, what waits, and what disagrees."""
-    from pipelines.client import executor_silence
-    from pipelines.tables import status_table
+    from pipelines.operator.client import executor_silence
+    from pipelines.operator.tables import status_table
 
     body = open_client(person).get("/status")
     print_result(body, "" if as_json else status_table(body), as_json=as_json)
@@ -185,7 +185,7 @@ def status(as_json: Json = False, person: As = "alice") -> None:
 @app.command()
 def history(as_json: Json = False, person: As = "alice") -> None:
     """Show who served what when, overrides included."""
-    from pipelines.tables import history_table
+    from pipelines.operator.tables import history_table
 
     body = open_client(person).get("/releases")
     print_result(body, "" if as_json else history_table(body), as_json=as_json)
@@ -215,7 +215,7 @@ def audit_verify(as_json: Json = False, person: As = "alice") -> None:
 @policy_app.command("apply")
 def policy_apply(file: Path, person: As = "alice", as_json: Json = False) -> None:
     """Put a policy file in force."""
-    from pipelines.operate import read_policy_file
+    from pipelines.operator.operate import read_policy_file
 
     done = open_client(person).ask("/policy", {"policy": read_policy_file(file)}, tell)
     print_result(done, f"Policy {done['digest']} is in force", as_json=as_json)
@@ -229,6 +229,6 @@ def policy_show(person: As = "alice") -> None:
 
 def _staging_health(settings: Settings) -> dict[str, Any]:
     """Ask staging itself what it serves: a success is not reported on hearsay."""
-    from pipelines.operate import read_health
+    from pipelines.operator.operate import read_health
 
     return read_health(settings, Environment.STAGING)

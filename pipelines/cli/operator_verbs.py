@@ -18,7 +18,7 @@ app.add_typer(data_app, name="data")
 @app.command()
 def setup() -> None:
     """Make or mend .venv with everything locked."""
-    from pipelines.install import main as make_venv
+    from pipelines.developer.install import main as make_venv
 
     raise typer.Exit(make_venv())
 
@@ -26,7 +26,7 @@ def setup() -> None:
 @app.command()
 def up() -> None:
     """Start everything and wait until it answers."""
-    from pipelines.operate import bring_up
+    from pipelines.operator.operate import bring_up
 
     bring_up(read_settings(), os.environ, tell)
 
@@ -34,7 +34,7 @@ def up() -> None:
 @app.command()
 def down() -> None:
     """Stop what `up` started, and keep all state."""
-    from pipelines.bootstrap import open_stack
+    from pipelines.wiring.common import open_stack
 
     open_stack(read_settings(), os.environ).down(tell)
 
@@ -42,7 +42,7 @@ def down() -> None:
 @app.command()
 def destroy(confirm: Annotated[str, typer.Option(help="yes")] = "") -> None:
     """Stop everything and remove all state for ever."""
-    from pipelines.operate import destroy_home
+    from pipelines.operator.operate import destroy_home
 
     if confirm != "yes":
         raise UsageError("destroy removes all versions, releases and the audit trail", next="CONFIRM=yes")
@@ -52,7 +52,7 @@ def destroy(confirm: Annotated[str, typer.Option(help="yes")] = "") -> None:
 @app.command()
 def logs(lines: Annotated[int, typer.Option(min=1)] = 20) -> None:
     """Show the last lines that every process wrote."""
-    from pipelines.bootstrap import open_stack
+    from pipelines.wiring.common import open_stack
 
     for name, tail in open_stack(read_settings(), os.environ).logs(lines).items():
         print(f"== {name}")
@@ -62,7 +62,7 @@ def logs(lines: Annotated[int, typer.Option(min=1)] = 20) -> None:
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Check the invariants; exit 3 if one is broken, 4 if one can't be measured."""
-    from pipelines.operate import run_doctor
+    from pipelines.operator.operate import run_doctor
 
     body = run_doctor(read_settings(), os.environ)
     signs = {True: "ok", False: "BROKEN", None: "unknown"}
@@ -79,7 +79,7 @@ def doctor(as_json: Json = False) -> None:
 @app.command()
 def demo() -> None:
     """Take versions all the way and back, and leave everything running."""
-    from pipelines.demo import run_demo
+    from pipelines.operator.demo import run_demo
 
     run_demo(read_settings(), os.environ, tell)
 
@@ -96,8 +96,8 @@ def loadtest(
     as_json: Json = False,
 ) -> None:
     """Load staging's live slot and judge it by the SLO: exit 0 passed, 3 failed, 4 inconclusive."""
-    from pipelines.containers import find_swarm_load
-    from pipelines.loadtest import LoadRequest, run_loadtest
+    from pipelines.operator.containers import find_swarm_load
+    from pipelines.operator.load_run import LoadRequest, run_loadtest
 
     request = LoadRequest.parse(
         environment=env, rate=rate, duration=duration, workers=workers, shape=shape, find_capacity=find_capacity
@@ -121,7 +121,7 @@ def loadtest(
 @app.command()
 def bench(name: Annotated[str, typer.Argument(help="One benchmark, or all.")] = "all") -> None:
     """Measure, and write bench/results/NAME.json."""
-    from pipelines.bench import run_bench
+    from bench import run_bench
 
     # So that a benchmark that is told to end stops what it started, as it does at Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -134,7 +134,7 @@ def images(
     as_json: Json = False,
 ) -> None:
     """Build the container images that are missing, and print the id of each."""
-    from pipelines.containers import build_missing_images
+    from pipelines.operator.containers import build_missing_images
 
     built = build_missing_images(names or [], os.environ, tell)
     print_result(built, "\n".join(f"{name:15} {image}" for name, image in built.items()), as_json=as_json)
@@ -147,7 +147,7 @@ def manage_secrets(
     as_json: Json = False,
 ) -> None:
     """Name the secrets of the containers, or give them new values everywhere; no value is shown."""
-    from pipelines.containers import rotate_secrets
+    from pipelines.operator.containers import rotate_secrets
 
     if (action, bool(name)) not in (("", False), ("rotate", True)):
         raise UsageError(f"secrets {action} {name} is no request".replace("  ", " "), next="slipway secrets rotate all")
@@ -158,7 +158,7 @@ def manage_secrets(
 @data_app.command("push")
 def data_push(as_json: Json = False) -> None:
     """Put the data that dvc.lock names into the object store of the containers."""
-    from pipelines.containers import move_data
+    from pipelines.operator.containers import move_data
 
     told = move_data(read_settings(), os.environ, into_store=True)
     print_result({"dvc": told}, told, as_json=as_json)
@@ -167,7 +167,7 @@ def data_push(as_json: Json = False) -> None:
 @data_app.command("pull")
 def data_pull(as_json: Json = False) -> None:
     """Fetch the data that dvc.lock names from the object store into the project."""
-    from pipelines.containers import move_data
+    from pipelines.operator.containers import move_data
 
     told = move_data(read_settings(), os.environ, into_store=False)
     print_result({"dvc": told}, told, as_json=as_json)
@@ -178,7 +178,7 @@ def offline(
     part: Annotated[str, typer.Argument(help="engine, base, provider, tools, all, or stop.")] = "all",
 ) -> None:
     """Make on a closed network what can't be pulled there; `stop` ends the engine that it started."""
-    from pipelines.containers import prepare_offline
+    from pipelines.operator.containers import prepare_offline
 
     prepare_offline(part, os.environ)
 
@@ -186,7 +186,7 @@ def offline(
 @app.command()
 def check() -> None:
     """Check format, lint, types and import contracts of Slipway itself."""
-    from pipelines.develop import run_checks
+    from pipelines.developer.develop import run_checks
 
     run_checks()
 
@@ -194,7 +194,7 @@ def check() -> None:
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def test(context: typer.Context) -> None:
     """Run every test that this machine can, naming what it skips; further words go to pytest."""
-    from pipelines.develop import run_tests
+    from pipelines.developer.develop import run_tests
 
     raise typer.Exit(run_tests(context.args, os.environ))
 
@@ -202,7 +202,7 @@ def test(context: typer.Context) -> None:
 @app.command("lock")
 def lock_dependencies() -> None:
     """Resolve all dependencies anew into requirements/."""
-    from pipelines.develop import lock
+    from pipelines.developer.develop import lock
 
     lock()
 
@@ -218,7 +218,7 @@ def api() -> None:
 @app.command(hidden=True)
 def executor() -> None:
     """Carry intents out (started by `up`)."""
-    from pipelines.operate import run_executor
+    from pipelines.operator.operate import run_executor
 
     run_executor(read_settings(), os.environ)
 
@@ -226,6 +226,6 @@ def executor() -> None:
 @app.command(hidden=True)
 def work() -> None:
     """Say in JSON what the executor works on (asked by `up` and `down` where the API does not answer)."""
-    from pipelines.bootstrap import find_work
+    from pipelines.wiring.common import find_work
 
     print(json.dumps({"work": find_work(read_settings())}))

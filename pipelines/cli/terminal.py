@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.errors import UsageError
-from pipelines.settings import Settings
+from pipelines.settings.settings import Settings
 
 if TYPE_CHECKING:
-    from pipelines.client import ApiClient
+    from pipelines.operator.client import ApiClient
 
 As = Annotated[str, typer.Option("--as", help="Whose token to use.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -36,7 +36,7 @@ def read_settings() -> Settings:
 def open_client(person: str) -> "ApiClient":
     """Return a client of the API with a person's token, or that of SLIPWAY_TOKEN."""
     from pipelines.api.auth import read_tokens
-    from pipelines.client import ApiClient
+    from pipelines.operator.client import ApiClient
 
     settings = read_settings()
     token = os.environ.get("SLIPWAY_TOKEN")

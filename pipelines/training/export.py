@@ -13,8 +13,8 @@ from sklearn.pipeline import Pipeline
 
 from pipelines.domain.bundle import FeatureType
 from pipelines.errors import NotServable
-from pipelines.onnx_model import Scores
-from pipelines.snapshot import SnapshotDescription
+from pipelines.packaging.onnx_model import Scores
+from pipelines.packaging.snapshot import SnapshotDescription
 
 TOLERANCE = 1e-5
 

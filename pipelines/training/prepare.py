@@ -9,7 +9,7 @@ from sklearn.model_selection import train_test_split
 
 from pipelines.domain.bundle import Feature, FeatureType
 from pipelines.errors import UsageError
-from pipelines.snapshot import SnapshotDescription, write_snapshot
+from pipelines.packaging.snapshot import SnapshotDescription, write_snapshot
 from pipelines.training.model_file import ModelFile, Numeric
 from pipelines.training.workspace import Workspace, report, run_stage
 

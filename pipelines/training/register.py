@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # MLflow prints links to stdout, which belongs to the result.
         with contextlib.redirect_stdout(sys.stderr):
             # MLflow takes seconds to import: an absent server is told before.
-            from pipelines.training.mlflow_run import register
+            from pipelines.adapters.mlflow.training_run import register
 
             result = register(Workspace(root), uri, arguments.git_root or root)
     except SlipwayError as error:

@@ -16,8 +16,8 @@ from sklearn.metrics import (
 )
 from sklearn.pipeline import Pipeline
 
-from pipelines.onnx_model import OnnxModel
-from pipelines.snapshot import Snapshot, read_snapshot, write_table
+from pipelines.packaging.onnx_model import OnnxModel
+from pipelines.packaging.snapshot import Snapshot, read_snapshot, write_table
 from pipelines.training.export import largest_difference
 from pipelines.training.train import as_served, load_trained
 from pipelines.training.workspace import Workspace, report, run_stage

@@ -23,7 +23,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from pipelines.domain.bundle import FeatureType
 from pipelines.errors import UsageError
-from pipelines.snapshot import SnapshotDescription, read_snapshot
+from pipelines.packaging.snapshot import SnapshotDescription, read_snapshot
 from pipelines.training.export import to_onnx
 from pipelines.training.model_file import Estimator, ModelFile, Numeric
 from pipelines.training.workspace import Workspace, run_stage

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from pipelines.adapters.database import SqlRecords
+from pipelines.adapters.database.records import SqlRecords
 from pipelines.api.app import create_app, status_of
 from pipelines.api.state import ApiState
 from pipelines.domain.promotion import ReleaseState, RunState
@@ -30,8 +30,19 @@ from pipelines.domain.records import (
 )
 from pipelines.domain.release import Environment
 from pipelines.errors import SlipwayError
-from tests.fakes import FakeAuditHeads, FakeVersions
-from tests.records import MODEL, NOW, add, evaluation, policy, policy_body, promotion, put_in_force, release, report
+from tests.support.world.fakes import FakeAuditHeads, FakeVersions
+from tests.support.world.records import (
+    MODEL,
+    NOW,
+    add,
+    evaluation,
+    policy,
+    policy_body,
+    promotion,
+    put_in_force,
+    release,
+    report,
+)
 
 TOKENS = {"alice": "token-of-alice", "bob": "token-of-bob"}
 # What anybody may read: liveness and the description of the API itself.

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.bundles import make_bundle, read_description, score, valid_row
-from tests.replicas import ReplicaProcess, listening, release
+from tests.support.world.bundles import make_bundle, read_description, score, valid_row
+from tests.support.world.replicas import ReplicaProcess, listening, release
 
 ROW_LIMIT_BYTES = 1024 * 1024
 BATCH_LIMIT_BYTES = 16 * ROW_LIMIT_BYTES

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.adapters.audit_file import FileAuditHeads
-from pipelines.adapters.audit_s3 import S3AuditHeads
+from pipelines.adapters.storage.audit_file import FileAuditHeads
+from pipelines.adapters.storage.audit_s3 import S3AuditHeads
 from pipelines.domain.audit import Head
 from pipelines.errors import DatabaseUnavailable, Undecided
 from pipelines.ports import AuditHeads
-from tests.fakes import FakeAuditHeads
+from tests.support.world.fakes import FakeAuditHeads
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FIRST, SECOND = Head(1, "a" * 64), Head(2, "b" * 64)
@@ -105,7 +105,7 @@ def test_a_head_of_which_the_disk_takes_a_part_only_is_not_acknowledged(tmp_path
         import resource
         import sys
         from pathlib import Path
-        from pipelines.adapters.audit_file import FileAuditHeads
+        from pipelines.adapters.storage.audit_file import FileAuditHeads
         from pipelines.domain.audit import Head
 
         path = Path(sys.argv[1])

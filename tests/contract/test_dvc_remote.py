@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from pipelines.adapters.dvc_remote import DvcRemote
-from pipelines.adapters.object_store import S3Access, connect
+from pipelines.adapters.storage.dvc_remote import DvcRemote
+from pipelines.adapters.storage.object_store import S3Access, connect
 from pipelines.errors import Undecided, UsageError
-from tests.cutting_proxy import Cut, cutting_proxy
-from tests.object_store import Store
+from tests.support.servers.cutting_proxy import Cut, cutting_proxy
+from tests.support.servers.object_store import Store
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from pipelines.adapters.audit_s3 import S3AuditHeads
-from pipelines.adapters.external_store import ExternalStore
-from pipelines.adapters.object_store import connect
+from pipelines.adapters.storage.audit_s3 import S3AuditHeads
+from pipelines.adapters.storage.external_store import ExternalStore
+from pipelines.adapters.storage.object_store import connect
 from pipelines.domain.audit import Head
 from pipelines.errors import UsageError
-from tests.elsewhere import Owner
-from tests.object_store import MinioServer
+from tests.support.containers.elsewhere import Owner
+from tests.support.servers.object_store import MinioServer
 
 DAYS = 30
 CLIENTS = ("mlflow", "dvc", "audit")

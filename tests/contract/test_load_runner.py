@@ -14,16 +14,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from loadtests.samples import METADATA_KEY
-from pipelines.adapters.load_process import LoadProcess
+from pipelines.adapters.load.process import LoadProcess
 from pipelines.domain.verdict import Verdict
 from pipelines.errors import Undecided
-from pipelines.gates.slo import results_of
+from pipelines.evaluation.gates.service.slo import results_of
 from pipelines.ports import LoadRun, LoadRunner
-from pipelines.settings import ROOT
-from tests.engine import engine, images
-from tests.fakes import FAKE_URL, FakeLoadRunner
-from tests.load_jobs import PLAN, SERVER, load_place
-from tests.load_plans import ROWS
+from pipelines.settings.settings import ROOT
+from tests.support.containers.engine import engine, images
+from tests.support.containers.load_jobs import PLAN, SERVER, load_place
+from tests.support.world.fakes import FAKE_URL, FakeLoadRunner
+from tests.support.world.load_plans import ROWS
 
 __all__ = ["engine", "images"]
 

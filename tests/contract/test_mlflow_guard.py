@@ -15,12 +15,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2
 from mlflow.protos.model_registry_pb2 import ModelRegistryService
 
-from pipelines.adapters.mlflow_registry import MlflowModelRegistry
-from pipelines.adapters.mlflow_users import MlflowUsers
-from tests.bundles import make_bundle
-from tests.engine import FIRST_BUILD_S
-from tests.guarded_mlflow import ADMIN, guarded_container, guarded_process
-from tests.mlflow_trainer import MlflowTrainer
+from pipelines.adapters.mlflow.registry import MlflowModelRegistry
+from pipelines.adapters.mlflow.users import MlflowUsers
+from tests.support.containers.engine import FIRST_BUILD_S
+from tests.support.servers.guarded_mlflow import ADMIN, guarded_container, guarded_process
+from tests.support.servers.mlflow_trainer import MlflowTrainer
+from tests.support.world.bundles import make_bundle
 
 pytestmark = pytest.mark.timeout(FIRST_BUILD_S)
 

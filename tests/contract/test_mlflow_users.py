@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from pipelines.adapters.mlflow_users import MlflowUsers
+from pipelines.adapters.mlflow.users import MlflowUsers
 from pipelines.errors import RegistryUnavailable, UsageError
-from tests.guarded_mlflow import ADMIN as FIRST
-from tests.guarded_mlflow import guarded_process
-from tests.servers import free_port
+from tests.support.servers.guarded_mlflow import ADMIN as FIRST
+from tests.support.servers.guarded_mlflow import guarded_process
+from tests.support.servers.servers import free_port
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import pytest
 from pipelines.domain.version import RegisteredVersion
 from pipelines.errors import NotServable, RegistryUnavailable, UnknownVersion, UsageError
 from pipelines.ports import ModelRegistry
-from tests import trained
-from tests.fakes import FakeModelRegistry
-from tests.mlflow_trainer import MlflowTrainer
+from tests.support.servers.mlflow_trainer import MlflowTrainer
+from tests.support.world import trained
+from tests.support.world.fakes import FakeModelRegistry
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -50,7 +50,7 @@ def bench(request: pytest.FixtureRequest) -> Bench:
     if request.param == "fake":
         fake = FakeModelRegistry()
         return Bench(fake, fake.register, model)
-    from pipelines.adapters.mlflow_registry import MlflowModelRegistry
+    from pipelines.adapters.mlflow.registry import MlflowModelRegistry
 
     uri = request.getfixturevalue("mlflow_uri")
     return Bench(MlflowModelRegistry(uri), MlflowTrainer(uri).register, model)
@@ -136,7 +136,7 @@ def test_evidence_lies_on_the_run(bench: Bench, model_bytes: bytes, tmp_path: Pa
 
 
 def test_an_absent_registry_is_told_so() -> None:
-    from pipelines.adapters.mlflow_registry import MlflowModelRegistry
+    from pipelines.adapters.mlflow.registry import MlflowModelRegistry
 
     fake = FakeModelRegistry()
     fake.down = True

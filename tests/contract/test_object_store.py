@@ -21,14 +21,14 @@ from minio.credentials import StaticProvider
 from minio.error import MinioAdminException
 from minio.minioadmin import MinioAdmin
 
-from pipelines.adapters.audit_s3 import S3AuditHeads
-from pipelines.adapters.database import SqlRecords
-from pipelines.adapters.minio_admin import MinioUsers
-from pipelines.adapters.object_store import REGION, Buckets, S3Access, connect, make_buckets, policies
+from pipelines.adapters.database.records import SqlRecords
+from pipelines.adapters.storage.audit_s3 import S3AuditHeads
+from pipelines.adapters.storage.minio_admin import MinioUsers
+from pipelines.adapters.storage.object_store import REGION, Buckets, S3Access, connect, make_buckets, policies
 from pipelines.domain.audit import GENESIS, Head, chained, verify
 from pipelines.errors import DatabaseUnavailable, Refused, Undecided, UsageError
-from tests.databases import Place, sqlite_place
-from tests.object_store import MinioServer, Store
+from tests.support.servers.databases import Place, sqlite_place
+from tests.support.servers.object_store import MinioServer, Store
 
 REFUSED = ("AccessDenied", "AllAccessDisabled", "MethodNotAllowed")
 # What MinIO says where no right helps: the lock itself, and what follows from it.

@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pipelines.adapters.database import SqlRecords, prepare_records
+from pipelines.adapters.database.records import SqlRecords, prepare_records
 from pipelines.domain.audit import verify
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import (
@@ -37,8 +37,8 @@ from pipelines.domain.records import (
 )
 from pipelines.domain.release import Environment
 from pipelines.errors import DatabaseUnavailable, UsageError
-from tests.databases import APPLICATION, Place, postgres_place, sqlite_place
-from tests.records import NOW, add, evaluation, head_of, policy, policy_body, promotion, release, report
+from tests.support.servers.databases import APPLICATION, Place, postgres_place, sqlite_place
+from tests.support.world.records import NOW, add, evaluation, head_of, policy, policy_body, promotion, release, report
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROCESSES, THREADS = 4, 25
@@ -368,7 +368,7 @@ def start_writers(place: Place, acknowledged: Path, name: str) -> "subprocess.Po
         from concurrent.futures import ThreadPoolExecutor
         from pathlib import Path
         from tests.contract.test_records import THREADS
-        from tests.databases import Place
+        from tests.support.servers.databases import Place
 
         url, heads, acknowledged, name = sys.argv[1:]
         records = Place(url, url, Path(heads)).open()

@@ -11,18 +11,18 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from pipelines.adapters.database import SqlRecords, prepare_records
-from pipelines.adapters.dialects import WAIT_S, PostgresDialect
-from pipelines.adapters.postgres_admin import PostgresAdmin
+from pipelines.adapters.database.dialects import WAIT_S, PostgresDialect
+from pipelines.adapters.database.postgres_admin import PostgresAdmin
+from pipelines.adapters.database.records import SqlRecords, prepare_records
 from pipelines.domain.audit import verify
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Promotion
 from pipelines.errors import DatabaseUnavailable, UsageError
-from tests.cutting_proxy import Cut, CuttingProxy, cutting_proxy
-from tests.databases import APPLICATION, OWNER, Place, bare_place, postgres_place
-from tests.fakes import FakeAuditHeads
-from tests.postgres import PostgresServer, running_postgres
-from tests.records import add, promotion
+from tests.support.servers.cutting_proxy import Cut, CuttingProxy, cutting_proxy
+from tests.support.servers.databases import APPLICATION, OWNER, Place, bare_place, postgres_place
+from tests.support.servers.postgres import PostgresServer, running_postgres
+from tests.support.world.fakes import FakeAuditHeads
+from tests.support.world.records import add, promotion
 
 FORBIDDEN = [
     "UPDATE audit_log SET actor = 'mallory'",

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.adapters.bundle_store import BundleStore
-from pipelines.adapters.mlflow_registry import MlflowModelRegistry
+from pipelines.adapters.mlflow.registry import MlflowModelRegistry
+from pipelines.adapters.storage.bundle_store import BundleStore
 from pipelines.domain.version import RegisteredVersion
 from pipelines.errors import NotServable, Refused
-from pipelines.intake import Intake, make_bundle
+from pipelines.packaging.package import Intake, make_bundle
 from pipelines.training.workspace import Workspace
-from tests import trained
-from tests.mlflow_trainer import MlflowTrainer
+from tests.support.servers.mlflow_trainer import MlflowTrainer
+from tests.support.world import trained
 
 pytestmark = pytest.mark.timeout(240)
 

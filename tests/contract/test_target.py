@@ -12,10 +12,10 @@ import pytest
 from pipelines.domain.release import Environment, Phase, Release, Slot, SlotState
 from pipelines.errors import LostLease, UsageError
 from pipelines.ports import Target
-from tests.bundles import make_bundle
-from tests.fakes import FakeTarget
-from tests.keepers import KeeperProcess, eventually
-from tests.swarm import SETTLE_S
+from tests.support.containers.swarm import SETTLE_S
+from tests.support.world.bundles import make_bundle
+from tests.support.world.fakes import FakeTarget
+from tests.support.world.keepers import KeeperProcess, eventually
 
 ENVIRONMENT = Environment.STAGING
 REFUSED_LINE = "digest mismatch"

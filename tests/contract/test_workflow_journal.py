@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from pipelines.adapters.postgres_admin import PostgresAdmin
+from pipelines.adapters.database.postgres_admin import PostgresAdmin
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROGRAM = """
@@ -23,7 +23,7 @@ PROGRAM = """
 
     from dbos import DBOS, SetWorkflowID
 
-    from pipelines.executor import engine_config
+    from pipelines.executor.scheduler import engine_config
 
     url, output, crash = sys.argv[1:]
 

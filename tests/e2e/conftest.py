@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.containers import Containers
 from tests.e2e.installation import Installation
-from tests.needs import skip_without_containers
+from tests.support.containers.needs import skip_without_containers
 
 
 @pytest.fixture(scope="session")

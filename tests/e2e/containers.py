@@ -9,12 +9,12 @@ from pathlib import Path
 import docker
 from docker.errors import APIError, NotFound
 
-from pipelines.adapters.docker_engine import DockerEngine
-from pipelines.adapters.docker_installation import DockerInstallation
-from pipelines.adapters.docker_secrets import PREFIX_LABEL, DockerSecrets
-from pipelines.bootstrap_docker import ENGINE_URL, open_docker_stack
+from pipelines.adapters.installation.engine_parts import DockerInstallation
+from pipelines.adapters.installation.engine_secrets import PREFIX_LABEL, DockerSecrets
+from pipelines.adapters.swarm.engine import DockerEngine
+from pipelines.wiring.swarm import ENGINE_URL, open_docker_stack
 from tests.e2e.installation import Installation
-from tests.engine import left_of
+from tests.support.containers.engine import left_of
 
 _WATCH_S = 0.1
 

@@ -15,10 +15,10 @@ from typing import Any
 import psutil
 import yaml
 
-from pipelines.bench.place import TOOLS
-from pipelines.bootstrap import TEST_MARK, open_stack
-from pipelines.settings import Settings
-from tests.servers import free_port
+from bench.support.place import TOOLS
+from pipelines.settings.settings import Settings
+from pipelines.wiring.common import TEST_MARK, open_stack
+from tests.support.servers.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 600.0

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.bench.load_client import LoadClient, LoadResult, under_load
+from bench.load.load_client import LoadClient, LoadResult, under_load
 from tests.e2e.containers import Containers
-from tests.engine import FIRST_BUILD_S
+from tests.support.containers.engine import FIRST_BUILD_S
 
 # The first test may have to build images.
 pytestmark = pytest.mark.timeout(FIRST_BUILD_S)

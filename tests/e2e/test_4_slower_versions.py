@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.installation import Installation
-from tests.slow_model import slow_down
+from tests.support.world.slow_model import slow_down
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from pipelines.bench.load_client import LoadClient, under_load
-from tests.bundles import make_bundle, valid_row
-from tests.replicas import DEADLINE_S, ReplicaProcess, listening, release
+from bench.load.load_client import LoadClient, under_load
+from tests.support.world.bundles import make_bundle, valid_row
+from tests.support.world.replicas import DEADLINE_S, ReplicaProcess, listening, release
 
 BOOT_ERROR = 3
 BODY = json.dumps(valid_row()).encode()

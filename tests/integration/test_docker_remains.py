@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 import docker
 import pytest
 
-from pipelines.adapters.docker_engine import DockerEngine
-from pipelines.adapters.docker_installation import DockerInstallation
-from pipelines.adapters.docker_secrets import PREFIX_LABEL
-from tests.load_jobs import ENGINE_URL
-from tests.needs import skip_without_containers
+from pipelines.adapters.installation.engine_parts import DockerInstallation
+from pipelines.adapters.installation.engine_secrets import PREFIX_LABEL
+from pipelines.adapters.swarm.engine import DockerEngine
+from tests.support.containers.load_jobs import ENGINE_URL
+from tests.support.containers.needs import skip_without_containers
 
 
 class Parts:

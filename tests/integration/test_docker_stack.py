@@ -19,20 +19,20 @@ import docker
 import httpx
 import pytest
 
-from pipelines.adapters.docker_engine import DockerEngine
-from pipelines.adapters.docker_installation import DockerInstallation
-from pipelines.adapters.docker_secrets import PREFIX_LABEL, DockerSecrets
-from pipelines.adapters.docker_stack import DockerStack, Shape
-from pipelines.adapters.executor_inside import ExecutorInside
-from pipelines.adapters.object_store import S3Access, connect
-from pipelines.adapters.shape_hold import ShapeHold
-from pipelines.adapters.terraform import Terraform, find_settings
+from pipelines.adapters.installation.engine_parts import DockerInstallation
+from pipelines.adapters.installation.engine_secrets import PREFIX_LABEL, DockerSecrets
+from pipelines.adapters.installation.executor_inside import ExecutorInside
+from pipelines.adapters.installation.maintenance_hold import ShapeHold
+from pipelines.adapters.installation.stack import DockerStack, Shape
+from pipelines.adapters.installation.terraform import Terraform, find_settings
+from pipelines.adapters.storage.object_store import S3Access, connect
+from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.api.auth import make_tokens
 from pipelines.errors import PortTaken
-from pipelines.settings import ROOT, Settings
-from tests.engine import FIRST_BUILD_S, left_of
-from tests.needs import skip_without_containers
-from tests.servers import free_port
+from pipelines.settings.settings import ROOT, Settings
+from tests.support.containers.engine import FIRST_BUILD_S, left_of
+from tests.support.containers.needs import skip_without_containers
+from tests.support.servers.servers import free_port
 
 pytestmark = pytest.mark.timeout(FIRST_BUILD_S)
 

@@ -12,10 +12,10 @@ from typing import Any
 import docker
 import pytest
 
-from pipelines.adapters.object_store import connect
-from pipelines.settings import ROOT
+from pipelines.adapters.storage.object_store import connect
+from pipelines.settings.settings import ROOT
 from tests.e2e.containers import Containers
-from tests.elsewhere import (
+from tests.support.containers.elsewhere import (
     ImageRegistry,
     Owner,
     image_registry,
@@ -24,9 +24,9 @@ from tests.elsewhere import (
     write_certificate,
     write_private,
 )
-from tests.engine import FIRST_BUILD_S
-from tests.needs import skip_without_containers
-from tests.object_store import ContainerMinio
+from tests.support.containers.engine import FIRST_BUILD_S
+from tests.support.containers.needs import skip_without_containers
+from tests.support.servers.object_store import ContainerMinio
 
 pytestmark = pytest.mark.timeout(FIRST_BUILD_S)
 

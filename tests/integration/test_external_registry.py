@@ -10,11 +10,11 @@ import docker
 import httpx
 import pytest
 
-from pipelines.adapters.docker_engine import DockerEngine
-from pipelines.adapters.external_registry import ExternalRegistry
+from pipelines.adapters.images.external_registry import ExternalRegistry
+from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.errors import UsageError
-from tests.elsewhere import USER, ImageRegistry, image_registry
-from tests.engine import FIRST_BUILD_S
+from tests.support.containers.elsewhere import USER, ImageRegistry, image_registry
+from tests.support.containers.engine import FIRST_BUILD_S
 
 pytestmark = pytest.mark.timeout(FIRST_BUILD_S)
 

@@ -20,10 +20,9 @@ import pytest
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
-from pipelines.adapters.images import image_names
-from pipelines.adapters.mlflow_registry import MlflowModelRegistry
-from tests.bundles import make_bundle, read_description, valid_row, write_bundle
-from tests.engine import (
+from pipelines.adapters.images.build import image_names
+from pipelines.adapters.mlflow.registry import MlflowModelRegistry
+from tests.support.containers.engine import (
     FIRST_BUILD_S,
     HEALTHY_S,
     ROOT,
@@ -34,8 +33,9 @@ from tests.engine import (
     secret_files,
     url_of,
 )
-from tests.mlflow_trainer import MlflowTrainer
-from tests.replicas import release
+from tests.support.servers.mlflow_trainer import MlflowTrainer
+from tests.support.world.bundles import make_bundle, read_description, valid_row, write_bundle
+from tests.support.world.replicas import release
 
 pytestmark = pytest.mark.timeout(FIRST_BUILD_S)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.bench.load_client import LoadClient, LoadResult, under_load
+from bench.load.load_client import LoadClient, LoadResult, under_load
 from pipelines.domain.release import Environment, Phase, Release, Slot, SlotState
 from pipelines.errors import TargetUnavailable
-from tests.bundles import make_bundle, valid_row
-from tests.keepers import KeeperProcess, eventually
+from tests.support.world.bundles import make_bundle, valid_row
+from tests.support.world.keepers import KeeperProcess, eventually
 
 SEEDS = (1, 2)
 Keepers = list[KeeperProcess]

@@ -15,14 +15,14 @@ import docker
 import pytest
 from docker.errors import ImageNotFound
 
-from pipelines.adapters.docker_engine import DockerEngine
-from pipelines.adapters.load_files import planned_s
-from pipelines.adapters.load_networks import LoadFront
+from pipelines.adapters.load.files import planned_s
+from pipelines.adapters.load.networks import LoadFront
+from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.errors import Undecided
-from pipelines.settings import ROOT
-from tests.engine import engine, hardened, images, make_volume, url_of
-from tests.load_jobs import ENGINE_URL, PLAN, SLOT_URL, LoadPlace, load_place
-from tests.load_plans import ROWS
+from pipelines.settings.settings import ROOT
+from tests.support.containers.engine import engine, hardened, images, make_volume, url_of
+from tests.support.containers.load_jobs import ENGINE_URL, PLAN, SLOT_URL, LoadPlace, load_place
+from tests.support.world.load_plans import ROWS
 
 __all__ = ["engine", "images"]
 
@@ -38,12 +38,12 @@ SERVICE_NAME = "com.docker.swarm.service.name"
 EXECUTOR = """
 import sys
 from pathlib import Path
-from pipelines.adapters.docker_engine import DockerEngine
-from pipelines.adapters.load_job import LoadJob
-from pipelines.adapters.load_networks import LoadFront, LoadNetworks
-from pipelines.adapters.load_swarm import LoadSwarm
-from tests.load_jobs import PLAN, SLOT_URL
-from tests.load_plans import ROWS
+from pipelines.adapters.swarm.engine import DockerEngine
+from pipelines.adapters.load.job import LoadJob
+from pipelines.adapters.load.networks import LoadFront, LoadNetworks
+from pipelines.adapters.load.swarm import LoadSwarm
+from tests.support.containers.load_jobs import PLAN, SLOT_URL
+from tests.support.world.load_plans import ROWS
 url, network, front, prefix, image, workdir = sys.argv[1:]
 swarm = LoadSwarm(DockerEngine(url), prefix, image, owner="executor")
 job = LoadJob(swarm, LoadNetworks({SLOT_URL: LoadFront(network, front)}))

@@ -23,10 +23,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from loadtests.samples import read_look
-from tests.bundles import make_bundle, valid_row
-from tests.load_plans import LIMIT_MS, write_plan
-from tests.replicas import ReplicaProcess, listening, release
-from tests.servers import free_port
+from tests.support.servers.servers import free_port
+from tests.support.world.bundles import make_bundle, valid_row
+from tests.support.world.load_plans import LIMIT_MS, write_plan
+from tests.support.world.replicas import ReplicaProcess, listening, release
 
 ROOT = Path(__file__).parents[2]
 SERVER = ROOT / "tests" / "latency_server.py"

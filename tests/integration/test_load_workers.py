@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from loadtests.samples import METADATA_KEY
-from pipelines.settings import ROOT
-from tests.load_plans import LIMIT_MS, write_plan
-from tests.servers import free_port
+from pipelines.settings.settings import ROOT
+from tests.support.servers.servers import free_port
+from tests.support.world.load_plans import LIMIT_MS, write_plan
 
 SERVER = ROOT / "tests" / "latency_server.py"
 # Wide, because the validity rules scale with it: a busy machine must not decide these tests.
@@ -42,7 +42,7 @@ def serving(**law: Any) -> Iterator[str]:
 def workers(directory: Path, count: int, port: int) -> Iterator[list["subprocess.Popen[bytes]"]]:
     """Start workers in a directory where no plan and no rows are; they have ended, with what they started, after it."""
     directory.mkdir()
-    words = ["-m", "loadtests.join", "--master-host", "127.0.0.1", "--master-port", str(port)]
+    words = ["-m", "loadtests.runner.join", "--master-host", "127.0.0.1", "--master-port", str(port)]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     started = [
         subprocess.Popen([sys.executable, *words], cwd=directory, env=environ, start_new_session=True)

@@ -14,19 +14,19 @@ import pandas as pd
 import psutil
 import pytest
 
-from pipelines.adapters.database import SqlRecords
-from pipelines.adapters.load_process import LoadProcess
+from pipelines.adapters.database.records import SqlRecords
+from pipelines.adapters.load.process import LoadProcess
 from pipelines.api.auth import make_tokens
-from pipelines.bootstrap import open_heads
 from pipelines.domain.bundle import Feature, FeatureType
 from pipelines.errors import UsageError
-from pipelines.loadtest import LoadRequest, run_loadtest
+from pipelines.operator.load_run import LoadRequest, run_loadtest
+from pipelines.packaging.snapshot import SnapshotDescription, write_snapshot
 from pipelines.ports import LoadRunner
-from pipelines.settings import Settings
-from pipelines.snapshot import SnapshotDescription, write_snapshot
+from pipelines.settings.settings import Settings
+from pipelines.wiring.common import open_heads
 from tests.integration.test_load_run import LIMIT_MS, serving
-from tests.records import policy_body, put_in_force
-from tests.servers import await_http, free_port
+from tests.support.servers.servers import await_http, free_port
+from tests.support.world.records import policy_body, put_in_force
 
 ROOT = Path(__file__).parents[2]
 DESCRIPTION = SnapshotDescription(

@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 from docker.errors import ImageNotFound
 
-from pipelines.adapters.docker_engine import DockerEngine
-from pipelines.adapters.edge_socket import EdgeSocket
-from pipelines.adapters.swarm_record import SlotRecord
-from pipelines.adapters.swarm_services import Spec, SwarmServices
-from pipelines.adapters.swarm_tasks import Roll
-from pipelines.bench.load_client import LoadClient, under_load
+from bench.load.load_client import LoadClient, under_load
+from pipelines.adapters.swarm.edge_socket import EdgeSocket
+from pipelines.adapters.swarm.engine import DockerEngine
+from pipelines.adapters.swarm.record import SlotRecord
+from pipelines.adapters.swarm.services import Spec, SwarmServices
+from pipelines.adapters.swarm.tasks import Roll
 from pipelines.domain.release import Environment, Phase, Release, Slot, SlotState
 from pipelines.errors import DeployFailed, LostLease, TargetUnavailable, UsageError
-from tests.bundles import make_bundle, valid_row
-from tests.keepers import eventually, free_port
-from tests.swarm import ENVIRONMENT, Registry, SwarmEnvironment, crane, release, serve, settle
+from tests.support.containers.swarm import ENVIRONMENT, Registry, SwarmEnvironment, crane, release, serve, settle
+from tests.support.world.bundles import make_bundle, valid_row
+from tests.support.world.keepers import eventually, free_port
 
 ROLLS = 3
 RATE_PER_S = 100

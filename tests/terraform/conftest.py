@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.needs import skip_without_containers
+from tests.support.containers.needs import skip_without_containers
 
 ROOT = Path(__file__).resolve().parents[2]
 INFRA = ROOT / "infra"

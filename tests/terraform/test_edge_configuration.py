@@ -7,7 +7,7 @@ from typing import Any
 import docker
 import pytest
 
-from tests.engine import FIRST_BUILD_S
+from tests.support.containers.engine import FIRST_BUILD_S
 from tests.terraform.conftest import Planned
 
 SLOTS = ("live", "trial", "baseline")

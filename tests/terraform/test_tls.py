@@ -13,12 +13,12 @@ import pytest
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
-from pipelines.adapters.docker_engine import DockerEngine
-from pipelines.adapters.secret_store import SecretStore
-from pipelines.adapters.tls_secrets import TlsSecrets
-from pipelines.binding import Binding
+from pipelines.adapters.installation.secret_store import SecretStore
+from pipelines.adapters.installation.tls_secrets import TlsSecrets
+from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.errors import TargetUnavailable, UsageError
-from tests.engine import FIRST_BUILD_S, hardened, in_network, make_volume, run_to_end
+from pipelines.settings.binding import Binding
+from tests.support.containers.engine import FIRST_BUILD_S, hardened, in_network, make_volume, run_to_end
 from tests.terraform.conftest import Planned
 from tests.terraform.test_edge_configuration import EXPOSED, SECRET, VARIABLES
 

@@ -1,5 +1,5 @@
 """The world that the tests of the workflows share."""
 
-from tests.world import plants_home, world
+from tests.support.world.world import plants_home, world
 
 __all__ = ["plants_home", "world"]

@@ -1,0 +1,1 @@
+"""What a replica knows of its bundle: files, request schema, scoring."""

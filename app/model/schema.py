@@ -1,0 +1,134 @@
+"""Turns a bundle's features into validators: msgspec to decide fast, pydantic to list all faults.
+
+Both refuse unknown, missing and mistyped fields, NaN and infinities. Of a repeated field the last one counts.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Annotated, Any, Literal
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, create_model
+
+from app.errors import FieldError, InvalidFields, RequestError
+from app.model.bundle import Dtype, Feature, FeatureType
+
+# Beyond it JSON readers disagree about an integer's value.
+_INTEGER_LIMIT = 2**53
+# Beyond it a float32 input would become infinite, and the prediction NaN.
+_NUMBER_LIMIT = {Dtype.FLOAT32: 3.4e38, Dtype.FLOAT64: 1.7e308}
+# Listing every fault of a larger body could take seconds and gigabytes; its first fault is named.
+_FULL_LIST_BYTES = 65_536
+_LISTED_FIELDS = 100
+_AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+_NAMED = re.compile(r"(?:missing required|unknown) field `(?P<name>.*?)`")
+# msgspec raises the second for field names that are not UTF-8.
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError)
+_CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class RequestSchema:
+    """Decodes request bodies into rows: structs whose attributes stand in the order of the features."""
+
+    def __init__(self, features: Sequence[Feature], dtypes: dict[str, Dtype]) -> None:
+        bounds = {each.name: _bounds(each, dtypes[each.name]) for each in features}
+        # Feature names need not be Python names, hence the attributes f0, f1, ...
+        renamed = {f"f{position}": each.name for position, each in enumerate(features)}
+        types = [_struct_type(each, bounds[each.name]) for each in features]
+        self.attributes = tuple(renamed)
+        row_type = msgspec.defstruct(
+            "Row", list(zip(renamed, types, strict=True)), rename=renamed, forbid_unknown_fields=True
+        )
+        rows_type: Any = Annotated[list[row_type], msgspec.Meta(min_length=1)]  # type: ignore[valid-type]
+        batch_type = msgspec.defstruct("Batch", [("rows", rows_type)], forbid_unknown_fields=True)
+        self._row_decoder = msgspec.json.Decoder(row_type)
+        self._batch_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch_type)
+        self.row_model = _row_model(features, bounds)
+        self.batch_model = _batch_model(self.row_model)
+
+    def decode_row(self, body: bytes) -> msgspec.Struct:
+        """Return the row; raise RequestError (400) for no JSON, InvalidFields for JSON that is no row."""
+        try:
+            return self._row_decoder.decode(body)
+        except _UNDECODABLE as error:
+            raise _refusal(self.row_model, body, error) from error
+
+    def decode_batch(self, body: bytes) -> list[msgspec.Struct]:
+        """Return the rows; raise as `decode_row` does, with fields like `rows.3.tenure`."""
+        try:
+            rows: list[msgspec.Struct] = self._batch_decoder.decode(body).rows
+        except _UNDECODABLE as error:
+            raise _refusal(self.batch_model, body, error) from error
+        return rows
+
+
+def _bounds(feature: Feature, dtype: Dtype) -> tuple[float, float]:
+    low = -math.inf if feature.minimum is None else feature.minimum
+    high = math.inf if feature.maximum is None else feature.maximum
+    if feature.type is FeatureType.INTEGER:
+        return math.ceil(max(low, -_INTEGER_LIMIT)), math.floor(min(high, _INTEGER_LIMIT))
+    limit = _NUMBER_LIMIT.get(dtype, math.inf)
+    return max(low, -limit), min(high, limit)
+
+
+def _struct_type(feature: Feature, bounds: tuple[float, float]) -> Any:
+    if feature.type is FeatureType.CATEGORY:
+        return Literal[feature.categories]
+    number = int if feature.type is FeatureType.INTEGER else float
+    return Annotated[number, msgspec.Meta(ge=bounds[0], le=bounds[1])]
+
+
+def _row_model(features: Sequence[Feature], bounds: dict[str, tuple[float, float]]) -> type[BaseModel]:
+    fields: dict[str, Any] = {}
+    for position, feature in enumerate(features):
+        kind: Any = Literal[feature.categories]
+        field: Any = Field(alias=feature.name, title=feature.name)
+        if feature.type is not FeatureType.CATEGORY:
+            kind = int if feature.type is FeatureType.INTEGER else float
+            low, high = bounds[feature.name]
+            seen = feature.observed
+            text = f"observed from {seen.minimum:g} to {seen.maximum:g}" if seen else None
+            field = Field(alias=feature.name, title=feature.name, ge=low, le=high, description=text)
+        fields[f"f{position}"] = (kind, field)
+    model: type[BaseModel] = create_model("Row", __config__=_CONFIG, **fields)
+    return model
+
+
+def _batch_model(row_model: type[BaseModel]) -> type[BaseModel]:
+    rows = Annotated[list[row_model], FailFast()]  # type: ignore[valid-type]
+    model: type[BaseModel] = create_model("Batch", __config__=_CONFIG, rows=(rows, Field(min_length=1)))
+    return model
+
+
+def _refusal(model: type[BaseModel], body: bytes, error: msgspec.DecodeError | UnicodeDecodeError) -> RequestError:
+    if len(body) <= _FULL_LIST_BYTES:
+        try:
+            model.model_validate_json(body)
+        except ValidationError as faults:
+            return _from_pydantic(faults)
+    # A body that only msgspec refuses, or too large to list its faults.
+    if isinstance(error, msgspec.ValidationError):
+        return InvalidFields((_from_msgspec(str(error)),))
+    return _not_json(str(error))
+
+
+def _from_pydantic(faults: ValidationError) -> RequestError:
+    listed = faults.errors(include_url=False, include_context=False, include_input=False)[:_LISTED_FIELDS]
+    if listed[0]["type"] == "json_invalid":
+        return _not_json(listed[0]["msg"])
+    return InvalidFields(tuple(FieldError(".".join(str(part) for part in each["loc"]), each["msg"]) for each in listed))
+
+
+def _from_msgspec(message: str) -> FieldError:
+    path = _AT.search(message)
+    parts = re.findall(r"[^.\[\]]+", path["path"]) if path else []
+    named = _NAMED.search(message)
+    if named:
+        parts.append(named["name"])
+    return FieldError(".".join(parts), _AT.sub("", message))
+
+
+def _not_json(reason: str) -> RequestError:
+    return RequestError(HTTPStatus.BAD_REQUEST, "invalid_json", f"the body is not JSON: {reason}")

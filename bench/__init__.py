@@ -1,0 +1,59 @@
+"""Measures Slipway on the machine it runs on; every figure comes with its machine and its limit."""
+
+import importlib
+from collections.abc import Callable, Mapping
+
+from bench.support.machine import read_machine
+from bench.support.measured import Measured
+from bench.support.place import Place, Tell, own_place
+from bench.support.report import result_body, show, write_result
+from pipelines.errors import Undecided, UsageError
+from pipelines.settings.settings import Settings
+
+Benchmark = Callable[[Place], Measured]
+
+
+def _measure_in(module: str) -> Benchmark:
+    """Return a benchmark whose module is imported when it is run: some take seconds to import."""
+
+    def measure(place: Place) -> Measured:
+        measured: Measured = importlib.import_module(f"bench.{module}").measure(place)
+        return measured
+
+    return measure
+
+
+BENCHMARKS: Mapping[str, Benchmark] = {
+    name: _measure_in(name)
+    for name in ("predict", "replica", "swap", "rollback", "cli", "demo", "images", "containers", "judge", "generator")
+}
+
+
+def run_bench(
+    name: str,
+    settings: Settings,
+    environ: Mapping[str, str],
+    tell: Tell,
+    *,
+    benchmarks: Mapping[str, Benchmark] = BENCHMARKS,
+) -> None:
+    """Run one benchmark or `all`, print its figures, and write `bench/results/NAME.json` in the project.
+
+    Each has a home of its own and free ports; a missed limit is shown, not raised. Raises UsageError for an
+    unknown name and Undecided when it was cut off.
+    """
+    if name != "all" and name not in benchmarks:
+        raise UsageError(f"no benchmark {name[:40]!r}", next="one of: " + ", ".join([*benchmarks, "all"]))
+    for chosen in benchmarks if name == "all" else [name]:
+        tell(f"--- {chosen}")
+        machine = read_machine()
+        try:
+            with own_place(settings, environ, tell) as place:
+                measured = benchmarks[chosen](place)
+        except KeyboardInterrupt:
+            raise Undecided(
+                f"{chosen} was cut off; what it started has ended", next=f"slipway bench {chosen}"
+            ) from None
+        body = result_body(chosen, measured, machine, settings.project)
+        write_result(settings.project, body)
+        print(show(body))

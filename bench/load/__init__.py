@@ -1,0 +1,1 @@
+"""Benchmarks of load generator and judge."""

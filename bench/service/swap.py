@@ -1,0 +1,117 @@
+"""Whether a live port changes its release without losing a request, and how long that takes."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from statistics import median
+
+from bench.load.load_client import LoadClient, LoadResult, under_load
+from bench.service.trained import ServedBundle, make_bundles
+from bench.support.measured import Bound, Limit, Measured
+from bench.support.place import Place
+from pipelines.domain.release import Environment, Phase, Release, Slot
+from pipelines.errors import SlipwayError, TargetUnavailable
+from pipelines.ports import Target
+from pipelines.wiring.common import open_target
+
+SWAPS = 30
+REPLICAS = 2
+KEPT_PER_S = 300
+NEW_PER_S = 50
+SWAP_WITHIN_S = 60.0
+STOP_S = 40.0
+_POLL_S = 0.02
+ENVIRONMENT = Environment.PRODUCTION
+
+
+def measure(place: Place) -> Measured:
+    """Swap two versions under load that never retries; every failed request is counted."""
+    bundles = make_bundles(place, 2)
+    url = f"http://127.0.0.1:{place.settings.production_port}"
+    with running_keeper(place) as target:
+        _swap(target, _release(0, bundles))
+        client = LoadClient(url, dict(bundles[0].rows[0]), kept_per_s=KEPT_PER_S, new_per_s=NEW_PER_S)
+        with under_load(client) as load:
+            swap_s = [_told(place, _swap(target, _release(n, bundles)), load) for n in range(1, SWAPS + 1)]
+    for failure in load.failures[:5]:
+        place.tell(failure)
+    latencies_ms = sorted(latency_ms for _, _, latency_ms in load.answers)
+    return Measured(
+        about=f"{SWAPS} swaps of {REPLICAS} replicas under {KEPT_PER_S} req/s over kept connections and {NEW_PER_S}"
+        " new connections a second, without retries; a swap ends when the old replicas have drained",
+        figures={
+            "failed": len(load.failures),
+            "sent": load.sent,
+            "swap_min_s": min(swap_s),
+            "swap_median_s": median(swap_s),
+            "swap_max_s": max(swap_s),
+            "latency_p99_ms": latencies_ms[int(0.99 * (len(latencies_ms) - 1))],
+        },
+        limits=(Limit("failed", Bound.AT_MOST, 0),),
+        samples={"swap_s": swap_s},
+    )
+
+
+@contextmanager
+def running_keeper(place: Place) -> Iterator[Target]:
+    """Run production's keeper alone; yield the target that asks it."""
+    command = [sys.executable, "-m", "pipelines.adapters.local.supervisor", "--environment", str(ENVIRONMENT)]
+    command += ["--home", str(place.settings.home), "--port", str(place.settings.production_port)]
+    with (place.workdir / "keeper.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--replicas", str(REPLICAS)],
+            cwd=place.settings.root,
+            env=place.child_environ,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            target = open_target(place.settings)
+            _wait_answering(process, target)
+            yield target
+        finally:
+            # It drains its replicas before it ends; killed, it would leave them.
+            process.terminate()
+            process.wait(STOP_S)
+
+
+def _wait_answering(process: "subprocess.Popen[bytes]", target: Target) -> None:
+    deadline = time.monotonic() + SWAP_WITHIN_S
+    last = "nothing"
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if all(replica.pid for replica in target.observe(ENVIRONMENT, Slot.LIVE).replicas):
+                return
+            last = "a replica that does not answer"
+        except TargetUnavailable as error:
+            last = error.message
+        time.sleep(_POLL_S)
+    raise SlipwayError(f"the keeper did not come up (exit status {process.poll()}, last: {last})")
+
+
+def _swap(target: Target, release: Release) -> float:
+    """Start a release and return the seconds until it serves alone; raise SlipwayError when it does not."""
+    begun = time.monotonic()
+    target.start(release, Slot.LIVE, epoch=1)
+    while time.monotonic() - begun < SWAP_WITHIN_S:
+        state = target.observe(ENVIRONMENT, Slot.LIVE)
+        if state.serves(release):
+            return time.monotonic() - begun
+        if state.phase is Phase.FAILED:
+            raise SlipwayError(f"version {release.version} did not start: {state.failure}")
+        time.sleep(_POLL_S)
+    raise SlipwayError(f"version {release.version} does not serve after {SWAP_WITHIN_S:g} s: {state}")
+
+
+def _release(number: int, bundles: Sequence[ServedBundle]) -> Release:
+    bundle = bundles[number % len(bundles)]
+    return Release(f"r{number}", bundle.model, ENVIRONMENT, str(number), bundle.digest)
+
+
+def _told(place: Place, swap_s: float, load: LoadResult) -> float:
+    place.tell(f"swapped in {swap_s:.2f} s, {len(load.failures)} of {load.sent} failed so far")
+    return swap_s

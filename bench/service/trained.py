@@ -1,0 +1,99 @@
+"""Real versions of the project's model for benchmarks: trained, registered, and taken in as bundles."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.support.place import Place, running_stack
+from pipelines.errors import SlipwayError
+from pipelines.packaging.package import make_bundle
+from pipelines.packaging.snapshot import read_snapshot
+from pipelines.settings.settings import model_name
+from pipelines.wiring.common import open_bundles, open_registry, open_stack
+
+STAGES = ("prepare", "train", "score")
+TRAINING_S = 300.0
+# Regularisation of the versions: all good models, none the same.
+STRENGTHS = (1.0, 0.3)
+
+
+@dataclass(frozen=True)
+class ServedBundle:
+    """A bundle on disk, and the evaluation rows of its version as request bodies."""
+
+    model: str
+    digest: str
+    path: Path
+    rows: Sequence[dict[str, Any]]
+
+
+def make_bundles(place: Place, count: int) -> list[ServedBundle]:
+    """Return bundles of different versions by the way of every version; nothing runs when it returns."""
+    with running_stack(place):
+        versions = [train_version(place, strength) for strength in STRENGTHS[:count]]
+        return [_take_in(place, version) for version in versions]
+
+
+def train_version(place: Place, strength: float) -> str:
+    """Train in a copy of the project's model and data, register, and return the version's number."""
+    tree = place.workdir / f"tree-{strength:g}"
+    project = place.settings.project
+    described = yaml.safe_load((project / "model.yaml").read_text())
+    source = described["source"]["path"]
+    described["estimator"]["parameters"]["C"] = strength
+    (tree / source).parent.mkdir(parents=True)
+    shutil.copyfile(project / source, tree / source)
+    (tree / "model.yaml").write_text(yaml.safe_dump(described, sort_keys=False))
+    place.tell(f"training with C={strength:g}")
+    for stage in STAGES:
+        _run(place, f"pipelines.training.{stage}", "--root", str(tree))
+    options = ("--tracking-uri", place.settings.mlflow_url, "--root", str(tree), "--git-root", str(project))
+    registered = json.loads(_run(place, "pipelines.training.register", *options).splitlines()[-1])
+    return str(registered["model_version"])
+
+
+def evaluation_row(place: Place, strength: float) -> dict[str, Any]:
+    """Return the first row that the version trained with `strength` was evaluated on, as a request body."""
+    snapshot = read_snapshot(place.workdir / f"tree-{strength:g}" / "data/snapshots/evaluation.parquet")
+    row = snapshot.features.head(1).to_dict(orient="records")[0]
+    return {str(name): value for name, value in row.items()}
+
+
+def _take_in(place: Place, version: str) -> ServedBundle:
+    settings = place.settings
+    registry, bundles = open_registry(settings), open_bundles(settings)
+    intake = make_bundle(
+        registry,
+        bundles,
+        registry.version(model_name(settings.project), version),
+        pinned=None,
+        fallback_evaluation=None,
+        workdir=place.workdir / f"intake-{version}",
+    )
+    rows = intake.evaluation.features.to_dict(orient="records")
+    named = [{str(name): value for name, value in row.items()} for row in rows]
+    return ServedBundle(intake.body["model"], intake.digest, bundles.path(intake.digest), named)
+
+
+def _run(place: Place, module: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=place.settings.root,
+        env={**place.child_environ, **open_stack(place.settings, place.environ).trainer()},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TRAINING_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        tail = "\n".join(done.stderr.splitlines()[-5:])
+        raise SlipwayError(f"{module} ended with {done.returncode}: {tail}", next="mend what it names")
+    return done.stdout

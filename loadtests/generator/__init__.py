@@ -1,0 +1,1 @@
+"""Sends what a plan says when it is due, and keeps what came back."""

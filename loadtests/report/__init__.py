@@ -1,0 +1,1 @@
+"""The page that a load run leaves for people."""

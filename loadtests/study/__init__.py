@@ -1,0 +1,1 @@
+"""How often the judge is wrong, over simulated services."""

@@ -1,0 +1,1 @@
+"""Slipway's own state in SQL."""

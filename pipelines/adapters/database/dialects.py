@@ -1,0 +1,166 @@
+"""What SQLite and PostgreSQL need said differently; everything else about Slipway's state is said once.
+
+Both keep the same promises: one writer at a time, an audit log that only grows, waits that end.
+"""
+
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from pipelines.adapters.database.tables import AUDIT_LOG, SCHEMA_VERSION
+from pipelines.errors import UsageError
+
+# A writer waits so long for the one before it; a writer that stops moving is cut off after as long.
+WAIT_S = 15
+CONNECT_S = 5
+
+# Any number does, as long as every Slipway takes the same.
+_WRITE_LOCK = int.from_bytes(b"slipway")
+_COMMENT = f"slipway schema {SCHEMA_VERSION}"
+_BOUNDS = (
+    f"-c lock_timeout={WAIT_S}s -c idle_in_transaction_session_timeout={WAIT_S}s "
+    f"-c statement_timeout={4 * WAIT_S}s -c search_path=public"
+)
+
+_SQLITE_REFUSED = "BEGIN SELECT RAISE(ABORT, 'audit_log is append-only'); END"
+_SQLITE_APPEND_ONLY = (
+    f"CREATE TRIGGER IF NOT EXISTS audit_log_no_update BEFORE UPDATE ON audit_log {_SQLITE_REFUSED}",
+    f"CREATE TRIGGER IF NOT EXISTS audit_log_no_delete BEFORE DELETE ON audit_log {_SQLITE_REFUSED}",
+    # REPLACE deletes the row it takes the place of without asking the trigger above.
+    "CREATE TRIGGER IF NOT EXISTS audit_log_at_end_only BEFORE INSERT ON audit_log "
+    f"WHEN NEW.seq != (SELECT coalesce(max(seq), 0) + 1 FROM audit_log) {_SQLITE_REFUSED}",
+)
+
+# pg_temp comes last, or a temporary table named audit_log would be asked for the last entry.
+_POSTGRES_FUNCTION = "RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS"
+_POSTGRES_APPEND_ONLY = (
+    f"CREATE OR REPLACE FUNCTION refuse_audit_change() {_POSTGRES_FUNCTION} "
+    "$$ BEGIN RAISE EXCEPTION 'audit_log is append-only'; END $$",
+    f"CREATE OR REPLACE FUNCTION refuse_audit_gap() {_POSTGRES_FUNCTION} "
+    "$$ BEGIN IF NEW.seq IS DISTINCT FROM (SELECT coalesce(max(seq), 0) + 1 FROM audit_log) THEN "
+    "RAISE EXCEPTION 'audit_log is append-only'; END IF; RETURN NEW; END $$",
+    "CREATE OR REPLACE TRIGGER audit_log_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_log "
+    "FOR EACH STATEMENT EXECUTE FUNCTION refuse_audit_change()",
+    "CREATE OR REPLACE TRIGGER audit_log_at_end_only BEFORE INSERT ON audit_log "
+    "FOR EACH ROW EXECUTE FUNCTION refuse_audit_gap()",
+)
+
+
+class Dialect(Protocol):
+    """What one kind of database does in its own way."""
+
+    def engine(self, url: sa.URL) -> sa.Engine:
+        """Return an engine whose waits end."""
+
+    def open(self, connection: sa.Connection, metadata: sa.MetaData) -> None:
+        """See that the tables are there and the audit log is safe, or raise UsageError."""
+
+    def lock(self, connection: sa.Connection) -> None:
+        """Begin a transaction that holds the one write lock to its end."""
+
+
+class SqliteDialect:
+    """One file, whose owner is whoever runs Slipway: it makes its own tables."""
+
+    def engine(self, url: sa.URL) -> sa.Engine:
+        """Return an engine that opens its transactions by itself."""
+        engine = sa.create_engine(url, connect_args={"timeout": WAIT_S})
+        sa.event.listen(engine, "connect", _configure_sqlite)
+        return engine
+
+    def open(self, connection: sa.Connection, metadata: sa.MetaData) -> None:
+        """Make missing tables and columns."""
+        # Who only reads must not wait for a writer.
+        if connection.exec_driver_sql("PRAGMA user_version").scalar() == SCHEMA_VERSION:
+            return
+        self.lock(connection)
+        _make_missing(connection, metadata)
+        for trigger in _SQLITE_APPEND_ONLY:
+            connection.exec_driver_sql(trigger)
+        connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.commit()
+
+    def lock(self, connection: sa.Connection) -> None:
+        """Take the file's write lock."""
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+class PostgresDialect:
+    """A server where one role owns the tables and another, the application's, uses them."""
+
+    def engine(self, url: sa.URL) -> sa.Engine:
+        """Return an engine that asks a pooled connection whether it still lives before using it."""
+        return sa.create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            pool_pre_ping=True,
+            pool_timeout=WAIT_S,
+            connect_args={
+                "application_name": "slipway",
+                "connect_timeout": CONNECT_S,
+                "tcp_user_timeout": WAIT_S * 1000,
+                "options": _BOUNDS,
+            },
+        )
+
+    def make(self, connection: sa.Connection, metadata: sa.MetaData, role: str) -> None:
+        """Make missing tables and columns as their owner, and give `role` what the application needs and no more."""
+        quote = connection.dialect.identifier_preparer.quote_identifier
+        self.lock(connection)
+        _make_missing(connection, metadata)
+        for statement in _POSTGRES_APPEND_ONLY:
+            connection.exec_driver_sql(statement)
+        for table in metadata.sorted_tables:
+            rights = "SELECT, INSERT" if table.name == AUDIT_LOG else "SELECT, INSERT, UPDATE"
+            connection.exec_driver_sql(f"REVOKE ALL ON {table.name} FROM PUBLIC, {quote(role)}")
+            connection.exec_driver_sql(f"GRANT {rights} ON {table.name} TO {quote(role)}")
+        connection.exec_driver_sql(f"COMMENT ON TABLE {AUDIT_LOG} IS '{_COMMENT}'")
+        connection.commit()
+
+    def open(self, connection: sa.Connection, metadata: sa.MetaData) -> None:
+        """Refuse a database without tables of this version, and a role that could change the audit log."""
+        found = sa.text(f"SELECT obj_description(to_regclass('public.{AUDIT_LOG}'), 'pg_class')")
+        comment = connection.scalar(found)
+        if comment != _COMMENT:
+            raise UsageError(
+                f"the database has {comment or 'no tables'}, this Slipway needs {_COMMENT}",
+                next="prepare it as the owner of its tables, then start again",
+            )
+        rights = sa.text(f"SELECT current_user, has_table_privilege('{AUDIT_LOG}', 'UPDATE, DELETE, TRUNCATE')")
+        role, may_change = connection.execute(rights).one()
+        if may_change:
+            raise UsageError(
+                f"the database role {role!r} may change the audit log",
+                next="connect as the application's role, which may only add to it",
+            )
+
+    def lock(self, connection: sa.Connection) -> None:
+        """Take the lock that every writer takes; the application's role has no right to lock a table."""
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})")
+
+
+def dialect_of(url: sa.URL) -> SqliteDialect | PostgresDialect:
+    """Return the dialect of a database URL, or raise UsageError."""
+    name = url.get_backend_name()
+    if name == "sqlite":
+        return SqliteDialect()
+    if name == "postgresql":
+        return PostgresDialect()
+    raise UsageError(f"no records in {name!r}", next="give a URL that begins with sqlite:// or postgresql://")
+
+
+def _make_missing(connection: sa.Connection, metadata: sa.MetaData) -> None:
+    """Make the tables that an older Slipway had not, and in the others the columns: empty in their old rows."""
+    metadata.create_all(connection)
+    for table in metadata.sorted_tables:
+        there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                kind = column.type.compile(connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
+
+
+def _configure_sqlite(connection: Any, _: object) -> None:
+    # Slipway opens its transactions itself: the driver's own habit would begin them too late.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")

@@ -1,0 +1,199 @@
+"""Slipway's own state in SQL: one table a record kind, and the append-only audit log.
+
+Every writer takes the database's one write lock first: the audit chain can neither fork nor have a gap.
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from pipelines.adapters.database.dialects import WAIT_S, PostgresDialect, dialect_of
+from pipelines.adapters.database.tables import NAMES, RecordTables, record_of, row_of, sql_value
+from pipelines.domain import audit
+from pipelines.domain.records import Record
+from pipelines.errors import DatabaseUnavailable, SlipwayError, UsageError
+from pipelines.ports import AuditHeads
+
+R = TypeVar("R", bound=Record)
+
+
+def now() -> str:
+    """Return the current time as ISO 8601 UTC text."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def prepare_records(owner_url: str, application_role: str) -> None:
+    """Make the tables of a PostgreSQL database as their owner, for the application's role to use.
+
+    Repeating it changes nothing. SQLite needs none of it: SqlRecords makes its tables there.
+    """
+    url = sa.make_url(owner_url)
+    dialect = dialect_of(url)
+    if not isinstance(dialect, PostgresDialect):
+        raise UsageError(f"{url.get_backend_name()} has no roles to prepare", next="give a postgresql:// URL")
+    engine = dialect.engine(url)
+    try:
+        with _translated(), engine.connect() as connection:
+            dialect.make(connection, RecordTables().metadata, application_role)
+    finally:
+        engine.dispose()
+
+
+class SqlRecords:
+    """Fills ports.Records over one SQLAlchemy URL, of SQLite or of PostgreSQL."""
+
+    def __init__(self, url: str, heads: AuditHeads) -> None:
+        self._heads = heads
+        self._tables = RecordTables()
+        location = sa.make_url(url)
+        self._dialect = dialect_of(location)
+        self._engine = self._dialect.engine(location)
+        try:
+            with _translated(), self._engine.connect() as connection:
+                self._dialect.open(connection, self._tables.metadata)
+        except SlipwayError:
+            self.close()
+            raise
+
+    @contextmanager
+    def write(self) -> Iterator["SqlTransaction"]:
+        """Open a transaction under the write lock; export the new audit head after its commit."""
+        with _translated(), self._engine.connect() as connection:
+            self._dialect.lock(connection)
+            transaction = SqlTransaction(connection, self._tables)
+            yield transaction
+            self._commit(connection, transaction.head)
+        if transaction.head is not None:
+            _export(self._heads, transaction.head)
+
+    def get(self, kind: type[R], id: str) -> R:
+        """Return one record; raise UsageError when there is none."""
+        with _translated(), self._engine.connect() as connection:
+            return SqlTransaction(connection, self._tables).get(kind, id)
+
+    def find(self, kind: type[R], **equals: object) -> list[R]:
+        """Return the records whose fields equal `equals`, oldest first."""
+        with _translated(), self._engine.connect() as connection:
+            return SqlTransaction(connection, self._tables).find(kind, **equals)
+
+    def audit_trail(self) -> list[audit.Entry]:
+        """Return the whole audit chain, first entry first."""
+        log = self._tables.audit_log
+        with _translated(), self._engine.connect() as connection:
+            rows = connection.execute(sa.select(log).order_by(log.c.seq)).mappings()
+            return [audit.Entry(**row) for row in rows]
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
+    def _commit(self, connection: sa.Connection, head: audit.Head | None) -> None:
+        """Commit; when the answer is lost with the connection, look for what was written and never repeat it."""
+        try:
+            connection.commit()
+        except sa.exc.DBAPIError as error:
+            if not error.connection_invalidated or not self._was_recorded(head):
+                raise
+
+    def _was_recorded(self, head: audit.Head | None) -> bool:
+        """Whether the audit entry of a commit is there; raise when there was none, or nobody answers in time."""
+        log = self._tables.audit_log
+        deadline = time.monotonic() + WAIT_S
+        while head and time.monotonic() < deadline:
+            try:
+                with self._engine.connect() as connection:
+                    # Who gets the lock knows that the lost transaction has ended, one way or the other.
+                    self._dialect.lock(connection)
+                    found = connection.scalar(sa.select(log.c.hash).where(log.c.seq == head.seq))
+                    return bool(found == head.hash)
+            except sa.exc.DBAPIError:
+                time.sleep(0.1)
+        raise DatabaseUnavailable(
+            "the database went away while it recorded, and whether it did is not known",
+            next='when it is back, look with "slipway status" before asking again',
+        )
+
+
+class SqlTransaction:
+    """Fills ports.Transaction on one open connection; `head` is the last audit entry it wrote."""
+
+    def __init__(self, connection: sa.Connection, tables: RecordTables) -> None:
+        self._connection = connection
+        self._tables = tables
+        self.head: audit.Head | None = None
+
+    def new_id(self, kind: type[Record]) -> str:
+        """Return the next id of a kind; rows are never deleted, so their count is the last number."""
+        count = self._connection.scalar(sa.select(sa.func.count()).select_from(self._tables[kind]))
+        return f"{NAMES[kind][1]}-{(count or 0) + 1}"
+
+    def add(self, record: Record) -> None:
+        """Store a new record."""
+        self._connection.execute(self._tables[type(record)].insert().values(**row_of(record)))
+
+    def put(self, record: Record) -> None:
+        """Store a record, in place of the one with its id if there is one."""
+        table = self._tables[type(record)]
+        values = row_of(record)
+        updated = self._connection.execute(table.update().where(table.c.id == record.id).values(**values))
+        if updated.rowcount == 0:
+            self._connection.execute(table.insert().values(**values))
+
+    def get(self, kind: type[R], id: str) -> R:
+        """Return one record; raise UsageError when there is none."""
+        found = self.find(kind, id=id)
+        if not found:
+            raise UsageError(f"no such entry {id[:40]!r} in {NAMES[kind][0]}", next='see "slipway history"')
+        return found[0]
+
+    def find(self, kind: type[R], **equals: object) -> list[R]:
+        """Return the records whose fields equal `equals`, oldest first."""
+        table = self._tables[kind]
+        query = sa.select(table).order_by(table.c.row)
+        for name, value in equals.items():
+            query = query.where(table.c[name] == sql_value(value))
+        return [record_of(kind, row) for row in self._connection.execute(query).mappings()]
+
+    def change(self, record: R, **values: object) -> R:
+        """Store new values of some fields and return the new record."""
+        changed = dataclasses.replace(record, **values)  # type: ignore[arg-type]
+        table = self._tables[type(record)]
+        # Only these columns: `record` may have been read before somebody else changed the others.
+        columns = {name: value for name, value in row_of(changed).items() if name in values}
+        self._connection.execute(table.update().where(table.c.id == record.id).values(**columns))
+        return changed
+
+    def audit(self, actor: str, action: str, phase: str, *, subject: str, detail: dict[str, Any] | None = None) -> None:
+        """Append one entry to the audit chain."""
+        log = self._tables.audit_log
+        newest = sa.select(log.c.seq, log.c.hash).order_by(log.c.seq.desc()).limit(1)
+        row = self._connection.execute(newest).first()
+        previous = audit.Head(row.seq, row.hash) if row else None
+        actor, action, phase, subject = map(sql_value, (actor, action, phase, subject))
+        unplaced = audit.Entry(0, now(), actor, action, phase, subject, detail or {}, "", "")
+        entry = audit.chained(previous, unplaced)
+        self._connection.execute(log.insert().values(**row_of(entry)))
+        self.head = audit.Head(entry.seq, entry.hash)
+
+
+def _export(heads: AuditHeads, head: audit.Head) -> None:
+    try:
+        heads.export(head)
+    except DatabaseUnavailable as error:
+        raise DatabaseUnavailable(f"recorded, but {error.message}", next=error.next) from error
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+        raise DatabaseUnavailable(
+            f"the database can't record: {str(error.__cause__ or error)[:200]}",
+            next='check free disk space and "slipway doctor", then run it again; nothing was changed',
+        ) from error

@@ -1,0 +1,1 @@
+"""An installation on containers, from the operator's side."""

@@ -1,0 +1,224 @@
+"""What an installation has in the engine, found by its label: what serves, what ails, what it wrote, what is left."""
+
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from docker.errors import APIError, DockerException, NotFound
+
+from pipelines.adapters.installation.engine_secrets import PREFIX_LABEL
+from pipelines.adapters.swarm.engine import DockerEngine
+from pipelines.adapters.swarm.task_log import read_logs
+from pipelines.errors import TargetUnavailable, Undecided
+
+REMOVE_S = 60.0
+REST_S = 60.0
+TAIL_LINES = 8
+_ILL = frozenset({"failed", "rejected"})
+_SERVICE_LABEL = "com.docker.swarm.service.name"
+_ROLE_LABEL = "slipway.role"
+_LOAD_ROLE = "load"
+_IDLE_SLOTS = frozenset({"trial", "baseline"})
+_BUSY = frozenset({400, 403, 409, 500})
+_STALE = "out of sequence"
+_TRIES = 10
+
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Something with the installation's label: when it was made, its role, and how it is removed."""
+
+    id: str
+    name: str
+    made: float
+    role: str
+    remove: Callable[[], object]
+
+
+class DockerInstallation:
+    """The installation `prefix` in one engine."""
+
+    def __init__(self, engine: DockerEngine, prefix: str) -> None:
+        self._engine = engine
+        self._filters = {"label": f"{PREFIX_LABEL}={prefix}"}
+
+    def served(self) -> dict[str, str]:
+        """Return the image of each slot's service."""
+        return {
+            service["Spec"]["Name"]: service["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
+            for service in self._services()
+            if "slipway.slot" in service["Spec"]["Labels"]
+        }
+
+    def troubles(self) -> dict[str, str]:
+        """Return service -> why its newest task does not run, in the scheduler's words."""
+        return {name: reason for name, reason, _ in self._ailing()}
+
+    def last_lines(self, lines: int) -> dict[str, list[str]]:
+        """Return the last `lines` that each service and each container of its own wrote."""
+        tails = {
+            str(service["Spec"]["Name"]): read_logs(self._engine, self._tasks(service), lines)
+            for service in self._services()
+        }
+        with self._engine.api() as api:
+            for container in api.containers(filters=self._filters):
+                told = api.logs(container["Id"], stdout=True, stderr=True, tail=lines)
+                tails[container["Names"][0].lstrip("/")] = told.decode(errors="replace").splitlines()
+        return tails
+
+    def explain(self) -> str:
+        """Return what ails, each with the last lines of its log."""
+        told = []
+        for name, reason, tasks in self._ailing():
+            tail = read_logs(self._engine, tasks, TAIL_LINES)
+            told.append("\n".join([f"{name} {reason}", *(f"  {line}" for line in tail)]))
+        return "\n".join(told)
+
+    def rest_slots(self) -> None:
+        """Leave the slots without a task that Terraform leaves to releases."""
+        for service in self._services():
+            spec = service["Spec"]
+            if spec["Labels"].get("slipway.slot") in _IDLE_SLOTS and spec["Mode"]["Replicated"]["Replicas"]:
+                self._write(service, mode={"Replicated": {"Replicas": 0}})
+
+    def await_rest(self) -> None:
+        """Wait until no container of a service is left on this engine: Swarm counts those as gone that still end."""
+        names = {service["Spec"]["Name"] for service in self._services()}
+        deadline = time.monotonic() + REST_S
+        while True:
+            with self._engine.api() as api:
+                owners = [container["Labels"].get(_SERVICE_LABEL) for container in api.containers()]
+            left = sorted(names.intersection(owners))
+            if not left:
+                return
+            if time.monotonic() > deadline:
+                raise Undecided(f"{', '.join(left)} did not end within {REST_S:g} s", next='"make down" again')
+            time.sleep(0.3)
+
+    def renew_logins(self, registry: str) -> None:
+        """Let the slots pull from `registry` by the login that this engine has now; no task is replaced for it."""
+        for name, image in self.served().items():
+            if image.startswith(f"{registry}/"):
+                self._renew_login(name)
+
+    def _renew_login(self, name: str) -> None:
+        for left in reversed(range(_TRIES)):
+            service = next(each for each in self._services() if each["Spec"]["Name"] == name)
+            try:
+                self._write(service, mode=service["Spec"]["Mode"])
+                return
+            except TargetUnavailable as error:
+                # Swarm and the executor write too; what was read is then no longer the newest.
+                if _STALE not in error.message or not left:
+                    raise
+
+    def _write(self, service: Body, *, mode: Body) -> None:
+        """Write a service's spec as it was read, but for its mode; the engine adds the login to its registry."""
+        spec = service["Spec"]
+        with self._engine.api() as api:
+            api.update_service(
+                service["ID"],
+                service["Version"]["Index"],
+                task_template=spec["TaskTemplate"],
+                name=spec["Name"],
+                labels=spec["Labels"],
+                mode=mode,
+                update_config=spec.get("UpdateConfig"),
+                rollback_config=spec.get("RollbackConfig"),
+                endpoint_spec=spec.get("EndpointSpec"),
+            )
+
+    def remove_unknown(self, known: Collection[str], since: datetime) -> list[str]:
+        """Remove what was made after `since` and is not among the ids `known`; return the names.
+
+        Volumes stay: making one that exists does no harm, and it may hold something. Load runs stay too: they are the
+        executor's, which may be at work.
+        """
+        removed = []
+        for part in self._parts():
+            if part.id not in known and part.made >= since.timestamp() and part.role != _LOAD_ROLE:
+                _until_gone(part.name, part.remove)
+                removed.append(part.name)
+        return removed
+
+    def remove_all(self) -> list[str]:
+        """Remove all that carries the label but secrets, volumes too; return the names."""
+        removed = []
+        for part in self._parts():
+            _until_gone(part.name, part.remove)
+            removed.append(part.name)
+        with self._engine.api() as api:
+            volumes = [str(volume["Name"]) for volume in api.volumes(filters=self._filters)["Volumes"] or []]
+            for name in volumes:
+                _until_gone(name, partial(api.remove_volume, name))
+        return removed + volumes
+
+    def _parts(self) -> Iterator[_Part]:
+        """Yield all but secrets and volumes, in the order in which they can be removed."""
+        with self._engine.api() as api:
+            for service in self._services():
+                yield _described(service, api.remove_service)
+            for container in api.containers(all=True, filters=self._filters):
+                id, name = container["Id"], container["Names"][0].lstrip("/")
+                role = container["Labels"].get(_ROLE_LABEL, "")
+                yield _Part(id, name, float(container["Created"]), role, partial(api.remove_container, id, force=True))
+            for config in api.configs(filters=self._filters):
+                yield _described(config, api.remove_config)
+            for network in api.networks(filters=self._filters):
+                id, made = network["Id"], datetime.fromisoformat(network["Created"]).timestamp()
+                yield _Part(id, network["Name"], made, "", partial(api.remove_network, id))
+
+    def _services(self) -> list[Body]:
+        with self._engine.api() as api:
+            found: list[Body] = api.services(filters=self._filters)
+        return sorted(found, key=lambda service: str(service["Spec"]["Name"]))
+
+    def _ailing(self) -> Iterator[tuple[str, str, list[Body]]]:
+        """Yield name, trouble and tasks of each service whose newest task does not run."""
+        for service in self._services():
+            tasks = self._tasks(service)
+            newest = max(tasks, key=lambda task: str(task["CreatedAt"]), default=None)
+            ill = [task for task in tasks if task["Status"]["State"] in _ILL]
+            if newest is None or newest["Status"]["State"] == "running":
+                continue
+            told = newest["Status"].get("Err") or (ill[-1]["Status"].get("Err") if ill else "")
+            if told:
+                yield str(service["Spec"]["Name"]), f"{newest['Status']['State']}: {told}", tasks
+
+    def _tasks(self, service: Body) -> list[Body]:
+        with self._engine.api() as api:
+            found: list[Body] = api.tasks(filters={"service": service["ID"]})
+        return found
+
+
+def _described(found: Body, remove: Callable[[str], Any]) -> _Part:
+    """Return the part that a service or config is."""
+    spec, made = found["Spec"], datetime.fromisoformat(found["CreatedAt"]).timestamp()
+    role = spec["Labels"].get(_ROLE_LABEL, "")
+    return _Part(found["ID"], spec["Name"], made, role, partial(remove, found["ID"]))
+
+
+def _until_gone(name: str, remove: Callable[[], object]) -> None:
+    """Remove something that may still be in use for a moment."""
+    deadline = time.monotonic() + REMOVE_S
+    while True:
+        try:
+            remove()
+            return
+        except NotFound:
+            return
+        except APIError as error:
+            if error.status_code not in _BUSY or time.monotonic() > deadline:
+                raise Undecided(
+                    f"{name} can't be removed: {error.explanation}", next="end what uses it, then do it again"
+                ) from error
+            time.sleep(0.5)
+        except (DockerException, OSError) as error:
+            raise TargetUnavailable(
+                f"{name} can't be removed: {error}", next="mend the engine, then do it again"
+            ) from error

@@ -1,0 +1,239 @@
+"""Keeps releases out while the installation itself is changed, by a change of shape that the API is asked for.
+
+Without an API that answers, the executor is asked from inside of its container: while it works, the installation is
+left alone. Without an executor nobody can release anything; then it goes on, and says so.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.adapters.installation.secret_store import TOKENS, SecretStore
+from pipelines.api.auth import read_tokens
+from pipelines.errors import DeployFailed, LeaseHeld, NotAllowed, Undecided, UsageError
+from pipelines.operator.client import ApiClient, executor_silence
+from pipelines.settings.settings import Settings
+
+OPERATOR = "alice"
+_POLL_S = 0.3
+
+Tell = Callable[[str], None]
+# Environment -> the digests that its replicas tell.
+Told = Mapping[str, set[str]]
+
+
+@dataclass(frozen=True)
+class HoldPatience:
+    """How long to wait for other work to end, for a look, for the same to serve again, and to give back.
+
+    The last two have to bear an executor that was replaced meanwhile.
+    """
+
+    turn_s: float = 600.0
+    look_s: float = 20.0
+    proof_s: float = 120.0
+    give_back_s: float = 60.0
+
+
+class ShapeHold:
+    """The leases of one installation, asked for by an operator who holds its home's lock.
+
+    `work` tells what the executor works on where the API can't be asked.
+    """
+
+    def __init__(
+        self, settings: Settings, patience: HoldPatience = HoldPatience(), *, work: Callable[[], Sequence[str]]
+    ) -> None:
+        self._settings = settings
+        self._patience = patience
+        self._work = work
+        self._secrets = SecretStore(settings.home / "secrets.json", settings.tokens_file)
+
+    @contextmanager
+    def unchanged(self, verb: str, tell: Tell) -> Iterator[None]:
+        """Hold the leases for a block, and have every replica asked that it serves the same after it as before.
+
+        Raises LeaseHeld when other work does not end in time or can't be waited for, DeployFailed when a digest is
+        another one afterwards, Undecided when nobody looks.
+        """
+        with self.held(verb, tell) as holding:
+            before = self._look_before(tell) if holding else {}
+            yield
+            if any(before.values()):
+                self._prove(before)
+                tell("every replica serves the digest that it served before")
+
+    def await_executor(self) -> None:
+        """Wait until an executor shows itself, and again after that; raise Undecided when none does in time."""
+        deadline, seen = time.monotonic() + self._patience.proof_s, set[str]()
+        while True:
+            try:
+                status = self._ask("/status")
+                silence = executor_silence(status)
+                # What was there before may be the last sign of one that is gone.
+                seen |= set() if silence else {status["executor"]["heartbeat_at"]}
+            except (Undecided, NotAllowed) as error:
+                silence = error.message
+            if len(seen) > 1:
+                return
+            if time.monotonic() > deadline:
+                reason = silence or "the executor has not shown itself again"
+                raise Undecided(reason, next='see "slipway logs", then "make up" again')
+            time.sleep(_POLL_S)
+
+    @contextmanager
+    def held(self, verb: str, tell: Tell) -> Iterator[bool]:
+        """Hold the leases for a block, if there is somebody to keep out; say whether they are held."""
+        holding = False
+        try:
+            holding = self._take(verb, tell)
+            yield holding
+        finally:
+            # After `down` there is nobody left to ask.
+            self._give_back(tell, patient=holding and verb != "down")
+
+    def _take(self, verb: str, tell: Tell) -> bool:
+        try:
+            id = self._ask("/shape-changes", {"verb": verb})["id"]
+            return self._await(f"/shape-changes/{id}", verb, tell)
+        except (Undecided, NotAllowed, UsageError) as error:
+            # A UsageError is that of an API which does not know the request yet: `up` is about to replace it.
+            self._check_idle(verb, error.message)
+            tell(f"nothing is held, as nobody can be asked: {error.message}")
+            return False
+
+    def _check_idle(self, verb: str, reason: str) -> None:
+        """Raise LeaseHeld while the executor works: it goes on without an API, with what was approved before."""
+        try:
+            work = self._work()
+        except (Undecided, UsageError):
+            # There is none, or it is ailing itself: that is what wants mending.
+            return
+        if work:
+            raise LeaseHeld(
+                f"{reason}; and the executor goes on with {', '.join(work)}",
+                next=f'wait for it to end, or end the executor\'s service, then "make {verb}" again',
+            )
+
+    def _await(self, path: str, verb: str, tell: Tell) -> bool:
+        """Return whether the leases are held at last; without an executor they need not be."""
+        deadline, told = time.monotonic() + self._patience.turn_s, ""
+        while True:
+            change = self._ask(path)
+            if change["state"] == "running":
+                return True
+            if change["state"] != "requested":
+                raise LeaseHeld(f"somebody ended {change['id']}", next=f'"make {verb}" again')
+            waiting = change["steps"][-1]["message"] if change["steps"] else ""
+            if waiting != told:
+                tell(f"waiting {waiting}")
+            told = waiting
+            silence = executor_silence(self._ask("/status"))
+            if silence:
+                tell(f"nothing is held: {silence}")
+                return False
+            if time.monotonic() > deadline:
+                raise LeaseHeld(
+                    f"waited {self._patience.turn_s:g} s {waiting}".rstrip(),
+                    next=f'see "slipway status"; when it has ended, "make {verb}" again',
+                )
+            time.sleep(_POLL_S)
+
+    def _look_before(self, tell: Tell) -> Told:
+        """Return what the replicas tell; without a look there is no proof, but what hinders it may want mending."""
+        try:
+            return self._look(time.monotonic() + self._patience.look_s)
+        except Undecided as error:
+            tell(f"what serves will not be compared: {error.message}")
+            return {}
+
+    def _prove(self, before: Told) -> None:
+        deadline = time.monotonic() + self._patience.proof_s
+        while True:
+            after = self._look(deadline + self._patience.look_s)
+            changed = [place for place, digests in before.items() if digests and after.get(place) != digests]
+            if not changed:
+                return
+            if time.monotonic() > deadline:
+                told = "; ".join(
+                    f"{place} served {_named(before[place])}, now {_named(after[place])}" for place in changed
+                )
+                raise DeployFailed(told, next='"slipway doctor"')
+
+    def _look(self, deadline: float) -> Told:
+        """Return what the replicas tell the executor in a look that began after this call; raise Undecided if none."""
+        ended: dict[str, set[str]] = {}
+        while True:
+            seen = self._observed()
+            for place, look in seen.items():
+                ended.setdefault(place, set()).add(look["at"])
+            # The first was over before, and the second may have begun before.
+            if seen and all(len(times) > 2 for times in ended.values()):
+                return {place: _digests(look) for place, look in seen.items()}
+            if time.monotonic() > deadline:
+                raise Undecided("the executor looks at no replica", next='see "slipway logs"')
+            time.sleep(_POLL_S)
+
+    def _observed(self) -> dict[str, Any]:
+        """Return the last look at each environment, nothing while the API is being replaced."""
+        try:
+            observed: dict[str, Any] = self._ask("/status")["observed"]
+        except (Undecided, NotAllowed):
+            return {}
+        return observed
+
+    def _give_back(self, tell: Tell, *, patient: bool) -> None:
+        """End every change of shape, one of a predecessor that was killed as well, and wait until it is so."""
+        deadline, asked = time.monotonic() + self._patience.give_back_s, set[str]()
+        while True:
+            try:
+                left = self._unfinished()
+                if not left:
+                    return
+                for id in left - asked:
+                    self._ask(f"/shape-changes/{id}/end", {})
+                asked |= left
+                trouble = f"{', '.join(sorted(left))} still holds the environments: the executor gives them back"
+            except (Undecided, NotAllowed) as error:
+                if not patient:
+                    return
+                trouble = f'the environments may still be held: {error.message}; "make up" again'
+            if time.monotonic() > deadline:
+                tell(trouble)
+                return
+            time.sleep(_POLL_S)
+
+    def _unfinished(self) -> set[str]:
+        status = self._ask("/status")
+        return {work["id"] for work in status["unfinished"] if "verb" in work}
+
+    def _ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """POST a body or GET, with the token that holds now or, before the API is told of that, with a former one."""
+        *first, last = self._tokens()
+        for token in first:
+            try:
+                return self._send(token, path, body)
+            except NotAllowed:
+                continue
+        return self._send(last, path, body)
+
+    def _send(self, token: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+        api = ApiClient(self._settings, token)
+        return api.get(path) if body is None else api.post(path, body)
+
+    def _tokens(self) -> list[str]:
+        """Return the operator's tokens, the present one first; those that a killed rotation left follow."""
+        file = self._settings.tokens_file
+        present = read_tokens(file).get(OPERATOR, "") if file.exists() else ""
+        return [present, *(json.loads(text).get(OPERATOR, "") for text in self._secrets.former(TOKENS))]
+
+
+def _digests(look: dict[str, Any]) -> set[str]:
+    return {replica["digest"] for replica in look["replicas"] if replica["digest"]}
+
+
+def _named(digests: set[str]) -> str:
+    return ", ".join(sorted(digests)) or "nothing"

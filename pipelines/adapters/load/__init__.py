@@ -1,0 +1,1 @@
+"""Load runs, as processes and as jobs of the Swarm."""

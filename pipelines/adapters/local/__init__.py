@@ -1,0 +1,1 @@
+"""Releases as processes of one machine."""

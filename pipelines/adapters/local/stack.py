@@ -1,0 +1,259 @@
+"""The processes of one installation on this machine: started once, found again, stopped by their id.
+
+A process is ours only if its id and its start time are in the home's record.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import psutil
+
+from pipelines.domain.release import Environment
+from pipelines.errors import PortTaken, Undecided, UsageError
+from pipelines.settings.settings import Settings
+
+READY_S = 120.0
+# Longer than a keeper takes to drain its replicas.
+STOP_S = 30.0
+# What does not answer for so long while it runs is frozen.
+SILENT_S = 15.0
+REPLICAS = {Environment.STAGING: 1, Environment.PRODUCTION: 2}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One process: its command, the port it listens on, and how it shows that it is ready."""
+
+    name: str
+    command: list[str]
+    port: int | None
+    port_setting: str
+    ready: Callable[[], bool]
+
+
+class LocalStack:
+    """Starts, finds and stops the parts of one home.
+
+    `executor_alive` says whether the executor with a process id has lately shown that it lives.
+    """
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str], executor_alive: Callable[[int], bool]) -> None:
+        self._settings = settings
+        self._environ = settings.child_environ(environ)
+        self._record = settings.home / "run" / "processes.json"
+        self._executor_alive = executor_alive
+        self._started: dict[str, subprocess.Popen[bytes]] = {}
+
+    def up(self, tell: Callable[[str], None]) -> None:
+        """Start what does not run and wait until all is ready; raise PortTaken or Undecided."""
+        parts = self.parts()
+        self._end_silent(parts, tell)
+        running = self.running()
+        missing = [part for part in parts if part.name not in running]
+        for part in missing:
+            self._refuse_taken_port(part)
+        for part in missing:
+            tell(f"starting {part.name}")
+            self._start(part)
+        deadline = time.monotonic() + READY_S
+        for part in parts:
+            self._wait_ready(part, deadline)
+
+    def down(self, tell: Callable[[str], None]) -> None:
+        """Stop what this home started, the deciding parts first, and nothing else."""
+        running = self.running()
+        # What decides goes before what serves, so that nothing is begun that can't end.
+        for names in (["executor", "api"], ["keeper-staging", "keeper-production", "mlflow"]):
+            processes = [running[name] for name in names if name in running]
+            for name in names:
+                if name in running:
+                    tell(f"stopping {name}")
+            _end(processes)
+        self._record.unlink(missing_ok=True)
+
+    def destroy(self, tell: Callable[[str], None]) -> None:
+        """Stop everything; all state is in the home."""
+        self.down(tell)
+
+    def logs(self, lines: int) -> dict[str, list[str]]:
+        """Return the last `lines` of every log file; raise UsageError when there is none."""
+        files = sorted(self._settings.logs.glob("*.log"))
+        if not files:
+            raise UsageError(f"no logs in {self._settings.logs}", next='run "make up" first')
+        return {file.stem: file.read_text(errors="replace").splitlines()[-lines:] for file in files}
+
+    def doctor(self) -> dict[str, Any] | None:
+        """Leave it to whoever asks: all is on this machine."""
+        return None
+
+    def trainer(self) -> dict[str, str]:
+        """Return nothing: MLflow asks nobody who he is here."""
+        return {}
+
+    def running(self) -> dict[str, psutil.Process]:
+        """Return the parts that run, found by process id and start time."""
+        found = {}
+        for name, (pid, started) in self._recorded().items():
+            try:
+                process = psutil.Process(pid)
+                if abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE:
+                    found[name] = process
+            except psutil.NoSuchProcess:
+                continue
+        return found
+
+    def parts(self) -> list[Part]:
+        """Return every part, in the order of starting."""
+        settings, python = self._settings, sys.executable
+        mlflow = [
+            *(python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(settings.mlflow_port)),
+            *("--workers", "1", "--serve-artifacts"),
+            *("--backend-store-uri", f"sqlite:///{settings.home / 'mlflow.db'}"),
+            *("--artifacts-destination", str(settings.home / "artifacts")),
+            *("--allowed-hosts", f"127.0.0.1:{settings.mlflow_port},localhost:{settings.mlflow_port}"),
+        ]
+        cli = [python, "-m", "pipelines.cli"]
+        return [
+            Part("mlflow", mlflow, settings.mlflow_port, "MLFLOW", _answers(f"{settings.mlflow_url}/health")),
+            *(self._keeper(environment) for environment in Environment),
+            Part("api", [*cli, "api"], settings.api_port, "API", _answers(f"{settings.api_url}/health")),
+            Part("executor", [*cli, "executor"], None, "", self._executor_ready),
+        ]
+
+    def _keeper(self, environment: Environment) -> Part:
+        port = self._settings.port(environment)
+        command = [
+            *(sys.executable, "-m", "pipelines.adapters.local.supervisor", "--environment", str(environment)),
+            *("--home", str(self._settings.home), "--port", str(port)),
+            *("--replicas", str(REPLICAS[environment])),
+        ]
+        ready = _answers(f"http://127.0.0.1:{port}/health")
+        return Part(f"keeper-{environment}", command, port, environment.name, ready)
+
+    def _executor_ready(self) -> bool:
+        process = self.running().get("executor")
+        return process is not None and self._executor_alive(process.pid)
+
+    def _end_silent(self, parts: list[Part], tell: Callable[[str], None]) -> None:
+        """End what runs but does not answer, such as a frozen process, so that it is started anew."""
+        deadline = time.monotonic() + SILENT_S
+        for part in parts:
+            process = self.running().get(part.name)
+            while process is not None and not part.ready():
+                if time.monotonic() > deadline:
+                    tell(f"{part.name} does not answer: starting it anew")
+                    os.killpg(process.pid, signal.SIGKILL)
+                    psutil.wait_procs([process], timeout=STOP_S)
+                    break
+                time.sleep(0.1)
+                process = self.running().get(part.name)
+
+    def _start(self, part: Part) -> None:
+        self._settings.logs.mkdir(parents=True, exist_ok=True)
+        environ = {
+            **self._environ,
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "PYTHONUNBUFFERED": "1",
+        }
+        log = self._settings.logs / f"{part.name}.log"
+        if log.exists():
+            log.replace(log.with_suffix(".log.1"))
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                part.command,
+                cwd=self._settings.root,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self._started[part.name] = process
+        recorded = self._recorded()
+        recorded[part.name] = (process.pid, psutil.Process(process.pid).create_time())
+        self._record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        partial = self._record.with_suffix(".partial")
+        partial.write_text(json.dumps(recorded))
+        partial.replace(self._record)
+
+    def _wait_ready(self, part: Part, deadline: float) -> None:
+        while not part.ready():
+            if part.name not in self.running():
+                ended = self._started[part.name].wait(STOP_S) if part.name in self._started else None
+                refusal = UsageError if ended == UsageError.exit_code else Undecided
+                raise refusal(f"{part.name} ended: {self._tail(part)}", next='mend that, then run "make up" again')
+            if time.monotonic() > deadline:
+                raise Undecided(f"{part.name} is not ready: {self._tail(part)}", next='see "slipway logs"')
+            time.sleep(0.1)
+
+    def _tail(self, part: Part) -> str:
+        log = self._settings.logs / f"{part.name}.log"
+        return "\n".join(log.read_text(errors="replace").splitlines()[-8:]) if log.exists() else ""
+
+    def _refuse_taken_port(self, part: Part) -> None:
+        # After a kill the replicas of an earlier keeper hold its port: its successor ends them, or refuses.
+        if part.port is None or self._left_by_keeper(part):
+            return
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", part.port))
+            except OSError as error:
+                raise PortTaken(
+                    f"port {part.port} of {part.name} is taken{_holder(part.port)}",
+                    next=f"end that process, or set SLIPWAY_PORT_{part.port_setting}",
+                ) from error
+
+    def _left_by_keeper(self, part: Part) -> bool:
+        record = self._settings.home / "run" / f"{part.name}.json"
+        if not record.exists():
+            return False
+        processes = json.loads(record.read_text())["processes"]
+        pids = [process[kind] for process in processes for kind in ("pid", "worker") if process[kind]]
+        return any(psutil.pid_exists(pid) for pid in pids)
+
+    def _recorded(self) -> dict[str, tuple[int, float]]:
+        if not self._record.exists():
+            return {}
+        return {name: (pid, started) for name, (pid, started) in json.loads(self._record.read_text()).items()}
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    """Ask processes to end and, after STOP_S, end them and what they started."""
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+    _, left = psutil.wait_procs(processes, timeout=STOP_S)
+    for process in left:
+        os.killpg(process.pid, signal.SIGKILL)
+    psutil.wait_procs(left, timeout=STOP_S)
+
+
+def _answers(url: str) -> Callable[[], bool]:
+    def ready() -> bool:
+        try:
+            return httpx.get(url, timeout=2.0, trust_env=False).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    return ready
+
+
+def _holder(port: int) -> str:
+    try:
+        for connection in psutil.net_connections("tcp"):
+            address: Any = connection.laddr
+            if connection.status == psutil.CONN_LISTEN and address.port == port and connection.pid:
+                return f" by process {connection.pid}"
+    except psutil.AccessDenied:
+        return ""
+    return ""

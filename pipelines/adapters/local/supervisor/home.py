@@ -1,0 +1,171 @@
+"""What a keeper leaves on disk: its lock, its socket and the record from which a successor goes on."""
+
+import fcntl
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipelines.adapters.local.supervisor.wire import Deployment
+from pipelines.domain.release import Environment, Phase, Slot
+from pipelines.errors import UsageError
+
+# sun_path holds 108 bytes on Linux and 104 on macOS, the closing zero included.
+SOCKET_PATH_LIMIT_BYTES = 103
+
+
+@dataclass(frozen=True)
+class SlotRecord:
+    """What a slot serves and what it was last told to serve."""
+
+    serving: Deployment | None = None
+    wanted: Deployment | None = None
+    phase: Phase = Phase.EMPTY
+    failure: str | None = None
+    last_log: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the form on disk."""
+        return {
+            "serving": self.serving.as_dict() if self.serving else None,
+            "wanted": self.wanted.as_dict() if self.wanted else None,
+            "phase": self.phase,
+            "failure": self.failure,
+            "last_log": list(self.last_log),
+        }
+
+    @classmethod
+    def from_dict(cls, body: dict[str, Any]) -> "SlotRecord":
+        """Rebuild what `as_dict` wrote."""
+        return cls(
+            serving=Deployment.from_dict(body["serving"]) if body["serving"] else None,
+            wanted=Deployment.from_dict(body["wanted"]) if body["wanted"] else None,
+            phase=Phase(body["phase"]),
+            failure=body["failure"],
+            last_log=tuple(body["last_log"]),
+        )
+
+
+@dataclass(frozen=True)
+class ProcessRecord:
+    """A replica's master (which leads its process group), its worker, and its private socket.
+
+    `born` and `worker_born` tell the process from a later one with the same pid.
+    """
+
+    name: str
+    pid: int
+    born: str | None
+    worker: int | None
+    worker_born: str | None
+    socket: str
+
+
+@dataclass
+class Record:
+    """All that outlives a keeper; `epoch` is the highest fencing number seen."""
+
+    pid: int = 0
+    socket: str = ""
+    epoch: int = 0
+    ports: dict[Slot, int] = field(default_factory=dict)
+    slots: dict[Slot, SlotRecord] = field(default_factory=dict)
+    processes: list[ProcessRecord] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the form on disk."""
+        return {
+            "pid": self.pid,
+            "socket": self.socket,
+            "epoch": self.epoch,
+            "ports": self.ports,
+            "slots": {slot: record.as_dict() for slot, record in self.slots.items()},
+            "processes": [asdict(process) for process in self.processes],
+        }
+
+    @classmethod
+    def from_dict(cls, body: dict[str, Any]) -> "Record":
+        """Rebuild what `as_dict` wrote."""
+        return cls(
+            pid=body["pid"],
+            socket=body["socket"],
+            epoch=body["epoch"],
+            ports={Slot(slot): port for slot, port in body["ports"].items()},
+            slots={Slot(slot): SlotRecord.from_dict(record) for slot, record in body["slots"].items()},
+            processes=[ProcessRecord(**process) for process in body["processes"]],
+        )
+
+
+class KeeperHome:
+    """The folders of one keeper under Slipway's home, readable by their owner only."""
+
+    def __init__(self, home: Path, environment: Environment) -> None:
+        self.environment = environment
+        self.run_dir = home.resolve() / "run"
+        self.logs_dir = home.resolve() / "logs"
+        for directory in (self.run_dir, self.logs_dir):
+            directory.mkdir(parents=True, exist_ok=True)
+            directory.chmod(0o700)
+        self.record_path = self.run_dir / f"keeper-{environment}.json"
+        self.socket_path = self._socket_dir() / f"keeper-{environment}.sock"
+        self._lock_fd = -1
+
+    def replica_socket_path(self, unique: str) -> Path:
+        """Return a path for a replica's private socket, as short as the control socket's."""
+        return self.socket_path.with_name(f"{self.environment}-{unique}.sock")
+
+    def lock(self) -> None:
+        """Become the only keeper here, or raise UsageError naming the other; any death frees the lock."""
+        path = self.run_dir / f"keeper-{self.environment}.lock"
+        self._lock_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = path.read_text().strip() or "unknown"
+            raise UsageError(
+                f"a keeper of {self.environment} already runs in {self.run_dir.parent} (pid {holder})",
+                next='it goes on serving; run "make down" first to replace it',
+            ) from error
+        os.ftruncate(self._lock_fd, 0)
+        os.pwrite(self._lock_fd, str(os.getpid()).encode(), 0)
+
+    def load(self) -> Record:
+        """Return the record, empty at the very first start; raise UsageError when it cannot be read."""
+        if not self.record_path.exists():
+            return Record()
+        try:
+            return Record.from_dict(json.loads(self.record_path.read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"the keeper's record {self.record_path} is not readable: {error!r}",
+                next="put it back from a backup, or move it away to start with empty slots",
+            ) from error
+
+    def save(self, record: Record) -> None:
+        """Write the record so that a reader, also one after a power cut, finds the old or the new one."""
+        draft = self.record_path.with_suffix(".json.new")
+        with open(draft, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            json.dump(record.as_dict(), file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self.record_path)
+
+    def _socket_dir(self) -> Path:
+        longest = self.run_dir / f"keeper-{self.environment}-.sock"
+        if len(os.fsencode(longest)) <= SOCKET_PATH_LIMIT_BYTES:
+            return self.run_dir
+        name = hashlib.sha256(os.fsencode(self.run_dir)).hexdigest()[:12]
+        directory = Path(tempfile.gettempdir()) / f"slipway-{os.getuid()}-{name}"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        found = directory.lstat()
+        # The temporary directory is everyone's: a folder planted there would let its owner command us.
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+            raise UsageError(
+                f"{directory}, needed for sockets, is not a private folder of this user",
+                next="remove it, or choose a shorter SLIPWAY_HOME",
+            )
+        return directory

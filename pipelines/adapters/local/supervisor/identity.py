@@ -1,0 +1,83 @@
+"""Tells a process from a later one with the same pid, and ends process groups without hitting strangers."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from pipelines.adapters.local.supervisor.home import ProcessRecord
+
+POLL_S = 0.02
+# Covers gunicorn's graceful_timeout, after which its master has killed the worker itself.
+GRACE_S = 15.0
+_REAP_S = 2.0
+
+
+def birth(pid: int) -> str | None:
+    """Return a mark of when a process was born, across reboots where /proc exists; None when it is gone."""
+    try:
+        # The command name may hold spaces and parentheses: fields are counted after its end.
+        ticks = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}:{ticks}"
+    except (FileNotFoundError, ProcessLookupError):
+        if Path("/proc/self/stat").exists():
+            return None
+    shown = subprocess.run(
+        ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False, timeout=5
+    )
+    return shown.stdout.strip() or None
+
+
+def signal_group(pgid: int, number: signal.Signals) -> bool:
+    """Signal a process group; return whether it had anybody in it."""
+    try:
+        os.killpg(pgid, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # macOS answers so for a group that has only zombies left.
+        return False
+    return True
+
+
+def group_lives(pgid: int) -> bool:
+    """Whether any process of the group is left."""
+    try:
+        os.killpg(pgid, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+async def group_ends(pgid: int, within_s: float) -> bool:
+    """Wait until nobody of the group is left; return False when the time is over first."""
+    deadline = time.monotonic() + within_s
+    while group_lives(pgid):
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(POLL_S)
+    return True
+
+
+async def kill_group(pgid: int) -> None:
+    """End a group that did not drain."""
+    signal_group(pgid, signal.SIGKILL)
+    await group_ends(pgid, _REAP_S)
+
+
+async def end_orphan(orphan: ProcessRecord) -> bool:
+    """End a replica of a former keeper, if it still is that process; return whether it was."""
+    master_lives = orphan.born is not None and birth(orphan.pid) == orphan.born
+    worker_lives = (
+        orphan.worker is not None and orphan.worker_born is not None and birth(orphan.worker) == orphan.worker_born
+    )
+    if master_lives:
+        os.kill(orphan.pid, signal.SIGTERM)
+    elif worker_lives:
+        signal_group(orphan.pid, signal.SIGTERM)
+    if (master_lives or worker_lives) and not await group_ends(orphan.pid, GRACE_S):
+        await kill_group(orphan.pid)
+    Path(orphan.socket).unlink(missing_ok=True)
+    return master_lives or worker_lives

@@ -1,0 +1,85 @@
+"""Runs releases as processes of this machine by asking the environments' keepers; changes nothing itself."""
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipelines.adapters.local.supervisor.wire import Command, Deployment, state_from_dict
+from pipelines.domain.release import Environment, Release, Slot, SlotState
+from pipelines.errors import SlipwayError, TargetUnavailable, UsageError
+
+_TIMEOUT_S = 10.0
+
+
+class LocalTarget:
+    """The target of one machine, as `pipelines.ports.Target`.
+
+    `home` is Slipway's home, where the keepers leave their records; `bundles` gives the verified directory
+    of a bundle digest or raises DeployFailed. Every method raises TargetUnavailable without a keeper.
+    """
+
+    def __init__(self, home: Path, bundles: Callable[[str], Path]) -> None:
+        self._home = home
+        self._bundles = bundles
+
+    def prepare(self, bundle_digest: str) -> None:
+        """Make sure that the bundle's directory is there and its bytes hold."""
+        self._bundles(bundle_digest)
+
+    def start(self, release: Release, slot: Slot, *, epoch: int) -> None:
+        """Begin to serve `release` in `slot` and return at once."""
+        deployment = Deployment(release, self._bundles(release.bundle_digest))
+        body = {"slot": slot, "epoch": epoch, "deployment": deployment.as_dict()}
+        self._ask(release.environment, Command.START, body)
+
+    def observe(self, environment: Environment, slot: Slot) -> SlotState:
+        """Have the keeper ask every replica of a slot now."""
+        return state_from_dict(self._ask(environment, Command.OBSERVE, {"slot": slot}))
+
+    def weigh(self, environment: Environment, weights: dict[Slot, int], *, epoch: int) -> None:
+        """Accept the only shares that one port an environment can give: all to live."""
+        if {slot: weight for slot, weight in weights.items() if weight} != {Slot.LIVE: 1}:
+            shares = ", ".join(f"{slot} {weight}" for slot, weight in weights.items())
+            raise UsageError(
+                f"the local target cannot share a port as {shares or 'nothing'}",
+                next="give live 1 and the others 0",
+            )
+        self._ask(environment, Command.FENCE, {"epoch": epoch})
+
+    def restore(self, environment: Environment, release: Release | None, *, epoch: int) -> None:
+        """Bring `live` back to `release`, or to none, superseding whatever is under way there."""
+        if release:
+            self.start(release, Slot.LIVE, epoch=epoch)
+        else:
+            self.stop(environment, Slot.LIVE, epoch=epoch)
+
+    def stop(self, environment: Environment, slot: Slot, *, epoch: int) -> None:
+        """Begin to drain a slot; it is EMPTY when nobody of it is left."""
+        self._ask(environment, Command.STOP, {"slot": slot, "epoch": epoch})
+
+    def _ask(self, environment: Environment, command: Command, body: dict[str, Any]) -> dict[str, Any]:
+        request = json.dumps({"command": command, **body}).encode() + b"\n"
+        try:
+            record = json.loads((self._home / "run" / f"keeper-{environment}.json").read_bytes())
+            reply = _converse(record["socket"], request)
+        except (OSError, ValueError, KeyError) as error:
+            raise TargetUnavailable(
+                f"the keeper of {environment} does not answer ({error})", next='run "make up"'
+            ) from error
+        if "error" in reply:
+            raise SlipwayError.from_dict(reply["error"])
+        return reply["ok"] or {}
+
+
+def _converse(path: str, request: bytes) -> dict[str, Any]:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_TIMEOUT_S)
+        connection.connect(path)
+        connection.sendall(request)
+        with connection.makefile("rb") as stream:
+            reply = json.loads(stream.readline())
+    if not isinstance(reply, dict):
+        raise ValueError(f"not a reply: {reply!r}")
+    return reply

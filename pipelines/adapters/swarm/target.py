@@ -1,0 +1,161 @@
+"""Runs releases as Swarm services that Terraform has provisioned: one for each slot of an environment."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+
+from pipelines.adapters.images.release_images import ReleaseImages
+from pipelines.adapters.swarm.edge_socket import EdgeSocket
+from pipelines.adapters.swarm.record import Deployed, SlotRecord
+from pipelines.adapters.swarm.replica_ask import Ask, ask_directly
+from pipelines.adapters.swarm.services import Spec, SwarmServices, with_release
+from pipelines.adapters.swarm.tasks import Patience, Roll, Task, Waited
+from pipelines.domain.release import Environment, Phase, Release, Replica, Slot, SlotState
+from pipelines.errors import UsageError
+from pipelines.ports import Answer
+
+PORT = 8000
+_ASKERS = 8
+
+
+class SwarmTarget:
+    """The target of a Swarm, as `pipelines.ports.Target`; every method raises TargetUnavailable without an engine.
+
+    `services` are the slots' services. A slot's URL leads there from its environment's network alone; whoever does
+    not stand on it gives another `ask` than the default.
+    """
+
+    def __init__(
+        self,
+        services: SwarmServices,
+        images: ReleaseImages,
+        edge: EdgeSocket,
+        *,
+        patience: Patience = Patience(),
+        ask: Ask = ask_directly,
+    ) -> None:
+        self._services = services
+        self._images = images
+        self._edge = edge
+        self._patience = patience
+        self._ask = ask
+        self._clock = _Stopwatch()
+        self._askers = ThreadPoolExecutor(_ASKERS, thread_name_prefix="ask-replica")
+
+    def prepare(self, bundle_digest: str) -> None:
+        """Make sure that the image registry holds the bundle's image, and that its bytes are the bundle's."""
+        self._images.prepare(bundle_digest)
+
+    def start(self, release: Release, slot: Slot, *, epoch: int) -> None:
+        """Tell a slot's service to serve `release`, and return at once."""
+        self._order(release.environment, slot, release, epoch)
+
+    def observe(self, environment: Environment, slot: Slot) -> SlotState:
+        """Read the states of a slot's tasks, and ask each replica by its own address now."""
+        roll = self._services.roll(environment, slot)
+        phase, failure = roll.judged(self._waited(environment, roll), self._patience)
+        serving = roll.record.wanted if roll.over else roll.record.served
+        replicas = self._asked(roll, roll.serving(serving))
+        missing = roll.replicas - len(replicas) if roll.over else 0
+        idle = phase is Phase.EMPTY and slot is not Slot.LIVE
+        return SlotState(
+            slot=slot,
+            phase=phase,
+            release=serving.release if serving else None,
+            wanted_id=roll.record.wanted_id,
+            url=None if idle else f"http://{self._services.name(environment, slot)}:{PORT}",
+            replicas=(*replicas, *(_missing(slot, number) for number in range(1, missing + 1))),
+            failure=failure,
+            last_log=self._last_log(roll, phase),
+        )
+
+    def weigh(self, environment: Environment, weights: dict[Slot, int], *, epoch: int) -> None:
+        """Share the environment's port: all to one slot as 1, or percentages that add up to 100."""
+        shares = {slot: weight for slot, weight in weights.items() if weight}
+        told = ", ".join(f"{slot} {weight}" for slot, weight in weights.items()) or "nothing"
+        if sum(shares.values()) not in (1, 100) or min(shares.values()) < 0:
+            raise UsageError(f"a port cannot be shared as {told}", next="give one slot 1, or percentages of 100 in all")
+        replicas = {slot: self._ready(environment, slot) for slot in shares}
+        idle = [slot for slot, count in replicas.items() if not count and slot is not Slot.LIVE]
+        if idle:
+            raise UsageError(f"{idle[0]} serves nothing and cannot get a share ({told})", next="start a release there")
+        self._services.fence(environment, epoch)
+        self._edge.share(environment, {slot: weight / max(1, replicas[slot]) for slot, weight in shares.items()})
+
+    def restore(self, environment: Environment, release: Release | None, *, epoch: int) -> None:
+        """Order the recorded release again, or none; Swarm's own rollback is never used, it goes one step only."""
+        self._order(environment, Slot.LIVE, release, epoch)
+
+    def stop(self, environment: Environment, slot: Slot, *, epoch: int) -> None:
+        """Begin to drain a slot; it is EMPTY when nobody of it is left."""
+        self._order(environment, slot, None, epoch)
+
+    def _order(self, environment: Environment, slot: Slot, release: Release | None, epoch: int) -> None:
+        self._services.fence(environment, epoch)
+
+        def decide(roll: Roll, spec: Spec) -> tuple[SlotRecord, Spec]:
+            record = roll.record
+            wanted = self._deployed(record, release)
+            wanted_spec = with_release(spec, environment, slot, wanted, base=self._images.base)
+            phase, _ = roll.judged(self._waited(environment, roll), self._patience)
+            if record.wanted == wanted and wanted_spec == spec and phase is not Phase.FAILED:
+                return record, spec
+            served = record.wanted if roll.over else record.served
+            # What has ended before this order is not of its doing, however late the service was written last.
+            since = max([roll.version, *(task.index for task in roll.tasks)])
+            return SlotRecord(wanted, served, epoch, since=since), wanted_spec
+
+        self._services.change(environment, slot, epoch, decide)
+
+    def _deployed(self, record: SlotRecord, release: Release | None) -> Deployed | None:
+        if release is None:
+            return None
+        # What served before goes on as it was, also when the app's base image is a newer one by now.
+        return Deployed(release, record.image_of(release) or self._images.image(release.bundle_digest))
+
+    def _asked(self, roll: Roll, tasks: tuple[Task, ...]) -> list[Replica]:
+        answers = self._askers.map(lambda task: self._ask(f"{task.address}:{PORT}") if task.address else None, tasks)
+        restarts = [task.number for task in roll.lost]
+        return [
+            _replica(roll.name(task), answer, restarts.count(task.number))
+            for task, answer in zip(tasks, answers, strict=True)
+        ]
+
+    def _ready(self, environment: Environment, slot: Slot) -> int:
+        return sum(replica.ready for replica in self.observe(environment, slot).replicas)
+
+    def _last_log(self, roll: Roll, phase: Phase) -> tuple[str, ...]:
+        told = roll.lost[-1:] or (roll.unready[:1] if phase is Phase.FAILED else ())
+        return self._services.last_lines(told[0]) if told else ()
+
+    def _waited(self, environment: Environment, roll: Roll) -> Waited:
+        place = (environment, roll.slot)
+        homeless = next((task.id for task in roll.unready if task.unplaced), "")
+        return Waited(
+            order_s=self._clock.elapsed_s((*place, "order"), str(roll.record.since)),
+            place_s=self._clock.elapsed_s((*place, "place"), homeless) if homeless else 0.0,
+        )
+
+
+class _Stopwatch:
+    """Measures how long things have stayed as they are, by this machine's monotonic clock alone."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, ...], tuple[str, float]] = {}
+
+    def elapsed_s(self, what: tuple[str, ...], value: str) -> float:
+        """Return the seconds since `what` was first seen with this value."""
+        now = time.monotonic()
+        if self._seen.get(what, ("", now))[0] != value:
+            self._seen[what] = (value, now)
+        return now - self._seen.setdefault(what, (value, now))[1]
+
+
+def _replica(name: str, answer: Answer | None, restarts: int) -> Replica:
+    body = answer.body if answer else {}
+    ready = answer is not None and answer.status == HTTPStatus.OK
+    return Replica(name, body.get("digest"), body.get("version"), ready, restarts, body.get("pid"))
+
+
+def _missing(slot: Slot, number: int) -> Replica:
+    return Replica(f"{slot}-missing-{number}", digest=None, version=None, ready=False, restarts=0, pid=None)

@@ -1,0 +1,1 @@
+"""The verbs of those who change Slipway itself."""

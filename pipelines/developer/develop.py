@@ -1,0 +1,68 @@
+"""The verbs of those who change Slipway: check, test, lock."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipelines.errors import SlipwayError
+from pipelines.settings.settings import ROOT
+
+BIN = Path(sys.executable).parent
+PROCESSES = ("app", "pipelines", "loadtests", "mlflow", "dev")
+TOOLCHAIN = "toolchain"
+# Most tests wait for something that starts or ends, so there is room for more of them than cores.
+FILES_BESIDE = ("-n3", "--dist=loadfile", "--no-loadscope-reorder")
+
+
+def run_checks() -> None:
+    """Check format, lint, types and import contracts; raise SlipwayError naming the ones that failed."""
+    checks = {
+        "format": ["ruff", "format", "--check", "."],
+        "lint": ["ruff", "check", "."],
+        "types": ["mypy"],
+        "imports": ["lint-imports"],
+    }
+    failed = []
+    for name, command in checks.items():
+        print(f"== {name}", flush=True)
+        done = subprocess.run([str(BIN / command[0]), *command[1:]], cwd=ROOT, check=False)
+        if done.returncode != 0:
+            failed.append(name)
+    if failed:
+        raise SlipwayError(f"{', '.join(failed)} failed", next="mend what is named above")
+
+
+def run_tests(words: list[str], environ: Mapping[str, str]) -> int:
+    """Run pytest with `words`, or over all tests, and return the first exit code that is not 0.
+
+    Test files run side by side, in their order, which ends with the many short ones; but for the end-to-end ones: these
+    judge latencies of the whole machine.
+    """
+    runs = [words] if words else [[*FILES_BESIDE, "--ignore=tests/e2e"], ["tests/e2e"]]
+    path = f"{BIN}{os.pathsep}{environ.get('PATH', '')}"
+    codes = [
+        subprocess.run(
+            [sys.executable, "-m", "pytest", *run], cwd=ROOT, env={**environ, "PATH": path}, check=False
+        ).returncode
+        for run in runs
+    ]
+    return next((code for code in codes if code), 0)
+
+
+def lock() -> None:
+    """Resolve all dependencies together, then write one hash-locked file a process, and one for the Go compiler."""
+    every = Path("requirements/all.txt")
+    _compile(["--all-extras"], every)
+    for process in PROCESSES:
+        _compile(["--extra", process, "--no-annotate", "-c", str(every)], every.with_stem(process))
+    _compile(["--group", TOOLCHAIN, "--no-annotate"], every.with_stem(TOOLCHAIN))
+
+
+def _compile(arguments: list[str], output: Path) -> None:
+    command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11"]
+    command += ["--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", *arguments]
+    command += ["pyproject.toml", "--output-file", str(output)]
+    environ = {**os.environ, "UV_CUSTOM_COMPILE_COMMAND": "make lock"}
+    subprocess.run(command, cwd=ROOT, env=environ, check=True)

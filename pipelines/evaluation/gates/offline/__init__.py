@@ -1,0 +1,1 @@
+"""Gates that need no running service."""

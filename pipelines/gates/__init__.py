@@ -1,1 +1,0 @@
-"""One module a gate: measuring, then a pure judge."""

@@ -1,0 +1,1 @@
+"""What the operator's machine does: bring up, examine, load, show."""

@@ -1,0 +1,153 @@
+"""The demonstration: versions all the way to production, one stopped, one rolled back.
+
+It trains in a copy of the working tree under the home, so that the working tree stays as it was.
+"""
+
+import dataclasses
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipelines.api.auth import read_tokens
+from pipelines.domain.release import Environment
+from pipelines.errors import GateFailed, Inconclusive, SlipwayError, UsageError
+from pipelines.operator.client import ApiClient, take_to_production
+from pipelines.operator.operate import bring_up, read_health, read_policy_file, train_and_register, urls
+from pipelines.operator.tables import render
+from pipelines.settings.settings import Settings
+
+Tell = Callable[[str], None]
+STRICT_ACCURACY = 0.9
+# How often a version is measured whose load run could not decide.
+ATTEMPTS = 3
+# Regularisation of the three versions: all good models, none the same.
+STRENGTHS = (1.0, 0.3, 3.0)
+
+
+def run_demo(settings: Settings, environ: Mapping[str, str], tell: Tell) -> None:
+    """Run every step and print the table; raise SlipwayError at the first step that goes otherwise."""
+    rows: list[tuple[str, str, str]] = []
+
+    @contextmanager
+    def step(name: str) -> Iterator[list[str]]:
+        tell(f"--- {name}")
+        begun, told = time.monotonic(), [""]
+        yield told
+        rows.append((name, told[0], f"{time.monotonic() - begun:.1f}"))
+
+    begun = time.monotonic()
+    with step("start everything") as told:
+        bring_up(settings, environ, tell)
+        told[0] = urls(settings)["mlflow"]
+    tokens = read_tokens(settings.tokens_file)
+    alice, bob = (ApiClient(settings, tokens[person]) for person in ("alice", "bob"))
+    demo_policy = read_policy_file(settings.project / "policy.demo.yaml")
+    with step("apply policy.demo.yaml") as told:
+        told[0] = _apply_policy(alice, demo_policy, tell)
+    tree = dataclasses.replace(settings, project=_copy_tree(settings))
+    champion = ""
+    for strength in STRENGTHS[:2]:
+        with step("train, register and stage a version") as told:
+            version = _candidate(alice, tree, environ, strength, tell)
+            told[0] = f"v{version} {urls(settings)['staging']}"
+        with step(f"promote v{version}, approved by another person") as told:
+            champion, told[0] = version, _promote(alice, bob, version, tell)
+            _require(read_health(settings, Environment.PRODUCTION)["version"] == version, f"v{version} does not serve")
+    with step(f"apply a stricter policy: accuracy >= {STRICT_ACCURACY}") as told:
+        told[0] = _apply_policy(alice, _stricter(demo_policy), tell)
+    with step("a version that the policy stops") as told:
+        told[0] = _stopped(alice, tree, environ, tell)
+    with step(f"roll back v{champion}") as told:
+        told[0] = _roll_back(alice, settings, tell)
+    with step("apply policy.demo.yaml again") as told:
+        told[0] = _apply_policy(alice, demo_policy, tell)
+    rows.append(("all", "everything is left running: make status, make down", f"{time.monotonic() - begun:.1f}"))
+    print(render(("step", "result", "seconds"), rows))
+    print(render(("open", "url"), list(urls(settings).items())))
+
+
+def _copy_tree(settings: Settings) -> Path:
+    """Copy what git tracks, as it stands in the working tree, into a clone under the home."""
+    tree = settings.demo_tree
+    shutil.rmtree(tree, ignore_errors=True)
+    tree.parent.mkdir(parents=True, exist_ok=True)
+    _git(settings.project, "clone", "--quiet", "--no-checkout", str(settings.project), str(tree))
+    listed = _git(settings.project, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in filter(None, listed.split("\0")):
+        source, copy = settings.project / name, tree / name
+        if source.is_file():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, copy)
+    _git(tree, "reset", "--quiet")
+    return tree
+
+
+def _git(where: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=where, capture_output=True, text=True, check=True, timeout=120)
+    except (OSError, subprocess.CalledProcessError) as error:
+        why = getattr(error, "stderr", None) or str(error)
+        raise UsageError(
+            f"git {arguments[0]} failed in {where}: {why.strip()}", next="run it in a git clone"
+        ) from error
+    return done.stdout
+
+
+def _candidate(client: ApiClient, tree: Settings, environ: Mapping[str, str], strength: float, tell: Tell) -> str:
+    """Train a version of the demonstration's model, and evaluate it into staging."""
+    path = tree.project / "model.yaml"
+    described = yaml.safe_load(path.read_text())
+    described["estimator"]["parameters"]["C"] = strength
+    path.write_text(yaml.safe_dump(described, sort_keys=False))
+    version = train_and_register(tree, environ, tell)["model_version"]
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            client.ask("/evaluations", {"version": version}, tell)
+            break
+        except Inconclusive as undecided:
+            # A busy machine makes a load run inconclusive: what people would do then is to measure again.
+            if not left:
+                raise
+            tell(f"{undecided.message}\n--- measuring v{version} again")
+    return version
+
+
+def _promote(alice: ApiClient, bob: ApiClient, version: str, tell: Tell) -> str:
+    done = take_to_production(alice, bob, version, tell)
+    archived = f" (archived v{done['archived']})" if done["archived"] else ""
+    return f"Promoted {done['model']} v{version} -> Production{archived}"
+
+
+def _stopped(client: ApiClient, tree: Settings, environ: Mapping[str, str], tell: Tell) -> str:
+    try:
+        _candidate(client, tree, environ, STRENGTHS[2], tell)
+    except GateFailed as refusal:
+        tell(refusal.message)
+        return refusal.message
+    raise SlipwayError("the stricter policy stopped nothing", next='see "slipway audit"')
+
+
+def _roll_back(client: ApiClient, settings: Settings, tell: Tell) -> str:
+    done = client.ask("/rollbacks", {"environment": "production"}, tell)
+    served = read_health(settings, Environment.PRODUCTION)["version"]
+    _require(served == done["version"], f"production serves v{served} after the rollback")
+    return f"v{done['replaced']} -> v{done['version']}"
+
+
+def _apply_policy(client: ApiClient, body: dict[str, Any], tell: Tell) -> str:
+    return str(client.ask("/policy", {"policy": body}, tell)["digest"])
+
+
+def _stricter(policy: dict[str, Any]) -> dict[str, Any]:
+    return {**policy, "gates": {**policy["gates"], "accuracy": {"minimum": STRICT_ACCURACY}}}
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise SlipwayError(otherwise, next='see "slipway doctor"')

@@ -1,0 +1,176 @@
+"""Checks the invariants that must hold whatever broke: reads everything, changes nothing.
+
+I1 production serves only what was approved and recorded · I2 alias, record and replicas agree · I3 one
+release workflow an environment · I4 the audit chain holds · I6 the way back exists · I9 in containers, nobody gains
+rights that a process was not given.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.commands.requests import serving_release
+from pipelines.domain import audit
+from pipelines.domain.bundle import canonical, digest_of
+from pipelines.domain.promotion import PastRelease, ReleaseState, report_verdict, rollback_target
+from pipelines.domain.records import Approval, Evaluation, Lease, Promotion, ReleaseRecord
+from pipelines.domain.release import Environment, Slot
+from pipelines.errors import NoRollbackTarget, SlipwayError, Undecided
+from pipelines.ports import AuditHeads, Bundles, Records, Target
+
+PRODUCTION = Environment.PRODUCTION
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What is examined; `aliases` reads alias -> version from the registry.
+
+    `process` is what the kernel says of a container's first process, None outside of containers.
+    """
+
+    model: str
+    records: Records
+    heads: AuditHeads
+    target: Target
+    bundles: Bundles
+    aliases: Callable[[], dict[str, str]]
+    process: Path | None = None
+
+
+@dataclass(frozen=True)
+class Invariant:
+    """One invariant: `holds` is None when it could not be measured."""
+
+    id: str
+    holds: bool | None
+    detail: str
+
+
+def examine(patient: Patient) -> list[Invariant]:
+    """Return every invariant, each measured on its own."""
+    checks = {
+        "I1": _approved_only,
+        "I2": _agreement,
+        "I3": _one_release_at_a_time,
+        "I4": _audit_holds,
+        "I6": _way_back,
+        **({"I9": _no_new_rights} if patient.process else {}),
+    }
+    return [_measured(id, check, patient) for id, check in checks.items()]
+
+
+def open_intents(trail: list[audit.Entry]) -> list[audit.Entry]:
+    """Return the intents of outside effects that have no outcome: what was cut off."""
+    paired = ("release.", "alias.")
+    ended = {(e.action, e.subject) for e in trail if e.phase == "outcome"}
+    return [
+        entry
+        for entry in trail
+        if entry.phase == "intent" and entry.action.startswith(paired) and (entry.action, entry.subject) not in ended
+    ]
+
+
+def _measured(id: str, check: Callable[[Patient], tuple[bool, str]], patient: Patient) -> Invariant:
+    try:
+        holds, detail = check(patient)
+    except SlipwayError as error:
+        return Invariant(id, None, f"can't be measured: {error.message}")
+    return Invariant(id, holds, detail)
+
+
+def _approved_only(patient: Patient) -> tuple[bool, str]:
+    release = serving_release(patient.records, patient.model, PRODUCTION)
+    if release is None:
+        return True, "nothing is released in production"
+    state = patient.target.observe(PRODUCTION, Slot.LIVE)
+    others = [r.name for r in state.replicas if r.digest and r.digest != release.bundle_digest]
+    if others and not _lease_holder(patient, PRODUCTION):
+        return False, f"{', '.join(others)} serve something that is not release {release.id}"
+    origin = release
+    while origin.restores:
+        origin = patient.records.get(ReleaseRecord, origin.restores)
+    return _evidence_holds(patient.records, origin)
+
+
+def _evidence_holds(records: Records, release: ReleaseRecord) -> tuple[bool, str]:
+    """Judge a release by what was recorded when it was released, not by the policy of today."""
+    promotion = records.get(Promotion, release.change_id)
+    evaluation = records.get(Evaluation, promotion.evaluation_id)
+    given = records.find(Approval, promotion_id=promotion.id, approved=True)
+    approved_by = [a.person for a in given if a.person != promotion.requested_by]
+    if not approved_by:
+        return False, f"release {release.id} has no approval by another person"
+    if evaluation.report is None or digest_of(canonical(evaluation.report)) != release.evidence["report_digest"]:
+        return False, f"the report of release {release.id} was changed after its approval"
+    if any(a.evidence["report_digest"] != release.evidence["report_digest"] for a in given):
+        return False, f"release {release.id} was approved on another report"
+    if not report_verdict(evaluation.report, promotion.override).goes_on:
+        return False, f"the report of release {release.id} is {evaluation.verdict}"
+    named = f", overriding {', '.join(promotion.override_gates)}" if promotion.override_gates else ""
+    return True, f"version {release.version} was approved by {', '.join(approved_by)}{named}"
+
+
+def _agreement(patient: Patient) -> tuple[bool, str]:
+    aliases = patient.aliases()
+    told = []
+    for environment in Environment:
+        holder = _lease_holder(patient, environment)
+        if holder:
+            told.append(f"{environment}: {holder} is under way")
+            continue
+        release = serving_release(patient.records, patient.model, environment)
+        wanted = release.version if release else None
+        if aliases.get(environment) != wanted:
+            return False, f"@{environment} is version {aliases.get(environment)}, the record says {wanted}"
+        if release and not patient.target.observe(environment, Slot.LIVE).serves(release.release):
+            return False, f"not every replica of {environment} serves version {wanted}"
+        told.append(f"{environment}: version {wanted}" if wanted else f"{environment}: no release")
+    return True, "; ".join(told)
+
+
+def _one_release_at_a_time(patient: Patient) -> tuple[bool, str]:
+    held = [lease for lease in patient.records.find(Lease) if lease.holder]
+    for environment in Environment:
+        holder = _lease_holder(patient, environment)
+        starting = patient.records.find(ReleaseRecord, environment=environment, state=ReleaseState.STARTING)
+        strangers = [r.change_id for r in starting if r.change_id != holder]
+        if strangers:
+            return False, f"{', '.join(strangers)} began a release in {environment} without its lease"
+    return True, ", ".join(f"{lease.id} held by {lease.holder}" for lease in held) or "no lease is held"
+
+
+def _audit_holds(patient: Patient) -> tuple[bool, str]:
+    heads = patient.heads.heads()
+    checked = audit.verify(patient.records.audit_trail(), heads)
+    return checked.valid, checked.detail
+
+
+def _way_back(patient: Patient) -> tuple[bool, str]:
+    history = patient.records.find(ReleaseRecord, model=patient.model, environment=PRODUCTION)
+    past = [PastRelease(r.id, r.version, r.bundle_digest, r.state, r.restores) for r in history]
+    try:
+        target = rollback_target(past)
+    except NoRollbackTarget as error:
+        return True, f"nothing to go back to: {error.message}"
+    try:
+        patient.bundles.path(target.bundle_digest)
+    except SlipwayError as error:
+        return False, f"the bundle of version {target.version} does not hold: {error.message}"
+    return True, f"version {target.version}, release {target.id}"
+
+
+def _no_new_rights(patient: Patient) -> tuple[bool, str]:
+    """Judge by this container, for all: no service can ask for it, so it is the engine's default or nobody's."""
+    told = patient.process.read_text() if patient.process else ""
+    found = re.search(r"^NoNewPrivs:\s*(\d)$", told, re.MULTILINE)
+    if found is None:
+        raise Undecided("the kernel does not say NoNewPrivs")
+    if found[1] == "1":
+        return True, "the engine starts containers with no-new-privileges"
+    return False, 'a program could gain rights: "no-new-privileges": true is not in /etc/docker/daemon.json'
+
+
+def _lease_holder(patient: Patient, environment: Environment) -> str | None:
+    found = patient.records.find(Lease, id=f"{patient.model}/{environment}")
+    return found[0].holder if found else None

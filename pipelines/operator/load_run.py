@@ -1,0 +1,181 @@
+"""The operator's load run: staging's live slot, under the policy in force, from this machine or from the swarm."""
+
+import json
+import math
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipelines.adapters.installation.home_lock import held
+from pipelines.adapters.load.process import JUDGED, launched
+from pipelines.domain.policy import Policy
+from pipelines.domain.release import Environment
+from pipelines.domain.verdict import Verdict
+from pipelines.errors import Undecided, UsageError
+from pipelines.operator.operate import read_health
+from pipelines.ports import LoadRunner
+from pipelines.settings.settings import Settings, TargetName, model_name
+
+Tell = Callable[[str], None]
+SOAK_S = 1800.0
+# Where `dvc repro` leaves the evaluation set of this working tree.
+EVALUATION = Path("data/snapshots/evaluation.parquet")
+_REFUSED = 2
+_STEADY = "steady"
+# What the checks of a run are about (the words of loadtests/judge/verdict.py).
+_SENDING = {"generator", "machine"}
+_SERVED = "served"
+_CODES = {"passed": 0, "failed": 3}
+_UNDECIDED = 4
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """What somebody asks for; what is None is the policy's."""
+
+    environment: str
+    rate_per_s: float | None = None
+    duration_s: float | None = None
+    workers: int = 1
+    shape: str = _STEADY
+    find_capacity: bool = False
+
+    @classmethod
+    def parse(
+        cls, *, environment: str, rate: str, duration: str, workers: str, shape: str, find_capacity: bool
+    ) -> "LoadRequest":
+        """Read what was typed, "" being nothing; raise UsageError for what is no number."""
+        try:
+            return cls(
+                environment=environment,
+                rate_per_s=float(rate) if rate else None,
+                duration_s=float(duration) if duration else None,
+                workers=int(workers) if workers else 1,
+                shape=shape or _STEADY,
+                find_capacity=find_capacity,
+            )
+        except ValueError as error:
+            raise UsageError(str(error), next="give rate and duration as numbers, workers as a whole one") from error
+
+
+def run_loadtest(
+    request: LoadRequest,
+    settings: Settings,
+    policy: Mapping[str, Any] | None,
+    tell: Tell,
+    *,
+    swarm: Callable[[], LoadRunner] | None = None,
+) -> tuple[int, dict[str, Any]]:
+    """Run and judge the load; return the exit code of its verdict, and the result with its `directory` and `next`.
+
+    It comes from processes of this machine; several workers of one run from `swarm`, where there is one.
+    Raises UsageError for what is refused before anything is sent.
+    """
+    if request.environment != Environment.STAGING:
+        raise UsageError(f"{request.environment[:40]!r} is never loaded, only staging is", next="--env staging")
+    if request.find_capacity and request.shape != _STEADY:
+        raise UsageError(f"--find-capacity tries steady rates, not {request.shape[:40]!r}", next="leave the shape out")
+    if policy is None:
+        raise UsageError("no policy is in force", next='"make policy-apply"')
+    health = read_health(settings, Environment.STAGING)
+    if not health.get("version"):
+        raise UsageError("staging serves no release", next='"make deploy-staging"')
+    directory = settings.home / "loadtests" / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+    rows = _rows(settings)
+    directory.mkdir(parents=True)
+    rows_file, plan_file = directory / "rows.json", directory / "plan.json"
+    rows_file.write_text(json.dumps(rows))
+    plan = _plan(request, settings, Policy.parse(policy), str(health["version"]))
+    plan_file.write_text(json.dumps({**plan, "rows_file": str(rows_file)}, indent=2))
+    try:
+        if swarm and request.workers > 1 and not request.find_capacity:
+            _run(plan_file, directory, settings, tell, "--check")
+            # Each run removes what is left of others, and would take a second one for that.
+            with held(settings.home / "loadtest.lock", "loadtest"):
+                result = _run_in_swarm(swarm(), plan, rows, directory)
+            code = _CODES.get(result["verdict"], _UNDECIDED)
+        else:
+            code = _run(plan_file, directory, settings, tell, *["--find-capacity"] * request.find_capacity)
+            result = json.loads((directory / "result.json").read_text())
+    except UsageError:
+        # Nothing was sent, so nothing is left of it.
+        shutil.rmtree(directory)
+        raise
+    return code, {**result, "directory": str(directory), "next": next_step(result)}
+
+
+def next_step(result: Mapping[str, Any]) -> str | None:
+    """Say what to do about a run that decided nothing, by what kept it from that; None for one that decided."""
+    if result["verdict"] in (Verdict.PASSED, Verdict.FAILED):
+        return None
+    last = (result.get("tries") or [result])[-1]
+    if last["verdict"] == Verdict.ERROR:
+        return "mend what it names; a generator that can't keep up needs a lower RATE or more WORKERS"
+    held = {check["about"] for check in result["checks"] if check["judged"] and check["verdict"] != Verdict.PASSED}
+    if last.get("saturated") or held & _SENDING:
+        return "lower RATE or add WORKERS, or run it again when the machine is quiet"
+    if _SERVED in held:
+        return "run it again when nothing is being released"
+    return "run it again for longer, with a larger DURATION"
+
+
+def _plan(request: LoadRequest, settings: Settings, policy: Policy, version: str) -> dict[str, Any]:
+    from pipelines.evaluation.gates.service.slo import Measured, load_plan
+
+    # What serves already has had its first request, and no champion stands beside it.
+    slo = replace(policy.slo, first_request_ms=None, comparison=None)
+    plan = load_plan(slo, Measured(settings.url(settings.staging_port), version))
+    if request.rate_per_s is not None:
+        plan["rate_per_s"] = request.rate_per_s
+    if request.duration_s is not None:
+        plan["duration_s"] = request.duration_s
+    elif request.shape == "soak":
+        plan["duration_s"] = SOAK_S
+    in_flight = plan["rate_per_s"] * plan["timeout_s"]
+    plan["max_in_flight"] = max(request.workers, math.ceil(in_flight)) if math.isfinite(in_flight) else request.workers
+    via = "edge" if settings.target is TargetName.DOCKER else "direct"
+    return {**plan, "workers": request.workers, "shape": {"kind": request.shape}, "via": via}
+
+
+def _rows(settings: Settings) -> list[Any]:
+    """Return request rows of the newest evaluation set known here, or of what was trained last, or demonstrated."""
+    from pipelines.evaluation.gates.service.slo import MAX_ROWS
+    from pipelines.packaging.snapshot import read_snapshot
+
+    kept = sorted((settings.home / "evaluation-sets").glob("*.parquet"), key=lambda path: path.stat().st_mtime)
+    model = model_name(settings.project)
+    for path in [*reversed(kept), settings.project / EVALUATION, settings.demo_tree / EVALUATION]:
+        if path.exists() and (snapshot := read_snapshot(path)).description.model == model:
+            rows: list[Any] = snapshot.features.head(MAX_ROWS).to_dict(orient="records")
+            return rows
+    raise UsageError(f"no evaluation set of {model} to draw requests from", next='"make candidate"')
+
+
+def _run_in_swarm(runner: LoadRunner, plan: dict[str, Any], rows: list[Any], directory: Path) -> dict[str, Any]:
+    """Run a plan in the swarm, and leave its files as a run of this machine does."""
+    result = runner.run(plan, rows, directory).result
+    for file in (directory / "out").iterdir():
+        file.rename(directory / file.name)
+    (directory / "out").rmdir()
+    return result
+
+
+def _run(plan: Path, out: Path, settings: Settings, tell: Tell, *options: str) -> int:
+    """Run `loadtests.run` with its progress told, and return its exit code; it ends when this process does."""
+    arguments = ["--plan", str(plan), "--out", str(out), *options]
+    last = ""
+    with launched(arguments, root=settings.root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        for line in process.stderr or ():
+            last = line.decode(errors="replace").rstrip()
+            if not last.startswith("error: "):
+                tell(last)
+        code = process.wait()
+    if code == _REFUSED:
+        raise UsageError(last.removeprefix("error: ").removeprefix("plan: "), next="ask for what can be proven")
+    if code not in JUDGED:
+        raise Undecided(f"the load run ended with {code}: {last}", next="mend what it names, then run it again")
+    return code

@@ -1,0 +1,1 @@
+"""From a registered version to a bundle: what a release consists of, made of what others registered."""

@@ -1,0 +1,98 @@
+"""Changes of the installation itself: each holds the leases of all environments, so that nothing is released meanwhile.
+
+Whoever asked for one may die, so it also ends by itself: no lease is held for ever.
+"""
+
+from datetime import datetime
+
+from pipelines.domain.promotion import RunState
+from pipelines.domain.records import Evaluation, ExecutorSeat, Lease, Progress, Promotion, Rollback, ShapeChange
+from pipelines.domain.release import Environment
+from pipelines.ports import Records, Transaction
+from pipelines.releases import leases
+from pipelines.releases.leader import is_alive
+from pipelines.releases.services import Services
+
+# Longer than bringing everything up may take.
+LIMIT_S = 1500.0
+
+
+def move_shape_changes(services: Services) -> None:
+    """End the changes of shape whose time has come, and let one that waits hold the leases if all are free."""
+    for change in unfinished(services.records):
+        if change.end_asked_at:
+            _end(services, change, RunState.DONE)
+        elif _age_s(change, services.now()) > LIMIT_S:
+            message = f"{change.id} was not ended within {LIMIT_S / 60:g} min, so it was given back"
+            error = {"code": "lost_lease", "message": message, "next": f'"make {change.verb}" again'}
+            _end(services, change, RunState.STOPPED, error)
+        elif change.state is RunState.REQUESTED:
+            _hold(services, change)
+
+
+def unfinished(records: Records) -> list[ShapeChange]:
+    """Return the changes of shape that hold the leases or wait for them."""
+    return [
+        change for state in (RunState.RUNNING, RunState.REQUESTED) for change in records.find(ShapeChange, state=state)
+    ]
+
+
+def under_way(records: Records, now: str) -> list[str]:
+    """Return the work that a living executor does, or begins without being asked again; changes of shape aside."""
+    if not any(is_alive(seat, now) for seat in records.find(ExecutorSeat)):
+        return []
+    work: list[Evaluation | Promotion | Rollback] = [
+        *records.find(Evaluation, state=RunState.RUNNING),
+        *records.find(Promotion, state=RunState.RUNNING),
+        *records.find(Promotion, state=RunState.APPROVED),
+        *records.find(Rollback, state=RunState.RUNNING),
+        *records.find(Rollback, state=RunState.REQUESTED),
+    ]
+    holders = {lease.holder for lease in records.find(Lease) if lease.holder}
+    return sorted({each.id for each in work} | holders - {change.id for change in unfinished(records)})
+
+
+def _hold(services: Services, change: ShapeChange) -> None:
+    """Take all leases or none; while other work has one, or is about to, say which."""
+    with services.records.write() as transaction:
+        current = transaction.get(ShapeChange, change.id)
+        if current.end_asked_at:
+            return
+        waiting = _in_the_way(transaction, change.model)
+        if waiting is None:
+            for environment in Environment:
+                leases.take(transaction, services, change.model, environment, change.id)
+            transaction.change(current, state=RunState.RUNNING, held_at=services.now())
+            return
+        told = transaction.find(Progress, subject=change.id)
+        if not told or told[-1].message != waiting:
+            line = Progress(transaction.new_id(Progress), change.id, "waiting", waiting, services.now())
+            transaction.add(line)
+
+
+def _in_the_way(transaction: Transaction, model: str) -> str | None:
+    """Name a piece of work that changes an environment, or has begun and will."""
+    for environment in Environment:
+        for lease in transaction.find(Lease, id=leases.lease_id(model, environment)):
+            if lease.holder:
+                return f"for {lease.holder}, which changes {environment}"
+    kinds: tuple[type[Evaluation | Promotion | Rollback], ...] = (Evaluation, Promotion, Rollback)
+    for kind in kinds:
+        for work in transaction.find(kind, model=model, state=RunState.RUNNING):
+            environment = Environment.STAGING if isinstance(work, Evaluation) else work.environment
+            return f"for {work.id}, which changes {environment}"
+    return None
+
+
+def _end(services: Services, change: ShapeChange, state: RunState, error: dict[str, str] | None = None) -> None:
+    """Give the leases back that it holds, and record so."""
+    with services.records.write() as transaction:
+        leases.free(transaction, services, change.id)
+        transaction.change(change, state=state, error=error, ended_at=services.now())
+        detail = {"verb": change.verb, "held_at": change.held_at, **(error or {})}
+        transaction.audit("executor", "shape", "outcome", subject=change.id, detail=detail)
+
+
+def _age_s(change: ShapeChange, now: str) -> float:
+    since = change.held_at or change.created_at
+    return (datetime.fromisoformat(now) - datetime.fromisoformat(since)).total_seconds()

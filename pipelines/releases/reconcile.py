@@ -1,0 +1,54 @@
+"""Looking, not touching: what serves, what the alias says, and what the record says it should be."""
+
+import dataclasses
+
+from pipelines.domain.records import Lease, Observation
+from pipelines.domain.release import Environment, Release, Slot, SlotState
+from pipelines.errors import SlipwayError
+from pipelines.releases.leases import lease_id
+from pipelines.releases.services import Services
+
+
+def observe_environment(services: Services, model: str, environment: Environment) -> Observation:
+    """Store and return what an environment serves now; audit a drift once, when it appears."""
+    key = lease_id(model, environment)
+    leases = services.records.find(Lease, id=key)
+    recorded = services.serving(model, environment)
+    alias, replicas, seen_drift, unseen = None, [], None, None
+    try:
+        state = services.target.observe(environment, Slot.LIVE)
+        replicas = [dataclasses.asdict(replica) for replica in state.replicas]
+        alias = services.registry.aliases(model).get(environment)
+        seen_drift = find_drift(recorded.release if recorded else None, alias, state)
+    except SlipwayError as error:
+        unseen = f"can't look: {error.message}"
+    # What changed hands during the look was seen half-way: that is no drift.
+    if services.records.find(Lease, id=key) != leases or any(lease.holder for lease in leases):
+        seen_drift = None
+    with services.records.write() as transaction:
+        before = transaction.find(Observation, id=key)
+        if seen_drift and (not before or before[0].drift != seen_drift):
+            transaction.audit("executor", "drift", "outcome", subject=key, detail={"drift": seen_drift})
+        version = recorded.version if recorded else None
+        seen = Observation(key, version, alias, replicas, seen_drift or unseen, services.now())
+        transaction.put(seen)
+    return seen
+
+
+def find_drift(recorded: Release | None, alias: str | None, state: SlotState) -> str | None:
+    """Return how record, alias and replicas disagree, or None when they agree."""
+    if alias != (recorded.version if recorded else None):
+        return f"the alias points at version {alias}, the release record at {recorded.version if recorded else None}"
+    if recorded is None:
+        served = {replica.version for replica in state.replicas if replica.version}
+        return f"nothing is released, but version {', '.join(sorted(served))} is served" if served else None
+    wrong = [
+        replica.name
+        for replica in state.replicas
+        if replica.ready and (replica.digest, replica.version) != (recorded.bundle_digest, recorded.version)
+    ]
+    if wrong:
+        return f"{', '.join(wrong)} serve something else than version {recorded.version}"
+    if not any(replica.ready for replica in state.replicas):
+        return f"no replica of version {recorded.version} is ready"
+    return None

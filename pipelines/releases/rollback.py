@@ -1,0 +1,59 @@
+"""Going back: a release like any other, to the recorded previous good one, without measuring again."""
+
+from pipelines.domain.promotion import PastRelease, ReleaseState, RunState, rollback_target
+from pipelines.domain.records import ReleaseRecord, Rollback
+from pipelines.errors import Refused
+from pipelines.ports import Records, Step, Transaction
+from pipelines.releases.leased import under_lease
+from pipelines.releases.rollout import Change, put_in_service
+from pipelines.releases.services import Services
+
+
+def roll_back(services: Services, rollback_id: str, step: Step) -> None:
+    """Bring an environment back to its previous good release, or leave it and say why."""
+    rollback = services.records.get(Rollback, rollback_id)
+
+    def carry_out() -> None:
+        target_id = step("K1 previous good release found", lambda: find_target(services.records, rollback).id)
+        target = services.records.get(ReleaseRecord, target_id)
+        change = Change(
+            holder=rollback_id,
+            kind="rollback",
+            model=rollback.model,
+            environment=rollback.environment,
+            version=target.version,
+            bundle_digest=target.bundle_digest,
+            actor=rollback.requested_by,
+            evidence=target.evidence,
+            restores=target.id,
+        )
+        put_in_service(services, change, step, finish=_finish)
+
+    under_lease(services, rollback, rollback.environment, step, carry_out=carry_out)
+
+
+def find_target(records: Records, rollback: Rollback) -> ReleaseRecord:
+    """Return the release that a rollback restores; raise NoRollbackTarget, or Refused when another serves now."""
+    history = records.find(ReleaseRecord, model=rollback.model, environment=rollback.environment)
+    serving = next((r.id for r in reversed(history) if r.state is ReleaseState.SERVING), None)
+    if serving != rollback.replaces:
+        raise Refused(
+            f"{rollback.environment} was changed from {rollback.replaces} to {serving} since this was asked for",
+            next='see "slipway status", then ask again if it is still wanted',
+        )
+    past = [PastRelease(r.id, r.version, r.bundle_digest, r.state, r.restores) for r in history]
+    return records.get(ReleaseRecord, rollback_target(past).id)
+
+
+def _finish(
+    transaction: Transaction, services: Services, change: Change, served: ReleaseRecord, previous: ReleaseRecord | None
+) -> None:
+    rollback = transaction.get(Rollback, change.holder)
+    transaction.change(
+        rollback,
+        state=RunState.DONE,
+        release_id=served.id,
+        version=served.version,
+        replaced=previous.version if previous else None,
+        ended_at=services.now(),
+    )

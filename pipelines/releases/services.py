@@ -1,0 +1,56 @@
+"""What every workflow is given: the ports, who the executor is, and how long it may wait."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.commands.requests import policy_in_force, serving_release
+from pipelines.domain.policy import Policy
+from pipelines.domain.records import Progress, ReleaseRecord
+from pipelines.domain.release import Environment
+from pipelines.ports import Bundles, LoadRunner, ModelRegistry, Records, ServiceProbe, Target
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Deadlines: a release is to converge, a slot to empty, a registry or database that is away to be tried.
+
+    For `watch_s` the replicas of a new release are watched before the alias moves.
+    """
+
+    converge_s: float = 60.0
+    empty_s: float = 60.0
+    registry_s: float = 60.0
+    watch_s: float = 2.0
+    poll_s: float = 0.05
+
+
+@dataclass(frozen=True)
+class Services:
+    """The world of a workflow; `fault` stops the process at a named step when a test asked for it."""
+
+    records: Records
+    registry: ModelRegistry
+    target: Target
+    loads: LoadRunner
+    probe: ServiceProbe
+    bundles: Bundles
+    workdir: Path
+    executor: str
+    now: Callable[[], str]
+    fault: Callable[[str], None] = lambda step: None
+    timing: Timing = Timing()
+
+    def note(self, subject: str, step: str, message: str) -> None:
+        """Write one line of progress for people who watch."""
+        with self.records.write() as transaction:
+            line = Progress(transaction.new_id(Progress), subject, step, message, self.now())
+            transaction.add(line)
+
+    def policy(self) -> Policy:
+        """Return the policy in force, or raise UsageError before any was applied."""
+        return policy_in_force(self.records)
+
+    def serving(self, model: str, environment: Environment) -> ReleaseRecord | None:
+        """Return the recorded release of an environment's live slot, if any."""
+        return serving_release(self.records, model, environment)

@@ -1,0 +1,287 @@
+"""The settings of one Slipway home, read once from the environment at an entrypoint and passed on."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from pipelines.domain.release import Environment
+from pipelines.errors import TargetUnavailable, UsageError
+from pipelines.settings.binding import ON_LOOPBACK, Binding
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_PORTS = {"STAGING": 8000, "PRODUCTION": 8001, "API": 8080, "MLFLOW": 5000, "S3": 9000, "IMAGES": 5001}
+_OF_CONTAINERS = frozenset({"S3", "IMAGES"})
+
+# As infra/variables.tf has it: secrets are made before Terraform looks.
+_PREFIX = re.compile("[a-z][a-z0-9-]{0,22}[a-z0-9]")
+
+# Login -> its user, its database, and the variable that holds its password.
+_DATABASES = {
+    "slipway": ("slipway", "slipway", "PGPASSWORD"),
+    "owner": ("slipway-owner", "slipway", "OWNER_DATABASE_PASSWORD"),
+    "workflows": ("workflows", "workflows", "WORKFLOWS_DATABASE_PASSWORD"),
+}
+_HOMES = {"local": ".slipway", "docker": ".slipway-docker"}
+
+
+class TargetName(StrEnum):
+    """Where releases run: processes of this machine, or containers of a Docker Swarm."""
+
+    LOCAL = "local"
+    DOCKER = "docker"
+
+
+@dataclass(frozen=True)
+class Login:
+    """A user of a service, and a password that is never shown."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a process in one of Slipway's containers is told by those who started it.
+
+    `stack` is what Terraform says of the installation (the output of that name); `objects` and `mlflow` are the
+    logins of this process. `databases` has a URL for each database login that it was given: `slipway`, and in the
+    executor `owner`, whose tables those are, and `workflows`.
+    """
+
+    stack: Mapping[str, Any]
+    mlflow_url: str
+    mlflow: Login
+    objects: Login
+    databases: Mapping[str, str] = field(repr=False)
+    tokens_file: Path
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "Surroundings | None":
+        """Read them where SLIPWAY_STACK names the file; None on a machine that is no container of Slipway's."""
+        file = environ.get("SLIPWAY_STACK")
+        if not file:
+            return None
+        try:
+            return cls(
+                stack=json.loads(Path(file).read_text()),
+                mlflow_url=environ["MLFLOW_TRACKING_URI"],
+                mlflow=Login(environ["MLFLOW_TRACKING_USERNAME"], environ["MLFLOW_TRACKING_PASSWORD"]),
+                objects=Login(environ["AWS_ACCESS_KEY_ID"], environ["AWS_SECRET_ACCESS_KEY"]),
+                databases={
+                    name: _database_url(environ, user, environ[variable], database)
+                    for name, (user, database, variable) in _DATABASES.items()
+                    if variable in environ
+                },
+                tokens_file=Path(environ.get("SLIPWAY_TOKENS_FILE") or "/run/secrets/tokens"),
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise UsageError(
+                f"SLIPWAY_STACK={file!r}, but what belongs to it is missing: {error!r}",
+                next='start this container with "slipway up", which gives it all',
+            ) from error
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where everything of one installation is.
+
+    `root` holds the code, `home` all state, `project` the working tree whose model.yaml and policy
+    files are used. All ports are on the binding's address. `surroundings` is there in a container only.
+    """
+
+    target: TargetName
+    root: Path
+    project: Path
+    home: Path
+    staging_port: int
+    production_port: int
+    api_port: int
+    mlflow_port: int
+    s3_port: int
+    images_port: int
+    prefix: str
+    surroundings: Surroundings | None = None
+    binding: Binding = ON_LOOPBACK
+    infra_file: Path | None = None
+    s3_keys: Path | None = None
+    registry_login: Path | None = None
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read TARGET, SLIPWAY_HOME, _PREFIX, _PORT_*, files and the binding; raise UsageError for nonsense."""
+        named = environ.get("TARGET") or TargetName.LOCAL
+        if named not in list(TargetName):
+            raise TargetUnavailable(f"TARGET={named} is none", next="use TARGET=local or TARGET=docker")
+        target = TargetName(named)
+        project = Path(environ.get("SLIPWAY_PROJECT") or ROOT).resolve()
+        home = Path(environ.get("SLIPWAY_HOME") or project / _HOMES[target]).resolve()
+        ports = {name: _port(environ, name, default) for name, default in _PORTS.items()}
+        used = [port for name, port in ports.items() if target is TargetName.DOCKER or name not in _OF_CONTAINERS]
+        if len(set(used)) < len(used):
+            raise UsageError("two SLIPWAY_PORT_ settings name the same port", next="give each its own")
+        binding = Binding.from_environ(environ)
+        if target is TargetName.LOCAL and binding != ON_LOOPBACK:
+            raise UsageError(
+                "TARGET=local is reached on 127.0.0.1 only",
+                next="TARGET=docker, or unset SLIPWAY_BIND, SLIPWAY_EXTERNAL_URL and SLIPWAY_TLS_*",
+            )
+        return cls(
+            target=target,
+            root=ROOT,
+            project=project,
+            home=home,
+            staging_port=ports["STAGING"],
+            production_port=ports["PRODUCTION"],
+            api_port=ports["API"],
+            mlflow_port=ports["MLFLOW"],
+            s3_port=ports["S3"],
+            images_port=ports["IMAGES"],
+            prefix=_prefix(environ),
+            surroundings=Surroundings.from_environ(environ),
+            binding=binding,
+            infra_file=_file(environ, "SLIPWAY_INFRA"),
+            s3_keys=_file(environ, "SLIPWAY_S3_KEYS"),
+            registry_login=_file(environ, "SLIPWAY_REGISTRY_LOGIN"),
+        )
+
+    def port(self, environment: Environment) -> int:
+        """Return the port that an environment's live slot serves."""
+        return {
+            Environment.STAGING: self.staging_port,
+            Environment.PRODUCTION: self.production_port,
+        }[environment]
+
+    @property
+    def api_host(self) -> str:
+        """The address that the API listens on: in a container, where nothing is published, every one."""
+        return "0.0.0.0" if self.surroundings else "127.0.0.1"
+
+    @property
+    def api_url(self) -> str:
+        """The API's base URL."""
+        return self.url(self.api_port)
+
+    @property
+    def mlflow_url(self) -> str:
+        """MLflow's base URL."""
+        return self.surroundings.mlflow_url if self.surroundings else self.url(self.mlflow_port)
+
+    def url(self, port: int) -> str:
+        """Return the base URL of what this machine and others reach at a port."""
+        return f"{self.binding.base_url}:{port}"
+
+    @property
+    def own_authority_file(self) -> Path:
+        """Where the certificate is written of an authority that was made here."""
+        return self.home / "ca.crt"
+
+    @property
+    def authority_file(self) -> Path | None:
+        """The authority that signed what is seen at the external URL, None where everybody knows it."""
+        return self.own_authority_file if self.binding.generate else self.binding.authority
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL of Slipway's own state."""
+        return self.surroundings.databases["slipway"] if self.surroundings else f"sqlite:///{self.home / 'slipway.db'}"
+
+    @property
+    def workflows_url(self) -> str:
+        """SQLAlchemy URL of the workflow engine's journal."""
+        own = f"sqlite:///{self.home / 'workflows.db'}"
+        return self.surroundings.databases["workflows"] if self.surroundings else own
+
+    @property
+    def tokens_file(self) -> Path:
+        """Person -> token, readable by its owner only."""
+        return self.surroundings.tokens_file if self.surroundings else self.home / "tokens.json"
+
+    @property
+    def heads_file(self) -> Path:
+        """The audit chain's heads, outside the database."""
+        return self.home / "audit-heads.jsonl"
+
+    @property
+    def sign_of_life(self) -> Path:
+        """What the executor touches while it works: how old that is, the health check of its container looks at."""
+        return Path("/tmp/executor-lives") if self.surroundings else self.home / "executor-lives"
+
+    @property
+    def demo_tree(self) -> Path:
+        """The copy of the working tree that the demonstration trains in."""
+        return self.home / "demo" / "tree"
+
+    @property
+    def logs(self) -> Path:
+        """One file a process."""
+        return self.home / "logs"
+
+    def child_environ(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return `environ` with these settings spelled out, for a process of the same installation.
+
+        What it talks to is on this machine, so no proxy stands in between; and it trusts what is shown there.
+        """
+        here = ",".join(dict.fromkeys(("127.0.0.1", "localhost", self.binding.name)))
+        direct = {name: f"{environ.get(name, '')},{here}".lstrip(",") for name in ("NO_PROXY", "no_proxy")}
+        trusted = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE") if self.authority_file else ()
+        return {
+            **environ,
+            **direct,
+            **{name: str(self.authority_file) for name in trusted},
+            **self.binding.as_environ(),
+            "SLIPWAY_INFRA": str(self.infra_file or ""),
+            "SLIPWAY_S3_KEYS": str(self.s3_keys or ""),
+            "SLIPWAY_REGISTRY_LOGIN": str(self.registry_login or ""),
+            "SLIPWAY_HOME": str(self.home),
+            "SLIPWAY_PREFIX": self.prefix,
+            "SLIPWAY_PROJECT": str(self.project),
+            "SLIPWAY_PORT_STAGING": str(self.staging_port),
+            "SLIPWAY_PORT_PRODUCTION": str(self.production_port),
+            "SLIPWAY_PORT_API": str(self.api_port),
+            "SLIPWAY_PORT_MLFLOW": str(self.mlflow_port),
+            "SLIPWAY_PORT_S3": str(self.s3_port),
+            "SLIPWAY_PORT_IMAGES": str(self.images_port),
+            "TARGET": str(self.target),
+        }
+
+
+def model_name(project: Path) -> str:
+    """Return the model that model.yaml names, without reading more of it."""
+    for line in (project / "model.yaml").read_text().splitlines():
+        key, _, value = line.partition(":")
+        name = value.split("#")[0].strip().strip("\"'")
+        if key == "name" and name:
+            return name
+    raise UsageError(f"{project / 'model.yaml'} names no model", next='begin it with "name: my-model"')
+
+
+def _database_url(environ: Mapping[str, str], user: str, password: str, database: str) -> str:
+    return f"postgresql://{user}:{quote(password, safe='')}@{environ['PGHOST']}:{environ['PGPORT']}/{database}"
+
+
+def _file(environ: Mapping[str, str], name: str) -> Path | None:
+    given = environ.get(name)
+    return Path(given).resolve() if given else None
+
+
+def _prefix(environ: Mapping[str, str]) -> str:
+    given = environ.get("SLIPWAY_PREFIX") or "slipway"
+    if not _PREFIX.fullmatch(given):
+        raise UsageError(
+            f"SLIPWAY_PREFIX={given[:40]!r} can't begin names",
+            next="give 2 to 24 lower-case letters, digits and hyphens, a letter first and no hyphen last",
+        )
+    return given
+
+
+def _port(environ: Mapping[str, str], name: str, default: int) -> int:
+    given = environ.get(f"SLIPWAY_PORT_{name}") or str(default)
+    if not re.fullmatch("[0-9]{1,5}", given) or not 1 <= int(given) <= 65535:
+        raise UsageError(f"SLIPWAY_PORT_{name}={given[:20]!r} is not a port", next="give a number from 1 to 65535")
+    return int(given)

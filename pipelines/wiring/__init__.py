@@ -1,0 +1,1 @@
+"""Joins ports and adapters: the one place that names concrete ones."""

@@ -1,0 +1,150 @@
+"""Wires what runs on containers: the operator's view of an installation, and that of the processes inside."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipelines.adapters.database.records import prepare_records
+from pipelines.adapters.images import build as images
+from pipelines.adapters.images.release_images import ImageRegistry, ReleaseImages, find_app
+from pipelines.adapters.installation.executor_inside import ExecutorInside
+from pipelines.adapters.installation.external_services import Outside
+from pipelines.adapters.installation.infra_file import read_choices
+from pipelines.adapters.installation.maintenance_hold import ShapeHold
+from pipelines.adapters.installation.stack import DockerStack, Shape
+from pipelines.adapters.installation.terraform import Terraform, find_settings
+from pipelines.adapters.load.job import LoadJob
+from pipelines.adapters.load.networks import LoadFront, LoadNetworks
+from pipelines.adapters.load.swarm import LoadSwarm
+from pipelines.adapters.storage.audit_s3 import S3AuditHeads
+from pipelines.adapters.storage.object_store import S3Access
+from pipelines.adapters.swarm.edge_socket import EdgeSocket
+from pipelines.adapters.swarm.engine import DockerEngine
+from pipelines.adapters.swarm.services import SwarmServices
+from pipelines.adapters.swarm.target import SwarmTarget
+from pipelines.domain.release import Environment, Slot
+from pipelines.errors import DeployFailed
+from pipelines.settings.settings import ROOT, Settings, Surroundings, model_name
+
+CRANE = Path("/usr/local/bin/crane")
+ENGINE_URL = "unix:///var/run/docker.sock"
+# The role that API and executor work as; the owner of its tables is another.
+APPLICATION_ROLE = "slipway"
+# So long the executor waits at its start until "slipway up" has pushed the app's image.
+APP_S = 600.0
+APP_POLL_S = 1.0
+
+
+def open_docker_stack(settings: Settings, environ: Mapping[str, str]) -> DockerStack:
+    """Open the installation on containers of this home."""
+    choices = read_choices(settings.infra_file, settings.home / "infra.json")
+    outside = Outside(choices.object_store, choices.image_registry, settings.s3_keys, settings.registry_login)
+
+    def build(tell: Callable[[str], None]) -> Mapping[str, str]:
+        names = [name for name in images.image_names(ROOT) if name not in outside.images]
+        return images.build_images(ROOT, names, tell=tell, environ=environ)
+
+    work = settings.home / "terraform"
+    url = _engine_url(environ)
+    executor = ExecutorInside(DockerEngine(url), settings.prefix)
+    return DockerStack(
+        Shape(
+            model=model_name(settings.project),
+            model_file=settings.project / "model.yaml",
+            ports={
+                "api": settings.api_port,
+                "images": settings.images_port,
+                "mlflow": settings.mlflow_port,
+                "production": settings.production_port,
+                "s3": settings.s3_port,
+                "staging": settings.staging_port,
+            },
+            prefix=settings.prefix,
+            binding=settings.binding,
+            authority=settings.authority_file,
+            engine_url=url,
+            retention_days=choices.retention_days,
+            outside=outside,
+            more=choices.variables,
+        ),
+        settings.home,
+        Terraform(ROOT / "infra", work, environ, find_settings(environ, ROOT)),
+        build,
+        hold=ShapeHold(settings, work=executor.work),
+    )
+
+
+def open_s3_heads(surroundings: Surroundings) -> S3AuditHeads:
+    """Open the audit chain's heads in the locked bucket."""
+    store, login = surroundings.stack["object_store"], surroundings.objects
+    access = S3Access(store["endpoint"], login.user, login.password, region=store["region"])
+    return S3AuditHeads(access, store["buckets"]["heads"])
+
+
+def prepare_tables(surroundings: Surroundings) -> None:
+    """Make the tables as their owner, in the one process that has the owner's login."""
+    prepare_records(surroundings.databases["owner"], APPLICATION_ROLE)
+
+
+def open_swarm_target(surroundings: Surroundings, home: Path, bundles: Callable[[str], Path]) -> SwarmTarget:
+    """Open the Swarm, from inside of the executor's container."""
+    stack = surroundings.stack
+    engine = DockerEngine(ENGINE_URL)
+    place = stack["image_registry"]
+    authority = Path(place["authority_file"]) if place["authority_file"] else None
+    registry = ImageRegistry(
+        here=place["push"], engines=place["pull"], app="", plain_http=place["plain_http"], authority=authority
+    )
+    records = home / "images"
+    registry = replace(registry, app=find_app(CRANE, registry, stack["images"]["app"], records))
+    return SwarmTarget(
+        SwarmServices(engine, stack["prefix"]),
+        ReleaseImages(CRANE, registry, bundles, records=records, engine=engine),
+        EdgeSocket(engine, stack["edge"]["container"] or stack["edge"]["service"]),
+    )
+
+
+def await_swarm_target(
+    surroundings: Surroundings, home: Path, bundles: Callable[[str], Path], show_life: Callable[[], None]
+) -> SwarmTarget:
+    """Open the Swarm once the app's image is in the registry: bringing all up puts it there after the executor's start.
+
+    Calls `show_life` meanwhile; raises DeployFailed after APP_S without the image.
+    """
+    deadline = time.monotonic() + APP_S
+    while True:
+        try:
+            return open_swarm_target(surroundings, home, bundles)
+        except DeployFailed:
+            if time.monotonic() > deadline:
+                raise
+        show_life()
+        time.sleep(APP_POLL_S)
+
+
+def open_load_job(surroundings: Surroundings) -> LoadJob:
+    """Open the way to run load inside of the Swarm."""
+    stack = surroundings.stack
+    return LoadJob(_load_swarm(stack, DockerEngine(ENGINE_URL), owner="executor"), LoadNetworks.of_stack(stack))
+
+
+def open_staging_load(settings: Settings, environ: Mapping[str, str], tell: Callable[[str], None]) -> LoadJob:
+    """Open the way to load staging's live slot inside of the Swarm, from the operator's machine."""
+    installation = open_docker_stack(settings, environ)
+    stack = installation.outputs()
+    staging = stack["environments"][Environment.STAGING]
+    front = LoadFront(staging["load_network"], staging["load_urls"][Slot.LIVE])
+    swarm = _load_swarm(stack, installation.entered_engine(), owner="operator")
+    return LoadJob(swarm, LoadNetworks({settings.url(settings.staging_port): front}), tell=tell)
+
+
+def _engine_url(environ: Mapping[str, str]) -> str:
+    """Return where the operator's engine listens."""
+    return environ.get("DOCKER_HOST") or ENGINE_URL
+
+
+def _load_swarm(stack: Mapping[str, Any], engine: DockerEngine, *, owner: str) -> LoadSwarm:
+    repository = f"{stack['image_registry']['pull']}/slipway/loadtest"
+    return LoadSwarm(engine, stack["prefix"], stack["images"]["loadtest"], repository, owner=owner)

@@ -1,1 +1,0 @@
-"""The durable workflows that evaluate, release and roll back versions."""

@@ -1,0 +1,83 @@
+"""Databases for tests of what is kept in SQL: each test gets a new one, on SQLite and on PostgreSQL alike."""
+
+import itertools
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from pipelines.adapters.database.postgres_admin import PostgresAdmin
+from pipelines.adapters.database.records import SqlRecords, prepare_records
+from pipelines.adapters.storage.audit_file import FileAuditHeads
+from tests.support.servers.postgres import PostgresServer
+
+OWNER, APPLICATION = "slipway_owner", "slipway"
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A database and its heads: `url` is the application's, `owner_url` that of who owns the tables."""
+
+    url: str
+    owner_url: str
+    heads_file: Path
+
+    @property
+    def heads(self) -> FileAuditHeads:
+        """The heads of its audit chain."""
+        return FileAuditHeads(self.heads_file)
+
+    def open(self) -> SqlRecords:
+        """Open the records in it."""
+        return SqlRecords(self.url, self.heads)
+
+    @contextmanager
+    def opened(self) -> Iterator[SqlRecords]:
+        """Open the records in it for a while."""
+        records = self.open()
+        try:
+            yield records
+        finally:
+            records.close()
+
+    def execute(self, *statements: str, owner: bool = False) -> list[tuple[object, ...]]:
+        """Execute statements behind Slipway's back and return the rows of the last one."""
+        url = self.owner_url if owner else self.url
+        if url.startswith("sqlite"):
+            with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file, file:
+                return [file.execute(statement).fetchall() for statement in statements][-1]
+        with psycopg.connect(url.replace("+psycopg", "")) as server:
+            for statement in statements:
+                done = server.execute(statement.encode())
+            return done.fetchall() if done.description else []
+
+
+def sqlite_place(home: Path) -> Place:
+    """Return a database in a file of `home`."""
+    url = f"sqlite:///{home / 'slipway.db'}"
+    return Place(url, url, home / "heads.jsonl")
+
+
+def postgres_place(server: PostgresServer, home: Path, *, port: int = 0) -> Place:
+    """Make a database with its two roles and its tables; the application reaches it at `port` if given."""
+    place = bare_place(server, home, port=port)
+    prepare_records(place.owner_url, APPLICATION)
+    return place
+
+
+def bare_place(server: PostgresServer, home: Path, *, port: int = 0) -> Place:
+    """Make a database with its two roles, without any table."""
+    name, password = f"slipway_{next(_numbers)}", server.password
+    admin = PostgresAdmin(server.url())
+    admin.ensure_role(OWNER, password)
+    admin.ensure_role(APPLICATION, password)
+    admin.ensure_database(name, OWNER, users=[APPLICATION])
+    url = server.url(name, APPLICATION, password)
+    if port:
+        url = url.replace(f":{server.port}/", f":{port}/")
+    return Place(url, server.url(name, OWNER, password), home / "heads.jsonl")

@@ -1,0 +1,129 @@
+"""Records, reports and policies for tests: valid ones, of which a test changes what it is about."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipelines.domain.audit import Head
+from pipelines.domain.bundle import canonical, digest_of
+from pipelines.domain.policy import Policy
+from pipelines.domain.promotion import ReleaseState, RunState
+from pipelines.domain.records import Approval, Evaluation, PolicyChange, Promotion, ReleaseRecord
+from pipelines.domain.release import Environment
+from pipelines.domain.verdict import GateResult, Verdict
+from pipelines.ports import Records
+
+MODEL = "toy-model"
+NOW = "2026-01-02T03:04:05.000+00:00"
+POLICY_FILE = Path(__file__).resolve().parents[3] / "policy.yaml"
+
+
+def policy_body(**changes: Any) -> dict[str, Any]:
+    """Return policy.yaml as parsed, with `changes` given by dotted path: `{"gates.accuracy.minimum": 1}`.
+
+    It compares no latencies with production's, unless `changes` say how.
+    """
+    body: dict[str, Any] = copy.deepcopy(yaml.safe_load(POLICY_FILE.read_text()))
+    del body["slo"]["comparison"]
+    for path, value in changes.items():
+        *sections, key = path.split(".")
+        section = body
+        for name in sections:
+            section = section[name]
+        section[key] = value
+    return body
+
+
+def policy(**changes: Any) -> Policy:
+    """Return the policy of policy.yaml with `changes`."""
+    return Policy.parse(policy_body(**changes))
+
+
+def put_in_force(records: Records, body: dict[str, Any] | None = None) -> Policy:
+    """Record a policy as applied and return it."""
+    applied = Policy.parse(body or policy_body())
+    with records.write() as transaction:
+        id = transaction.new_id(PolicyChange)
+        transaction.add(
+            PolicyChange(id, applied.digest, body or policy_body(), "alice", NOW, state=RunState.DONE, ended_at=NOW)
+        )
+    return applied
+
+
+def bundle_digest(version: str) -> str:
+    """Return the digest that the bundle of a version has in these records."""
+    return digest_of(f"bundle of {version}".encode())
+
+
+def report(
+    version: str = "2",
+    *,
+    policy: Policy,
+    champion: ReleaseRecord | None = None,
+    gates: tuple[GateResult, ...] = (GateResult("accuracy", Verdict.PASSED, "PASS accuracy"),),
+    verdict: Verdict = Verdict.PASSED,
+    profile: str = "full",
+) -> dict[str, Any]:
+    """Return a report of `version` as evidence.build_report would."""
+    compared = {"release": champion.id, "version": champion.version} if champion else None
+    return {
+        "schema_version": 1,
+        "model": MODEL,
+        "version": version,
+        "bundle_digest": bundle_digest(version),
+        "policy_digest": policy.digest,
+        "profile": profile,
+        "evalset_digest": "sha256:e",
+        "champion": compared,
+        "gates": [gate.as_dict() for gate in gates],
+        "verdict": str(verdict),
+        "created_at": NOW,
+    }
+
+
+def evaluation(id: str = "e-1", version: str = "2", *, report: dict[str, Any] | None, **changes: Any) -> Evaluation:
+    """Return an evaluation, done unless `changes` say otherwise, with a report or without one."""
+    values: dict[str, Any] = {"state": RunState.DONE, "bundle_digest": bundle_digest(version)}
+    if report:
+        values |= {"report": report, "report_digest": digest_of(canonical(report)), "verdict": report["verdict"]}
+    return Evaluation(id, MODEL, version, "alice", NOW, **{**values, **changes})
+
+
+def promotion(id: str = "p-1", version: str = "2", **changes: Any) -> Promotion:
+    """Return a promotion that alice asked for and that waits for people."""
+    values: dict[str, Any] = {"evaluation_id": "e-1", "state": RunState.WAITING, **changes}
+    return Promotion(id, MODEL, version, Environment.PRODUCTION, "alice", NOW, **values)
+
+
+def approval(evidence: dict[str, Any], id: str = "a-1", **changes: Any) -> Approval:
+    """Return bob's yes to the promotion p-1."""
+    values: dict[str, Any] = {"promotion_id": "p-1", "person": "bob", "approved": True, "reason": "", **changes}
+    return Approval(id=id, evidence=evidence, at=NOW, **values)
+
+
+def release(id: str = "r-1", version: str = "1", **changes: Any) -> ReleaseRecord:
+    """Return a release that serves production."""
+    values: dict[str, Any] = {
+        "environment": Environment.PRODUCTION,
+        "bundle_digest": bundle_digest(version),
+        "kind": "promotion",
+        "change_id": "p-1",
+        "state": ReleaseState.SERVING,
+        **changes,
+    }
+    return ReleaseRecord(id=id, model=MODEL, version=version, actor="alice", created_at=NOW, **values)
+
+
+def add(records: Records, *found: Any) -> None:
+    """Store records."""
+    with records.write() as transaction:
+        for record in found:
+            transaction.add(record)
+
+
+def head_of(records: Records) -> Head:
+    """Return the head of the audit chain as it is now."""
+    last = records.audit_trail()[-1]
+    return Head(last.seq, last.hash)

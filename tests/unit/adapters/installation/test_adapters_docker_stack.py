@@ -1,0 +1,231 @@
+"""What an operator's verbs refuse before anything is changed; the engine is a server that describes itself as told."""
+
+import json
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+
+from pipelines.adapters.images.external_registry import ExternalRegistry
+from pipelines.adapters.installation.external_services import Outside
+from pipelines.adapters.installation.maintenance_hold import ShapeHold
+from pipelines.adapters.installation.stack import DockerStack, Shape
+from pipelines.adapters.installation.terraform import Terraform
+from pipelines.adapters.storage.external_store import ExternalStore
+from pipelines.adapters.storage.object_store import Buckets
+from pipelines.api.auth import make_tokens
+from pipelines.errors import SlipwayError, Undecided, UsageError
+from pipelines.settings.settings import ROOT, Settings
+from tests.support.servers.servers import free_port
+
+
+class Operator:
+    """An operator whose home holds what a former `up` of the prefix `ours` left, and an engine that has nothing."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.work = home / "terraform"
+        self.work.mkdir(parents=True)
+        make_tokens(home / "tokens.json")
+        self.socket = home / "engine.sock"
+        self.root_directory = str(home)
+        self.path = "/nowhere"
+        self.asked: list[str] = []
+
+    def record(self, **variables: object) -> None:
+        (self.work / "variables.tfvars.json").write_text(json.dumps({"prefix": "ours", **variables}))
+        (self.work / "terraform.tfstate").write_text("{}")
+
+    def stack(self, prefix: str, outside: Outside = Outside()) -> DockerStack:
+        ports = {name: free_port() for name in ("api", "images", "mlflow", "production", "s3", "staging")}
+        url = f"unix://{self.socket}"
+        given = {"prefix": prefix, "engine_url": url, "outside": outside}
+        shape = Shape(model="m", model_file=ROOT / "model.yaml", ports=ports, **given)
+        terraform = Terraform(ROOT / "infra", self.work, {"PATH": self.path}, self.work / "none.rc")
+        given = {"TARGET": "docker", "SLIPWAY_HOME": str(self.home), "SLIPWAY_PORT_API": str(ports["api"])}
+        hold = ShapeHold(Settings.from_environ(given), work=list)
+        return DockerStack(shape, self.home, terraform, lambda tell: {}, hold=hold)
+
+    def answer(self, path: str) -> object:
+        self.asked.append(path)
+        if path.endswith("/version"):
+            return {"Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}
+        if path.endswith("/info"):
+            swarm = {"LocalNodeState": "active", "ControlAvailable": True, "NodeID": "n"}
+            return {"Swarm": swarm, "DockerRootDir": self.root_directory}
+        return {"Volumes": []} if path.endswith("/volumes") else []
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Iterator[Operator]:
+    made = Operator(tmp_path / "home")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(made.answer(self.path.partition("?")[0])).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def address_string(self) -> str:
+            return "local"
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with socketserver.ThreadingUnixStreamServer(str(made.socket), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield made
+        server.shutdown()
+        thread.join()
+
+
+def ignore(line: str) -> None:
+    pass
+
+
+VERBS: dict[str, Callable[[DockerStack], object]] = {
+    "up": lambda stack: stack.up(ignore),
+    "down": lambda stack: stack.down(ignore),
+    "destroy": lambda stack: stack.destroy(ignore),
+    "rotate": lambda stack: stack.rotate("postgres", ignore),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_another_prefix_than_the_homes_is_refused_before_anything_is_touched(operator: Operator, verb: str) -> None:
+    operator.record(running=False)
+    kept = sorted(path.name for path in operator.home.rglob("*"))
+    with pytest.raises(UsageError, match="has the installation ours, not slipway") as refused:
+        VERBS[verb](operator.stack("slipway"))
+    assert "SLIPWAY_PREFIX=ours" in refused.value.next and "SLIPWAY_HOME" in refused.value.next
+    assert operator.asked == []
+    assert sorted({path.name for path in operator.home.rglob("*")} - {"docker.lock"}) == sorted(kept)
+
+
+def test_the_homes_own_prefix_is_taken(operator: Operator) -> None:
+    operator.record(running=False)
+    with pytest.raises(SlipwayError) as refused:
+        operator.stack("ours").down(ignore)
+    assert "has the installation" not in refused.value.message
+    assert operator.asked
+
+
+def outside(**changed: object) -> Outside:
+    """An object store and an image registry that others run, where nothing answers."""
+    where = "http://127.0.0.1:9"
+    return replace(Outside(ExternalStore(where, where, "eu-1", Buckets()), ExternalRegistry("127.0.0.1:9")), **changed)
+
+
+OURS: dict[str, object] = {}
+THEIRS = outside().variables()
+
+
+@pytest.mark.parametrize(
+    ("kept", "given", "why"),
+    [
+        (OURS, outside(registry=None), "object store of this installation is its own, not an external one with mlflow"),
+        (OURS, outside(store=None), "image registry of this installation is its own, not 127.0.0.1:9"),
+        (THEIRS, outside(registry=None), "image registry of this installation is 127.0.0.1:9, not its own"),
+        (THEIRS, outside(store=None), "object store of this installation is an external one with mlflow"),
+        (THEIRS, outside(registry=ExternalRegistry("127.0.0.1:9/x")), "is 127.0.0.1:9, not 127.0.0.1:9/x"),
+        (
+            {**THEIRS, "buckets": {"artifacts": "a", "dvc": "dvc", "heads": "h"}},
+            outside(),
+            "is an external one with a, dvc, h, not an external one with mlflow, dvc, audit-heads",
+        ),
+    ],
+)
+def test_what_holds_data_is_never_changed_for_another(
+    operator: Operator, kept: dict[str, object], given: Outside, why: str
+) -> None:
+    operator.record(running=False, **kept)
+    with pytest.raises(UsageError, match=why) as refused:
+        operator.stack("ours", given).up(ignore)
+    assert "SLIPWAY_HOME" in refused.value.next and operator.asked == []
+
+
+def test_an_installation_that_never_came_about_may_have_them_elsewhere(operator: Operator) -> None:
+    operator.record(running=False)
+    (operator.work / "terraform.tfstate").unlink()
+    with pytest.raises(UsageError, match=r"keys of the object store at http://127\.0\.0\.1:9 are missing"):
+        operator.stack("ours", outside()).up(ignore)
+
+
+@pytest.mark.parametrize(("name", "setting"), [("keys", "SLIPWAY_S3_KEYS"), ("login", "SLIPWAY_REGISTRY_LOGIN")])
+def test_keys_of_what_is_not_chosen_are_refused(operator: Operator, name: str, setting: str) -> None:
+    stack = operator.stack("ours", replace(Outside(), **{name: Path("/some/file")}))
+    with pytest.raises(UsageError, match=f"{setting} is given, but no"):
+        stack.up(ignore)
+    assert operator.asked == []
+
+
+def test_an_object_store_that_does_not_answer_stops_before_anything_is_changed(operator: Operator) -> None:
+    keys = operator.home / "keys.json"
+    pair = {"access_key": "a", "secret_key": "canary"}
+    keys.write_text(json.dumps({"mlflow": pair, "dvc": pair, "audit": pair}))
+    keys.chmod(0o600)
+    with pytest.raises(Undecided, match=r"object store at http://127\.0\.0\.1:9 does not answer") as refused:
+        operator.stack("ours", outside(keys=keys, registry=None)).up(ignore)
+    assert "canary" not in str(refused.value)
+    assert not (operator.home / "secrets.json").exists()
+
+
+def test_a_full_disk_hinders_up_and_neither_down_nor_destroy(operator: Operator) -> None:
+    operator.record(running=False)
+    # A file system that has no room by its nature.
+    operator.root_directory = "/proc"
+    with pytest.raises(SlipwayError, match="nearly full"):
+        operator.stack("ours").up(ignore)
+    for verb in ("down", "destroy"):
+        # Their next need.
+        with pytest.raises(SlipwayError, match="no terraform"):
+            VERBS[verb](operator.stack("ours"))
+
+
+@pytest.mark.parametrize("running", [None, True, False])
+def test_an_installation_that_never_came_about_has_nothing_to_examine(
+    operator: Operator, running: bool | None, tmp_path: Path
+) -> None:
+    (tmp_path / "terraform").write_text("#!/bin/sh\necho '{}'\n")
+    (tmp_path / "terraform").chmod(0o755)
+    operator.path = f"{tmp_path}:/bin"
+    if running is not None:
+        operator.record(running=running)
+    for ask in (DockerStack.doctor, DockerStack.data_remote):
+        with pytest.raises(UsageError, match="nothing runs here") as refused:
+            ask(operator.stack("ours"))
+        assert "make up" in refused.value.next
+
+
+@pytest.mark.parametrize(("failures", "removed"), [(1, True), (2, False)])
+def test_what_terraform_did_not_wait_for_is_removed_in_a_second_try(
+    operator: Operator, tmp_path: Path, failures: int, removed: bool
+) -> None:
+    operator.record(running=True)
+    tries = tmp_path / "tries"
+    (tmp_path / "terraform").write_text(
+        "#!/bin/sh\n"
+        'case "$*" in\n'
+        '*version*) echo \'{"terraform_version": "1.11.0"}\' ;;\n'
+        f"*destroy*) echo >> {tries}\n"
+        f"  [ $(wc -l < {tries}) -gt {failures} ] || {{ echo 'Error: context deadline exceeded' >&2; exit 1; }} ;;\n"
+        "esac\n"
+    )
+    (tmp_path / "terraform").chmod(0o755)
+    operator.path = f"{tmp_path}:/usr/bin:/bin"
+    told: list[str] = []
+    if removed:
+        operator.stack("ours").destroy(told.append)
+    else:
+        with pytest.raises(Undecided, match="context deadline exceeded"):
+            operator.stack("ours").destroy(told.append)
+    assert told[1] == "terraform destroy: context deadline exceeded; trying once more"
+    assert len(tries.read_text().splitlines()) == 2

@@ -1,0 +1,292 @@
+"""An operator's hold, asked of a real API and of an executor that does its rounds in a thread."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pipelines.adapters.database.records import SqlRecords, now
+from pipelines.adapters.installation.maintenance_hold import HoldPatience, ShapeHold
+from pipelines.adapters.installation.secret_store import SecretStore
+from pipelines.api.app import create_app
+from pipelines.api.auth import make_tokens, read_tokens
+from pipelines.api.state import ApiState
+from pipelines.domain.promotion import RunState
+from pipelines.domain.records import Evaluation, ExecutorSeat, Lease, Promotion, Rollback, ShapeChange
+from pipelines.domain.release import Environment, Slot
+from pipelines.errors import DeployFailed, LeaseHeld, SlipwayError, TargetUnavailable, Undecided
+from pipelines.executor.scheduler import carry_out
+from pipelines.releases import leases
+from pipelines.releases.leader import keep_seat, take_seat
+from pipelines.releases.reconcile import observe_environment
+from pipelines.settings.settings import Settings
+from tests.support.servers.servers import free_port
+from tests.support.world.executors import executor
+from tests.support.world.fakes import FakeAuditHeads, FakeVersions
+from tests.support.world.records import MODEL, bundle_digest, put_in_force, release
+
+PRODUCTION = Environment.PRODUCTION
+PATIENCE = HoldPatience(turn_s=3.0, look_s=5.0, proof_s=1.0, give_back_s=2.0)
+
+
+class Installation:
+    """What an operator's hold meets: records, an API on a port, an executor, and a target that serves version 1."""
+
+    def __init__(self, home: Path) -> None:
+        make_tokens(home / "tokens.json")
+        port = str(free_port())
+        self.settings = Settings.from_environ({"SLIPWAY_HOME": str(home), "SLIPWAY_PORT_API": port})
+        self.records = SqlRecords(f"sqlite:///{home / 'slipway.db'}", FakeAuditHeads())
+        put_in_force(self.records)
+        self.services = executor(self.records, "x1", now)
+        take_seat(self.services)
+        self.serve("1")
+        self.told: list[str] = []
+        self.work: list[str] | SlipwayError = []
+
+    @property
+    def hold(self) -> ShapeHold:
+        return ShapeHold(self.settings, PATIENCE, work=self.ask_inside)
+
+    def ask_inside(self) -> list[str]:
+        """Stand for what is run in the executor's container."""
+        if isinstance(self.work, SlipwayError):
+            raise self.work
+        return self.work
+
+    def serve(self, version: str) -> None:
+        target, wanted = self.services.target, release(f"r-{version}", version).release
+        target.start(wanted, Slot.LIVE, epoch=1)
+        await_until(lambda: target.observe(PRODUCTION, Slot.LIVE).serves(wanted))
+
+    def holders(self) -> set[str | None]:
+        return {lease.holder for lease in self.records.find(Lease)}
+
+    def changes(self) -> list[tuple[str, RunState]]:
+        return [(change.verb, change.state) for change in self.records.find(ShapeChange)]
+
+    @contextmanager
+    def api(self, *, older: bool = False) -> Iterator[None]:
+        tokens = read_tokens(self.settings.tokens_file)
+        state = ApiState(self.records, FakeAuditHeads(), FakeVersions("1"), MODEL, tokens)
+        app: ASGIApp = create_app(state)
+        if older:
+            app = without(app, "/api/v1/shape-changes")
+        config = uvicorn.Config(
+            app, host="127.0.0.1", port=self.settings.api_port, log_level="error", lifespan="off", ws="none"
+        )
+        server = uvicorn.Server(config)
+        with in_thread(server.run):
+            try:
+                await_until(lambda: server.started)
+                yield
+            finally:
+                server.should_exit = True
+
+    @contextmanager
+    def executor(self) -> Iterator[None]:
+        stop = threading.Event()
+        idle = dict.fromkeys((Evaluation, Promotion, Rollback), lambda work_id: None)
+
+        def rounds() -> None:
+            while not stop.wait(0.02):
+                keep_seat(self.services)
+                carry_out(self.services, idle)
+                for environment in Environment:
+                    observe_environment(self.services, MODEL, environment)
+
+        with in_thread(rounds):
+            try:
+                yield
+            finally:
+                stop.set()
+
+
+def without(app: ASGIApp, path: str) -> ASGIApp:
+    """Return an API that knows nothing of `path`."""
+
+    async def older(scope: Scope, receive: Receive, send: Send) -> None:
+        asked = scope.get("path", "").replace(path, "/api/v1/nothing")
+        await app({**scope, "path": asked, "raw_path": asked.encode()}, receive, send)
+
+    return older
+
+
+@contextmanager
+def in_thread(run: Callable[[], Any]) -> Iterator[None]:
+    """Run beside a block that sees to its end, and bring up what it raised."""
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run)
+        yield
+        running.result(20.0)
+
+
+def await_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10.0
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Installation]:
+    made = Installation(tmp_path)
+    yield made
+    made.records.close()
+
+
+def test_nothing_is_released_during_the_block_and_every_replica_is_asked_after_it(place: Installation) -> None:
+    with place.api(), place.executor():
+        with place.hold.unchanged("up", place.told.append):
+            assert place.holders() == {"c-1"}
+        assert place.holders() == {None}
+    assert place.changes() == [("up", RunState.DONE)]
+    assert place.told == ["every replica serves the digest that it served before"]
+
+
+def test_another_digest_after_the_block_is_found(place: Installation) -> None:
+    with place.api(), place.executor():
+        with pytest.raises(DeployFailed) as refused, place.hold.unchanged("up", place.told.append):
+            place.serve("2")
+        assert place.holders() == {None}
+    assert refused.value.message == f"production served {bundle_digest('1')}, now {bundle_digest('2')}"
+
+
+def test_it_says_what_it_waits_for_and_goes_on_when_that_has_ended(place: Installation) -> None:
+    leases.acquire(place.services, MODEL, PRODUCTION, "p-12")
+
+    def tell(line: str) -> None:
+        place.told.append(line)
+        leases.give_back(place.services, "p-12")
+
+    with place.api(), place.executor(), place.hold.held("down", tell) as holding:
+        assert holding
+        assert place.holders() == {"c-1"}
+    assert place.told == ["waiting for p-12, which changes production"]
+
+
+def test_work_that_does_not_end_in_time_is_a_refusal_that_leaves_nothing_behind(place: Installation) -> None:
+    leases.acquire(place.services, MODEL, PRODUCTION, "p-12")
+    with place.api(), place.executor():
+        hold = place.hold.held("up", place.told.append)
+        with pytest.raises(LeaseHeld, match="for p-12, which changes production") as refused, hold:
+            pytest.fail("the block was run")
+        assert (refused.value.exit_code, bool(refused.value.next)) == (3, True)
+        assert place.changes() == [("up", RunState.DONE)]
+    assert place.holders() == {"p-12"}
+
+
+def test_without_an_api_it_goes_on_and_says_so_in_one_line(place: Installation) -> None:
+    with place.hold.unchanged("up", place.told.append):
+        pass
+    (line,) = place.told
+    assert "nobody can be asked: the API at" in line
+
+
+def test_an_api_that_does_not_know_the_request_yet_can_be_replaced(place: Installation) -> None:
+    with place.api(older=True), place.hold.unchanged("up", place.told.append):
+        pass
+    (line,) = place.told
+    assert "nobody can be asked: " in line
+
+
+def test_without_an_executor_it_goes_on_and_says_so(place: Installation) -> None:
+    with place.records.write() as transaction:
+        for seat in transaction.find(ExecutorSeat):
+            transaction.change(seat, heartbeat_at="2026-01-01T00:00:00.000+00:00")
+    with place.api(), place.hold.unchanged("up", place.told.append):
+        pass
+    assert "the executor was last seen at 2026-01-01" in place.told[0]
+    assert "c-1 still holds the environments" in place.told[1]
+
+
+def test_the_hold_of_one_that_was_killed_is_taken_over(place: Installation) -> None:
+    with place.api(), place.executor():
+        killed = place.hold.held("up", place.told.append)
+        killed.__enter__()
+        with place.hold.held("up", place.told.append):
+            assert place.holders() == {"c-2"}
+        assert place.holders() == {None}
+    assert place.changes() == [("up", RunState.DONE), ("up", RunState.DONE)]
+
+
+def test_what_down_holds_when_all_stops_the_next_up_gives_back(place: Installation) -> None:
+    with place.api(), place.executor():
+        down = place.hold.held("down", place.told.append)
+        down.__enter__()
+    down.__exit__(None, None, None)
+    assert place.holders() == {"c-1"}
+
+    with place.hold.unchanged("up", place.told.append):
+        api, rounds = place.api(), place.executor()
+        api.__enter__()
+        rounds.__enter__()
+    try:
+        assert place.holders() == {None}
+    finally:
+        rounds.__exit__(None, None, None)
+        api.__exit__(None, None, None)
+
+
+def test_an_executor_that_shows_itself_is_awaited(place: Installation) -> None:
+    with place.api(), place.executor():
+        place.hold.await_executor()
+
+
+def test_the_last_sign_of_an_executor_that_is_gone_is_not_enough(place: Installation) -> None:
+    with place.api(), pytest.raises(Undecided, match="has not shown itself again") as refused:
+        place.hold.await_executor()
+    assert "slipway logs" in refused.value.next
+
+
+def test_an_executor_that_never_shows_itself_is_told(place: Installation) -> None:
+    with place.records.write() as transaction:
+        for seat in transaction.find(ExecutorSeat):
+            transaction.change(seat, heartbeat_at="2026-01-01T00:00:00.000+00:00")
+    with place.api(), pytest.raises(Undecided, match="the executor was last seen at 2026-01-01"):
+        place.hold.await_executor()
+
+
+@pytest.mark.parametrize("rotations", [1, 2])
+def test_tokens_that_a_killed_rotation_left_are_no_hindrance(place: Installation, rotations: int) -> None:
+    home = place.settings.home
+    with place.api(), place.executor():
+        for _ in range(rotations):
+            SecretStore(home / "secrets.json", place.settings.tokens_file).rotate("tokens")
+        # A process that never knew the former ones.
+        with place.hold.held("up", place.told.append) as holding:
+            assert holding
+    assert place.told == []
+
+
+@pytest.mark.parametrize("work", ["p-12", "e-3"])
+def test_without_an_api_an_executor_at_work_is_left_alone(place: Installation, work: str) -> None:
+    place.work = [work]
+    hold = place.hold.held("up", place.told.append)
+    with pytest.raises(LeaseHeld, match=f"does not answer.*goes on with {work}") as refused, hold:
+        pytest.fail("the block was run")
+    assert '"make up" again' in refused.value.next
+
+
+def test_without_tokens_that_the_api_knows_an_executor_at_work_is_left_alone(place: Installation) -> None:
+    place.work = ["p-12"]
+    with place.api(), place.executor():
+        place.settings.tokens_file.write_text('{"alice": "unknown"}')
+        hold = place.hold.held("up", place.told.append)
+        with pytest.raises(LeaseHeld, match="p-12"), hold:
+            pytest.fail("the block was run")
+
+
+@pytest.mark.parametrize("why", [TargetUnavailable("none runs"), Undecided("it has no database")])
+def test_an_executor_that_can_not_be_asked_either_is_mended(place: Installation, why: SlipwayError) -> None:
+    place.work = why
+    with place.hold.held("up", place.told.append) as holding:
+        assert not holding
+    assert "nobody can be asked: the API at" in place.told[0]

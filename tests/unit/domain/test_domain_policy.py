@@ -1,0 +1,252 @@
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipelines.domain.bundle import canonical, digest_of
+from pipelines.domain.policy import Arrivals, LoadComparison, Policy, Profile, QuantileLimit
+from pipelines.errors import PolicyInvalid
+from tests.support.world.records import POLICY_FILE, policy, policy_body
+
+BATCH = {
+    "route": "/predict/batch",
+    "rate_per_s": 20,
+    "quantiles": [{"quantile": 0.95, "limit_ms": 400, "judged": True}],
+}
+COMPARISON = {"blocks": 100, "block_s": 1, "warmup_s": 0.2, "margin": 1.1, "tolerance_ms": 0.5}
+
+LIMITS: dict[str, tuple[list[object], list[object]]] = {
+    "schema_version": ([1], [0, 2]),
+    "gates.accuracy.minimum": ([0, 1, 0.5], [-0.01, 1.01]),
+    "gates.comparison.margin": ([0.01, 0.99], [0, 1, -0.1]),
+    "gates.parity.tolerance": ([1e-5, 0.001], [0, 0.0011]),
+    "slo.route": (["/predict"], ["/health", "/predict/batch", ""]),
+    "slo.rate_per_s": ([10, 10_000], [0, -1, 10_001]),
+    "slo.warmup_s": ([0, 600], [-1, 601]),
+    "slo.duration_s": ([60, 3600], [59.9, 3601]),
+    "slo.max_error_rate": ([0.001], [0, 1]),
+    "slo.max_stall_s": ([1, 59.9], [0, 60, 61]),
+    "slo.timeout_s": ([1, 60], [0, 61]),
+    "slo.first_request_ms": ([1, 4999], [0, -1, 5000]),
+    "slo.workers": ([1, 64], [0, -1, 65]),
+    "slo.comparison.blocks": ([10, 1000], [9, 0, 1001]),
+    "slo.comparison.block_s": ([0.5, 600], [0.49, 0, 601]),
+    "slo.comparison.warmup_s": ([0, 60], [-1, 61]),
+    "slo.comparison.margin": ([1.05, 2], [1, 0.9, 2.1]),
+    "slo.comparison.tolerance_ms": ([0, 49], [-0.1, 50]),
+    "slo.routes": ([[BATCH]], [[], [BATCH, BATCH], [BATCH | {"route": "/predict"}], [BATCH | {"route": "/health"}]]),
+    "approvals.count": ([1, 10], [0, 11]),
+    "approvals.valid_h": ([0.5, 720], [0, 721]),
+}
+
+
+def changed(path: str, value: object) -> Policy:
+    """Return policy.yaml's policy with one limit changed; of a comparison it has none by itself."""
+    section, _, key = path.rpartition(".")
+    return policy(**{section: COMPARISON | {key: value}} if section == "slo.comparison" else {path: value})
+
+
+@pytest.mark.parametrize(("path", "value"), [(path, value) for path, (legal, _) in LIMITS.items() for value in legal])
+def test_legal_limits_are_taken(path: str, value: object) -> None:
+    assert changed(path, value)
+
+
+@pytest.mark.parametrize(("path", "value"), [(path, value) for path, (_, bad) in LIMITS.items() for value in bad])
+def test_limits_that_nothing_or_everything_meets_are_refused_by_name(path: str, value: object) -> None:
+    with pytest.raises(PolicyInvalid, match=path.replace(".", r"\.")) as refused:
+        changed(path, value)
+
+    assert refused.value.next
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("gates.accuracy.minimum", math.nan),
+        ("gates.accuracy.minimum", math.inf),
+        ("gates.accuracy.minimum", 10**400),
+        ("gates.accuracy.minimum", "0.8"),
+        ("gates.accuracy.minimum", True),
+        ("gates.accuracy.minimum", None),
+        ("gates.accuracy", 0.8),
+        ("gates", None),
+        ("gates", ["accuracy"]),
+        ("approvals.count", 1.0),
+        ("approvals.count", True),
+        ("slo.extension", 1),
+        ("slo.extension", "yes"),
+        ("slo.route", 7),
+        ("slo.arrivals", "random"),
+        ("slo.arrivals", ["poisson"]),
+        ("profile", "quick"),
+        ("production.accepts", []),
+        ("production.accepts", "full"),
+        ("production.accepts", ["full", "quick"]),
+        ("slo.quantiles", []),
+        ("slo.quantiles", [{"quantile": 0.99, "limit_ms": 100, "judged": False}]),
+        ("slo.quantiles", [{"quantile": 1.0, "limit_ms": 100, "judged": True}]),
+        ("slo.quantiles", [{"quantile": 0.99, "limit_ms": 0, "judged": True}]),
+        ("slo.quantiles", [{"quantile": 0.99, "limit_ms": 100}]),
+        ("slo.quantiles", [{"quantile": 1e-320, "limit_ms": 100, "judged": True}]),
+        ("slo.quantiles", [{"quantile": 0.99, "limit_ms": 5000, "judged": True}]),
+        ("slo.quantiles", [{"quantile": 0.99, "limit_ms": ms, "judged": True} for ms in (50, 100)]),
+        ("slo.max_error_rate", 1e-320),
+        ("slo.first_request_ms", None),
+        ("slo.first_request_ms", "1000"),
+        ("slo.comparison", None),
+        ("slo.comparison", {"margin": 1.1}),
+        ("slo.comparison", COMPARISON | {"blocks": 10.5}),
+        ("slo.comparison", COMPARISON | {"blocs": 10}),
+        ("slo.routes", BATCH),
+        ("slo.routes", [BATCH | {"timeout_s": 1}]),
+        ("slo.routes", [{"route": "/predict/batch"}]),
+        ("slo.routes", [BATCH | {"rate_per_s": 0}]),
+        ("slo.routes", [BATCH | {"quantiles": []}]),
+    ],
+)
+def test_values_of_the_wrong_kind_are_refused(path: str, value: object) -> None:
+    with pytest.raises(PolicyInvalid):
+        policy(**{path: value})
+
+
+@pytest.mark.parametrize("body", [None, [], "policy", 1, {}])
+def test_what_is_no_policy_at_all_is_refused(body: object) -> None:
+    with pytest.raises(PolicyInvalid):
+        Policy.parse(body)
+
+
+@pytest.mark.parametrize("section", ["", "gates", "gates.accuracy", "slo", "approvals", "production"])
+def test_an_unknown_key_is_refused_wherever_it_stands(section: str) -> None:
+    path = f"{section}.minimun" if section else "minimun"
+
+    with pytest.raises(PolicyInvalid, match="minimun") as refused:
+        policy(**{path: 0.9})
+
+    assert refused.value.next.startswith("known keys there:")
+
+
+@pytest.mark.parametrize("path", ["gates", "slo", "approvals", "production", "profile", "slo.rate_per_s"])
+def test_a_missing_key_is_refused_by_name(path: str) -> None:
+    body = policy_body()
+    *sections, key = path.split(".")
+    section: dict[str, Any] = body[sections[0]] if sections else body
+    del section[key]
+
+    with pytest.raises(PolicyInvalid, match=f"'{key}' is missing"):
+        Policy.parse(body)
+
+
+@pytest.mark.parametrize("file", ["policy.yaml", "policy.demo.yaml"])
+def test_the_policies_of_this_repository_are_legal(file: str) -> None:
+    assert Policy.parse(yaml.safe_load(Path(POLICY_FILE.parent / file).read_text()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"slo.rate_per_s": 5},
+            "policy.slo: p99 needs at least 368 requests, 5 req/s x 60 s gives 300",
+        ),
+        (
+            {"profile": "demo", "slo.rate_per_s": 29, "slo.duration_s": 10, "slo.extension": False},
+            "policy.slo: p99 needs at least 299 requests, 29 req/s x 10 s gives 290",
+        ),
+        (
+            {"slo.quantiles": [{"quantile": 0.999, "limit_ms": 400, "judged": True}], "slo.rate_per_s": 60},
+            "policy.slo: p99.9 needs at least 3,688 requests, 60 req/s x 60 s gives 3,600",
+        ),
+        (
+            {"slo.max_error_rate": 0.0001},
+            "policy.slo: errors <= 0.01 % needs at least 36,887 requests, 200 req/s x 60 s x 2 looks gives 24,000",
+        ),
+        (
+            {"slo.routes": [BATCH | {"rate_per_s": 1}]},
+            "policy.slo.routes[0]: p95 needs at least 72 requests, 1 req/s x 60 s gives 60",
+        ),
+    ],
+)
+def test_a_limit_that_the_load_could_never_prove_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PolicyInvalid) as refused:
+        policy(**changes)
+
+    assert refused.value.message == message
+
+
+def test_a_limit_that_is_only_shown_needs_no_proof() -> None:
+    limits = [{"quantile": q, "limit_ms": 400, "judged": q < 0.999} for q in (0.99, 0.999)]
+
+    assert policy(**{"slo.quantiles": limits, "slo.rate_per_s": 10})
+
+
+def test_full_evidence_takes_a_look_of_a_minute_and_a_demonstration_need_not() -> None:
+    with pytest.raises(PolicyInvalid, match=r"policy\.slo\.duration_s is out of range") as refused:
+        policy(**{"slo.duration_s": 20})
+
+    assert refused.value.next == "legal: 60 to 3,600 where profile is full"
+    assert policy(**{"profile": "demo", "slo.duration_s": 10})
+    with pytest.raises(PolicyInvalid, match=r"policy\.slo\.duration_s is out of range"):
+        policy(**{"profile": "demo", "slo.duration_s": 9.9})
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_a_higher_quantile_may_not_have_the_lower_limit(judged: bool) -> None:
+    def limits(p99_ms: float, p95_ms: float) -> list[dict[str, Any]]:
+        p99 = {"quantile": 0.99, "limit_ms": p99_ms, "judged": True}
+        return [p99, {"quantile": 0.95, "limit_ms": p95_ms, "judged": judged}]
+
+    with pytest.raises(PolicyInvalid, match=r"policy\.slo\.quantiles") as refused:
+        policy(**{"slo.quantiles": limits(100, 200)})
+    assert refused.value.next == "legal: no limit below that of a lower quantile, which it would include"
+    with pytest.raises(PolicyInvalid, match=r"policy\.slo\.routes\[0\]\.quantiles"):
+        policy(**{"slo.routes": [BATCH | {"quantiles": limits(100, 200)}]})
+    assert policy(**{"slo.quantiles": limits(100, 100)})
+
+
+def test_each_route_has_limits_of_its_own_and_shares_the_rest() -> None:
+    changes = {"slo.routes": [BATCH], "slo.comparison": COMPARISON, "slo.first_request_ms": 1000}
+    first, batch = policy(**changes).slo.each_route()
+
+    assert (first.route, first.rate_per_s, first.first_request_ms) == ("/predict", 200, 1000)
+    assert first.comparison == LoadComparison(100, 1.0, 0.2, 1.1, 0.5)
+    assert (batch.route, batch.rate_per_s, batch.duration_s) == ("/predict/batch", 20, 60)
+    assert batch.quantiles == (QuantileLimit(0.95, 400, judged=True),)
+    assert (batch.comparison, batch.first_request_ms) == (None, None)
+
+
+def test_what_a_policy_leaves_out_does_not_count_in_its_digest() -> None:
+    body = policy_body()
+    left_out = ("first_request_ms", "workers", "comparison", "routes")
+    for key in left_out:
+        body["slo"].pop(key, None)
+    plain = Policy.parse(body)
+    as_before = dataclasses.asdict(plain)
+    for key in left_out:
+        del as_before["slo"][key]
+
+    assert plain.digest == digest_of(canonical(as_before))
+    assert policy(**{"slo.comparison": COMPARISON}).digest != plain.digest
+    assert policy(**{"slo.routes": [BATCH]}).digest != plain.digest
+
+
+def test_demo_evidence_is_not_accepted_by_the_full_policy() -> None:
+    demo = Policy.parse(yaml.safe_load((POLICY_FILE.parent / "policy.demo.yaml").read_text()))
+
+    assert demo.profile not in policy().production.accepts
+
+
+def test_the_digest_counts_values_and_not_their_order_or_spelling() -> None:
+    body = policy_body()
+    reversed_body = dict(reversed(body.items()))
+
+    assert Policy.parse(reversed_body).digest == policy().digest
+    assert policy(**{"slo.rate_per_s": 200.0}).digest == policy(**{"slo.rate_per_s": 200}).digest
+    assert policy(**{"gates.accuracy.minimum": 0.79}).digest != policy().digest
+
+
+def test_texts_become_enums() -> None:
+    assert policy().profile is Profile.FULL
+    assert policy().slo.arrivals is Arrivals.POISSON

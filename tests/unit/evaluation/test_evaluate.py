@@ -1,0 +1,285 @@
+"""Evaluations over fakes of the ports and a real database: gates, staging, evidence."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pipelines.adapters.database.records import now
+from pipelines.commands import requests as intents
+from pipelines.domain.bundle import digest_of
+from pipelines.domain.promotion import ReleaseState, RunState
+from pipelines.domain.records import Evaluation, Lease, ReleaseRecord
+from pipelines.domain.release import Environment, Release, Slot
+from pipelines.errors import DeployFailed
+from pipelines.evaluation.evaluate import evaluate
+from pipelines.ports import Answer
+from tests.support.world.world import MODEL, PRODUCTION, STAGING, World, policy_body
+
+
+def test_a_passing_version_becomes_stagings_live_release_with_its_report_attached(world: World) -> None:
+    evaluation = world.evaluated(world.register())
+    assert (evaluation.state, evaluation.verdict) == (RunState.DONE, "passed")
+    assert world.serving(STAGING) == "1"
+    assert world.target.observe(STAGING, Slot.TRIAL).release is None
+    assert world.registry.aliases(MODEL) == {"staging": "1"}
+    assert world.lifecycle("1") == "Staging"
+    evidence = world.registry.evidence[MODEL, "1"]
+    assert set(evidence) == {"report.json", "report.html", "slo.html", "slo.json"}
+    assert digest_of(evidence["report.json"]) == evaluation.report_digest
+    assert world.registry.version(MODEL, "1").tags["slipway.report_digest"] == evaluation.report_digest
+
+
+def test_a_failed_gate_stops_before_staging_and_says_so(world: World) -> None:
+    world.apply_policy(minimum=0.999)
+    evaluation = world.evaluated(world.register())
+    assert evaluation.state is RunState.STOPPED
+    assert evaluation.error is not None
+    assert evaluation.error["code"] == "gate_failed"
+    assert evaluation.error["message"].startswith("FAIL: accuracy=0.")
+    assert world.serving(STAGING) is None
+    assert world.loads.plans == []
+    assert world.lifecycle("1") == "Rejected"
+
+
+@pytest.mark.parametrize(("minimum", "ends"), [(0.5, RunState.DONE), (0.999, RunState.STOPPED)])
+def test_an_evaluation_that_has_ended_holds_staging_no_more(world: World, minimum: float, ends: RunState) -> None:
+    world.apply_policy(minimum=minimum)
+    asked = intents.request_evaluation(
+        world.records, person="alice", model=MODEL, version=world.register(), override=None, now=now()
+    )
+    held: list[Lease] = []
+
+    def step(name: str, action: Callable[[], Any]) -> Any:
+        answer = action()
+        if world.records.get(Evaluation, asked.id).state.final:
+            held.extend(world.records.find(Lease, holder=asked.id))
+        return answer
+
+    evaluate(world.services, asked.id, step)
+    assert world.records.get(Evaluation, asked.id).state is ends
+    assert held == []
+
+
+def test_an_slo_that_can_not_be_decided_holds_the_version(world: World) -> None:
+    world.loads.verdict = "inconclusive"
+    evaluation = world.evaluated(world.register())
+    assert evaluation.error is not None
+    assert evaluation.error["code"] == "inconclusive"
+    assert world.serving(STAGING) is None
+    assert world.target.observe(STAGING, Slot.TRIAL).release is None
+
+
+def slow(verdict: str) -> dict[str, Any]:
+    """Return what a load run of a slow version leaves: a no, and whether its generator was sound enough for it."""
+
+    def check(name: str, verdict: str) -> dict[str, Any]:
+        numbers = {"observed": 104.0, "interval": None, "limit": 100.0}
+        return {"name": name, "verdict": verdict, "judged": True, "message": f"{verdict} {name}", **numbers}
+
+    generator = "inconclusive" if verdict == "inconclusive" else "passed"
+    checks = [check("p95", "failed"), check("generator_cpu", generator)]
+    return {"verdict": verdict, "via": "direct", "checks": checks}
+
+
+def test_a_disturbed_load_run_holds_a_version_and_rejects_none(world: World) -> None:
+    world.loads.result = slow("inconclusive")
+    evaluation = world.evaluated(world.register())
+    assert evaluation.error is not None
+    assert (evaluation.verdict, evaluation.error["code"]) == ("inconclusive", "inconclusive")
+    assert "measure again when the machine is quiet" in evaluation.error["next"]
+    assert world.lifecycle("1") == "Candidate"
+
+
+def test_a_slow_version_is_rejected(world: World) -> None:
+    world.loads.result = slow("failed")
+    evaluation = world.evaluated(world.register())
+    assert evaluation.verdict == "failed"
+    assert world.lifecycle("1") == "Rejected"
+
+
+def new_release(world: World, state: ReleaseState) -> str:
+    """Record a release of production beside the one that serves, and return its id."""
+    (served,) = world.records.find(ReleaseRecord, environment=PRODUCTION, state=ReleaseState.SERVING)
+    with world.records.write() as transaction:
+        release = replace(served, id=transaction.new_id(ReleaseRecord), state=state, serving_at=None)
+        transaction.add(release)
+    return release.id
+
+
+def turn(world: World, release_id: str, state: ReleaseState) -> None:
+    with world.records.write() as transaction:
+        transaction.change(transaction.get(ReleaseRecord, release_id), state=state, ended_at=now())
+
+
+@pytest.mark.parametrize("ends", [None, ReleaseState.FAILED, ReleaseState.SUPERSEDED])
+@pytest.mark.parametrize("begins", ["before", "meanwhile"])
+def test_a_release_under_way_during_the_load_run_holds_the_version(
+    world: World, begins: str, ends: ReleaseState | None
+) -> None:
+    world.promoted(world.register())
+    version = world.register()
+    begun = [new_release(world, ReleaseState.STARTING)] if begins == "before" else []
+
+    def meanwhile() -> None:
+        begun[:] = begun or [new_release(world, ReleaseState.STARTING)]
+        if ends:
+            turn(world, begun[0], ends)
+
+    world.loads.meanwhile = meanwhile
+    world.loads.verdict = "failed"
+    evaluation = world.evaluated(version)
+    assert evaluation.verdict == "inconclusive"
+    assert evaluation.error is not None
+    assert f"a release was under way during the load run: {begun[0]}" in evaluation.error["message"]
+    assert world.lifecycle(version) == "Candidate"
+
+
+def test_a_release_that_ended_before_the_load_run_disturbs_nothing(world: World) -> None:
+    world.promoted(world.register())
+    turn(world, new_release(world, ReleaseState.STARTING), ReleaseState.FAILED)
+    assert world.evaluated(world.register()).verdict == "passed"
+
+
+@pytest.mark.parametrize("slot", [Slot.TRIAL, Slot.BASELINE])
+def test_a_slot_that_does_not_empty_says_nothing_of_the_version(
+    world: World, monkeypatch: pytest.MonkeyPatch, slot: Slot
+) -> None:
+    world.promoted(world.register())
+    stop = world.target.stop
+
+    def all_but(environment: Environment, stopped: Slot, *, epoch: int) -> None:
+        if stopped is not slot:
+            stop(environment, stopped, epoch=epoch)
+
+    monkeypatch.setattr(world.target, "stop", all_but)
+    version = world.register()
+    evaluation = world.evaluated(version)
+    assert evaluation.error is not None
+    assert evaluation.error["code"] == "deploy_failed"
+    assert evaluation.error["message"] == f"the {slot} slot of staging does not empty"
+    assert evaluation.report is None
+    assert world.lifecycle(version) == "Candidate"
+
+
+def test_a_first_request_that_times_out_is_a_no_where_the_policy_limits_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = policy_body()
+    body["slo"]["first_request_ms"] = 500
+    intents.request_policy(world.records, person="alice", body=body, now=now())
+    world.round()
+    post = world.services.probe.post
+    waits: list[float | None] = []
+
+    def slow_at_first(url: str, content: bytes, headers: dict[str, str], *, timeout_s: float | None = None) -> Answer:
+        waits.append(timeout_s)
+        if len(waits) == 1:
+            raise DeployFailed("timed out")
+        return post(url, content, headers, timeout_s=timeout_s)
+
+    monkeypatch.setattr(world.services.probe, "post", slow_at_first)
+    evaluation = world.evaluated(world.register())
+    assert evaluation.error is not None
+    assert evaluation.error["message"].startswith("FAIL: first_request=inf ms > 500 ms")
+    assert waits[0] == body["slo"]["timeout_s"]
+    assert world.loads.plans == []
+
+
+def test_a_trial_that_crashes_leaves_staging_as_it_was(world: World) -> None:
+    first = world.evaluated(world.register())
+    second = world.register()
+    # The digest of the second bundle is known only once it was made: break every other one.
+    world.target.broken = _AllBut({first.bundle_digest or ""})
+    evaluation = world.evaluated(second)
+    assert evaluation.error is not None
+    assert "the crash's last words" in evaluation.error["message"]
+    assert world.serving(STAGING) == "1"
+    assert world.registry.aliases(MODEL) == {"staging": "1"}
+
+
+class _AllBut(dict[str, tuple[str, ...]]):
+    def __init__(self, good: set[str]) -> None:
+        self._good = good
+
+    def __contains__(self, digest: object) -> bool:
+        return digest not in self._good and digest != ""
+
+    def __getitem__(self, digest: str) -> tuple[str, ...]:
+        return ("the crash's last words",)
+
+
+def test_an_artifact_changed_after_its_pin_is_refused(world: World) -> None:
+    version = world.register()
+    world.evaluated(version)
+    world.registry.overwrite(world.registry.version(MODEL, version), b"other bytes")
+    again = world.evaluated(version)
+    assert again.error is not None
+    assert "digest mismatch, expected sha256:" in again.error["message"]
+
+
+def test_a_report_is_judged_by_the_policy_that_was_in_force_at_its_intake(world: World) -> None:
+    version = world.register()
+    before = world.services.policy().digest
+    asked = intents.request_evaluation(
+        world.records, person="alice", model=MODEL, version=version, override=None, now=now()
+    )
+
+    def step(name: str, action: Callable[[], Any]) -> Any:
+        answer = action()
+        if name == "intake":
+            world.apply_policy(minimum=0.999)
+        return answer
+
+    evaluate(world.services, asked.id, step)
+    report = world.records.get(Evaluation, asked.id).report or {}
+    assert report["policy_digest"] == before
+    assert {gate["name"]: gate["limit"] for gate in report["gates"]}["accuracy"] == 0.5
+    assert world.services.policy().digest != before
+
+
+def test_a_candidate_is_compared_with_the_champion_in_stagings_baseline_slot(world: World) -> None:
+    world.promoted(world.register())
+    assert "comparison" not in world.loads.plans[-1]
+    beside: list[tuple[str, str]] = []
+
+    def look() -> None:
+        states = (world.target.observe(STAGING, slot).release for slot in (Slot.TRIAL, Slot.BASELINE))
+        beside.append(tuple(release.version for release in states if release))  # type: ignore[arg-type]
+
+    world.loads.meanwhile = look
+    evaluation = world.evaluated(world.register())
+    assert evaluation.verdict == "passed"
+    assert beside == [("2", "1")]
+    assert world.loads.plans[-1]["comparison"]["expected_version"] == "1"
+    assert world.serving(STAGING) == "2"
+    for slot in (Slot.TRIAL, Slot.BASELINE):
+        assert world.target.observe(STAGING, slot).release is None
+
+
+def test_the_first_version_has_nobody_to_be_compared_with_and_says_so(world: World) -> None:
+    evaluation = world.evaluated(world.register())
+    assert evaluation.report is not None
+    (told,) = [gate for gate in evaluation.report["gates"] if gate["name"] == "slo.p99_ratio"]
+    assert told["verdict"] == "not_applicable"
+    assert evaluation.verdict == "passed"
+
+
+def test_a_champion_that_does_not_start_beside_it_holds_the_candidate(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.promoted(world.register())
+    start = world.target.start
+
+    def refusing(release: Release, slot: Slot, *, epoch: int) -> None:
+        if slot is Slot.BASELINE:
+            raise DeployFailed("no room")
+        start(release, slot, epoch=epoch)
+
+    monkeypatch.setattr(world.target, "start", refusing)
+    evaluation = world.evaluated(world.register())
+    assert evaluation.error is not None
+    assert "the champion v1 did not start: no room" in evaluation.error["message"]
+    assert evaluation.verdict == "error"
+    assert world.serving(STAGING) == "1"

@@ -1,0 +1,101 @@
+from typing import Any
+
+import pytest
+
+from pipelines.domain.release import Environment, Release
+from pipelines.domain.verdict import Verdict
+from pipelines.errors import DeployFailed
+from pipelines.evaluation.gates.service.smoke import check_smoke
+from pipelines.ports import Answer
+from tests.support.world.fakes import FakeProbe
+
+RELEASE = Release("trial-e-1", "toy-model", Environment.STAGING, "2", "sha256:b")
+BODY: dict[str, Any] = {
+    "golden": {
+        "rows": [{"age": 30, "plan": "basic"}, {"age": 40, "plan": "pro"}],
+        "expected": [{"prediction": "No", "probability": 0.25}, {"prediction": "Yes", "probability": 0.75}],
+        "tolerance": 1e-5,
+    }
+}
+PREDICTED = {"prediction": "No", "probability": 0.25, "model": "toy-model", "version": "2", "request_id": "smoke-0"}
+HEALTH = {"stage": "Staging", "status": "ok", "model": "toy-model", "version": "2", "digest": "sha256:b"}
+BATCH = [{"prediction": "No", "probability": 0.25}, {"prediction": "Yes", "probability": 0.75}]
+
+
+@pytest.fixture
+def probe() -> FakeProbe:
+    return FakeProbe(RELEASE, BODY["golden"])
+
+
+def test_a_service_that_keeps_its_contract_passes(probe: FakeProbe) -> None:
+    result = check_smoke(probe, "http://127.0.0.1:9", BODY, RELEASE)
+
+    assert (result.verdict, result.message) == (
+        Verdict.PASSED,
+        "PASS smoke: health, ready, golden rows, batch, refusals",
+    )
+
+
+def ok(body: Any) -> Answer:
+    return Answer(200, body, {})
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer", "named"),
+    [
+        ("/health", ok({**HEALTH, "version": "1"}), "health"),
+        ("/health", ok({**HEALTH, "stage": "Production"}), "health"),
+        ("/health", ok({**HEALTH, "digest": "sha256:a"}), "health"),
+        ("/health", ok({**HEALTH, "status": "no release"}), "health"),
+        ("/health", Answer(503, HEALTH, {}), "health"),
+        ("/health", ok(None), "health"),
+        ("/health", DeployFailed("http://127.0.0.1:9/health does not answer"), "health: http"),
+        ("/ready", Answer(503, {"reason": "no release"}, {}), "ready"),
+        ("/ready", ok({"digest": "sha256:a"}), "ready"),
+        ("/ready", ok({}), "ready"),
+        ("/ready", ok(None), "ready"),
+        ("/ready", ok(["sha256:b"]), "ready"),
+        ("/predict#0", ok({**PREDICTED, "probability": 0.26}), "golden rows: row 0"),
+        ("/predict#0", ok({**PREDICTED, "probability": float("nan")}), "golden rows: row 0"),
+        ("/predict#0", ok({**PREDICTED, "probability": "0.25"}), "golden rows: row 0"),
+        ("/predict#0", ok({**PREDICTED, "prediction": "Yes"}), "golden rows: row 0"),
+        ("/predict#0", ok({**PREDICTED, "version": "1"}), "golden rows: row 0"),
+        ("/predict#0", ok({**PREDICTED, "request_id": "made"}), "golden rows: row 0"),
+        ("/predict#0", ok({"probability": 0.25}), "golden rows: row 0"),
+        ("/predict#0", ok({}), "golden rows: row 0"),
+        ("/predict#0", ok(None), "golden rows: row 0"),
+        ("/predict#0", ok([PREDICTED]), "golden rows: row 0"),
+        ("/predict#1", Answer(500, None, {}), "golden rows: row 1"),
+        ("/predict/batch#0", Answer(503, {}, {}), "batch"),
+        ("/predict/batch#0", ok(None), "batch"),
+        ("/predict/batch#0", ok({}), "batch"),
+        ("/predict/batch#0", ok({"predictions": 2}), "batch"),
+        ("/predict/batch#0", ok({"predictions": []}), "batch"),
+        ("/predict/batch#0", ok({"predictions": BATCH[:1]}), "batch"),
+        ("/predict/batch#0", ok({"predictions": BATCH[::-1]}), "batch"),
+        ("/predict/batch#0", ok({"predictions": [None, None]}), "batch"),
+        ("/predict#2", Answer(200, PREDICTED, {}), "refusals: b'not json'"),
+        ("/predict#2", Answer(500, None, {}), "refusals: b'not json'"),
+        ("/predict#3", ok(PREDICTED), "refusals"),
+        ("/predict#3", Answer(422, {"error": {"fields": [{"field": "plan"}]}}, {}), "refusals"),
+        ("/predict#4", ok(PREDICTED), "slipway_unknown"),
+        ("/predict#4", Answer(422, None, {}), "slipway_unknown"),
+        ("/predict#4", Answer(422, [], {}), "slipway_unknown"),
+        ("/predict#4", Answer(422, {"error": "no"}, {}), "slipway_unknown"),
+        ("/predict#4", Answer(422, {"error": {"fields": ["slipway_unknown"]}}, {}), "slipway_unknown"),
+        ("/predict#5", ok({**PREDICTED, "probability": float("nan")}), "NaN"),
+        ("/predict#5", Answer(500, None, {}), "NaN"),
+        ("/predict#6", ok(PREDICTED), "nested"),
+        ("/predict#6", DeployFailed("http://127.0.0.1:9/predict does not answer"), "does not answer"),
+    ],
+)
+def test_one_wrong_answer_fails_the_gate_and_is_named(
+    probe: FakeProbe, asked: str, answer: Answer | DeployFailed, named: str
+) -> None:
+    probe.answers[asked] = answer
+
+    result = check_smoke(probe, "http://127.0.0.1:9", BODY, RELEASE)
+
+    assert result.verdict is Verdict.FAILED
+    assert result.message.startswith("FAIL: smoke: ")
+    assert named in result.message

@@ -1,0 +1,303 @@
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pytest
+
+from pipelines.adapters.database.records import SqlRecords
+from pipelines.commands import requests as intents
+from pipelines.domain.audit import Head
+from pipelines.domain.promotion import ReleaseState, RunState
+from pipelines.domain.records import Approval, Evaluation, Lease, Promotion, ReleaseRecord
+from pipelines.domain.release import Environment, Slot
+from pipelines.domain.verdict import GateResult, Verdict
+from pipelines.errors import RegistryUnavailable
+from pipelines.operator.doctor import Invariant, Patient, examine, open_intents
+from tests.support.world.fakes import FakeAuditHeads, FakeBundles, FakeTarget
+from tests.support.world.records import (
+    MODEL,
+    NOW,
+    add,
+    approval,
+    evaluation,
+    policy,
+    promotion,
+    put_in_force,
+    release,
+    report,
+)
+
+PRODUCTION, STAGING = Environment.PRODUCTION, Environment.STAGING
+
+
+@dataclass
+class Ward:
+    """A healthy installation that a test breaks: version 2 serves production after version 1."""
+
+    records: SqlRecords
+    heads: FakeAuditHeads
+    target: FakeTarget = field(default_factory=lambda: FakeTarget(replicas=2))
+    bundles: FakeBundles = field(default_factory=FakeBundles)
+    aliases: dict[str, str] = field(default_factory=lambda: {"production": "2"})
+    registry_down: bool = False
+    process: Path | None = None
+
+    def read_aliases(self) -> dict[str, str]:
+        if self.registry_down:
+            raise RegistryUnavailable("MLflow does not answer")
+        return self.aliases
+
+    def examine(self) -> dict[str, Invariant]:
+        patient = Patient(MODEL, self.records, self.heads, self.target, self.bundles, self.read_aliases, self.process)
+        return {invariant.id: invariant for invariant in examine(patient)}
+
+    def broken(self) -> list[str]:
+        return [id for id, invariant in self.examine().items() if invariant.holds is False]
+
+    def serve(self, record: ReleaseRecord) -> None:
+        self.target.start(record.release, Slot.LIVE, epoch=1)
+        for _ in range(2):
+            self.target.observe(record.environment, Slot.LIVE)
+
+    def change(self, kind: type, id: str, **values: object) -> None:
+        with self.records.write() as transaction:
+            transaction.change(transaction.get(kind, id), **values)
+
+
+@pytest.fixture
+def ward(tmp_path: Path) -> Iterator[Ward]:
+    heads = FakeAuditHeads()
+    records = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", heads)
+    applied = put_in_force(records)
+    measured = evaluation(report=report(policy=applied))
+    asked = promotion(state=RunState.DONE)
+    serving = release("r-2", "2", evidence={"report_digest": measured.report_digest})
+    add(records, release("r-1", "1", change_id="p-0", state=ReleaseState.SUPERSEDED), measured, asked, serving)
+    with records.write() as transaction:
+        evidence = asdict(intents.evidence_of(records, asked))
+        transaction.add(approval(evidence))
+        transaction.audit("bob", "promotion.approve", "outcome", subject="p-1")
+        transaction.audit("alice", "release.promotion", "intent", subject="r-2")
+    ward = Ward(records, heads)
+    ward.serve(serving)
+    yield ward
+    records.close()
+
+
+def test_a_healthy_installation_keeps_every_invariant(ward: Ward) -> None:
+    found = ward.examine()
+
+    assert {id: invariant.holds for id, invariant in found.items()} == dict.fromkeys(
+        ["I1", "I2", "I3", "I4", "I6"], True
+    )
+    assert found["I1"].detail == "version 2 was approved by bob"
+
+
+def test_a_new_installation_keeps_every_invariant(tmp_path: Path) -> None:
+    heads = FakeAuditHeads()
+    records = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", heads)
+    try:
+        found = Ward(records, heads, aliases={}).examine()
+    finally:
+        records.close()
+
+    assert all(invariant.holds for invariant in found.values())
+
+
+def rollback_to_version_1(ward: Ward) -> None:
+    ward.change(ReleaseRecord, "r-2", state=ReleaseState.ROLLED_BACK)
+    add(ward.records, release("r-3", "1", kind="rollback", change_id="b-1", restores="r-1"))
+    ward.serve(ward.records.get(ReleaseRecord, "r-3"))
+    ward.aliases["production"] = "1"
+
+
+def withdraw_approval(ward: Ward) -> None:
+    ward.change(Approval, "a-1", approved=False)
+
+
+def approve_by_the_requester_only(ward: Ward) -> None:
+    ward.change(Approval, "a-1", person="alice")
+
+
+def rewrite_the_report(ward: Ward) -> None:
+    body = ward.records.get(Evaluation, "e-1").report or {}
+    ward.change(Evaluation, "e-1", report={**body, "verdict": "passed", "created_at": "later"})
+
+
+def approve_another_report(ward: Ward) -> None:
+    given = ward.records.get(Approval, "a-1")
+    ward.change(Approval, "a-1", evidence={**given.evidence, "report_digest": "sha256:other"})
+
+
+def release_a_failed_report(ward: Ward) -> None:
+    gates = (GateResult("digest", Verdict.PASSED, ""), GateResult("accuracy", Verdict.FAILED, ""))
+    failed = report(policy=policy(), gates=gates, verdict=Verdict.FAILED)
+    measured = evaluation(report=failed)
+    digest = {"report_digest": measured.report_digest}
+    given = ward.records.get(Approval, "a-1")
+    ward.change(Evaluation, "e-1", report=failed, report_digest=measured.report_digest, verdict="failed")
+    ward.change(ReleaseRecord, "r-2", evidence=digest)
+    ward.change(Approval, "a-1", evidence={**given.evidence, **digest})
+
+
+def serve_something_else(ward: Ward) -> None:
+    ward.serve(release("r-9", "9"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (withdraw_approval, "no approval by another person"),
+        (approve_by_the_requester_only, "no approval by another person"),
+        (rewrite_the_report, "was changed after its approval"),
+        (approve_another_report, "approved on another report"),
+        (release_a_failed_report, "is failed"),
+        (serve_something_else, "not release r-2"),
+    ],
+)
+def test_i1_is_broken_when_production_serves_what_was_not_approved(
+    ward: Ward, damage: Callable[[Ward], None], named: str
+) -> None:
+    damage(ward)
+
+    invariant = ward.examine()["I1"]
+
+    assert invariant.holds is False
+    assert named in invariant.detail
+
+
+def test_i1_holds_for_an_overridden_gate_and_names_it(ward: Ward) -> None:
+    release_a_failed_report(ward)
+    ward.change(Promotion, "p-1", override_gates=["accuracy"], override_reason="hotfix")
+
+    assert ward.examine()["I1"].detail == "version 2 was approved by bob, overriding accuracy"
+
+
+def test_i1_judges_a_rolled_back_production_by_the_release_restored(ward: Ward) -> None:
+    first = evaluation("e-0", "1", report=report("1", policy=policy()))
+    digest = {"report_digest": first.report_digest}
+    add(
+        ward.records,
+        first,
+        promotion("p-0", "1", evaluation_id="e-0", state=RunState.DONE),
+        approval({**ward.records.get(Approval, "a-1").evidence, **digest}, "a-0", promotion_id="p-0", person="carol"),
+    )
+    ward.change(ReleaseRecord, "r-1", evidence=digest)
+    rollback_to_version_1(ward)
+
+    assert ward.examine()["I1"] == Invariant("I1", True, "version 1 was approved by carol")
+
+
+def test_a_later_stricter_policy_does_not_break_i1(ward: Ward) -> None:
+    put_in_force(ward.records, policy(**{"gates.accuracy.minimum": 0.99}).body)
+
+    assert ward.broken() == []
+
+
+@pytest.mark.parametrize("aliases", [{}, {"production": "1"}, {"production": "2", "staging": "2"}])
+def test_i2_is_broken_when_an_alias_says_something_else(ward: Ward, aliases: dict[str, str]) -> None:
+    ward.aliases = aliases
+
+    assert ward.broken() == ["I2"]
+
+
+def test_i2_is_broken_when_replicas_serve_something_else(ward: Ward) -> None:
+    serve_something_else(ward)
+
+    assert "I2" in ward.broken()
+
+
+def test_i2_shows_an_unfinished_promotion_instead(ward: Ward) -> None:
+    add(ward.records, Lease(f"{MODEL}/production", "p-7", 3, "x1", NOW))
+    ward.aliases = {"production": "1"}
+
+    invariant = ward.examine()["I2"]
+
+    assert (invariant.holds, invariant.detail) == (True, "staging: no release; production: p-7 is under way")
+
+
+@pytest.mark.parametrize("holder", [None, "p-8"])
+def test_i3_is_broken_by_a_release_without_the_lease(ward: Ward, holder: str | None) -> None:
+    add(
+        ward.records,
+        Lease(f"{MODEL}/production", holder, 3, "x1", NOW),
+        release("r-3", "3", change_id="p-7", state=ReleaseState.STARTING),
+    )
+
+    assert ward.broken() == ["I3"]
+
+
+def test_i3_holds_for_the_release_of_the_leases_holder(ward: Ward) -> None:
+    add(
+        ward.records,
+        Lease(f"{MODEL}/production", "p-7", 3, "x1", NOW),
+        release("r-3", "3", change_id="p-7", state=ReleaseState.STARTING),
+    )
+
+    assert ward.examine()["I3"] == Invariant("I3", True, f"{MODEL}/production held by p-7")
+
+
+def test_i4_is_broken_by_a_head_that_the_chain_does_not_reach(ward: Ward) -> None:
+    ward.heads.export(Head(99, "f" * 64))
+
+    assert ward.broken() == ["I4"]
+
+
+def test_i6_is_broken_by_a_rollback_target_whose_bundle_does_not_hold(ward: Ward) -> None:
+    ward.bundles.corrupt.add(release("r-1", "1").bundle_digest)
+
+    assert ward.broken() == ["I6"]
+    assert "version 1" in ward.examine()["I6"].detail
+
+
+def test_i6_tells_when_there_is_nothing_to_go_back_to(ward: Ward) -> None:
+    ward.change(ReleaseRecord, "r-1", state=ReleaseState.FAILED)
+
+    invariant = ward.examine()["I6"]
+
+    assert invariant.holds
+    assert invariant.detail.startswith("nothing to go back to")
+
+
+def test_what_can_not_be_measured_is_neither_kept_nor_broken(ward: Ward) -> None:
+    ward.registry_down = True
+
+    found = ward.examine()
+
+    assert found["I2"] == Invariant("I2", None, "can't be measured: MLflow does not answer")
+    assert all(found[id].holds for id in ("I1", "I3", "I4", "I6"))
+
+
+def test_a_release_whose_promotion_is_lost_can_not_be_measured(ward: Ward) -> None:
+    ward.change(ReleaseRecord, "r-2", change_id="p-404")
+
+    assert ward.examine()["I1"].holds is None
+
+
+def test_an_intent_without_its_outcome_is_shown(ward: Ward) -> None:
+    with ward.records.write() as transaction:
+        transaction.audit("alice", "alias.move", "intent", subject="r-2")
+        transaction.audit("alice", "alias.move", "outcome", subject="r-2")
+        transaction.audit("alice", "promotion", "intent", subject="p-9")
+
+    cut_off = open_intents(ward.records.audit_trail())
+
+    assert [(entry.action, entry.subject) for entry in cut_off] == [("release.promotion", "r-2")]
+
+
+@pytest.mark.parametrize(("told", "holds"), [("1", True), ("0", False), ("?", None)])
+def test_a_container_whose_programs_could_gain_rights_is_found(
+    ward: Ward, tmp_path: Path, told: str, holds: bool
+) -> None:
+    ward.process = tmp_path / "status"
+    ward.process.write_text(f"Name:\tdocker-init\nNoNewPrivs:\t{told}\nSeccomp:\t2\n")
+    found = ward.examine()["I9"]
+    assert found.holds is holds
+    assert ("daemon.json" in found.detail) is (holds is False)
+
+
+def test_what_the_real_kernel_says_of_a_process_can_be_read(ward: Ward) -> None:
+    ward.process = Path("/proc/self/status")
+    if not ward.process.exists():
+        pytest.skip("this kernel has no /proc/self/status")
+    assert ward.examine()["I9"].holds in (True, False)

@@ -1,0 +1,280 @@
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from pipelines.adapters.storage.bundle_store import BundleStore
+from pipelines.domain.bundle import canonical, digest_of
+from pipelines.errors import DeployFailed, NotServable, Refused, UsageError
+from pipelines.packaging.golden import TOLERANCE
+from pipelines.packaging.onnx_model import MAX_BYTES, OnnxModel
+from pipelines.packaging.package import Intake, make_bundle
+from pipelines.training.workspace import Workspace
+from tests.support.world import trained
+from tests.support.world.fakes import FakeModelRegistry
+
+TYPES = {"height": "double", "age": "long", "potted": "integer", "soil": "string"}
+
+
+@dataclass
+class Desk:
+    """Takes versions in from a fake registry."""
+
+    root: Path
+    workspace: Workspace
+    registry: FakeModelRegistry = field(default_factory=FakeModelRegistry)
+
+    @property
+    def store(self) -> BundleStore:
+        """The store of this desk."""
+        return BundleStore(self.root / "bundles")
+
+    def artifacts(self) -> dict[str, bytes]:
+        """What the trainer logs beside the model."""
+        return {
+            "slipway/evaluation.parquet": self.workspace.evaluation.read_bytes(),
+            "slipway/predictions.parquet": self.workspace.predictions.read_bytes(),
+        }
+
+    def take_in(self, **changes: Any) -> Intake:
+        """Register one version and make its bundle."""
+        logged: dict[str, Any] = {
+            "onnx": self.workspace.onnx_model.read_bytes(),
+            "input_types": TYPES,
+            "artifacts": self.artifacts(),
+            "run_tags": {"mlflow.source.git.commit": "c0ffee", "slipway.dataset.train": "sha256:1"},
+        }
+        self.registry.register("plant-model", **{**logged, **changes})
+        return self.again()
+
+    def again(self, pinned: str | None = None, fallback: Path | None = None) -> Intake:
+        """Make the bundle of the newest version."""
+        return make_bundle(
+            self.registry,
+            self.store,
+            self.registry.newest("plant-model"),
+            pinned=pinned,
+            fallback_evaluation=fallback,
+            workdir=self.root / "work",
+        )
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return trained.trained(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture
+def desk(tmp_path: Path, workspace: Workspace) -> Desk:
+    return Desk(tmp_path, workspace)
+
+
+def test_a_bundle_holds_schema_golden_rows_and_provenance(desk: Desk) -> None:
+    intake = desk.take_in()
+    folder = desk.store.path(intake.digest)
+    content = (folder / "bundle.json").read_bytes()
+    assert content == canonical(intake.body)
+    assert digest_of(content) == intake.digest
+    body = json.loads(content)
+    assert body["output"] == {"target": "outcome", "classes": ["flowers", "green"], "positive": "flowers"}
+    assert body["features"][1]["minimum"] == 1
+    assert body["features"][3] == {"name": "soil", "type": "category", "categories": ["clay", "loam", "sand"]}
+    assert body["onnx"]["inputs"][0] == {"name": "height", "dtype": "float32"}
+    assert body["files"] == {"model.onnx": digest_of((folder / "model.onnx").read_bytes())}
+    assert body["provenance"]["git_commit"] == "c0ffee"
+    assert body["provenance"]["datasets"] == {"train": "sha256:1", "evaluation": intake.evaluation.digest}
+    assert intake.predictions is not None
+    assert len(intake.predictions) == len(intake.evaluation.frame)
+
+
+def test_golden_rows_replay_and_cover_both_classes(desk: Desk) -> None:
+    import pandas as pd
+
+    intake = desk.take_in()
+    golden = intake.body["golden"]
+    assert len(golden["rows"]) == len(golden["expected"]) == 16
+    assert {answer["prediction"] for answer in golden["expected"]} == {"flowers", "green"}
+    model = OnnxModel.load(desk.store.path(intake.digest) / "model.onnx")
+    for row, expected in zip(golden["rows"], golden["expected"], strict=True):
+        scores = model.score(pd.DataFrame([row]), positive_index=intake.body["onnx"]["positive_index"])
+        assert scores.labels[0] == expected["prediction"]
+        assert scores.probabilities[0] == pytest.approx(expected["probability"], abs=TOLERANCE)
+
+
+def test_the_same_version_gives_the_same_digest_anywhere(desk: Desk, tmp_path: Path) -> None:
+    first = desk.take_in()
+    assert desk.again().digest == first.digest
+    elsewhere = Desk(tmp_path / "elsewhere", desk.workspace, desk.registry)
+    assert elsewhere.again(pinned=first.digest).digest == first.digest
+
+
+def test_a_pinned_version_whose_model_was_overwritten_is_refused(desk: Desk) -> None:
+    digest = desk.take_in().digest
+    other = onnx.load(str(desk.workspace.onnx_model))
+    other.doc_string = "changed"
+    desk.registry.overwrite(desk.registry.newest("plant-model"), other.SerializeToString())
+    for store_lost in (False, True):
+        if store_lost:
+            desk.store.path(digest).rename(desk.root / "lost")
+        with pytest.raises(Refused, match=r"digest mismatch, expected sha256:\w+ got sha256:\w+: .*version 1"):
+            desk.again(pinned=digest)
+
+
+def test_an_evaluation_set_other_than_the_tagged_one_is_refused(desk: Desk) -> None:
+    with pytest.raises(Refused, match="digest mismatch, expected sha256:0 got sha256:"):
+        desk.take_in(run_tags={"slipway.dataset.evaluation": "sha256:0"})
+
+
+def test_an_evaluation_set_changed_after_the_pin_is_refused(desk: Desk) -> None:
+    artifacts = desk.artifacts()
+    digest = desk.take_in(artifacts=artifacts).digest
+    artifacts["slipway/evaluation.parquet"] = desk.workspace.train.read_bytes()
+    with pytest.raises(Refused, match="digest mismatch"):
+        desk.again(pinned=digest)
+
+
+def test_a_version_without_evaluation_set_is_judged_by_the_newest_known(desk: Desk) -> None:
+    with pytest.raises(NotServable, match="brings no evaluation set, and none is known"):
+        desk.take_in(artifacts={})
+    intake = desk.again(fallback=desk.workspace.evaluation)
+    assert intake.predictions is None
+    assert intake.evaluation.description.target == "outcome"
+
+
+@pytest.mark.parametrize(
+    ("types", "message"),
+    [
+        ({**TYPES, "age": "boolean"}, "'age' has the type boolean"),
+        ({**TYPES, "age": "string"}, "'age' is a string, but the evaluation set holds a integer"),
+        ({**TYPES, "height": "long"}, "'height' is a long"),
+        ({**TYPES, "leaves": "long"}, "holds no such column"),
+        ({"height": "double"}, "the ONNX model takes"),
+        ({}, "lacks an ONNX model or a signature"),
+    ],
+)
+def test_a_signature_that_does_not_fit_is_refused(desk: Desk, types: dict[str, str], message: str) -> None:
+    with pytest.raises(NotServable, match=message):
+        desk.take_in(input_types=types)
+
+
+def test_whole_numbers_may_feed_a_model_that_takes_any_number(desk: Desk) -> None:
+    body = desk.take_in(input_types={**TYPES, "age": "float"}).body
+    assert body["features"][1]["type"] == "number"
+
+
+def external_data(proto: onnx.ModelProto) -> None:
+    tensor = proto.graph.initializer.add(name="stolen", data_type=TensorProto.FLOAT, dims=[1])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../etc/passwd")
+
+
+def nested_external_data(proto: onnx.ModelProto) -> None:
+    inner = onnx.ModelProto()
+    external_data(inner)
+    proto.graph.node.append(helper.make_node("If", ["c"], ["d"], then_branch=inner.graph, else_branch=inner.graph))
+
+
+def foreign_operator(proto: onnx.ModelProto) -> None:
+    proto.graph.node.append(helper.make_node("Run", [], [], domain="evil"))
+
+
+def foreign_domain(proto: onnx.ModelProto) -> None:
+    proto.opset_import.add(domain="com.microsoft", version=1)
+
+
+def wide_input(proto: onnx.ModelProto) -> None:
+    proto.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 2
+
+
+def renamed_output(proto: onnx.ModelProto) -> None:
+    proto.graph.node.append(helper.make_node("Identity", ["probabilities"], ["p"]))
+    proto.graph.output[1].name = "p"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (external_data, "keeps tensor 'stolen' in another file"),
+        (nested_external_data, "keeps tensor 'stolen' in another file"),
+        (foreign_operator, "operator Run of domain 'evil'"),
+        (foreign_domain, "com.microsoft"),
+        (wide_input, "refuses model.onnx|has shape"),
+        (renamed_output, "the ONNX model answers"),
+    ],
+)
+def test_a_model_that_is_not_plain_is_refused(
+    desk: Desk, spoil: Callable[[onnx.ModelProto], None], message: str
+) -> None:
+    proto = onnx.load(str(desk.workspace.onnx_model))
+    spoil(proto)
+    with pytest.raises(NotServable, match=message) as refusal:
+        desk.take_in(onnx=proto.SerializeToString())
+    assert refusal.value.next
+    assert not (desk.root / "bundles").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"not a model at all"])
+def test_what_is_no_model_is_refused(desk: Desk, content: bytes) -> None:
+    with pytest.raises(NotServable):
+        desk.take_in(onnx=content)
+
+
+def test_a_model_above_the_size_limit_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    with path.open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    with pytest.raises(NotServable, match="more than"):
+        OnnxModel.load(path)
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "extra", "missing", "link", "description"])
+def test_the_store_hands_out_no_changed_byte(desk: Desk, damage: str) -> None:
+    digest = desk.take_in().digest
+    folder = desk.store.path(digest)
+    model = folder / "model.onnx"
+    content = model.read_bytes()
+    if damage == "flip":
+        model.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    elif damage == "truncate":
+        model.write_bytes(content[:-1])
+    elif damage == "extra":
+        (folder / "more").write_text("")
+    elif damage == "description":
+        (folder / "bundle.json").write_bytes((folder / "bundle.json").read_bytes() + b"\n")
+    else:
+        model.rename(desk.root / "moved.onnx")
+        if damage == "link":
+            model.symlink_to(desk.root / "moved.onnx")
+    with pytest.raises(DeployFailed):
+        desk.store.path(digest)
+
+
+def test_the_store_tells_what_was_expected_and_what_it_got(desk: Desk) -> None:
+    digest = desk.take_in().digest
+    (desk.store.path(digest) / "model.onnx").write_bytes(b"swapped")
+    with pytest.raises(DeployFailed, match=rf"digest mismatch, expected sha256:\w+ got {digest_of(b'swapped')}"):
+        desk.store.path(digest)
+
+
+def test_the_store_writes_plain_modes_and_leaves_no_parts(desk: Desk) -> None:
+    folder = desk.store.path(desk.take_in().digest)
+    assert folder.stat().st_mode & 0o777 == 0o755
+    assert {entry.stat().st_mode & 0o777 for entry in folder.iterdir()} == {0o644}
+    assert [entry.name for entry in folder.parent.iterdir()] == [folder.name]
+
+
+def test_the_store_refuses_names_that_leave_it(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"x")
+    store = BundleStore(tmp_path / "bundles")
+    for name in ("../evil", "/etc/evil", "a/b"):
+        with pytest.raises(UsageError):
+            store.put({"files": {name: digest_of(b"x")}}, {name: source})
+    with pytest.raises(UsageError, match="is not a digest"):
+        store.path("sha256:../../etc")
+    assert list((tmp_path / "bundles").iterdir()) == []

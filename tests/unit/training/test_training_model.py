@@ -1,0 +1,113 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from pipelines.errors import NotServable, UsageError
+from pipelines.packaging.onnx_model import OnnxModel, Scores
+from pipelines.packaging.snapshot import read_snapshot
+from pipelines.training.export import largest_difference
+from pipelines.training.prepare import prepare
+from pipelines.training.score import score
+from pipelines.training.train import train
+from pipelines.training.workspace import Workspace
+from tests.support.world import trained
+
+ROOT = Path(__file__).parents[3]
+
+
+def project_with(root: Path, estimator: dict[str, Any] | None) -> dict[str, float]:
+    """Train the project's own model in `root`, with another estimator if one is given; return its metrics."""
+    body = yaml.safe_load((ROOT / "model.yaml").read_text(encoding="utf-8"))
+    if estimator:
+        body["estimator"] = estimator
+    (root / "model.yaml").write_text(yaml.safe_dump(body, sort_keys=False), encoding="utf-8")
+    shutil.copytree(ROOT / "data/raw", root / "data/raw")
+    made = Workspace(root)
+    for stage in (prepare, train, score):
+        stage(made)
+    metrics: dict[str, float] = json.loads(made.metrics.read_text(encoding="utf-8"))
+    return metrics
+
+
+def test_the_projects_model_reaches_its_known_quality(tmp_path: Path) -> None:
+    metrics = project_with(tmp_path, None)
+    assert metrics["accuracy"] == pytest.approx(0.803, abs=0.003)
+    assert metrics["roc_auc"] == pytest.approx(0.852, abs=0.002)
+    assert metrics["onnx_max_abs_difference"] <= 1e-5
+
+
+def test_gradient_boosting_needs_nothing_but_another_estimator(tmp_path: Path) -> None:
+    metrics = project_with(tmp_path, {"path": trained.GRADIENT_BOOSTING["path"]})
+    assert metrics["accuracy"] > 0.78
+    assert metrics["onnx_max_abs_difference"] <= 1e-5
+
+
+@pytest.mark.parametrize("changes", [{}, {"estimator": trained.GRADIENT_BOOSTING}], ids=["linear", "trees"])
+def test_another_data_set_trains_and_its_export_answers_the_same(tmp_path: Path, changes: dict[str, Any]) -> None:
+    made = trained.trained(tmp_path, **changes)
+    evaluation = read_snapshot(made.evaluation)
+    predictions = pd.read_parquet(made.predictions)
+    model = OnnxModel.load(made.onnx_model)
+    scores = model.score(evaluation.features, positive_index=0)
+    assert list(predictions["label"]) == list(scores.labels)
+    assert np.allclose(predictions["probability"], scores.probabilities, atol=1e-5, rtol=0.0)
+    dtypes = {"height": "float32", "age": "float32", "potted": "float32", "soil": "string"}
+    assert dict(model.inputs) == dtypes
+
+
+@pytest.mark.parametrize("changes", [{}, {"estimator": trained.GRADIENT_BOOSTING}], ids=["linear", "trees"])
+def test_training_twice_gives_the_same_bytes(tmp_path: Path, changes: dict[str, Any]) -> None:
+    first, second = (trained.trained(tmp_path / name, **changes) for name in "ab")
+    assert first.sklearn_model.read_bytes() == second.sklearn_model.read_bytes()
+    assert first.onnx_model.read_bytes() == second.onnx_model.read_bytes()
+    assert first.predictions.read_bytes() == second.predictions.read_bytes()
+    assert first.metrics.read_bytes() == second.metrics.read_bytes()
+
+
+def test_trees_are_fitted_on_numbers_as_they_are_served(tmp_path: Path) -> None:
+    frame = trained.plants()
+    # These two differ in float64 only: a tree that saw the difference could not be served as float32.
+    tall = frame["outcome"] == "flowers"
+    frame["height"] = tall.map({True: "33554433.0", False: "33554432.0"})
+    made = trained.workspace(tmp_path, frame, estimator=trained.GRADIENT_BOOSTING)
+    for stage in (prepare, train, score):
+        stage(made)
+    assert json.loads(made.metrics.read_text(encoding="utf-8"))["accuracy"] < 1.0
+
+
+@pytest.mark.parametrize(
+    ("estimator", "message"),
+    [
+        ({"path": "sklearn.linear_model.Nonsense"}, "does not exist"),
+        ({"path": "sklearn.linear_model.LogisticRegression", "parameters": {"trees": 3}}, r"\['trees'\]"),
+        ({"path": "sklearn.linear_model.LinearRegression"}, "gives no probabilities"),
+        ({"path": "sklearn.metrics.accuracy_score"}, "is not a class"),
+    ],
+)
+def test_an_estimator_that_cannot_serve_is_refused(tmp_path: Path, estimator: dict[str, Any], message: str) -> None:
+    made = trained.workspace(tmp_path, estimator=estimator)
+    prepare(made)
+    with pytest.raises(UsageError, match=message):
+        train(made)
+
+
+@pytest.mark.parametrize(
+    ("probability", "label"), [(0.50002, "a"), (0.5, "b"), (float("nan"), "a")], ids=["far", "label", "nan"]
+)
+def test_an_export_that_answers_otherwise_is_refused(probability: float, label: str) -> None:
+    predictions = pd.DataFrame({"probability": [0.5], "label": ["a"]})
+    scores = Scores(np.array([label], dtype=object), np.array([probability]))
+    with pytest.raises(NotServable, match="of 1 evaluation rows"):
+        largest_difference(predictions, scores)
+
+
+def test_an_export_within_the_tolerance_is_measured() -> None:
+    predictions = pd.DataFrame({"probability": [0.5], "label": ["a"]})
+    scores = Scores(np.array(["a"], dtype=object), np.array([0.500009]))
+    assert largest_difference(predictions, scores) == pytest.approx(9e-6)
