@@ -27,7 +27,7 @@ class SettingsError(StartupError):
 
 
 class BundleError(StartupError):
-    """The bundle on disk is not the one released, or does not answer as it did at intake."""
+    """The bundle on disk is not the one released, or does not answer as it did at packaging."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from bench.support.machine import read_machine
 from bench.support.measured import Measured
-from bench.support.place import Place, Tell, own_place
+from bench.support.place import Place, ProgressReporter, own_place
 from bench.support.report import result_body, show, write_result
 from pipelines.errors import Undecided, UsageError
 from pipelines.settings.settings import Settings
@@ -33,7 +33,7 @@ def run_bench(
     name: str,
     settings: Settings,
     environ: Mapping[str, str],
-    tell: Tell,
+    report_progress: ProgressReporter,
     *,
     benchmarks: Mapping[str, Benchmark] = BENCHMARKS,
 ) -> None:
@@ -45,10 +45,10 @@ def run_bench(
     if name != "all" and name not in benchmarks:
         raise UsageError(f"no benchmark {name[:40]!r}", next="one of: " + ", ".join([*benchmarks, "all"]))
     for chosen in benchmarks if name == "all" else [name]:
-        tell(f"--- {chosen}")
+        report_progress(f"--- {chosen}")
         machine = read_machine()
         try:
-            with own_place(settings, environ, tell) as place:
+            with own_place(settings, environ, report_progress) as place:
                 measured = benchmarks[chosen](place)
         except KeyboardInterrupt:
             raise Undecided(

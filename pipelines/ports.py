@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from pipelines.domain.audit import Entry, Head
+from pipelines.domain.audit import Checkpoint, Entry
 from pipelines.domain.records import Record
 from pipelines.domain.release import Environment, Release, Slot, SlotState
 from pipelines.domain.version import RegisteredVersion
@@ -81,7 +81,7 @@ class Target(Protocol):
     def observe(self, environment: Environment, slot: Slot) -> SlotState:
         """Ask every replica of a slot by its own address."""
 
-    def weigh(self, environment: Environment, weights: dict[Slot, int], *, epoch: int) -> None:
+    def set_traffic_weights(self, environment: Environment, weights: dict[Slot, int], *, epoch: int) -> None:
         """Share the environment's port among its slots, or raise UsageError for shares it can't give."""
 
     def restore(self, environment: Environment, release: Release | None, *, epoch: int) -> None:
@@ -156,14 +156,14 @@ class Records(Protocol):
         """Return the whole audit chain, first entry first."""
 
 
-class AuditHeads(Protocol):
-    """Where the audit chain's heads are kept, outside the database. Raises DatabaseUnavailable when it can't."""
+class Checkpoints(Protocol):
+    """Where the audit chain's checkpoints are kept, outside the database. Raises DatabaseUnavailable when it can't."""
 
-    def export(self, head: Head) -> None:
-        """Keep one head and return only when it is on disk; keeping it again is keeping it once."""
+    def export(self, checkpoint: Checkpoint) -> None:
+        """Keep one checkpoint and return only when it is on disk; keeping it again is keeping it once."""
 
-    def heads(self) -> list[Head]:
-        """Return every head ever exported, once, by number."""
+    def checkpoints(self) -> list[Checkpoint]:
+        """Return every checkpoint ever exported, once, by number."""
 
 
 class Bundles(Protocol):
@@ -193,7 +193,7 @@ class Step(Protocol):
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpReply:
     """An HTTP answer: `body` is the parsed JSON, None when it was not JSON."""
 
     status: int
@@ -204,10 +204,10 @@ class Answer:
 class ServiceProbe(Protocol):
     """Talks to a model service as a client would. Raises DeployFailed when it does not answer."""
 
-    def get(self, url: str) -> Answer:
+    def get(self, url: str) -> HttpReply:
         """Send a GET."""
 
-    def post(self, url: str, content: bytes, headers: dict[str, str], *, timeout_s: float | None = None) -> Answer:
+    def post(self, url: str, content: bytes, headers: dict[str, str], *, timeout_s: float | None = None) -> HttpReply:
         """Send a POST with exactly these bytes; `timeout_s` is in place of the probe's own."""
 
 
@@ -221,16 +221,16 @@ class VersionList(Protocol):
         """Return `version` if it is registered, or the newest one for None; raise UnknownVersion."""
 
 
-class Stack(Protocol):
+class Installation(Protocol):
     """All of one installation, from the operator's side; everything here may be repeated."""
 
-    def up(self, tell: Callable[[str], None]) -> None:
+    def up(self, report_progress: Callable[[str], None]) -> None:
         """Start what does not run and wait until all answers; what serves goes on serving."""
 
-    def down(self, tell: Callable[[str], None]) -> None:
+    def down(self, report_progress: Callable[[str], None]) -> None:
         """Stop what `up` started, and keep all state."""
 
-    def destroy(self, tell: Callable[[str], None]) -> None:
+    def destroy(self, report_progress: Callable[[str], None]) -> None:
         """Stop everything and remove what is kept outside of the home."""
 
     def logs(self, lines: int) -> dict[str, list[str]]:

@@ -18,7 +18,7 @@ from pipelines.errors import Inconclusive, SlipwayError
 from pipelines.operator.client import ApiClient, take_to_production
 from pipelines.operator.operate import bring_up, read_policy_file
 from pipelines.settings.settings import TargetName
-from pipelines.wiring.common import build_images, open_engine_client, open_stack
+from pipelines.wiring.common import build_images, open_engine_client, open_installation
 
 CYCLES = 10
 KILLS = 5
@@ -35,7 +35,7 @@ _POLL_S = 0.1
 def measure(place: Place) -> Measured:
     """Bring a whole installation up, take two versions back and forth under load, kill replicas, remove everything."""
     place = _on_containers(place)
-    build_images((), place.environ, place.tell)
+    build_images((), place.environ, place.report_progress)
     with _installation(place) as up_s:
         time.sleep(IDLE_S)
         idle_mib = _memory_mib(place)
@@ -45,7 +45,7 @@ def measure(place: Place) -> Measured:
                 measured.cycle(number, load)
             measured.kill_replicas(load)
     for failure in load.failures[:5]:
-        place.tell(failure)
+        place.report_progress(failure)
     return Measured(
         about=f"an installation on containers with {REPLICAS} replicas in production, its images built before;"
         f" {CYCLES} promotions and {CYCLES} rollbacks in turn and then {KILLS} killed replicas under"
@@ -111,7 +111,7 @@ class _Rolling:
         since = [(at - begun, version) for at, version, _ in load.answers if at > begun]
         self.first_s.append(min(at for at, version in since if version == self._old))
         self.last_bad_s.append(max((at for at, version in since if version == self._new), default=0.0))
-        self._place.tell(
+        self._place.report_progress(
             f"{number + 1} of {CYCLES}: promoted in {taken_s:.1f} s and the load run; back, first reply after"
             f" {self.first_s[-1]:.1f} s, last of the bad version after {self.last_bad_s[-1]:.1f} s;"
             f" {len(load.failures)} of {load.sent} failed so far"
@@ -132,7 +132,9 @@ class _Rolling:
                     raise SlipwayError(f"a killed replica was not replaced within {WITHIN_S:g} s")
                 time.sleep(_POLL_S)
             time.sleep(1.0)
-            self._place.tell(f"killed {number + 1} of {KILLS}: {len(load.failures)} of {load.sent} failed so far")
+            self._place.report_progress(
+                f"killed {number + 1} of {KILLS}: {len(load.failures)} of {load.sent} failed so far"
+            )
 
     def _apply_policy(self) -> float:
         """Put the demonstration's policy in force, its latency limit out of the way; return a load run's seconds."""
@@ -154,7 +156,7 @@ class _Rolling:
             except Inconclusive as undecided:
                 if not left:
                     raise
-                self._place.tell(f"measuring v{version} again: {undecided.message}")
+                self._place.report_progress(f"measuring v{version} again: {undecided.message}")
         raise SlipwayError(f"v{version} was never measured")
 
 
@@ -167,12 +169,12 @@ def _installation(place: Place) -> Iterator[float]:
     """Bring it up, yield the seconds that took, and remove everything at the end."""
     try:
         begun = time.monotonic()
-        bring_up(place.settings, place.environ, place.tell)
+        bring_up(place.settings, place.environ, place.report_progress)
         up_s = time.monotonic() - begun
-        place.tell(f"up after {up_s:.1f} s")
+        place.report_progress(f"up after {up_s:.1f} s")
         yield up_s
     finally:
-        open_stack(place.settings, place.environ).destroy(place.tell)
+        open_installation(place.settings, place.environ).destroy(place.report_progress)
 
 
 def _on_containers(place: Place) -> Place:
@@ -196,6 +198,6 @@ def _memory_mib(place: Place) -> float:
         number = re.fullmatch(r"([0-9.]+)([A-Za-z]+)", used)
         if name.startswith(f"{place.settings.prefix}-") and number:
             mib = float(number[1]) * MIB_OF.get(number[2], 0.0)
-            place.tell(f"{name.split('.')[0]} {mib:.0f} MiB")
+            place.report_progress(f"{name.split('.')[0]} {mib:.0f} MiB")
             total += mib
     return total

@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.support.measured import Bound, Limit, Measured
 from bench.support.place import Place
 from pipelines.errors import SlipwayError
-from pipelines.wiring.common import open_stack
+from pipelines.wiring.common import open_installation
 
 WITHIN_S = 1200.0
 
@@ -25,7 +25,7 @@ def measure(place: Place) -> Measured:
     own = dataclasses.replace(place, settings=dataclasses.replace(place.settings, project=clone))
     with _stopped_afterwards(own):
         setup_s = _run(own, ["make", "setup", f"PYTHON={sys.executable}"], clone)
-        place.tell(f"make setup took {setup_s:.1f} s")
+        place.report_progress(f"make setup took {setup_s:.1f} s")
         demo_s = _run(own, ["make", "demo", f"PYTHON={sys.executable}"], clone)
     return Measured(
         about="make setup and make demo in a fresh clone of the last commit, packages in the cache as they are",
@@ -40,7 +40,7 @@ def _stopped_afterwards(place: Place) -> Iterator[None]:
     try:
         yield
     finally:
-        open_stack(place.settings, place.environ).down(place.tell)
+        open_installation(place.settings, place.environ).down(place.report_progress)
 
 
 def _run(place: Place, command: list[str], where: Path) -> float:

@@ -22,7 +22,7 @@ def measure(place: Place) -> Measured:
     origin = Origin(_base_of_its_own(client, place), REPOSITORY)
     try:
         begun = time.perf_counter()
-        built = build_images((), place.environ, place.tell, origin=origin)
+        built = build_images((), place.environ, place.report_progress, origin=origin)
         taken_s = time.perf_counter() - begun
         base_mb = _size_mb(client, origin.base)
         sizes = {f"{name}_over_base_mb": _size_mb(client, image) - base_mb for name, image in built.items()}
@@ -41,7 +41,7 @@ def measure(place: Place) -> Measured:
 
 def _base_of_its_own(client: EngineClient, place: Place) -> str:
     base = f"{REPOSITORY}/base:{uuid.uuid4().hex[:12]}"
-    place.tell(f"making {base}")
+    place.report_progress(f"making {base}")
     recipe = f"FROM {BASE}\nRUN echo {base} > /etc/slipway-bench\n"
     done = client.run("build", "--tag", base, "-", content=recipe.encode(), limit_s=300)
     if done.returncode != 0:

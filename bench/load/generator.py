@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bench.load.reference import Law, running_reference
+from bench.load.reference import LatencyModel, running_reference
 from bench.support.measured import Bound, Limit, Measured
 from bench.support.place import Place
 from pipelines.errors import SlipwayError
@@ -23,7 +23,7 @@ SEND_S = 10.0
 MAX_LAG_MS = 1.0
 MIN_ACHIEVED = 0.99
 # Far from one another, so that a request of the wrong kind could not be overlooked.
-TRUTH = Law(base_ms=4.0, slow_share=0.02, slow_ms=24.0)
+TRUTH = LatencyModel(base_ms=4.0, slow_share=0.02, slow_ms=24.0)
 TRUTH_RATE_PER_S = 500
 TRUTH_S = 20.0
 QUANTILES = (0.5, 0.95, 0.99)
@@ -56,9 +56,9 @@ def measure(place: Place) -> Measured:
     """Send at rising rates to a server that answers at once, then at one rate to a server of known delays."""
     rates = {}
     for rate_per_s in RATES_PER_S:
-        with running_reference(Law(), place.workdir, place.settings.root) as reference:
+        with running_reference(LatencyModel(), place.workdir, place.settings.root) as reference:
             rates[rate_per_s] = sent = _send(place, reference.port, rate_per_s=rate_per_s, duration_s=SEND_S)
-        place.tell(f"{rate_per_s} req/s: lag p99 {sent.lag_p99_ms:.2f} ms, {sent.cpu:.0%} of a core")
+        place.report_progress(f"{rate_per_s} req/s: lag p99 {sent.lag_p99_ms:.2f} ms, {sent.cpu:.0%} of a core")
     with running_reference(TRUTH, place.workdir, place.settings.root) as reference:
         seen = _send(place, reference.port, rate_per_s=TRUTH_RATE_PER_S, duration_s=TRUTH_S)
     promised = rates[PROMISED_PER_S]

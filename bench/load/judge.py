@@ -1,4 +1,4 @@
-"""How long the judge of a load run takes, and how often it is wrong, over simulated runs of a known law."""
+"""How long the judge of a load run takes, and how often it is wrong, over simulated runs of a known latency model."""
 
 import json
 import subprocess

@@ -24,7 +24,7 @@ END_S = 10.0
 
 
 @dataclass(frozen=True)
-class Law:
+class LatencyModel:
     """`slow_share` of the requests are held `slow_ms`, the others `base_ms`; 0 is answered at once."""
 
     base_ms: float = 0.0
@@ -39,8 +39,8 @@ class Law:
 class _Connection(asyncio.Protocol):
     """Answers one request after the other, each when it has been held long enough."""
 
-    def __init__(self, law: Law, held_ms: "array.array[float]") -> None:
-        self._law = law
+    def __init__(self, latency_model: LatencyModel, held_ms: "array.array[float]") -> None:
+        self._law = latency_model
         self._held_ms = held_ms
         self._received = b""
 
@@ -75,10 +75,10 @@ class Reference:
 
 
 @contextmanager
-def running_reference(law: Law, workdir: Path, root: Path) -> Iterator[Reference]:
+def running_reference(latency_model: LatencyModel, workdir: Path, root: Path) -> Iterator[Reference]:
     """Run the server as a process of its own; `held_ms` is filled when the block has ended."""
     held = workdir / "held.json"
-    words = [str(value) for value in (held, law.base_ms, law.slow_share, law.slow_ms)]
+    words = [str(value) for value in (held, latency_model.base_ms, latency_model.slow_share, latency_model.slow_ms)]
     command = [sys.executable, "-m", "bench.load.reference", *words]
     with subprocess.Popen(command, cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -95,9 +95,9 @@ def _length(head: bytes) -> int:
     return int(head.lower().partition(LENGTH_FIELD)[2].partition(b"\r\n")[0] or 0)
 
 
-async def _serve(law: Law, held_ms: "array.array[float]") -> None:
+async def _serve(latency_model: LatencyModel, held_ms: "array.array[float]") -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: _Connection(law, held_ms), "127.0.0.1", 0, backlog=1024)
+    server = await loop.create_server(lambda: _Connection(latency_model, held_ms), "127.0.0.1", 0, backlog=1024)
     ended = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
@@ -106,10 +106,10 @@ async def _serve(law: Law, held_ms: "array.array[float]") -> None:
     server.close()
 
 
-def main(held_file: str, *law: str) -> None:
+def main(held_file: str, *latency_model: str) -> None:
     """Serve until SIGTERM."""
     held_ms = array.array("d")
-    asyncio.run(_serve(Law(*map(float, law)), held_ms))
+    asyncio.run(_serve(LatencyModel(*map(float, latency_model)), held_ms))
     Path(held_file).write_text(json.dumps(held_ms.tolist()))
 
 

@@ -37,7 +37,7 @@ def measure(place: Place) -> Measured:
 
 def _round(place: Place, name: str, port: int, rows_file: Path, *, connections: int) -> WrkRun:
     found = run_wrk(port, rows_file, connections=connections, duration_s=ROUND_S)
-    place.tell(f"{name} c={connections}: {found.req_per_s:,.0f} req/s, p99 {found.p99_ms:.2f} ms")
+    place.report_progress(f"{name} c={connections}: {found.req_per_s:,.0f} req/s, p99 {found.p99_ms:.2f} ms")
     return found
 
 

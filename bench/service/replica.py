@@ -23,7 +23,7 @@ def measure(place: Place) -> Measured:
             ready_s.append(replica.ready_s)
             worker_mb.append(pss_mb(replica.worker_pid))
             sum_mb.append(worker_mb[-1] + pss_mb(replica.master_pid))
-        place.tell(f"ready after {ready_s[-1]:.3f} s, {sum_mb[-1]:.1f} MB")
+        place.report_progress(f"ready after {ready_s[-1]:.3f} s, {sum_mb[-1]:.1f} MB")
     return Measured(
         about=f"a replica is started {RUNS} times; time from its spawn until it confirms itself on its private"
         f" socket, and proportional set size after {REQUESTS} requests (worker; worker and gunicorn master)",

@@ -1,4 +1,4 @@
-"""One replica, started and ended as a keeper does it, but without a keeper beside it."""
+"""One replica, started and ended as a supervisor does it, but without a supervisor beside it."""
 
 import asyncio
 import http.client
@@ -13,7 +13,7 @@ import psutil
 
 from bench.service.trained import ServedBundle
 from bench.support.place import Place
-from pipelines.adapters.local.supervisor.home import KeeperHome
+from pipelines.adapters.local.supervisor.home import SupervisorHome
 from pipelines.adapters.local.supervisor.replica import RunningReplica, Site, StartError
 from pipelines.adapters.local.supervisor.sockets import HOST, claim_kept
 from pipelines.adapters.local.supervisor.wire import Deployment
@@ -39,7 +39,7 @@ class ReadyReplica:
 def running_replica(place: Place, bundle: ServedBundle) -> Iterator[ReadyReplica]:
     """Yield a ready replica of a bundle; raise SlipwayError with its last lines when it does not come up."""
     release = Release("bench", bundle.model, Environment.PRODUCTION, "1", bundle.digest)
-    home = KeeperHome(place.workdir / "replica", Environment.PRODUCTION)
+    home = SupervisorHome(place.workdir / "replica", Environment.PRODUCTION)
     shared = claim_kept(0)
     site = Site(home, Slot.LIVE, shared, lambda: None)
     try:

@@ -30,13 +30,13 @@ def measure(place: Place) -> Measured:
     """Swap two versions under load that never retries; every failed request is counted."""
     bundles = make_bundles(place, 2)
     url = f"http://127.0.0.1:{place.settings.production_port}"
-    with running_keeper(place) as target:
+    with running_supervisor(place) as target:
         _swap(target, _release(0, bundles))
         client = LoadClient(url, dict(bundles[0].rows[0]), kept_per_s=KEPT_PER_S, new_per_s=NEW_PER_S)
         with under_load(client) as load:
             swap_s = [_told(place, _swap(target, _release(n, bundles)), load) for n in range(1, SWAPS + 1)]
     for failure in load.failures[:5]:
-        place.tell(failure)
+        place.report_progress(failure)
     latencies_ms = sorted(latency_ms for _, _, latency_ms in load.answers)
     return Measured(
         about=f"{SWAPS} swaps of {REPLICAS} replicas under {KEPT_PER_S} req/s over kept connections and {NEW_PER_S}"
@@ -55,11 +55,11 @@ def measure(place: Place) -> Measured:
 
 
 @contextmanager
-def running_keeper(place: Place) -> Iterator[Target]:
-    """Run production's keeper alone; yield the target that asks it."""
+def running_supervisor(place: Place) -> Iterator[Target]:
+    """Run production's supervisor alone; yield the target that asks it."""
     command = [sys.executable, "-m", "pipelines.adapters.local.supervisor", "--environment", str(ENVIRONMENT)]
     command += ["--home", str(place.settings.home), "--port", str(place.settings.production_port)]
-    with (place.workdir / "keeper.log").open("wb") as log:
+    with (place.workdir / "supervisor.log").open("wb") as log:
         process = subprocess.Popen(
             [*command, "--replicas", str(REPLICAS)],
             cwd=place.settings.root,
@@ -90,7 +90,7 @@ def _wait_answering(process: "subprocess.Popen[bytes]", target: Target) -> None:
         except TargetUnavailable as error:
             last = error.message
         time.sleep(_POLL_S)
-    raise SlipwayError(f"the keeper did not come up (exit status {process.poll()}, last: {last})")
+    raise SlipwayError(f"the supervisor did not come up (exit status {process.poll()}, last: {last})")
 
 
 def _swap(target: Target, release: Release) -> float:
@@ -113,5 +113,5 @@ def _release(number: int, bundles: Sequence[ServedBundle]) -> Release:
 
 
 def _told(place: Place, swap_s: float, load: LoadResult) -> float:
-    place.tell(f"swapped in {swap_s:.2f} s, {len(load.failures)} of {load.sent} failed so far")
+    place.report_progress(f"swapped in {swap_s:.2f} s, {len(load.failures)} of {load.sent} failed so far")
     return swap_s

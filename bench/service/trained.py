@@ -16,7 +16,7 @@ from pipelines.errors import SlipwayError
 from pipelines.packaging.package import make_bundle
 from pipelines.packaging.snapshot import read_snapshot
 from pipelines.settings.settings import model_name
-from pipelines.wiring.common import open_bundles, open_registry, open_stack
+from pipelines.wiring.common import open_bundles, open_installation, open_registry
 
 STAGES = ("prepare", "train", "score")
 TRAINING_S = 300.0
@@ -38,7 +38,7 @@ def make_bundles(place: Place, count: int) -> list[ServedBundle]:
     """Return bundles of different versions by the way of every version; nothing runs when it returns."""
     with running_stack(place):
         versions = [train_version(place, strength) for strength in STRENGTHS[:count]]
-        return [_take_in(place, version) for version in versions]
+        return [_package_version(place, version) for version in versions]
 
 
 def train_version(place: Place, strength: float) -> str:
@@ -51,7 +51,7 @@ def train_version(place: Place, strength: float) -> str:
     (tree / source).parent.mkdir(parents=True)
     shutil.copyfile(project / source, tree / source)
     (tree / "model.yaml").write_text(yaml.safe_dump(described, sort_keys=False))
-    place.tell(f"training with C={strength:g}")
+    place.report_progress(f"training with C={strength:g}")
     for stage in STAGES:
         _run(place, f"pipelines.training.{stage}", "--root", str(tree))
     options = ("--tracking-uri", place.settings.mlflow_url, "--root", str(tree), "--git-root", str(project))
@@ -66,27 +66,27 @@ def evaluation_row(place: Place, strength: float) -> dict[str, Any]:
     return {str(name): value for name, value in row.items()}
 
 
-def _take_in(place: Place, version: str) -> ServedBundle:
+def _package_version(place: Place, version: str) -> ServedBundle:
     settings = place.settings
     registry, bundles = open_registry(settings), open_bundles(settings)
-    intake = make_bundle(
+    packaged = make_bundle(
         registry,
         bundles,
         registry.version(model_name(settings.project), version),
         pinned=None,
         fallback_evaluation=None,
-        workdir=place.workdir / f"intake-{version}",
+        workdir=place.workdir / f"packaging-{version}",
     )
-    rows = intake.evaluation.features.to_dict(orient="records")
+    rows = packaged.evaluation.features.to_dict(orient="records")
     named = [{str(name): value for name, value in row.items()} for row in rows]
-    return ServedBundle(intake.body["model"], intake.digest, bundles.path(intake.digest), named)
+    return ServedBundle(packaged.body["model"], packaged.digest, bundles.path(packaged.digest), named)
 
 
 def _run(place: Place, module: str, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=place.settings.root,
-        env={**place.child_environ, **open_stack(place.settings, place.environ).trainer()},
+        env={**place.child_environ, **open_installation(place.settings, place.environ).trainer()},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

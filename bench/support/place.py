@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipelines.settings.settings import Settings
 
-Tell = Callable[[str], None]
+ProgressReporter = Callable[[str], None]
 # Kept from the environment: where the tools of this machine are.
 TOOLS = ("SLIPWAY_TOOLS", "SLIPWAY_DOCKER")
 
@@ -23,7 +23,7 @@ class Place:
     settings: Settings
     environ: Mapping[str, str]
     workdir: Path
-    tell: Tell
+    report_progress: ProgressReporter
 
     @property
     def child_environ(self) -> dict[str, str]:
@@ -32,7 +32,7 @@ class Place:
 
 
 @contextmanager
-def own_place(settings: Settings, environ: Mapping[str, str], tell: Tell) -> Iterator[Place]:
+def own_place(settings: Settings, environ: Mapping[str, str], report_progress: ProgressReporter) -> Iterator[Place]:
     """Yield a new place for the project and code of `settings`; what was set for another home does not hold."""
     with tempfile.TemporaryDirectory(prefix="slipway-bench-") as directory:
         workdir = Path(directory).resolve()
@@ -46,20 +46,20 @@ def own_place(settings: Settings, environ: Mapping[str, str], tell: Tell) -> Ite
             mlflow_port=mlflow,
         )
         kept = {k: v for k, v in environ.items() if k in TOOLS or not k.startswith(("SLIPWAY_", "TARGET"))}
-        yield Place(own, kept, workdir, tell)
+        yield Place(own, kept, workdir, report_progress)
 
 
 @contextmanager
 def running_stack(place: Place) -> Iterator[None]:
     """Run the whole local stack of a place for as long as the block takes."""
     from pipelines.operator.operate import bring_up
-    from pipelines.wiring.common import open_stack
+    from pipelines.wiring.common import open_installation
 
     try:
-        bring_up(place.settings, place.environ, place.tell)
+        bring_up(place.settings, place.environ, place.report_progress)
         yield
     finally:
-        open_stack(place.settings, place.environ).down(place.tell)
+        open_installation(place.settings, place.environ).down(place.report_progress)
 
 
 def slipway() -> str:

@@ -20,7 +20,7 @@ from locust.runners import STATE_RUNNING, STATE_SPAWNING
 from loadtests.generator.clock import Alarm
 from loadtests.generator.recording import Recording, Sample
 from loadtests.generator.schedule import CHUNK, course_offsets
-from loadtests.plan.personas import Answer, Mix, Request, check_answer
+from loadtests.plan.personas import Mix, ReplyCheck, Request, check_answer
 from loadtests.plan.plan import Arrivals
 from loadtests.plan.shapes import Course, Shape
 from loadtests.samples import Persona
@@ -160,7 +160,7 @@ class OpenModelUser(User):
 
     def _send(self, shot: "_Shot") -> None:
         if len(self._pool) >= self.load.max_in_flight:
-            self._fire(shot, (time.monotonic(), math.inf, 0), Answer("", "too many in flight"))
+            self._fire(shot, (time.monotonic(), math.inf, 0), ReplyCheck("", "too many in flight"))
         else:
             self._pool.spawn(self._exchange, shot)
 
@@ -176,13 +176,13 @@ class OpenModelUser(User):
                 status, replied_s = response.status_code, time.monotonic()
             answer = check_answer(request, status, reply)
         except (gevent.Timeout, TimeoutError):
-            answer = Answer("", "timeout")
+            answer = ReplyCheck("", "timeout")
         except (OSError, HTTPParseError) as failure:
-            answer = Answer("", type(failure).__name__)
+            answer = ReplyCheck("", type(failure).__name__)
         except Exception as failure:
             # Without a sample it would be nobody's error.
             log.exception("a request ended otherwise than expected")
-            answer = Answer("", type(failure).__name__)
+            answer = ReplyCheck("", type(failure).__name__)
         elapsed_ms = ((replied_s if status else time.monotonic()) - due_s) * 1000
         measured = (sent_s, elapsed_ms if status else math.inf, status)
         self._fire(shot, measured, answer, elapsed_ms=elapsed_ms, length=len(reply))
@@ -191,7 +191,7 @@ class OpenModelUser(User):
         self,
         shot: "_Shot",
         measured: tuple[float, float, int],
-        answer: Answer,
+        answer: ReplyCheck,
         *,
         elapsed_ms: float | None = None,
         length: int = 0,

@@ -99,7 +99,7 @@ def judge_comparison(plan: Plan, blocks: Sequence[Block]) -> Check:
     candidate_ms, champion_ms = ([np.where(np.isinf(block), timeout_ms, block) for block in each] for each in arms)
     if not all(_p99_ms(block) > 0 for block in (*candidate_ms, *champion_ms)):
         return _untrusted(Trouble("a block has a p99 of 0 ms"), comparison.margin)
-    evidence = weigh(candidate_ms, champion_ms, alpha=plan.alpha, seed=plan.seed)
+    evidence = compare_arms(candidate_ms, champion_ms, alpha=plan.alpha, seed=plan.seed)
     p99_ms = evidence.typical_ms
     trouble = _first_of(blocks, lambda _, looks: arm.trouble_in_sending(plan, comparison, looks, p99_ms))
     if trouble:
@@ -112,7 +112,7 @@ def extendable(check: Check) -> bool:
     return check.verdict is Verdict.INCONCLUSIVE and check.interval is not None
 
 
-def weigh(candidate_ms: Sequence[Floats], champion_ms: Sequence[Floats], *, alpha: float, seed: int) -> Evidence:
+def compare_arms(candidate_ms: Sequence[Floats], champion_ms: Sequence[Floats], *, alpha: float, seed: int) -> Evidence:
     """Compare two arms, block by block; latencies are finite, and every p99 is above 0.
 
     Whole blocks are drawn anew. The draws' quantiles are taken further out than `alpha`, by as much as Student's t

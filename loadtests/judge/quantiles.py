@@ -1,4 +1,4 @@
-"""Exact, distribution-free statistics of a quantile and of an error rate; no assumption on latency's law."""
+"""Exact, distribution-free statistics of a quantile and of an error rate; no assumption on latency's distribution."""
 
 import math
 from dataclasses import dataclass

@@ -40,7 +40,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ReplyCheck:
     """What a reply came to: `error` is empty where it is right, `version` where it names none."""
 
     version: str
@@ -83,20 +83,20 @@ def requests_of(persona: Persona, rows: Sequence[dict[str, Any]], path: str) -> 
     return tuple(request for row in rows for request in _mistakes(row, path))
 
 
-def check_answer(request: Request, status: int, reply: bytes) -> Answer:
+def check_answer(request: Request, status: int, reply: bytes) -> ReplyCheck:
     """Judge a whole reply as the persona that asked does."""
     if not request.predictions:
-        return Answer("", "" if status in REFUSALS else f"status {status} for a mistake")
+        return ReplyCheck("", "" if status in REFUSALS else f"status {status} for a mistake")
     if status != OK:
-        return Answer("", f"status {status}")
+        return ReplyCheck("", f"status {status}")
     try:
         body = json.loads(reply)
     except (ValueError, RecursionError):
-        return Answer("", "body is not JSON")
+        return ReplyCheck("", "body is not JSON")
     if not isinstance(body, dict):
-        return Answer("", "body is no object")
+        return ReplyCheck("", "body is no object")
     version = body.get("version")
-    return Answer(version if isinstance(version, str) else "", _mistake_in(_predictions(request, body), request))
+    return ReplyCheck(version if isinstance(version, str) else "", _mistake_in(_predictions(request, body), request))
 
 
 def _predictions(request: Request, body: dict[str, Any]) -> list[Any]:

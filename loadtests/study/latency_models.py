@@ -1,4 +1,4 @@
-"""Laws of latency that are known: services that drift and pause, what makes one slower, and slow requests in bursts."""
+"""Latency models that are known: services that drift and pause, what makes one slower, and slow requests in bursts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

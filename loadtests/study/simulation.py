@@ -1,4 +1,4 @@
-"""Simulate services of a known law and count what the judge finds: `python -m loadtests.study.simulation`.
+"""Simulate services of a known latency model and count what the judge finds: `python -m loadtests.study.simulation`.
 
 Every run goes the judge's whole way, from looks to a verdict; nothing is sent and no clock is read.
 """

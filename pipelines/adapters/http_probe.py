@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from pipelines.errors import DeployFailed
-from pipelines.ports import Answer
+from pipelines.ports import HttpReply
 
 
 class HttpProbe:
@@ -19,24 +19,24 @@ class HttpProbe:
         self._timeout_s = timeout_s
         self._client = httpx.Client(timeout=timeout_s, trust_env=False)
 
-    def get(self, url: str) -> Answer:
+    def get(self, url: str) -> HttpReply:
         """Send a GET."""
         with _translated(url):
             return _answer(self._client.get(url))
 
-    def post(self, url: str, content: bytes, headers: dict[str, str], *, timeout_s: float | None = None) -> Answer:
+    def post(self, url: str, content: bytes, headers: dict[str, str], *, timeout_s: float | None = None) -> HttpReply:
         """Send a POST with exactly these bytes; `timeout_s` is in place of the probe's own."""
         wait_s = self._timeout_s if timeout_s is None else timeout_s
         with _translated(url):
             return _answer(self._client.post(url, content=content, headers=headers, timeout=wait_s))
 
 
-def _answer(response: httpx.Response) -> Answer:
+def _answer(response: httpx.Response) -> HttpReply:
     try:
         body: Any = response.json()
     except json.JSONDecodeError:
         body = None
-    return Answer(response.status_code, body, dict(response.headers))
+    return HttpReply(response.status_code, body, dict(response.headers))
 
 
 @contextmanager

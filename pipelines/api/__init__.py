@@ -1,1 +1,1 @@
-"""The HTTP API: authenticates people and writes their intents, and can change nothing else."""
+"""The HTTP API: authenticates people and writes their commands, and can change nothing else."""

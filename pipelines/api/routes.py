@@ -1,4 +1,4 @@
-"""The routes under /api/v1: each authenticates, calls one intent or reads records, and translates."""
+"""The routes under /api/v1: each authenticates, calls one command or reads records, and translates."""
 
 import asyncio
 import dataclasses
@@ -14,21 +14,21 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from pipelines.api.auth import person_of
 from pipelines.api.state import ApiState
-from pipelines.commands import requests as intents
+from pipelines.commands import requests as commands
 from pipelines.domain import audit
 from pipelines.domain.promotion import Override, ReleaseState, RunState
 from pipelines.domain.records import (
     Approval,
     Evaluation,
-    ExecutorSeat,
+    LeaderLease,
     Lease,
+    Maintenance,
     Observation,
     PolicyChange,
     Progress,
     Promotion,
     ReleaseRecord,
     Rollback,
-    ShapeChange,
 )
 from pipelines.domain.release import Environment
 from pipelines.ports import Records
@@ -108,7 +108,7 @@ class PolicyRequest(_Body):
     policy: dict[str, Any]
 
 
-class ShapeRequest(_Body):
+class MaintenanceRequest(_Body):
     """Asks that nothing be released while the installation itself is changed."""
 
     verb: Literal["down", "up"]
@@ -125,7 +125,7 @@ def ask_evaluation(body: VersionRequest, state: State, person: Person) -> dict[s
     """Evaluate a version into staging."""
     override = body.override()
     version = state.versions.resolve(state.model, body.version)
-    asked = intents.request_evaluation(
+    asked = commands.request_evaluation(
         state.records, person=person, model=state.model, version=version, override=override, now=_now()
     )
     return {"id": asked.id, "version": version}
@@ -136,7 +136,7 @@ def ask_promotion(body: VersionRequest, state: State, person: Person) -> dict[st
     """Ask for production; the promotion then waits for its evaluation and for people."""
     override = body.override()
     version = state.versions.resolve(state.model, body.version)
-    asked = intents.request_promotion(
+    asked = commands.request_promotion(
         state.records, person=person, model=state.model, version=version, override=override, now=_now()
     )
     return {"id": asked.id, "promotion_id": asked.id, "version": version}
@@ -145,11 +145,11 @@ def ask_promotion(body: VersionRequest, state: State, person: Person) -> dict[st
 @api_router.post("/approvals", status_code=201)
 def decide(body: DecisionRequest, state: State, person: Person) -> dict[str, Any]:
     """Approve or reject the waiting promotion of a version."""
-    promotion = intents.waiting_promotion(state.records, state.model, body.version)
-    evidence = intents.evidence_of(state.records, promotion)
+    promotion = commands.waiting_promotion(state.records, state.model, body.version)
+    evidence = commands.evidence_of(state.records, promotion)
     if body.report_digest:
         evidence = dataclasses.replace(evidence, report_digest=body.report_digest)
-    approval = intents.decide(
+    approval = commands.decide(
         state.records,
         person=person,
         promotion_id=promotion.id,
@@ -164,7 +164,7 @@ def decide(body: DecisionRequest, state: State, person: Person) -> dict[str, Any
 @api_router.post("/rollbacks", status_code=202)
 def ask_rollback(body: RollbackRequest, state: State, person: Person) -> dict[str, Any]:
     """Go back to the previous good release of an environment."""
-    asked = intents.request_rollback(
+    asked = commands.request_rollback(
         state.records, person=person, model=state.model, environment=body.environment, now=_now()
     )
     return {"id": asked.id}
@@ -173,27 +173,27 @@ def ask_rollback(body: RollbackRequest, state: State, person: Person) -> dict[st
 @api_router.post("/policy", status_code=202)
 def apply_policy(body: PolicyRequest, state: State, person: Person) -> dict[str, Any]:
     """Put a policy in force."""
-    change = intents.request_policy(state.records, person=person, body=body.policy, now=_now())
+    change = commands.request_policy(state.records, person=person, body=body.policy, now=_now())
     return {"id": change.id, "digest": change.digest}
 
 
-@api_router.post("/shape-changes", status_code=202)
-def ask_shape_change(body: ShapeRequest, state: State, person: Person) -> dict[str, Any]:
+@api_router.post("/maintenance", status_code=202)
+def ask_maintenance(body: MaintenanceRequest, state: State, person: Person) -> dict[str, Any]:
     """Hold the leases of all environments while the installation is changed; a former holder is ended."""
-    asked = intents.request_shape_change(state.records, person=person, model=state.model, verb=body.verb, now=_now())
+    asked = commands.request_maintenance(state.records, person=person, model=state.model, verb=body.verb, now=_now())
     return {"id": asked.id}
 
 
-@api_router.post("/shape-changes/{id}/end", status_code=202)
-def end_shape_change(id: str, state: State, person: Person) -> dict[str, Any]:
-    """Give the leases of a change of shape back."""
-    return {"id": intents.end_shape_change(state.records, person=person, id=id, now=_now()).id}
+@api_router.post("/maintenance/{id}/end", status_code=202)
+def end_maintenance(id: str, state: State, person: Person) -> dict[str, Any]:
+    """Give the leases of maintenance back."""
+    return {"id": commands.end_maintenance(state.records, person=person, id=id, now=_now()).id}
 
 
-@api_router.get("/shape-changes/{id}")
-def show_shape_change(id: str, state: State) -> dict[str, Any]:
-    """Return a change of shape, and what it waits for."""
-    return _with_steps(state.records, ShapeChange, id)
+@api_router.get("/maintenance/{id}")
+def show_maintenance(id: str, state: State) -> dict[str, Any]:
+    """Return maintenance, and what it waits for."""
+    return _with_steps(state.records, Maintenance, id)
 
 
 @api_router.get("/policy")
@@ -281,23 +281,23 @@ def show_audit(state: State, limit: int = 1000) -> dict[str, Any]:
 
 @api_router.get("/audit/verification")
 def verify_audit(state: State) -> dict[str, Any]:
-    """Verify the audit chain against itself and against its heads outside the database."""
-    # Heads first: an entry written meanwhile then has no head yet, never the reverse.
-    heads = state.heads.heads()
-    return dataclasses.asdict(audit.verify(state.records.audit_trail(), heads))
+    """Verify the audit chain against itself and against its checkpoints outside the database."""
+    # Heads first: an entry written meanwhile then has no checkpoint yet, never the reverse.
+    checkpoints = state.checkpoints.checkpoints()
+    return dataclasses.asdict(audit.verify(state.records.audit_trail(), checkpoints))
 
 
 @api_router.get("/status")
 def show_status(state: State) -> dict[str, Any]:
     """Return what serves, what was last seen serving, what waits, who holds a lease, and the executor's last sign."""
     records = state.records
-    seats = records.find(ExecutorSeat)
+    seats = records.find(LeaderLease)
     serving = records.find(ReleaseRecord, model=state.model, state=ReleaseState.SERVING)
-    unfinished: list[Evaluation | Promotion | Rollback | ShapeChange] = [
+    unfinished: list[Evaluation | Promotion | Rollback | Maintenance] = [
         *(work for work in records.find(Evaluation, model=state.model) if not work.state.final),
         *(work for work in records.find(Promotion, model=state.model) if not work.state.final),
         *(work for work in records.find(Rollback, model=state.model) if not work.state.final),
-        *(work for work in records.find(ShapeChange, model=state.model) if not work.state.final),
+        *(work for work in records.find(Maintenance, model=state.model) if not work.state.final),
     ]
     policy = show_policy(state)
     return {

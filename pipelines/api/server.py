@@ -4,7 +4,7 @@ from pipelines.api.app import create_app
 from pipelines.api.auth import read_tokens
 from pipelines.api.state import ApiState
 from pipelines.settings.settings import Settings, model_name
-from pipelines.wiring.common import open_heads, open_records, open_versions
+from pipelines.wiring.common import open_checkpoints, open_records, open_versions
 
 
 def serve_api(settings: Settings) -> None:
@@ -13,7 +13,7 @@ def serve_api(settings: Settings) -> None:
 
     state = ApiState(
         records=open_records(settings),
-        heads=open_heads(settings),
+        checkpoints=open_checkpoints(settings),
         versions=open_versions(settings),
         model=model_name(settings.project),
         tokens=read_tokens(settings.tokens_file),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipelines.ports import AuditHeads, Records, VersionList
+from pipelines.ports import Checkpoints, Records, VersionList
 
 
 @dataclass(frozen=True)
@@ -10,7 +10,7 @@ class ApiState:
     """What the routes work with; `tokens` maps person -> token."""
 
     records: Records
-    heads: AuditHeads
+    checkpoints: Checkpoints
     versions: VersionList
     model: str
     tokens: dict[str, str]

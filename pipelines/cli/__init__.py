@@ -9,7 +9,7 @@ import sys
 import typer
 
 from pipelines.cli import api_verbs, operator_verbs
-from pipelines.cli.terminal import tell
+from pipelines.cli.terminal import report_progress
 from pipelines.errors import SlipwayError, UsageError
 
 app = typer.Typer(
@@ -33,7 +33,7 @@ def main() -> None:
         _print_refusal(error, as_json=as_json)
         sys.exit(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        tell('detached; it goes on without you: "slipway status"')
+        report_progress('detached; it goes on without you: "slipway status"')
         sys.exit(130)
     except Exception as error:
         usage = _as_usage(error)
@@ -57,4 +57,4 @@ def _print_refusal(error: SlipwayError, *, as_json: bool) -> None:
     no = error.code in ("gate_failed", "inconclusive", "gate_error")
     print(error.message, file=sys.stdout if no else sys.stderr)
     if error.next:
-        tell(f"next: {error.next}")
+        report_progress(f"next: {error.next}")

@@ -19,7 +19,7 @@ from pipelines.cli.terminal import (
     open_client,
     print_result,
     read_settings,
-    tell,
+    report_progress,
 )
 from pipelines.domain.release import Environment
 from pipelines.errors import UsageError
@@ -45,10 +45,10 @@ def candidate(person: As = "alice") -> None:
     settings = read_settings()
     client = open_client(person)
     client.get("/status")
-    registered = train_and_register(settings, os.environ, tell)
+    registered = train_and_register(settings, os.environ, report_progress)
     asked = client.post("/evaluations", {"version": registered["model_version"]})
     with detachable(asked["id"]):
-        client.wait(f"/evaluations/{asked['id']}", tell)
+        client.wait(f"/evaluations/{asked['id']}", report_progress)
     print(json.dumps(registered))
 
 
@@ -60,7 +60,7 @@ def deploy_staging(
     client = open_client(person)
     asked = client.post("/evaluations", _version_body(version, override, gates))
     with detachable(asked["id"]):
-        client.wait(f"/evaluations/{asked['id']}", tell)
+        client.wait(f"/evaluations/{asked['id']}", report_progress)
     health = _staging_health(read_settings())
     text = f"Staged {health['model']} v{health['version']} -> Staging"
     print_result({"evaluation_id": asked["id"], **health}, text, as_json=as_json)
@@ -85,10 +85,10 @@ def promote(
         return
     path = f"/promotions/{asked['id']}"
     with detachable(asked["id"]):
-        waiting = client.wait(path, tell, until=lambda work: work["state"] == "waiting")
+        waiting = client.wait(path, report_progress, until=lambda work: work["state"] == "waiting")
         if waiting["state"] == "waiting":
             asker = waiting["requested_by"]
-            tell(f"waiting for a yes by somebody else than {asker}: make approve VERSION={version} AS=name")
+            report_progress(f"waiting for a yes by somebody else than {asker}: make approve VERSION={version} AS=name")
         told = len(waiting["steps"])
         done = client.wait(path, _after(told))
     archived = f" (archived v{done['archived']})" if done["archived"] else ""
@@ -104,7 +104,7 @@ def _after(count: int) -> Callable[[str], None]:
         if left:
             left -= 1
         else:
-            tell(line)
+            report_progress(line)
 
     return tell_rest
 
@@ -137,8 +137,8 @@ def _decide(version: str, person: str, *, approved: bool, reason: str, as_json: 
     if waiting:
         evaluation = client.get(f"/promotions/{waiting[-1]['id']}")["evaluation"]
         for gate in evaluation["report"]["gates"]:
-            tell(f"  {gate['name']}: {gate['message']}")
-        tell(_standing(waiting[-1], evaluation["report"]))
+            report_progress(f"  {gate['name']}: {gate['message']}")
+        report_progress(_standing(waiting[-1], evaluation["report"]))
         body["report_digest"] = evaluation["report_digest"]
     decided = client.post("/approvals", body)
     verb = "Approved" if approved else "Rejected"
@@ -164,7 +164,7 @@ def rollback(
     client = open_client(person)
     asked = client.post("/rollbacks", {"environment": env})
     with detachable(asked["id"]):
-        done = client.wait(f"/rollbacks/{asked['id']}", tell)
+        done = client.wait(f"/rollbacks/{asked['id']}", report_progress)
     text = f"Rolled back {done['model']} {env}: v{done['replaced']} -> v{done['version']}"
     print_result(done, text, as_json=as_json)
 
@@ -179,7 +179,7 @@ def status(as_json: Json = False, person: As = "alice") -> None:
     print_result(body, "" if as_json else status_table(body), as_json=as_json)
     silence = executor_silence(body)
     if silence:
-        tell(silence)
+        report_progress(silence)
 
 
 @app.command()
@@ -217,7 +217,7 @@ def policy_apply(file: Path, person: As = "alice", as_json: Json = False) -> Non
     """Put a policy file in force."""
     from pipelines.operator.operate import read_policy_file
 
-    done = open_client(person).ask("/policy", {"policy": read_policy_file(file)}, tell)
+    done = open_client(person).ask("/policy", {"policy": read_policy_file(file)}, report_progress)
     print_result(done, f"Policy {done['digest']} is in force", as_json=as_json)
 
 

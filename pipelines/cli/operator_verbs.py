@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.terminal import As, Json, open_client, print_result, read_settings, tell
+from pipelines.cli.terminal import As, Json, open_client, print_result, read_settings, report_progress
 from pipelines.errors import UsageError
 
 app = typer.Typer()
@@ -28,15 +28,15 @@ def up() -> None:
     """Start everything and wait until it answers."""
     from pipelines.operator.operate import bring_up
 
-    bring_up(read_settings(), os.environ, tell)
+    bring_up(read_settings(), os.environ, report_progress)
 
 
 @app.command()
 def down() -> None:
     """Stop what `up` started, and keep all state."""
-    from pipelines.wiring.common import open_stack
+    from pipelines.wiring.common import open_installation
 
-    open_stack(read_settings(), os.environ).down(tell)
+    open_installation(read_settings(), os.environ).down(report_progress)
 
 
 @app.command()
@@ -46,15 +46,15 @@ def destroy(confirm: Annotated[str, typer.Option(help="yes")] = "") -> None:
 
     if confirm != "yes":
         raise UsageError("destroy removes all versions, releases and the audit trail", next="CONFIRM=yes")
-    destroy_home(read_settings(), os.environ, tell)
+    destroy_home(read_settings(), os.environ, report_progress)
 
 
 @app.command()
 def logs(lines: Annotated[int, typer.Option(min=1)] = 20) -> None:
     """Show the last lines that every process wrote."""
-    from pipelines.wiring.common import open_stack
+    from pipelines.wiring.common import open_installation
 
-    for name, tail in open_stack(read_settings(), os.environ).logs(lines).items():
+    for name, tail in open_installation(read_settings(), os.environ).logs(lines).items():
         print(f"== {name}")
         print("\n".join(tail))
 
@@ -81,7 +81,7 @@ def demo() -> None:
     """Take versions all the way and back, and leave everything running."""
     from pipelines.operator.demo import run_demo
 
-    run_demo(read_settings(), os.environ, tell)
+    run_demo(read_settings(), os.environ, report_progress)
 
 
 @app.command()
@@ -105,16 +105,16 @@ def loadtest(
     policy = open_client(person).get("/policy")["policy"] if env == "staging" else None
     try:
         settings = read_settings()
-        swarm = find_swarm_load(settings, os.environ, tell)
-        code, result = run_loadtest(request, settings, policy, tell, swarm=swarm)
+        swarm = find_swarm_load(settings, os.environ, report_progress)
+        code, result = run_loadtest(request, settings, policy, report_progress, swarm=swarm)
     except KeyboardInterrupt:
-        tell("stopped; nothing was judged")
+        report_progress("stopped; nothing was judged")
         raise typer.Exit(130) from None
     lines = [check["message"] for check in result["checks"]]
     lines += [f"{result['verdict']}, path measured: {result['via']}", f"{result['directory']}/report.html"]
     print_result(result, "\n".join(lines), as_json=as_json)
     if result["next"]:
-        tell(f"next: {result['next']}")
+        report_progress(f"next: {result['next']}")
     raise typer.Exit(code)
 
 
@@ -125,7 +125,7 @@ def bench(name: Annotated[str, typer.Argument(help="One benchmark, or all.")] = 
 
     # So that a benchmark that is told to end stops what it started, as it does at Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    run_bench(name, read_settings(), os.environ, tell)
+    run_bench(name, read_settings(), os.environ, report_progress)
 
 
 @app.command()
@@ -136,7 +136,7 @@ def images(
     """Build the container images that are missing, and print the id of each."""
     from pipelines.operator.containers import build_missing_images
 
-    built = build_missing_images(names or [], os.environ, tell)
+    built = build_missing_images(names or [], os.environ, report_progress)
     print_result(built, "\n".join(f"{name:15} {image}" for name, image in built.items()), as_json=as_json)
 
 
@@ -151,7 +151,7 @@ def manage_secrets(
 
     if (action, bool(name)) not in (("", False), ("rotate", True)):
         raise UsageError(f"secrets {action} {name} is no request".replace("  ", " "), next="slipway secrets rotate all")
-    names = rotate_secrets(name, read_settings(), os.environ, tell)
+    names = rotate_secrets(name, read_settings(), os.environ, report_progress)
     print_result({"secrets": names}, "\n".join(names), as_json=as_json)
 
 
@@ -217,7 +217,7 @@ def api() -> None:
 
 @app.command(hidden=True)
 def executor() -> None:
-    """Carry intents out (started by `up`)."""
+    """Carry commands out (started by `up`)."""
     from pipelines.operator.operate import run_executor
 
     run_executor(read_settings(), os.environ)

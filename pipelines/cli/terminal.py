@@ -23,7 +23,7 @@ Gates = Annotated[str, typer.Option(help="Which gates, separated by commas.")]
 Version = Annotated[str, typer.Option(help="A registered version's number.")]
 
 
-def tell(line: str) -> None:
+def report_progress(line: str) -> None:
     """Print progress for people, on standard error."""
     print(line, file=sys.stderr, flush=True)
 
@@ -59,5 +59,5 @@ def detachable(what: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        tell(f'detached from {what}; it goes on: "slipway status"')
+        report_progress(f'detached from {what}; it goes on: "slipway status"')
         raise typer.Exit(130) from None

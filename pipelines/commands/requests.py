@@ -1,6 +1,6 @@
 """What people may ask for: each request checks the rules, writes an intent and its audit row, no more.
 
-The API calls these; the executor alone carries intents out.
+The API calls these; the executor alone carries commands out.
 """
 
 import dataclasses
@@ -13,11 +13,11 @@ from pipelines.domain.promotion import Evidence, Override, ReleaseState, RunStat
 from pipelines.domain.records import (
     Approval,
     Evaluation,
+    Maintenance,
     PolicyChange,
     Promotion,
     ReleaseRecord,
     Rollback,
-    ShapeChange,
 )
 from pipelines.domain.release import Environment
 from pipelines.errors import ApprovalExpired, ApprovalVoid, NotAllowed, SlipwayError, UsageError
@@ -155,24 +155,24 @@ def request_policy(records: Records, *, person: str, body: object, now: str) -> 
         return change
 
 
-def request_shape_change(records: Records, *, person: str, model: str, verb: str, now: str) -> ShapeChange:
+def request_maintenance(records: Records, *, person: str, model: str, verb: str, now: str) -> Maintenance:
     """Ask for the leases of all environments, for as long as the installation itself is changed.
 
     One process at a time changes it, which its home's lock sees to: whoever asked before has died, and is ended.
     """
     with records.write() as transaction:
-        for former in transaction.find(ShapeChange, model=model):
+        for former in transaction.find(Maintenance, model=model):
             _ask_end(transaction, former, person=person, now=now)
-        change = ShapeChange(transaction.new_id(ShapeChange), model, verb, person, now)
+        change = Maintenance(transaction.new_id(Maintenance), model, verb, person, now)
         transaction.add(change)
-        transaction.audit(person, "shape", "intent", subject=change.id, detail={"verb": verb})
+        transaction.audit(person, "maintenance", "intent", subject=change.id, detail={"verb": verb})
         return change
 
 
-def end_shape_change(records: Records, *, person: str, id: str, now: str) -> ShapeChange:
-    """Ask for the leases of a change of shape to be given back; asking twice is asking once."""
+def end_maintenance(records: Records, *, person: str, id: str, now: str) -> Maintenance:
+    """Ask for the leases of maintenance to be given back; asking twice is asking once."""
     with records.write() as transaction:
-        return _ask_end(transaction, transaction.get(ShapeChange, id), person=person, now=now)
+        return _ask_end(transaction, transaction.get(Maintenance, id), person=person, now=now)
 
 
 def policy_in_force(transaction: Transaction | Records) -> Policy:
@@ -195,10 +195,10 @@ def expiry(policy: Policy, now: str) -> str:
     return until.isoformat(timespec="milliseconds")
 
 
-def _ask_end(transaction: Transaction, change: ShapeChange, *, person: str, now: str) -> ShapeChange:
+def _ask_end(transaction: Transaction, change: Maintenance, *, person: str, now: str) -> Maintenance:
     if change.state.final or change.end_asked_at:
         return change
-    transaction.audit(person, "shape.end", "intent", subject=change.id)
+    transaction.audit(person, "maintenance.end", "intent", subject=change.id)
     return transaction.change(change, end_asked_at=now)
 
 

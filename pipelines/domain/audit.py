@@ -25,7 +25,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Head:
+class Checkpoint:
     """The last entry's number and hash, kept outside the database."""
 
     seq: int
@@ -51,7 +51,7 @@ def entry_hash(entry: Entry) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def chained(previous: Head | None, entry: Entry) -> Entry:
+def chained(previous: Checkpoint | None, entry: Entry) -> Entry:
     """Return `entry` placed after `previous`, with its number and hashes filled in."""
     seq = previous.seq + 1 if previous else 1
     prev_hash = previous.hash if previous else GENESIS
@@ -59,11 +59,11 @@ def chained(previous: Head | None, entry: Entry) -> Entry:
     return Entry(**{**placed.__dict__, "hash": entry_hash(placed)})
 
 
-def verify(entries: Iterable[Entry], heads: Iterable[Head]) -> ChainCheck:
-    """Check the chain from its first entry on, and that it extends every outside head.
+def verify(entries: Iterable[Entry], checkpoints: Iterable[Checkpoint]) -> ChainCheck:
+    """Check the chain from its first entry on, and that it extends every outside checkpoint.
 
     An edit, a swap or a deletion in the middle shows at its own place; a deleted end, a rewritten
-    chain and a restored old backup show against the heads.
+    chain and a restored old backup show against the checkpoints.
     """
     hashes: dict[int, str] = {}
     prev_hash = GENESIS
@@ -79,11 +79,11 @@ def verify(entries: Iterable[Entry], heads: Iterable[Head]) -> ChainCheck:
             return ChainCheck(False, count - 1, count, wrong)
         hashes[count] = prev_hash = entry.hash
     # Writers export beside each other: in order of number, the first contradiction is the earliest one.
-    for head in sorted(heads, key=lambda head: head.seq):
-        if head.seq not in hashes:
-            detail = f"the chain ends at entry {len(hashes)}, but a head outside names entry {head.seq}"
+    for checkpoint in sorted(checkpoints, key=lambda checkpoint: checkpoint.seq):
+        if checkpoint.seq not in hashes:
+            detail = f"the chain ends at entry {len(hashes)}, but a checkpoint outside names entry {checkpoint.seq}"
             return ChainCheck(False, len(hashes), len(hashes) + 1, detail)
-        if hashes[head.seq] != head.hash:
-            detail = f"entry {head.seq} differs from its head outside: the chain was rewritten"
-            return ChainCheck(False, len(hashes), head.seq, detail)
+        if hashes[checkpoint.seq] != checkpoint.hash:
+            detail = f"entry {checkpoint.seq} differs from its checkpoint outside: the chain was rewritten"
+            return ChainCheck(False, len(hashes), checkpoint.seq, detail)
     return ChainCheck(True, len(hashes), None, f"{len(hashes)} entries hold")

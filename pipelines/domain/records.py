@@ -36,7 +36,7 @@ class _Overridable:
 
 @dataclass(frozen=True)
 class Evaluation(_Overridable):
-    """One measuring of a version, from intake to its report."""
+    """One measuring of a version, from packaging to its report."""
 
     id: str
     model: str
@@ -147,7 +147,7 @@ class PolicyChange:
 
 
 @dataclass(frozen=True)
-class ShapeChange:
+class Maintenance:
     """A change of the installation itself by the verb `up` or `down`: while it is RUNNING, nothing is released.
 
     It holds the leases of all environments from `held_at` on; from `end_asked_at` on they are to be given back.
@@ -177,7 +177,7 @@ class Lease:
 
 
 @dataclass(frozen=True)
-class ExecutorSeat:
+class LeaderLease:
     """The one executor, a process of `host`; `id` is always `executor`, `left_at` says when it stopped in order."""
 
     id: str
@@ -220,9 +220,9 @@ Record = (
     | Rollback
     | ReleaseRecord
     | PolicyChange
-    | ShapeChange
+    | Maintenance
     | Lease
-    | ExecutorSeat
+    | LeaderLease
     | Progress
     | Observation
 )

@@ -1,4 +1,4 @@
-"""Measuring a version: intake, offline gates, the trial in staging, and the frozen report.
+"""Measuring a version: packaging, offline gates, the trial in staging, and the frozen report.
 
 Staging's live release changes only for a version that passed.
 """
@@ -16,7 +16,7 @@ from pipelines.errors import GateError, GateFailed, Inconclusive, SlipwayError
 from pipelines.evaluation.gates.offline import measure as offline
 from pipelines.evaluation.reports.report import Reported, build_report, render_html
 from pipelines.evaluation.trial import STAGING, Subject, evalset_path, try_in_staging, workdir_of
-from pipelines.packaging.package import Intake, make_bundle
+from pipelines.packaging.package import Packaged, make_bundle
 from pipelines.packaging.snapshot import read_snapshot
 from pipelines.ports import Step, Transaction
 from pipelines.releases.leased import under_lease
@@ -29,7 +29,7 @@ def evaluate(services: Services, evaluation_id: str, step: Step) -> None:
     evaluation = services.records.get(Evaluation, evaluation_id)
 
     def carry_out() -> None:
-        subject = Subject(**step("intake", lambda: _take_in(services, evaluation)))
+        subject = Subject(**step("packaging", lambda: _package_version(services, evaluation)))
         results = _measure(services, evaluation, subject, step)
         step("report written", lambda: _report(services, evaluation_id, subject, results))
         step("report attached", lambda: _attach(services, evaluation_id))
@@ -50,7 +50,7 @@ def _measure(services: Services, evaluation: Evaluation, subject: Subject, step:
     return results + try_in_staging(services, evaluation, subject, step)
 
 
-def _take_in(services: Services, evaluation: Evaluation) -> dict[str, Any]:
+def _package_version(services: Services, evaluation: Evaluation) -> dict[str, Any]:
     """Make or re-check the version's bundle, pin its digest at first sight, and return the Subject."""
     with services.records.write() as transaction:
         current = transaction.get(Evaluation, evaluation.id)
@@ -58,25 +58,25 @@ def _take_in(services: Services, evaluation: Evaluation) -> dict[str, Any]:
         transaction.audit(evaluation.requested_by, "evaluation", "intent", subject=evaluation.id)
     key = f"{evaluation.model}/{evaluation.version}"
     pinned = services.records.find(PinnedVersion, id=key)
-    intake = _intake(services, evaluation, pinned[0].bundle_digest if pinned else None)
+    packaged = _package(services, evaluation, pinned[0].bundle_digest if pinned else None)
     if not pinned:
         with services.records.write() as transaction:
             if not transaction.find(PinnedVersion, id=key):
                 first_sight = PinnedVersion(
-                    key, evaluation.model, evaluation.version, intake.digest,
-                    intake.evaluation.digest, services.now(),
+                    key, evaluation.model, evaluation.version, packaged.digest,
+                    packaged.evaluation.digest, services.now(),
                 )  # fmt: skip
                 transaction.add(first_sight)
-                detail = {"version": evaluation.version, "bundle": intake.digest}
+                detail = {"version": evaluation.version, "bundle": packaged.digest}
                 transaction.audit("executor", "version.pin", "outcome", subject=key, detail=detail)
         services.registry.set_tag(evaluation.model, evaluation.version, "lifecycle", Lifecycle.CANDIDATE)
-    services.registry.set_tag(evaluation.model, evaluation.version, "slipway.bundle_digest", intake.digest)
+    services.registry.set_tag(evaluation.model, evaluation.version, "slipway.bundle_digest", packaged.digest)
     champion = services.serving(evaluation.model, Environment.PRODUCTION)
     release = champion.id if champion else None
-    return asdict(Subject(intake.digest, intake.evaluation.digest, release, services.policy().body))
+    return asdict(Subject(packaged.digest, packaged.evaluation.digest, release, services.policy().body))
 
 
-def _intake(services: Services, evaluation: Evaluation, pinned: str | None) -> Intake:
+def _package(services: Services, evaluation: Evaluation, pinned: str | None) -> Packaged:
     version = services.registry.version(evaluation.model, evaluation.version)
     # The set that this version was pinned with comes first, then the newest known.
     known = services.records.find(PinnedVersion, model=evaluation.model)
@@ -84,7 +84,7 @@ def _intake(services: Services, evaluation: Evaluation, pinned: str | None) -> I
     fallback = next(
         (path for pin in reversed(known) if (path := evalset_path(services, pin.evalset_digest)).exists()), None
     )
-    intake = make_bundle(
+    packaged = make_bundle(
         services.registry,
         services.bundles,
         version,
@@ -92,17 +92,17 @@ def _intake(services: Services, evaluation: Evaluation, pinned: str | None) -> I
         fallback_evaluation=fallback,
         workdir=workdir_of(services, evaluation),
     )
-    kept = evalset_path(services, intake.evaluation.digest)
+    kept = evalset_path(services, packaged.evaluation.digest)
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         partial = kept.with_suffix(".partial")
-        partial.write_bytes(intake.evaluation_path.read_bytes())
+        partial.write_bytes(packaged.evaluation_path.read_bytes())
         partial.rename(kept)
-    return intake
+    return packaged
 
 
 def _offline(services: Services, evaluation: Evaluation, subject: Subject) -> list[dict[str, Any]]:
-    intake = _intake(services, evaluation, subject.bundle_digest)
+    packaged = _package(services, evaluation, subject.bundle_digest)
     champion = services.records.get(ReleaseRecord, subject.champion_release) if subject.champion_release else None
     results = offline.measure(
         offline.Measured(
@@ -110,7 +110,7 @@ def _offline(services: Services, evaluation: Evaluation, subject: Subject) -> li
             digest=subject.bundle_digest,
             body=services.bundles.body(subject.bundle_digest),
             snapshot=read_snapshot(evalset_path(services, subject.evalset_digest)),
-            predictions=intake.predictions,
+            predictions=packaged.predictions,
             champion=services.bundles.path(champion.bundle_digest) if champion else None,
             champion_body=services.bundles.body(champion.bundle_digest) if champion else None,
         ),

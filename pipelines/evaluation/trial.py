@@ -32,7 +32,7 @@ Results = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured, fixed at intake: the bundle, the evaluation set, and the release compared with."""
+    """What is measured, fixed at packaging: the bundle, the evaluation set, and the release compared with."""
 
     bundle_digest: str
     evalset_digest: str
@@ -41,7 +41,7 @@ class Subject:
 
     @property
     def limits(self) -> Policy:
-        """The policy that was in force at intake: one report is judged by one policy."""
+        """The policy that was in force at packaging: one report is judged by one policy."""
         return Policy.parse(self.policy)
 
 

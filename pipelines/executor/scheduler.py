@@ -1,4 +1,4 @@
-"""The executor: the one process that carries intents out, on no port, one at a time.
+"""The executor: the one process that carries commands out, on no port, one at a time.
 
 It alone moves aliases and starts releases. Killed at any point, the next one goes on where it stopped.
 """
@@ -26,9 +26,9 @@ from pipelines.domain.records import (
 from pipelines.domain.release import Environment
 from pipelines.errors import LostLease, Refused, SlipwayError
 from pipelines.evaluation.evaluate import evaluate
-from pipelines.releases.leader import keep_seat, leave_seat, take_seat
+from pipelines.releases.leader import give_up_leader_lease, renew_leader_lease, take_leader_lease
 from pipelines.releases.leased import Work, stop_work
-from pipelines.releases.maintenance import move_shape_changes, unfinished
+from pipelines.releases.maintenance import move_maintenance, unfinished
 from pipelines.releases.promote import release_promotion
 from pipelines.releases.reconcile import observe_environment
 from pipelines.releases.rollback import roll_back
@@ -69,7 +69,7 @@ def serve(settings: Settings, environ: Mapping[str, str], stop: threading.Event)
 
     services = build_services(settings, executor=uuid.uuid4().hex[:12], environ=environ)
     settings.sign_of_life.touch()
-    recovered = take_seat(services)
+    recovered = take_leader_lease(services)
     settings.sign_of_life.touch()
     for holder in sorted({lease.holder for lease in recovered if lease.holder}):
         _note_recovery(services, holder)
@@ -85,9 +85,9 @@ def serve(settings: Settings, environ: Mapping[str, str], stop: threading.Event)
     while not stop.wait(POLL_S):
         try:
             if time.monotonic() - beat > HEARTBEAT_S:
-                # Before the seat: a database that is away is no fault of this process.
+                # Before the leader lease: a database that is away is no fault of this process.
                 settings.sign_of_life.touch()
-                keep_seat(services)
+                renew_leader_lease(services)
                 end_abandoned(services, _has_ended)
                 beat = time.monotonic()
             carry_out(services, runs)
@@ -97,7 +97,7 @@ def serve(settings: Settings, environ: Mapping[str, str], stop: threading.Event)
             # A full disk or a locked database passes: what was asked for stays asked for.
             log.error("this round was cut short: %s", error.message)
     DBOS.destroy()
-    leave_seat(services)
+    give_up_leader_lease(services)
 
 
 def _has_ended(work_id: str) -> bool:
@@ -124,7 +124,7 @@ def end_abandoned(services: Services, has_ended: Callable[[str], bool]) -> None:
 
 
 def carry_out(services: Services, start: Mapping[type, Callable[[str], None]]) -> None:
-    """Do one round: put policies in force, move promotions and changes of shape on, start the work that may start."""
+    """Do one round: put policies in force, move promotions and maintenance on, start the work that may start."""
     records = services.records
     for change in records.find(PolicyChange, state=RunState.REQUESTED):
         _put_in_force(services, change)
@@ -133,8 +133,8 @@ def carry_out(services: Services, start: Mapping[type, Callable[[str], None]]) -
     _move_promotions(services)
     for promotion in records.find(Promotion, state=RunState.APPROVED):
         _begin(services, promotion, start[Promotion])
-    move_shape_changes(services)
-    # Evaluations queue anyway: one after the other they would keep a change of shape out for ever.
+    move_maintenance(services)
+    # Evaluations queue anyway: one after the other they would keep maintenance out for ever.
     if not records.find(Evaluation, state=RunState.RUNNING) and not unfinished(records):
         for evaluation in records.find(Evaluation, state=RunState.REQUESTED)[:1]:
             _begin(services, evaluation, start[Evaluation])

@@ -60,7 +60,11 @@ class ApiClient:
         return self._send(path, json.dumps(body).encode())
 
     def wait(
-        self, path: str, tell: Callable[[str], None], *, until: Callable[[dict[str, Any]], bool] | None = None
+        self,
+        path: str,
+        report_progress: Callable[[str], None],
+        *,
+        until: Callable[[dict[str, Any]], bool] | None = None,
     ) -> dict[str, Any]:
         """Poll work until it has ended, or `until` holds, telling each new step; raise its error.
 
@@ -70,12 +74,12 @@ class ApiClient:
         while True:
             work = self.get(path)
             for line in work["steps"][told:]:
-                tell(f"{line['step']}: {line['message']}" if line["message"] else line["step"])
+                report_progress(f"{line['step']}: {line['message']}" if line["message"] else line["step"])
             told = len(work["steps"])
             if time.monotonic() - asked_s > SILENT_S:
                 asked_s, silence = time.monotonic(), executor_silence(self.get("/status"))
                 if silence and not warned:
-                    tell(silence)
+                    report_progress(silence)
                 warned = silence
             if work["state"] == "stopped":
                 raise SlipwayError.from_dict(work["error"])
@@ -83,9 +87,9 @@ class ApiClient:
                 return work
             time.sleep(POLL_S)
 
-    def ask(self, path: str, body: dict[str, Any], tell: Callable[[str], None]) -> dict[str, Any]:
+    def ask(self, path: str, body: dict[str, Any], report_progress: Callable[[str], None]) -> dict[str, Any]:
         """POST what makes work at `path`, and wait for its end as `wait` does."""
-        return self.wait(f"{path}/{self.post(path, body)['id']}", tell)
+        return self.wait(f"{path}/{self.post(path, body)['id']}", report_progress)
 
     def _send(self, path: str, content: bytes | None) -> dict[str, Any]:
         request = urllib.request.Request(
@@ -113,7 +117,7 @@ class ApiClient:
 
 
 def take_to_production(
-    asker: ApiClient, approver: ApiClient, version: str, tell: Callable[[str], None]
+    asker: ApiClient, approver: ApiClient, version: str, report_progress: Callable[[str], None]
 ) -> dict[str, Any]:
     """Ask for production as one person, say yes to the report as the other, and return the promotion that is done.
 
@@ -123,4 +127,4 @@ def take_to_production(
     waiting = asker.wait(path, lambda line: None, until=lambda work: work["state"] == "waiting")
     digest = waiting["evaluation"]["report_digest"]
     approver.post("/approvals", {"version": version, "approved": True, "report_digest": digest})
-    return asker.wait(path, tell)
+    return asker.wait(path, report_progress)

@@ -22,7 +22,7 @@ from pipelines.operator.operate import bring_up, read_health, read_policy_file, 
 from pipelines.operator.tables import render
 from pipelines.settings.settings import Settings
 
-Tell = Callable[[str], None]
+ProgressReporter = Callable[[str], None]
 STRICT_ACCURACY = 0.9
 # How often a version is measured whose load run could not decide.
 ATTEMPTS = 3
@@ -30,43 +30,43 @@ ATTEMPTS = 3
 STRENGTHS = (1.0, 0.3, 3.0)
 
 
-def run_demo(settings: Settings, environ: Mapping[str, str], tell: Tell) -> None:
+def run_demo(settings: Settings, environ: Mapping[str, str], report_progress: ProgressReporter) -> None:
     """Run every step and print the table; raise SlipwayError at the first step that goes otherwise."""
     rows: list[tuple[str, str, str]] = []
 
     @contextmanager
     def step(name: str) -> Iterator[list[str]]:
-        tell(f"--- {name}")
+        report_progress(f"--- {name}")
         begun, told = time.monotonic(), [""]
         yield told
         rows.append((name, told[0], f"{time.monotonic() - begun:.1f}"))
 
     begun = time.monotonic()
     with step("start everything") as told:
-        bring_up(settings, environ, tell)
+        bring_up(settings, environ, report_progress)
         told[0] = urls(settings)["mlflow"]
     tokens = read_tokens(settings.tokens_file)
     alice, bob = (ApiClient(settings, tokens[person]) for person in ("alice", "bob"))
     demo_policy = read_policy_file(settings.project / "policy.demo.yaml")
     with step("apply policy.demo.yaml") as told:
-        told[0] = _apply_policy(alice, demo_policy, tell)
+        told[0] = _apply_policy(alice, demo_policy, report_progress)
     tree = dataclasses.replace(settings, project=_copy_tree(settings))
     champion = ""
     for strength in STRENGTHS[:2]:
         with step("train, register and stage a version") as told:
-            version = _candidate(alice, tree, environ, strength, tell)
+            version = _candidate(alice, tree, environ, strength, report_progress)
             told[0] = f"v{version} {urls(settings)['staging']}"
         with step(f"promote v{version}, approved by another person") as told:
-            champion, told[0] = version, _promote(alice, bob, version, tell)
+            champion, told[0] = version, _promote(alice, bob, version, report_progress)
             _require(read_health(settings, Environment.PRODUCTION)["version"] == version, f"v{version} does not serve")
     with step(f"apply a stricter policy: accuracy >= {STRICT_ACCURACY}") as told:
-        told[0] = _apply_policy(alice, _stricter(demo_policy), tell)
+        told[0] = _apply_policy(alice, _stricter(demo_policy), report_progress)
     with step("a version that the policy stops") as told:
-        told[0] = _stopped(alice, tree, environ, tell)
+        told[0] = _stopped(alice, tree, environ, report_progress)
     with step(f"roll back v{champion}") as told:
-        told[0] = _roll_back(alice, settings, tell)
+        told[0] = _roll_back(alice, settings, report_progress)
     with step("apply policy.demo.yaml again") as told:
-        told[0] = _apply_policy(alice, demo_policy, tell)
+        told[0] = _apply_policy(alice, demo_policy, report_progress)
     rows.append(("all", "everything is left running: make status, make down", f"{time.monotonic() - begun:.1f}"))
     print(render(("step", "result", "seconds"), rows))
     print(render(("open", "url"), list(urls(settings).items())))
@@ -99,49 +99,51 @@ def _git(where: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def _candidate(client: ApiClient, tree: Settings, environ: Mapping[str, str], strength: float, tell: Tell) -> str:
+def _candidate(
+    client: ApiClient, tree: Settings, environ: Mapping[str, str], strength: float, report_progress: ProgressReporter
+) -> str:
     """Train a version of the demonstration's model, and evaluate it into staging."""
     path = tree.project / "model.yaml"
     described = yaml.safe_load(path.read_text())
     described["estimator"]["parameters"]["C"] = strength
     path.write_text(yaml.safe_dump(described, sort_keys=False))
-    version = train_and_register(tree, environ, tell)["model_version"]
+    version = train_and_register(tree, environ, report_progress)["model_version"]
     for left in reversed(range(ATTEMPTS)):
         try:
-            client.ask("/evaluations", {"version": version}, tell)
+            client.ask("/evaluations", {"version": version}, report_progress)
             break
         except Inconclusive as undecided:
             # A busy machine makes a load run inconclusive: what people would do then is to measure again.
             if not left:
                 raise
-            tell(f"{undecided.message}\n--- measuring v{version} again")
+            report_progress(f"{undecided.message}\n--- measuring v{version} again")
     return version
 
 
-def _promote(alice: ApiClient, bob: ApiClient, version: str, tell: Tell) -> str:
-    done = take_to_production(alice, bob, version, tell)
+def _promote(alice: ApiClient, bob: ApiClient, version: str, report_progress: ProgressReporter) -> str:
+    done = take_to_production(alice, bob, version, report_progress)
     archived = f" (archived v{done['archived']})" if done["archived"] else ""
     return f"Promoted {done['model']} v{version} -> Production{archived}"
 
 
-def _stopped(client: ApiClient, tree: Settings, environ: Mapping[str, str], tell: Tell) -> str:
+def _stopped(client: ApiClient, tree: Settings, environ: Mapping[str, str], report_progress: ProgressReporter) -> str:
     try:
-        _candidate(client, tree, environ, STRENGTHS[2], tell)
+        _candidate(client, tree, environ, STRENGTHS[2], report_progress)
     except GateFailed as refusal:
-        tell(refusal.message)
+        report_progress(refusal.message)
         return refusal.message
     raise SlipwayError("the stricter policy stopped nothing", next='see "slipway audit"')
 
 
-def _roll_back(client: ApiClient, settings: Settings, tell: Tell) -> str:
-    done = client.ask("/rollbacks", {"environment": "production"}, tell)
+def _roll_back(client: ApiClient, settings: Settings, report_progress: ProgressReporter) -> str:
+    done = client.ask("/rollbacks", {"environment": "production"}, report_progress)
     served = read_health(settings, Environment.PRODUCTION)["version"]
     _require(served == done["version"], f"production serves v{served} after the rollback")
     return f"v{done['replaced']} -> v{done['version']}"
 
 
-def _apply_policy(client: ApiClient, body: dict[str, Any], tell: Tell) -> str:
-    return str(client.ask("/policy", {"policy": body}, tell)["digest"])
+def _apply_policy(client: ApiClient, body: dict[str, Any], report_progress: ProgressReporter) -> str:
+    return str(client.ask("/policy", {"policy": body}, report_progress)["digest"])
 
 
 def _stricter(policy: dict[str, Any]) -> dict[str, Any]:

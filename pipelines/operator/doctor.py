@@ -17,7 +17,7 @@ from pipelines.domain.promotion import PastRelease, ReleaseState, report_verdict
 from pipelines.domain.records import Approval, Evaluation, Lease, Promotion, ReleaseRecord
 from pipelines.domain.release import Environment, Slot
 from pipelines.errors import NoRollbackTarget, SlipwayError, Undecided
-from pipelines.ports import AuditHeads, Bundles, Records, Target
+from pipelines.ports import Bundles, Checkpoints, Records, Target
 
 PRODUCTION = Environment.PRODUCTION
 
@@ -31,7 +31,7 @@ class Patient:
 
     model: str
     records: Records
-    heads: AuditHeads
+    checkpoints: Checkpoints
     target: Target
     bundles: Bundles
     aliases: Callable[[], dict[str, str]]
@@ -141,8 +141,8 @@ def _one_release_at_a_time(patient: Patient) -> tuple[bool, str]:
 
 
 def _audit_holds(patient: Patient) -> tuple[bool, str]:
-    heads = patient.heads.heads()
-    checked = audit.verify(patient.records.audit_trail(), heads)
+    checkpoints = patient.checkpoints.checkpoints()
+    checked = audit.verify(patient.records.audit_trail(), checkpoints)
     return checked.valid, checked.detail
 
 

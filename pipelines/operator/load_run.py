@@ -20,7 +20,7 @@ from pipelines.operator.operate import read_health
 from pipelines.ports import LoadRunner
 from pipelines.settings.settings import Settings, TargetName, model_name
 
-Tell = Callable[[str], None]
+ProgressReporter = Callable[[str], None]
 SOAK_S = 1800.0
 # Where `dvc repro` leaves the evaluation set of this working tree.
 EVALUATION = Path("data/snapshots/evaluation.parquet")
@@ -66,7 +66,7 @@ def run_loadtest(
     request: LoadRequest,
     settings: Settings,
     policy: Mapping[str, Any] | None,
-    tell: Tell,
+    report_progress: ProgressReporter,
     *,
     swarm: Callable[[], LoadRunner] | None = None,
 ) -> tuple[int, dict[str, Any]]:
@@ -93,13 +93,13 @@ def run_loadtest(
     plan_file.write_text(json.dumps({**plan, "rows_file": str(rows_file)}, indent=2))
     try:
         if swarm and request.workers > 1 and not request.find_capacity:
-            _run(plan_file, directory, settings, tell, "--check")
+            _run(plan_file, directory, settings, report_progress, "--check")
             # Each run removes what is left of others, and would take a second one for that.
             with held(settings.home / "loadtest.lock", "loadtest"):
                 result = _run_in_swarm(swarm(), plan, rows, directory)
             code = _CODES.get(result["verdict"], _UNDECIDED)
         else:
-            code = _run(plan_file, directory, settings, tell, *["--find-capacity"] * request.find_capacity)
+            code = _run(plan_file, directory, settings, report_progress, *["--find-capacity"] * request.find_capacity)
             result = json.loads((directory / "result.json").read_text())
     except UsageError:
         # Nothing was sent, so nothing is left of it.
@@ -164,7 +164,7 @@ def _run_in_swarm(runner: LoadRunner, plan: dict[str, Any], rows: list[Any], dir
     return result
 
 
-def _run(plan: Path, out: Path, settings: Settings, tell: Tell, *options: str) -> int:
+def _run(plan: Path, out: Path, settings: Settings, report_progress: ProgressReporter, *options: str) -> int:
     """Run `loadtests.run` with its progress told, and return its exit code; it ends when this process does."""
     arguments = ["--plan", str(plan), "--out", str(out), *options]
     last = ""
@@ -172,7 +172,7 @@ def _run(plan: Path, out: Path, settings: Settings, tell: Tell, *options: str) -
         for line in process.stderr or ():
             last = line.decode(errors="replace").rstrip()
             if not last.startswith("error: "):
-                tell(last)
+                report_progress(last)
         code = process.wait()
     if code == _REFUSED:
         raise UsageError(last.removeprefix("error: ").removeprefix("plan: "), next="ask for what can be proven")

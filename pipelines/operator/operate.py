@@ -17,25 +17,25 @@ from pipelines.errors import PolicyInvalid, RegistryUnavailable, SlipwayError, U
 from pipelines.operator.doctor import Patient, examine, open_intents
 from pipelines.settings.settings import Settings, model_name
 
-Tell = Callable[[str], None]
+ProgressReporter = Callable[[str], None]
 TRAINING_S = 900.0
 
 
-def bring_up(settings: Settings, environ: Mapping[str, str], tell: Tell) -> None:
+def bring_up(settings: Settings, environ: Mapping[str, str], report_progress: ProgressReporter) -> None:
     """Make the home and its tokens, start what does not run, and put policy.yaml in force at first."""
     from pipelines.api.auth import make_tokens, read_tokens
     from pipelines.operator.client import ApiClient
-    from pipelines.wiring.common import open_stack
+    from pipelines.wiring.common import open_installation
 
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     make_tokens(settings.tokens_file)
-    open_stack(settings, environ).up(tell)
+    open_installation(settings, environ).up(report_progress)
     client = ApiClient(settings, read_tokens(settings.tokens_file)["alice"])
     if client.get("/policy")["policy"] is None:
-        client.ask("/policy", {"policy": read_policy_file(settings.project / "policy.yaml")}, tell)
-        tell("policy.yaml is in force")
+        client.ask("/policy", {"policy": read_policy_file(settings.project / "policy.yaml")}, report_progress)
+        report_progress("policy.yaml is in force")
     for name, url in urls(settings).items():
-        tell(f"{name:11} {url}")
+        report_progress(f"{name:11} {url}")
 
 
 def urls(settings: Settings) -> dict[str, str]:
@@ -48,17 +48,17 @@ def urls(settings: Settings) -> dict[str, str]:
     }
 
 
-def destroy_home(settings: Settings, environ: Mapping[str, str], tell: Tell) -> None:
+def destroy_home(settings: Settings, environ: Mapping[str, str], report_progress: ProgressReporter) -> None:
     """Stop everything and delete the home, if it is one."""
-    from pipelines.wiring.common import open_stack
+    from pipelines.wiring.common import open_installation
 
     if not settings.home.exists():
         raise UsageError(f"there is no {settings.home}", next="nothing to destroy")
     if not settings.tokens_file.exists():
         raise UsageError(f"{settings.home} is not a Slipway home", next="set SLIPWAY_HOME to one")
-    open_stack(settings, environ).destroy(tell)
+    open_installation(settings, environ).destroy(report_progress)
     shutil.rmtree(settings.home)
-    tell(f"removed {settings.home}")
+    report_progress(f"removed {settings.home}")
 
 
 def read_policy_file(path: Path) -> dict[str, Any]:
@@ -89,17 +89,19 @@ def _unambiguous_loader() -> Any:
     return Loader
 
 
-def train_and_register(settings: Settings, environ: Mapping[str, str], tell: Tell) -> dict[str, str]:
+def train_and_register(
+    settings: Settings, environ: Mapping[str, str], report_progress: ProgressReporter
+) -> dict[str, str]:
     """Run `dvc repro` in the project and register its result; return run_id, accuracy, model_version."""
-    from pipelines.wiring.common import open_stack
+    from pipelines.wiring.common import open_installation
 
     path = f"{Path(sys.executable).parent}{os.pathsep}{environ.get('PATH', '')}"
-    trainer = open_stack(settings, environ).trainer()
+    trainer = open_installation(settings, environ).trainer()
     child = {**settings.child_environ(environ), **trainer, "PATH": path, "DVC_NO_ANALYTICS": "1"}
-    _run([sys.executable, "-m", "dvc", "repro"], settings.project, child, tell)
+    _run([sys.executable, "-m", "dvc", "repro"], settings.project, child, report_progress)
     command = [sys.executable, "-m", "pipelines.training.register"]
     command += ["--tracking-uri", settings.mlflow_url, "--root", str(settings.project)]
-    registered: dict[str, str] = json.loads(_run(command, settings.project, child, tell).splitlines()[-1])
+    registered: dict[str, str] = json.loads(_run(command, settings.project, child, report_progress).splitlines()[-1])
     return registered
 
 
@@ -118,19 +120,19 @@ def read_health(settings: Settings, environment: Environment) -> dict[str, Any]:
 
 def run_doctor(settings: Settings, environ: Mapping[str, str]) -> dict[str, Any]:
     """Return `invariants`, each with id, holds and detail, and `open_intents`, the intents that were cut off."""
-    from pipelines.wiring.common import open_stack
+    from pipelines.wiring.common import open_installation
 
     if not settings.home.exists():
         raise UsageError(f"there is no {settings.home}", next='run "make up" first')
-    if settings.surroundings is None:
-        told = open_stack(settings, environ).doctor()
+    if settings.runtime is None:
+        told = open_installation(settings, environ).doctor()
         if told is not None:
             return told
     return _examined(settings)
 
 
 def _examined(settings: Settings) -> dict[str, Any]:
-    from pipelines.wiring.common import open_bundles, open_heads, open_records, open_target, open_versions
+    from pipelines.wiring.common import open_bundles, open_checkpoints, open_records, open_target, open_versions
 
     model = model_name(settings.project)
     records = open_records(settings)
@@ -138,11 +140,11 @@ def _examined(settings: Settings) -> dict[str, Any]:
     patient = Patient(
         model=model,
         records=records,
-        heads=open_heads(settings),
+        checkpoints=open_checkpoints(settings),
         target=open_target(settings),
         bundles=open_bundles(settings),
         aliases=lambda: versions.aliases(model),
-        process=Path("/proc/1/status") if settings.surroundings else None,
+        process=Path("/proc/1/status") if settings.runtime else None,
     )
     return {
         "invariants": [vars(invariant) for invariant in examine(patient)],
@@ -166,7 +168,7 @@ def run_executor(settings: Settings, environ: Mapping[str, str]) -> None:
     serve(settings, environ, stop)
 
 
-def _run(command: list[str], cwd: Path, environ: Mapping[str, str], tell: Tell) -> str:
+def _run(command: list[str], cwd: Path, environ: Mapping[str, str], report_progress: ProgressReporter) -> str:
     """Run a command, passing its standard error on, and return its output; raise its refusal."""
     process = subprocess.Popen(
         command, cwd=cwd, env=dict(environ), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
@@ -179,7 +181,7 @@ def _run(command: list[str], cwd: Path, environ: Mapping[str, str], tell: Tell) 
     if process.returncode == 0:
         return output
     for line in output.splitlines()[-15:]:
-        tell(line)
+        report_progress(line)
     what = f"{' '.join(command[1:4])} ended with {process.returncode}"
     if process.returncode == RegistryUnavailable.exit_code:
         raise RegistryUnavailable(what, next='run "make up", then again; nothing was changed')

@@ -48,7 +48,7 @@ class BundleFiles(Protocol):
 
 
 @dataclass(frozen=True)
-class Intake:
+class Packaged:
     """A version's bundle and what its gates judge by; `predictions` are the trainer's, if it logged any."""
 
     digest: str
@@ -74,7 +74,7 @@ def make_bundle(
     pinned: str | None,
     fallback_evaluation: Path | None,
     workdir: Path,
-) -> Intake:
+) -> Packaged:
     """Build, or verify, the bundle of `version` and put it into `store`.
 
     `pinned` is the digest recorded at first sight: another outcome raises Refused. `fallback_evaluation` is
@@ -97,7 +97,7 @@ def make_bundle(
             _refuse_changed(version, pinned, digest_of(canonical(body)))
         digest = store.put(body, {"model.onnx": fetched.onnx_path})
     predictions = _predictions(registry, version, workdir) if own else None
-    return Intake(digest, body, evaluation, evaluation_path, predictions)
+    return Packaged(digest, body, evaluation, evaluation_path, predictions)
 
 
 def _refuse_changed(version: RegisteredVersion, expected: str, got: str) -> None:

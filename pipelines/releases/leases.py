@@ -4,7 +4,7 @@ A lease belongs to a piece of work (`holder`) in the hands of one executor. A ne
 what the old one held under a larger epoch, so a frozen one that wakes finds that it has lost.
 """
 
-from pipelines.domain.records import ExecutorSeat, Lease
+from pipelines.domain.records import LeaderLease, Lease
 from pipelines.domain.release import Environment
 from pipelines.errors import LeaseHeld, LostLease
 from pipelines.ports import Transaction
@@ -69,21 +69,21 @@ def free(transaction: Transaction, services: Services, holder: str) -> None:
         transaction.change(_own(lease, services), holder=None)
 
 
-def take_over(transaction: Transaction, seat: ExecutorSeat, now: str) -> list[Lease]:
+def take_over(transaction: Transaction, leader: LeaderLease, now: str) -> list[Lease]:
     """Put every held lease into the hands of a new executor under a larger epoch, and return them."""
-    transaction.put(seat)
+    transaction.put(leader)
     held = [lease for lease in transaction.find(Lease) if lease.holder is not None]
     for lease in held:
-        transaction.change(lease, epoch=lease.epoch + 1, executor=seat.executor, acquired_at=now)
+        transaction.change(lease, epoch=lease.epoch + 1, executor=leader.executor, acquired_at=now)
     return held
 
 
 def _refuse_replaced(transaction: Transaction, services: Services) -> None:
     """Keep a frozen executor that wakes from taking a lease that nobody holds."""
-    for seat in transaction.find(ExecutorSeat):
-        if seat.executor != services.executor:
+    for leader in transaction.find(LeaderLease):
+        if leader.executor != services.executor:
             raise LostLease(
-                f"executor {services.executor} was replaced by {seat.executor}", next="nothing: the other goes on"
+                f"executor {services.executor} was replaced by {leader.executor}", next="nothing: the other goes on"
             )
 
 

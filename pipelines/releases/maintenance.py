@@ -6,7 +6,7 @@ Whoever asked for one may die, so it also ends by itself: no lease is held for e
 from datetime import datetime
 
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Evaluation, ExecutorSeat, Lease, Progress, Promotion, Rollback, ShapeChange
+from pipelines.domain.records import Evaluation, LeaderLease, Lease, Maintenance, Progress, Promotion, Rollback
 from pipelines.domain.release import Environment
 from pipelines.ports import Records, Transaction
 from pipelines.releases import leases
@@ -17,8 +17,8 @@ from pipelines.releases.services import Services
 LIMIT_S = 1500.0
 
 
-def move_shape_changes(services: Services) -> None:
-    """End the changes of shape whose time has come, and let one that waits hold the leases if all are free."""
+def move_maintenance(services: Services) -> None:
+    """End the maintenance whose time has come, and let one that waits hold the leases if all are free."""
     for change in unfinished(services.records):
         if change.end_asked_at:
             _end(services, change, RunState.DONE)
@@ -30,16 +30,16 @@ def move_shape_changes(services: Services) -> None:
             _hold(services, change)
 
 
-def unfinished(records: Records) -> list[ShapeChange]:
-    """Return the changes of shape that hold the leases or wait for them."""
+def unfinished(records: Records) -> list[Maintenance]:
+    """Return the maintenance that hold the leases or wait for them."""
     return [
-        change for state in (RunState.RUNNING, RunState.REQUESTED) for change in records.find(ShapeChange, state=state)
+        change for state in (RunState.RUNNING, RunState.REQUESTED) for change in records.find(Maintenance, state=state)
     ]
 
 
 def under_way(records: Records, now: str) -> list[str]:
-    """Return the work that a living executor does, or begins without being asked again; changes of shape aside."""
-    if not any(is_alive(seat, now) for seat in records.find(ExecutorSeat)):
+    """Return the work that a living executor does, or begins without being asked again; maintenance aside."""
+    if not any(is_alive(leader, now) for leader in records.find(LeaderLease)):
         return []
     work: list[Evaluation | Promotion | Rollback] = [
         *records.find(Evaluation, state=RunState.RUNNING),
@@ -52,10 +52,10 @@ def under_way(records: Records, now: str) -> list[str]:
     return sorted({each.id for each in work} | holders - {change.id for change in unfinished(records)})
 
 
-def _hold(services: Services, change: ShapeChange) -> None:
+def _hold(services: Services, change: Maintenance) -> None:
     """Take all leases or none; while other work has one, or is about to, say which."""
     with services.records.write() as transaction:
-        current = transaction.get(ShapeChange, change.id)
+        current = transaction.get(Maintenance, change.id)
         if current.end_asked_at:
             return
         waiting = _in_the_way(transaction, change.model)
@@ -84,15 +84,15 @@ def _in_the_way(transaction: Transaction, model: str) -> str | None:
     return None
 
 
-def _end(services: Services, change: ShapeChange, state: RunState, error: dict[str, str] | None = None) -> None:
+def _end(services: Services, change: Maintenance, state: RunState, error: dict[str, str] | None = None) -> None:
     """Give the leases back that it holds, and record so."""
     with services.records.write() as transaction:
         leases.free(transaction, services, change.id)
         transaction.change(change, state=state, error=error, ended_at=services.now())
         detail = {"verb": change.verb, "held_at": change.held_at, **(error or {})}
-        transaction.audit("executor", "shape", "outcome", subject=change.id, detail=detail)
+        transaction.audit("executor", "maintenance", "outcome", subject=change.id, detail=detail)
 
 
-def _age_s(change: ShapeChange, now: str) -> float:
+def _age_s(change: Maintenance, now: str) -> float:
     since = change.held_at or change.created_at
     return (datetime.fromisoformat(now) - datetime.fromisoformat(since)).total_seconds()

@@ -46,7 +46,7 @@ class Login:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Runtime:
     """What a process in one of Slipway's containers is told by those who started it.
 
     `stack` is what Terraform says of the installation (the output of that name); `objects` and `mlflow` are the
@@ -62,7 +62,7 @@ class Surroundings:
     tokens_file: Path
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> "Surroundings | None":
+    def from_environ(cls, environ: Mapping[str, str]) -> "Runtime | None":
         """Read them where SLIPWAY_STACK names the file; None on a machine that is no container of Slipway's."""
         file = environ.get("SLIPWAY_STACK")
         if not file:
@@ -92,7 +92,7 @@ class Settings:
     """Where everything of one installation is.
 
     `root` holds the code, `home` all state, `project` the working tree whose model.yaml and policy
-    files are used. All ports are on the binding's address. `surroundings` is there in a container only.
+    files are used. All ports are on the binding's address. `runtime` is there in a container only.
     """
 
     target: TargetName
@@ -106,7 +106,7 @@ class Settings:
     s3_port: int
     images_port: int
     prefix: str
-    surroundings: Surroundings | None = None
+    runtime: Runtime | None = None
     binding: Binding = ON_LOOPBACK
     infra_file: Path | None = None
     s3_keys: Path | None = None
@@ -143,7 +143,7 @@ class Settings:
             s3_port=ports["S3"],
             images_port=ports["IMAGES"],
             prefix=_prefix(environ),
-            surroundings=Surroundings.from_environ(environ),
+            runtime=Runtime.from_environ(environ),
             binding=binding,
             infra_file=_file(environ, "SLIPWAY_INFRA"),
             s3_keys=_file(environ, "SLIPWAY_S3_KEYS"),
@@ -160,7 +160,7 @@ class Settings:
     @property
     def api_host(self) -> str:
         """The address that the API listens on: in a container, where nothing is published, every one."""
-        return "0.0.0.0" if self.surroundings else "127.0.0.1"
+        return "0.0.0.0" if self.runtime else "127.0.0.1"
 
     @property
     def api_url(self) -> str:
@@ -170,7 +170,7 @@ class Settings:
     @property
     def mlflow_url(self) -> str:
         """MLflow's base URL."""
-        return self.surroundings.mlflow_url if self.surroundings else self.url(self.mlflow_port)
+        return self.runtime.mlflow_url if self.runtime else self.url(self.mlflow_port)
 
     def url(self, port: int) -> str:
         """Return the base URL of what this machine and others reach at a port."""
@@ -189,28 +189,28 @@ class Settings:
     @property
     def database_url(self) -> str:
         """SQLAlchemy URL of Slipway's own state."""
-        return self.surroundings.databases["slipway"] if self.surroundings else f"sqlite:///{self.home / 'slipway.db'}"
+        return self.runtime.databases["slipway"] if self.runtime else f"sqlite:///{self.home / 'slipway.db'}"
 
     @property
     def workflows_url(self) -> str:
         """SQLAlchemy URL of the workflow engine's journal."""
         own = f"sqlite:///{self.home / 'workflows.db'}"
-        return self.surroundings.databases["workflows"] if self.surroundings else own
+        return self.runtime.databases["workflows"] if self.runtime else own
 
     @property
     def tokens_file(self) -> Path:
         """Person -> token, readable by its owner only."""
-        return self.surroundings.tokens_file if self.surroundings else self.home / "tokens.json"
+        return self.runtime.tokens_file if self.runtime else self.home / "tokens.json"
 
     @property
-    def heads_file(self) -> Path:
-        """The audit chain's heads, outside the database."""
+    def checkpoints_file(self) -> Path:
+        """The audit chain's checkpoints, outside the database."""
         return self.home / "audit-heads.jsonl"
 
     @property
     def sign_of_life(self) -> Path:
         """What the executor touches while it works: how old that is, the health check of its container looks at."""
-        return Path("/tmp/executor-lives") if self.surroundings else self.home / "executor-lives"
+        return Path("/tmp/executor-lives") if self.runtime else self.home / "executor-lives"
 
     @property
     def demo_tree(self) -> Path:

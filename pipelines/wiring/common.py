@@ -10,14 +10,14 @@ from pipelines.adapters.images import build as images
 from pipelines.adapters.images.build import DEFAULT, Origin
 from pipelines.adapters.images.engine_client import EngineClient
 from pipelines.adapters.load.process import LoadProcess
-from pipelines.adapters.local.stack import LocalStack
+from pipelines.adapters.local.installation import LocalInstallation
 from pipelines.adapters.local.target import LocalTarget
 from pipelines.adapters.mlflow.versions import MlflowVersions
-from pipelines.adapters.storage.audit_file import FileAuditHeads
 from pipelines.adapters.storage.bundle_store import BundleStore
-from pipelines.domain.records import ExecutorSeat
+from pipelines.adapters.storage.checkpoints_file import FileCheckpoints
+from pipelines.domain.records import LeaderLease
 from pipelines.errors import UsageError
-from pipelines.ports import AuditHeads, LoadRunner, ModelRegistry, Stack, Target
+from pipelines.ports import Checkpoints, Installation, LoadRunner, ModelRegistry, Target
 from pipelines.releases.leader import is_alive
 from pipelines.releases.maintenance import under_way
 from pipelines.releases.services import Services, Timing
@@ -28,45 +28,45 @@ TEST_MARK = ".made-by-tests"
 
 
 def open_records(settings: Settings) -> SqlRecords:
-    """Open Slipway's own state and its audit heads."""
+    """Open Slipway's own state and its checkpoints."""
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return SqlRecords(settings.database_url, open_heads(settings))
+    return SqlRecords(settings.database_url, open_checkpoints(settings))
 
 
-def open_heads(settings: Settings) -> AuditHeads:
-    """Open the audit chain's heads."""
-    if settings.surroundings:
-        from pipelines.wiring.swarm import open_s3_heads
+def open_checkpoints(settings: Settings) -> Checkpoints:
+    """Open the audit chain's checkpoints."""
+    if settings.runtime:
+        from pipelines.wiring.swarm import open_s3_checkpoints
 
-        return open_s3_heads(settings.surroundings)
-    return FileAuditHeads(settings.heads_file)
+        return open_s3_checkpoints(settings.runtime)
+    return FileCheckpoints(settings.checkpoints_file)
 
 
 def prepare_tables(settings: Settings) -> None:
     """Make Slipway's tables where that is not for their user to do: in a container, by their owner's login."""
-    if settings.surroundings:
+    if settings.runtime:
         from pipelines.wiring.swarm import prepare_tables
 
-        prepare_tables(settings.surroundings)
+        prepare_tables(settings.runtime)
 
 
 def open_versions(settings: Settings) -> MlflowVersions:
     """Connect to the registry for reading, without MLflow's own library."""
-    guard = settings.surroundings.mlflow if settings.surroundings else None
+    guard = settings.runtime.mlflow if settings.runtime else None
     return MlflowVersions(settings.mlflow_url, login=(guard.user, guard.password) if guard else None)
 
 
-def open_stack(settings: Settings, environ: Mapping[str, str]) -> Stack:
+def open_installation(settings: Settings, environ: Mapping[str, str]) -> Installation:
     """Open this home's installation: the record of its processes, or what Terraform made of it."""
     if settings.target is TargetName.DOCKER:
-        from pipelines.wiring.swarm import open_docker_stack
+        from pipelines.wiring.swarm import open_swarm_installation
 
-        return open_docker_stack(settings, environ)
+        return open_swarm_installation(settings, environ)
 
     def executor_alive(pid: int) -> bool:
-        return any(seat.pid == pid and is_alive(seat, now()) for seat in open_records(settings).find(ExecutorSeat))
+        return any(leader.pid == pid and is_alive(leader, now()) for leader in open_records(settings).find(LeaderLease))
 
-    return LocalStack(settings, environ, executor_alive)
+    return LocalInstallation(settings, environ, executor_alive)
 
 
 def find_work(settings: Settings) -> list[str]:
@@ -80,10 +80,14 @@ def open_engine_client(environ: Mapping[str, str]) -> EngineClient:
 
 
 def build_images(
-    names: Sequence[str], environ: Mapping[str, str], tell: Callable[[str], None], *, origin: Origin = DEFAULT
+    names: Sequence[str],
+    environ: Mapping[str, str],
+    report_progress: Callable[[str], None],
+    *,
+    origin: Origin = DEFAULT,
 ) -> dict[str, str]:
     """Build the container images that are missing: those of `names`, or all; return name -> image id."""
-    return images.build_images(ROOT, names, tell=tell, environ=environ, origin=origin)
+    return images.build_images(ROOT, names, report_progress=report_progress, environ=environ, origin=origin)
 
 
 def open_registry(settings: Settings) -> ModelRegistry:
@@ -99,31 +103,31 @@ def open_bundles(settings: Settings) -> BundleStore:
 
 
 def open_target(settings: Settings) -> Target:
-    """Open where releases run; without its keepers, or its engine, it can do nothing."""
+    """Open where releases run; without its supervisors, or its engine, it can do nothing."""
     bundles = open_bundles(settings).path
-    if settings.surroundings:
+    if settings.runtime:
         from pipelines.wiring.swarm import open_swarm_target
 
-        return open_swarm_target(settings.surroundings, settings.home, bundles)
+        return open_swarm_target(settings.runtime, settings.home, bundles)
     return LocalTarget(settings.home, bundles)
 
 
 def await_target(settings: Settings) -> Target:
     """Open where releases run, as an executor does that may be started before all is there."""
-    if settings.surroundings:
+    if settings.runtime:
         from pipelines.wiring.swarm import await_swarm_target
 
         bundles = open_bundles(settings).path
-        return await_swarm_target(settings.surroundings, settings.home, bundles, settings.sign_of_life.touch)
+        return await_swarm_target(settings.runtime, settings.home, bundles, settings.sign_of_life.touch)
     return open_target(settings)
 
 
 def open_loads(settings: Settings) -> LoadRunner:
     """Open what runs load: a process beside this one, or a job of the Swarm."""
-    if settings.surroundings:
+    if settings.runtime:
         from pipelines.wiring.swarm import open_load_job
 
-        return open_load_job(settings.surroundings)
+        return open_load_job(settings.runtime)
     return LoadProcess(settings.root)
 
 
@@ -141,7 +145,7 @@ def build_services(settings: Settings, *, executor: str, environ: Mapping[str, s
         now=now,
         fault=planned_fault(settings, environ),
         # To look at a Swarm costs several calls of its engine, and it has a deadline of its own, by replicas.
-        timing=Timing(poll_s=0.25, converge_s=600.0) if settings.surroundings else Timing(),
+        timing=Timing(poll_s=0.25, converge_s=600.0) if settings.runtime else Timing(),
     )
 
 

@@ -10,15 +10,15 @@ from pipelines.adapters.database.records import prepare_records
 from pipelines.adapters.images import build as images
 from pipelines.adapters.images.release_images import ImageRegistry, ReleaseImages, find_app
 from pipelines.adapters.installation.executor_inside import ExecutorInside
-from pipelines.adapters.installation.external_services import Outside
+from pipelines.adapters.installation.external_services import ExternalServices
 from pipelines.adapters.installation.infra_file import read_choices
-from pipelines.adapters.installation.maintenance_hold import ShapeHold
-from pipelines.adapters.installation.stack import DockerStack, Shape
+from pipelines.adapters.installation.lifecycle import InstallationOptions, SwarmInstallation
+from pipelines.adapters.installation.maintenance_hold import MaintenanceHold
 from pipelines.adapters.installation.terraform import Terraform, find_settings
 from pipelines.adapters.load.job import LoadJob
 from pipelines.adapters.load.networks import LoadFront, LoadNetworks
 from pipelines.adapters.load.swarm import LoadSwarm
-from pipelines.adapters.storage.audit_s3 import S3AuditHeads
+from pipelines.adapters.storage.checkpoints_s3 import S3Checkpoints
 from pipelines.adapters.storage.object_store import S3Access
 from pipelines.adapters.swarm.edge_socket import EdgeSocket
 from pipelines.adapters.swarm.engine import DockerEngine
@@ -26,7 +26,7 @@ from pipelines.adapters.swarm.services import SwarmServices
 from pipelines.adapters.swarm.target import SwarmTarget
 from pipelines.domain.release import Environment, Slot
 from pipelines.errors import DeployFailed
-from pipelines.settings.settings import ROOT, Settings, Surroundings, model_name
+from pipelines.settings.settings import ROOT, Runtime, Settings, model_name
 
 CRANE = Path("/usr/local/bin/crane")
 ENGINE_URL = "unix:///var/run/docker.sock"
@@ -37,20 +37,20 @@ APP_S = 600.0
 APP_POLL_S = 1.0
 
 
-def open_docker_stack(settings: Settings, environ: Mapping[str, str]) -> DockerStack:
+def open_swarm_installation(settings: Settings, environ: Mapping[str, str]) -> SwarmInstallation:
     """Open the installation on containers of this home."""
     choices = read_choices(settings.infra_file, settings.home / "infra.json")
-    outside = Outside(choices.object_store, choices.image_registry, settings.s3_keys, settings.registry_login)
+    outside = ExternalServices(choices.object_store, choices.image_registry, settings.s3_keys, settings.registry_login)
 
-    def build(tell: Callable[[str], None]) -> Mapping[str, str]:
+    def build(report_progress: Callable[[str], None]) -> Mapping[str, str]:
         names = [name for name in images.image_names(ROOT) if name not in outside.images]
-        return images.build_images(ROOT, names, tell=tell, environ=environ)
+        return images.build_images(ROOT, names, report_progress=report_progress, environ=environ)
 
     work = settings.home / "terraform"
     url = _engine_url(environ)
     executor = ExecutorInside(DockerEngine(url), settings.prefix)
-    return DockerStack(
-        Shape(
+    return SwarmInstallation(
+        InstallationOptions(
             model=model_name(settings.project),
             model_file=settings.project / "model.yaml",
             ports={
@@ -72,25 +72,25 @@ def open_docker_stack(settings: Settings, environ: Mapping[str, str]) -> DockerS
         settings.home,
         Terraform(ROOT / "infra", work, environ, find_settings(environ, ROOT)),
         build,
-        hold=ShapeHold(settings, work=executor.work),
+        hold=MaintenanceHold(settings, work=executor.work),
     )
 
 
-def open_s3_heads(surroundings: Surroundings) -> S3AuditHeads:
-    """Open the audit chain's heads in the locked bucket."""
-    store, login = surroundings.stack["object_store"], surroundings.objects
+def open_s3_checkpoints(runtime: Runtime) -> S3Checkpoints:
+    """Open the audit chain's checkpoints in the locked bucket."""
+    store, login = runtime.stack["object_store"], runtime.objects
     access = S3Access(store["endpoint"], login.user, login.password, region=store["region"])
-    return S3AuditHeads(access, store["buckets"]["heads"])
+    return S3Checkpoints(access, store["buckets"]["heads"])
 
 
-def prepare_tables(surroundings: Surroundings) -> None:
+def prepare_tables(runtime: Runtime) -> None:
     """Make the tables as their owner, in the one process that has the owner's login."""
-    prepare_records(surroundings.databases["owner"], APPLICATION_ROLE)
+    prepare_records(runtime.databases["owner"], APPLICATION_ROLE)
 
 
-def open_swarm_target(surroundings: Surroundings, home: Path, bundles: Callable[[str], Path]) -> SwarmTarget:
+def open_swarm_target(runtime: Runtime, home: Path, bundles: Callable[[str], Path]) -> SwarmTarget:
     """Open the Swarm, from inside of the executor's container."""
-    stack = surroundings.stack
+    stack = runtime.stack
     engine = DockerEngine(ENGINE_URL)
     place = stack["image_registry"]
     authority = Path(place["authority_file"]) if place["authority_file"] else None
@@ -107,7 +107,7 @@ def open_swarm_target(surroundings: Surroundings, home: Path, bundles: Callable[
 
 
 def await_swarm_target(
-    surroundings: Surroundings, home: Path, bundles: Callable[[str], Path], show_life: Callable[[], None]
+    runtime: Runtime, home: Path, bundles: Callable[[str], Path], show_life: Callable[[], None]
 ) -> SwarmTarget:
     """Open the Swarm once the app's image is in the registry: bringing all up puts it there after the executor's start.
 
@@ -116,7 +116,7 @@ def await_swarm_target(
     deadline = time.monotonic() + APP_S
     while True:
         try:
-            return open_swarm_target(surroundings, home, bundles)
+            return open_swarm_target(runtime, home, bundles)
         except DeployFailed:
             if time.monotonic() > deadline:
                 raise
@@ -124,20 +124,22 @@ def await_swarm_target(
         time.sleep(APP_POLL_S)
 
 
-def open_load_job(surroundings: Surroundings) -> LoadJob:
+def open_load_job(runtime: Runtime) -> LoadJob:
     """Open the way to run load inside of the Swarm."""
-    stack = surroundings.stack
+    stack = runtime.stack
     return LoadJob(_load_swarm(stack, DockerEngine(ENGINE_URL), owner="executor"), LoadNetworks.of_stack(stack))
 
 
-def open_staging_load(settings: Settings, environ: Mapping[str, str], tell: Callable[[str], None]) -> LoadJob:
+def open_staging_load(
+    settings: Settings, environ: Mapping[str, str], report_progress: Callable[[str], None]
+) -> LoadJob:
     """Open the way to load staging's live slot inside of the Swarm, from the operator's machine."""
-    installation = open_docker_stack(settings, environ)
+    installation = open_swarm_installation(settings, environ)
     stack = installation.outputs()
     staging = stack["environments"][Environment.STAGING]
     front = LoadFront(staging["load_network"], staging["load_urls"][Slot.LIVE])
     swarm = _load_swarm(stack, installation.entered_engine(), owner="operator")
-    return LoadJob(swarm, LoadNetworks({settings.url(settings.staging_port): front}), tell=tell)
+    return LoadJob(swarm, LoadNetworks({settings.url(settings.staging_port): front}), report_progress=report_progress)
 
 
 def _engine_url(environ: Mapping[str, str]) -> str:

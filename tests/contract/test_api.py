@@ -20,7 +20,7 @@ from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import (
     Approval,
     Evaluation,
-    ExecutorSeat,
+    LeaderLease,
     Lease,
     Observation,
     PolicyChange,
@@ -30,7 +30,7 @@ from pipelines.domain.records import (
 )
 from pipelines.domain.release import Environment
 from pipelines.errors import SlipwayError
-from tests.support.world.fakes import FakeAuditHeads, FakeVersions
+from tests.support.world.fakes import FakeCheckpoints, FakeVersions
 from tests.support.world.records import (
     MODEL,
     NOW,
@@ -83,11 +83,11 @@ class Api:
 
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[Api]:
-    heads = FakeAuditHeads()
-    records = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", heads)
+    checkpoints = FakeCheckpoints()
+    records = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", checkpoints)
     versions = FakeVersions("1", "2", "3")
     put_in_force(records)
-    state = ApiState(records=records, heads=heads, versions=versions, model=MODEL, tokens=TOKENS)
+    state = ApiState(records=records, checkpoints=checkpoints, versions=versions, model=MODEL, tokens=TOKENS)
     yield Api(create_app(state), records, versions)
     records.close()
 
@@ -111,7 +111,7 @@ def wait_for_people(records: SqlRecords) -> None:
 def test_the_route_table_is_the_documented_one() -> None:
     resources = {path.split("/")[3] for _, path in GUARDED}
 
-    documented = "versions evaluations promotions approvals releases rollbacks policy audit status shape-changes"
+    documented = "versions evaluations promotions approvals releases rollbacks policy audit status maintenance"
     assert resources == set(documented.split())
 
 
@@ -175,20 +175,20 @@ def test_an_evaluation_is_asked_for_and_shown(api: Api) -> None:
     answer = api.send("POST", "/api/v1/evaluations", {})
 
     assert (answer.status_code, answer.json()) == (202, {"id": "e-1", "version": "3"})
-    add(api.records, Progress("s-1", "e-1", "intake", "", NOW))
+    add(api.records, Progress("s-1", "e-1", "packaging", "", NOW))
     shown = api.send("GET", "/api/v1/evaluations/e-1").json()
     assert (shown["state"], shown["requested_by"], shown["report"]) == ("requested", "alice", None)
-    assert [line["step"] for line in shown["steps"]] == ["intake"]
+    assert [line["step"] for line in shown["steps"]] == ["packaging"]
 
 
 def test_a_promotion_is_asked_for_and_shown_with_its_evaluation(api: Api) -> None:
     answer = api.send("POST", "/api/v1/promotions", {"version": "2"}, person="bob")
 
     assert (answer.status_code, answer.json()) == (202, {"id": "p-1", "promotion_id": "p-1", "version": "2"})
-    add(api.records, Progress("s-1", "p-1", "K0", "", NOW), Progress("s-2", "e-1", "intake", "", NOW))
+    add(api.records, Progress("s-1", "p-1", "K0", "", NOW), Progress("s-2", "e-1", "packaging", "", NOW))
     shown = api.send("GET", "/api/v1/promotions/p-1").json()
     assert (shown["requested_by"], shown["evaluation"]["id"], shown["approvals"]) == ("bob", "e-1", [])
-    assert [line["step"] for line in shown["steps"]] == ["intake", "K0"]
+    assert [line["step"] for line in shown["steps"]] == ["packaging", "K0"]
 
 
 def test_an_override_goes_with_a_promotion(api: Api) -> None:
@@ -262,8 +262,8 @@ def test_a_policy_is_asked_for_and_the_one_in_force_is_shown(api: Api) -> None:
 
 
 def test_before_the_first_policy_none_is_shown(tmp_path: Path) -> None:
-    records = SqlRecords(f"sqlite:///{tmp_path / 'bare.db'}", FakeAuditHeads())
-    bare = Api(create_app(ApiState(records, FakeAuditHeads(), FakeVersions(), MODEL, TOKENS)), records, FakeVersions())
+    records = SqlRecords(f"sqlite:///{tmp_path / 'bare.db'}", FakeCheckpoints())
+    bare = Api(create_app(ApiState(records, FakeCheckpoints(), FakeVersions(), MODEL, TOKENS)), records, FakeVersions())
     try:
         assert bare.send("GET", "/api/v1/policy").json() == {"policy": None}
         assert bare.send("GET", "/api/v1/status").json()["policy"] == {"digest": None, "profile": None}
@@ -317,7 +317,7 @@ def test_status_tells_what_serves_what_was_seen_what_waits_and_who_holds(api: Ap
         Lease(f"{MODEL}/staging", None, 1, "x1", NOW),
         Observation(f"{MODEL}/production", "1", "1", [], None, NOW),
         Rollback("b-1", MODEL, Environment.PRODUCTION, "bob", NOW, state=RunState.DONE),
-        ExecutorSeat("executor", "x1", 4711, 1.0, NOW),
+        LeaderLease("executor", "x1", 4711, 1.0, NOW),
     )
 
     shown = api.send("GET", "/api/v1/status").json()
@@ -331,28 +331,28 @@ def test_status_tells_what_serves_what_was_seen_what_waits_and_who_holds(api: Ap
     assert shown["executor"] == {"heartbeat_at": NOW}
 
 
-def test_a_change_of_shape_is_asked_for_shown_and_ended(api: Api) -> None:
-    asked = api.send("POST", "/api/v1/shape-changes", {"verb": "up"})
+def test_a_maintenance_is_asked_for_shown_and_ended(api: Api) -> None:
+    asked = api.send("POST", "/api/v1/maintenance", {"verb": "up"})
     assert (asked.status_code, asked.json()) == (202, {"id": "c-1"})
     add(api.records, Progress("s-1", "c-1", "waiting", "for p-12, which changes production", NOW))
 
-    shown = api.send("GET", "/api/v1/shape-changes/c-1").json()
+    shown = api.send("GET", "/api/v1/maintenance/c-1").json()
     assert (shown["state"], shown["verb"], shown["requested_by"]) == ("requested", "up", "alice")
     assert [line["message"] for line in shown["steps"]] == ["for p-12, which changes production"]
     assert [work["id"] for work in api.send("GET", "/api/v1/status").json()["unfinished"]] == ["c-1"]
 
-    ended = api.send("POST", "/api/v1/shape-changes/c-1/end", {}, person="bob")
+    ended = api.send("POST", "/api/v1/maintenance/c-1/end", {}, person="bob")
     assert (ended.status_code, ended.json()) == (202, {"id": "c-1"})
-    assert api.send("GET", "/api/v1/shape-changes/c-1").json()["end_asked_at"]
+    assert api.send("GET", "/api/v1/maintenance/c-1").json()["end_asked_at"]
     assert [(entry.actor, entry.action) for entry in api.records.audit_trail()] == [
-        ("alice", "shape"),
-        ("bob", "shape.end"),
+        ("alice", "maintenance"),
+        ("bob", "maintenance.end"),
     ]
 
 
 @pytest.mark.parametrize("body", [{}, {"verb": "destroy"}, {"verb": "up", "more": 1}])
-def test_a_change_of_shape_names_its_verb(api: Api, body: dict[str, Any]) -> None:
-    assert api.refuse("POST", "/api/v1/shape-changes", body) == (422, "usage")
+def test_a_maintenance_names_its_verb(api: Api, body: dict[str, Any]) -> None:
+    assert api.refuse("POST", "/api/v1/maintenance", body) == (422, "usage")
 
 
 WORK = [

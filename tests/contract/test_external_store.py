@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.adapters.storage.audit_s3 import S3AuditHeads
+from pipelines.adapters.storage.checkpoints_s3 import S3Checkpoints
 from pipelines.adapters.storage.external_store import ExternalStore
 from pipelines.adapters.storage.object_store import connect
-from pipelines.domain.audit import Head
+from pipelines.domain.audit import Checkpoint
 from pipelines.errors import UsageError
 from tests.support.containers.elsewhere import Owner
 from tests.support.servers.object_store import MinioServer
@@ -56,12 +56,12 @@ def test_a_store_that_is_ready_is_taken_and_nothing_is_left_in_it(owner: Owner) 
 
 
 def test_a_store_in_use_is_taken_and_its_heads_stay_readable(owner: Owner) -> None:
-    heads = S3AuditHeads(owner.made.access["audit"], owner.made.buckets.heads)
-    heads.export(Head(1, "a" * 64))
+    checkpoints = S3Checkpoints(owner.made.access["audit"], owner.made.buckets.heads)
+    checkpoints.export(Checkpoint(1, "a" * 64))
 
     external(owner).check(keys_of(owner), retention_days=DAYS)
 
-    assert heads.heads() == [Head(1, "a" * 64)]
+    assert checkpoints.checkpoints() == [Checkpoint(1, "a" * 64)]
 
 
 def test_a_year_is_as_good_as_its_days(owner: Owner) -> None:

@@ -44,8 +44,8 @@ class Place:
 
 
 @contextmanager
-def serving_here(**law: Any) -> Iterator[str]:
-    with subprocess.Popen([sys.executable, str(SERVER), json.dumps(law)], stdout=subprocess.PIPE) as process:
+def serving_here(**latency_model: Any) -> Iterator[str]:
+    with subprocess.Popen([sys.executable, str(SERVER), json.dumps(latency_model)], stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout
             yield f"http://127.0.0.1:{int(process.stdout.readline())}"

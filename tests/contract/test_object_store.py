@@ -1,4 +1,4 @@
-"""Buckets, users and locked audit heads on a real MinIO: what each may do, and everything else tried and refused."""
+"""Buckets, users and locked checkpoints on a real MinIO: what each may do, and everything else tried and refused."""
 
 import json
 import os
@@ -22,10 +22,10 @@ from minio.error import MinioAdminException
 from minio.minioadmin import MinioAdmin
 
 from pipelines.adapters.database.records import SqlRecords
-from pipelines.adapters.storage.audit_s3 import S3AuditHeads
+from pipelines.adapters.storage.checkpoints_s3 import S3Checkpoints
 from pipelines.adapters.storage.minio_admin import MinioUsers
 from pipelines.adapters.storage.object_store import REGION, Buckets, S3Access, connect, make_buckets, policies
-from pipelines.domain.audit import GENESIS, Head, chained, verify
+from pipelines.domain.audit import GENESIS, Checkpoint, chained, verify
 from pipelines.errors import DatabaseUnavailable, Refused, Undecided, UsageError
 from tests.support.servers.databases import Place, sqlite_place
 from tests.support.servers.object_store import MinioServer, Store
@@ -33,14 +33,14 @@ from tests.support.servers.object_store import MinioServer, Store
 REFUSED = ("AccessDenied", "AllAccessDisabled", "MethodNotAllowed")
 # What MinIO says where no right helps: the lock itself, and what follows from it.
 LOCKED = ("Object is WORM protected and cannot be overwritten", "InvalidBucketState", "BucketNotEmpty")
-HEAD = Head(1, "a" * 64)
+CHECKPOINT = Checkpoint(1, "a" * 64)
 KEY = "000000000001.json"
 
 Action = Callable[[Any, str], Any]
 
 
-def heads_of(store: Store) -> S3AuditHeads:
-    return S3AuditHeads(store.access["audit"], store.buckets.heads)
+def checkpoints_of(store: Store) -> S3Checkpoints:
+    return S3Checkpoints(store.access["audit"], store.buckets.heads)
 
 
 def refusal(action: Callable[[], object]) -> str:
@@ -262,14 +262,14 @@ def test_dvc_pushes_and_pulls_but_does_not_remove(store: Store, tmp_path: Path) 
 
 
 def test_making_everything_again_changes_nothing(store: Store) -> None:
-    heads_of(store).export(HEAD)
+    checkpoints_of(store).export(CHECKPOINT)
 
     make_buckets(store.server.root, store.buckets, retention_days=1)
     for client, policy in policies(store.buckets).items():
         access = store.access[client]
         MinioUsers(store.server.root).ensure(access.access_key, access.secret_key, policy)
 
-    assert heads_of(store).heads() == [HEAD]
+    assert checkpoints_of(store).checkpoints() == [CHECKPOINT]
 
 
 def test_a_changed_secret_holds_and_the_old_one_is_refused(store: Store) -> None:
@@ -294,9 +294,9 @@ def test_rights_given_by_hand_are_taken_back(store: Store) -> None:
 
 def test_heads_are_locked_for_the_days_that_were_asked_for(minio: MinioServer) -> None:
     store = Store(minio, retention_days=30)
-    heads_of(store).export(HEAD)
+    checkpoints_of(store).export(CHECKPOINT)
     make_buckets(minio.root, store.buckets, retention_days=2)
-    heads_of(store).export(Head(2, "b" * 64))
+    checkpoints_of(store).export(Checkpoint(2, "b" * 64))
     root = connect(minio.root)
 
     def days(key: str) -> float:
@@ -308,7 +308,7 @@ def test_heads_are_locked_for_the_days_that_were_asked_for(minio: MinioServer) -
     assert days("000000000002.json") == pytest.approx(2, abs=0.01)
 
 
-def test_a_bucket_without_a_lock_is_refused_for_heads(store: Store) -> None:
+def test_a_bucket_without_a_lock_is_refused_for_checkpoints(store: Store) -> None:
     buckets = Buckets(store.buckets.artifacts, store.buckets.dvc, heads=store.buckets.dvc)
 
     with pytest.raises(UsageError, match="without object lock") as refused:
@@ -324,7 +324,7 @@ def test_no_time_to_keep_heads_is_refused(minio: MinioServer, days: int) -> None
 
 
 def locked(client: Any, bucket: str, version: str) -> dict[str, Callable[[], object]]:
-    """Return every way to take a locked head away, or to shorten its time."""
+    """Return every way to take a locked checkpoint away, or to shorten its time."""
     soon = datetime.now(UTC) + timedelta(seconds=5)
     one = {"Bucket": bucket, "Key": KEY, "VersionId": version}
     return {
@@ -356,16 +356,16 @@ def version_of(store: Store) -> str:
 
 @pytest.mark.parametrize("who", ["root", "audit"])
 def test_nobody_takes_a_head_away_before_its_time(store: Store, who: str) -> None:
-    heads_of(store).export(HEAD)
+    checkpoints_of(store).export(CHECKPOINT)
     client = connect(store.server.root if who == "root" else store.access["audit"])
 
     for name, action in locked(client, store.buckets.heads, version_of(store)).items():
         assert refusal(action) in (*REFUSED, *LOCKED), name
-        assert heads_of(store).heads() == [HEAD], name
+        assert checkpoints_of(store).checkpoints() == [CHECKPOINT], name
 
 
 def test_only_root_lengthens_the_time_of_a_head(store: Store) -> None:
-    heads_of(store).export(HEAD)
+    checkpoints_of(store).export(CHECKPOINT)
     later = {"Mode": "COMPLIANCE", "RetainUntilDate": datetime.now(UTC) + timedelta(days=2)}
     one = {"Bucket": store.buckets.heads, "Key": KEY, "VersionId": version_of(store)}
 
@@ -374,7 +374,7 @@ def test_only_root_lengthens_the_time_of_a_head(store: Store) -> None:
 
 
 def test_the_audit_user_only_adds_and_reads(store: Store) -> None:
-    heads_of(store).export(HEAD)
+    checkpoints_of(store).export(CHECKPOINT)
     client, bucket = connect(store.access["audit"]), store.buckets.heads
     soon = datetime.now(UTC) + timedelta(seconds=5)
     forbidden: dict[str, Callable[[], object]] = {
@@ -388,39 +388,39 @@ def test_the_audit_user_only_adds_and_reads(store: Store) -> None:
 
     for name, action in forbidden.items():
         assert refusal(action) in (*REFUSED, LOCKED[0]), name
-    assert heads_of(store).heads() == [HEAD]
+    assert checkpoints_of(store).checkpoints() == [CHECKPOINT]
 
 
 def test_the_same_head_again_is_fine_and_another_one_is_refused_naming_both(store: Store) -> None:
-    heads = heads_of(store)
-    heads.export(HEAD)
-    heads.export(HEAD)
+    checkpoints = checkpoints_of(store)
+    checkpoints.export(CHECKPOINT)
+    checkpoints.export(CHECKPOINT)
 
     with pytest.raises(Refused) as refused:
-        heads.export(Head(1, "b" * 64))
+        checkpoints.export(Checkpoint(1, "b" * 64))
 
     assert "a" * 64 in refused.value.message and "b" * 64 in refused.value.message
     assert "audit-verify" in refused.value.next
-    assert heads.heads() == [HEAD]
+    assert checkpoints.checkpoints() == [CHECKPOINT]
 
 
 def test_a_head_put_over_another_stands_beside_it(store: Store) -> None:
-    heads = heads_of(store)
-    heads.export(HEAD)
-    assert heads.heads() == [HEAD]
+    checkpoints = checkpoints_of(store)
+    checkpoints.export(CHECKPOINT)
+    assert checkpoints.checkpoints() == [CHECKPOINT]
     forged = json.dumps({"seq": 1, "hash": "f" * 64}).encode()
 
     connect(store.access["audit"]).put_object(Bucket=store.buckets.heads, Key=KEY, Body=forged)
 
-    assert heads.heads() == heads_of(store).heads() == [HEAD, Head(1, "f" * 64)]
+    assert checkpoints.checkpoints() == checkpoints_of(store).checkpoints() == [CHECKPOINT, Checkpoint(1, "f" * 64)]
 
 
 def test_a_delete_marker_hides_no_head(store: Store) -> None:
-    heads_of(store).export(HEAD)
+    checkpoints_of(store).export(CHECKPOINT)
 
     connect(store.server.root).delete_object(Bucket=store.buckets.heads, Key=KEY)
 
-    assert heads_of(store).heads() == [HEAD]
+    assert checkpoints_of(store).checkpoints() == [CHECKPOINT]
 
 
 @pytest.mark.parametrize(
@@ -432,25 +432,25 @@ def test_an_object_that_is_no_head_stops_with_its_name(store: Store, key: str, b
     connect(store.access["audit"]).put_object(Bucket=store.buckets.heads, Key=key, Body=body)
 
     with pytest.raises(Undecided, match=key):
-        heads_of(store).heads()
+        checkpoints_of(store).checkpoints()
 
 
 def test_more_heads_than_a_page_are_all_read_in_order(store: Store) -> None:
-    heads = heads_of(store)
+    checkpoints = checkpoints_of(store)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda seq: heads.export(Head(seq, f"{seq:064x}")), range(1, 1006)))
+        list(pool.map(lambda seq: checkpoints.export(Checkpoint(seq, f"{seq:064x}")), range(1, 1006)))
 
-    assert heads.heads() == [Head(seq, f"{seq:064x}") for seq in range(1, 1006)]
+    assert checkpoints.checkpoints() == [Checkpoint(seq, f"{seq:064x}") for seq in range(1, 1006)]
 
 
 def test_a_prefix_keeps_two_chains_apart(store: Store) -> None:
     access, bucket = store.access["audit"], store.buckets.heads
-    S3AuditHeads(access, bucket, prefix="2026/").export(HEAD)
-    other = S3AuditHeads(access, bucket, prefix="2027/")
+    S3Checkpoints(access, bucket, prefix="2026/").export(CHECKPOINT)
+    other = S3Checkpoints(access, bucket, prefix="2027/")
 
-    other.export(Head(1, "b" * 64))
+    other.export(Checkpoint(1, "b" * 64))
 
-    assert other.heads() == [Head(1, "b" * 64)]
+    assert other.checkpoints() == [Checkpoint(1, "b" * 64)]
 
 
 @pytest.fixture
@@ -476,10 +476,10 @@ def delete_the_last(place: Place, records: SqlRecords) -> None:
 
 def rewrite_the_whole_chain(place: Place, records: SqlRecords) -> None:
     drop_triggers(place)
-    previous: Head | None = None
+    previous: Checkpoint | None = None
     for entry in records.audit_trail():
         forged = chained(previous, replace(entry, actor="mallory"))
-        previous = Head(forged.seq, forged.hash)
+        previous = Checkpoint(forged.seq, forged.hash)
         place.execute(
             f"UPDATE audit_log SET actor = 'mallory', prev_hash = '{forged.prev_hash}', hash = '{forged.hash}' "
             f"WHERE seq = {forged.seq}"
@@ -492,21 +492,21 @@ def rewrite_the_whole_chain(place: Place, records: SqlRecords) -> None:
 def test_tampering_is_found_against_the_heads_in_the_store(
     store: Store, place: Place, tamper: Callable[[Place, SqlRecords], None], first_bad: int
 ) -> None:
-    records = SqlRecords(place.url, heads_of(store))
+    records = SqlRecords(place.url, checkpoints_of(store))
     try:
         write(records, "p-1", "p-2", "p-3")
-        assert verify(records.audit_trail(), heads_of(store).heads()).valid
+        assert verify(records.audit_trail(), checkpoints_of(store).checkpoints()).valid
 
         tamper(place, records)
 
-        checked = verify(records.audit_trail(), heads_of(store).heads())
+        checked = verify(records.audit_trail(), checkpoints_of(store).checkpoints())
         assert (checked.valid, checked.first_bad) == (False, first_bad), checked.detail
     finally:
         records.close()
 
 
 def test_a_rewritten_chain_is_found_even_when_its_heads_are_put_over_the_true_ones(store: Store, place: Place) -> None:
-    records = SqlRecords(place.url, heads_of(store))
+    records = SqlRecords(place.url, checkpoints_of(store))
     try:
         write(records, "p-1", "p-2")
         rewrite_the_whole_chain(place, records)
@@ -516,18 +516,18 @@ def test_a_rewritten_chain_is_found_even_when_its_heads_are_put_over_the_true_on
                 Bucket=store.buckets.heads, Key=f"{entry.seq:012d}.json", Body=body
             )
 
-        assert not verify(records.audit_trail(), heads_of(store).heads()).valid
+        assert not verify(records.audit_trail(), checkpoints_of(store).checkpoints()).valid
     finally:
         records.close()
 
 
 def test_a_restored_old_backup_is_refused_at_its_first_write(store: Store, place: Place, tmp_path: Path) -> None:
-    records = SqlRecords(place.url, heads_of(store))
+    records = SqlRecords(place.url, checkpoints_of(store))
     write(records, "p-1", "p-2")
     records.close()
     restored = sqlite_place(tmp_path / "restored")
-    restored.heads_file.parent.mkdir()
-    records = SqlRecords(restored.url, heads_of(store))
+    restored.checkpoints_file.parent.mkdir()
+    records = SqlRecords(restored.url, checkpoints_of(store))
     try:
         with pytest.raises(Refused, match="put back to an older state"):
             write(records, "other")
@@ -536,38 +536,38 @@ def test_a_restored_old_backup_is_refused_at_its_first_write(store: Store, place
 
 
 def test_a_store_that_is_away_says_that_heads_can_not_be_kept(store: Store, place: Place) -> None:
-    records = SqlRecords(place.url, heads_of(store))
+    records = SqlRecords(place.url, checkpoints_of(store))
     write(records, "p-1")
     try:
         with store.server.away():
             began = time.monotonic()
-            with pytest.raises(DatabaseUnavailable, match=r"recorded, but the audit head 2 could not be kept"):
+            with pytest.raises(DatabaseUnavailable, match=r"recorded, but the checkpoint 2 could not be kept"):
                 write(records, "p-2")
-            with pytest.raises(DatabaseUnavailable, match="heads could not be read"):
-                heads_of(store).heads()
+            with pytest.raises(DatabaseUnavailable, match="checkpoints could not be read"):
+                checkpoints_of(store).checkpoints()
             with pytest.raises(Undecided, match="does not answer"):
                 make_buckets(store.server.root, store.buckets, retention_days=1)
             with pytest.raises(Undecided, match="does not answer"):
                 MinioUsers(store.server.root).ensure("someone", "some-secret-0123", policies(store.buckets)["dvc"])
             assert time.monotonic() - began < 20
         write(records, "p-3")
-        assert [head.seq for head in heads_of(store).heads()] == [1, 3]
-        assert verify(records.audit_trail(), heads_of(store).heads()).valid
+        assert [checkpoint.seq for checkpoint in checkpoints_of(store).checkpoints()] == [1, 3]
+        assert verify(records.audit_trail(), checkpoints_of(store).checkpoints()).valid
     finally:
         records.close()
 
 
 def test_a_store_that_hangs_is_given_up_in_bounded_time(store: Store) -> None:
-    heads = heads_of(store)
-    heads.export(HEAD)
+    checkpoints = checkpoints_of(store)
+    checkpoints.export(CHECKPOINT)
     with store.server.frozen():
         began = time.monotonic()
         with pytest.raises(DatabaseUnavailable, match="could not be kept"):
-            heads.export(Head(2, "b" * 64))
+            checkpoints.export(Checkpoint(2, "b" * 64))
         assert time.monotonic() - began < 20
 
-    heads.export(Head(2, "b" * 64))
-    assert [head.seq for head in heads.heads()] == [1, 2]
+    checkpoints.export(Checkpoint(2, "b" * 64))
+    assert [checkpoint.seq for checkpoint in checkpoints.checkpoints()] == [1, 2]
 
 
 def test_wrong_credentials_are_named_as_such(store: Store) -> None:
@@ -578,7 +578,9 @@ def test_wrong_credentials_are_named_as_such(store: Store) -> None:
     with pytest.raises(UsageError, match="refuses"):
         MinioUsers(wrong).ensure("someone", "some-secret-0123", policies(store.buckets)["dvc"])
     with pytest.raises(DatabaseUnavailable, match="could not be kept"):
-        S3AuditHeads(replace(store.access["audit"], secret_key="not-the-secret"), store.buckets.heads).export(HEAD)
+        S3Checkpoints(replace(store.access["audit"], secret_key="not-the-secret"), store.buckets.heads).export(
+            CHECKPOINT
+        )
 
 
 def test_a_secret_is_not_shown() -> None:

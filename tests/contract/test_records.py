@@ -1,4 +1,4 @@
-"""What every keeper of records must do, asked of SQLite and of a real PostgreSQL."""
+"""What every supervisor of records must do, asked of SQLite and of a real PostgreSQL."""
 
 import dataclasses
 import random
@@ -23,8 +23,9 @@ from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import (
     Approval,
     Evaluation,
-    ExecutorSeat,
+    LeaderLease,
     Lease,
+    Maintenance,
     Observation,
     PinnedVersion,
     PolicyChange,
@@ -33,12 +34,21 @@ from pipelines.domain.records import (
     Record,
     ReleaseRecord,
     Rollback,
-    ShapeChange,
 )
 from pipelines.domain.release import Environment
 from pipelines.errors import DatabaseUnavailable, UsageError
 from tests.support.servers.databases import APPLICATION, Place, postgres_place, sqlite_place
-from tests.support.world.records import NOW, add, evaluation, head_of, policy, policy_body, promotion, release, report
+from tests.support.world.records import (
+    NOW,
+    add,
+    checkpoint_of,
+    evaluation,
+    policy,
+    policy_body,
+    promotion,
+    release,
+    report,
+)
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROCESSES, THREADS = 4, 25
@@ -54,9 +64,9 @@ FULL: list[Record] = [
     Rollback("b-1", "toy-model", Environment.STAGING, "alice", NOW, error={"code": "x"}),
     release(state=ReleaseState.ROLLED_BACK, restores="r-0", evidence={"n": 1.5, "none": None, "deep": {"yes": True}}),
     PolicyChange("y-1", "sha256:p", policy_body(), "alice", NOW),
-    ShapeChange("c-1", "toy-model", "up", "alice", NOW, held_at=NOW, error={"code": "x"}),
+    Maintenance("c-1", "toy-model", "up", "alice", NOW, held_at=NOW, error={"code": "x"}),
     Lease("toy-model/production", None, 7, "x1", NOW),
-    ExecutorSeat("executor", "x1", 12, 1767323045.25, NOW, "host-1", NOW),
+    LeaderLease("executor", "x1", 12, 1767323045.25, NOW, "host-1", NOW),
     Progress("s-1", "p-1", "K5", "line", NOW),
     Observation("toy-model/production", None, "2", [{"name": "live-1", "ready": True}], None, NOW),
 ]
@@ -182,7 +192,7 @@ def test_an_error_takes_back_the_whole_transaction_with_its_audit_and_head(recor
 
     assert records.find(Promotion) == [promotion()]
     assert records.audit_trail() == []
-    assert place.heads.heads() == []
+    assert place.checkpoints.checkpoints() == []
 
 
 def test_the_same_id_twice_is_refused(records: SqlRecords) -> None:
@@ -195,11 +205,11 @@ def test_the_same_id_twice_is_refused(records: SqlRecords) -> None:
 
 
 def test_audit_entries_make_a_chain_whose_head_is_exported_after_the_commit(records: SqlRecords, place: Place) -> None:
-    heads = place.heads
+    checkpoints = place.checkpoints
     with records.write() as transaction:
         transaction.audit("alice", "promotion", "intent", subject="p-1", detail={"n": 1})
         transaction.audit("bob", "promotion.approve", "outcome", subject="p-1")
-        assert heads.heads() == []
+        assert checkpoints.checkpoints() == []
     with records.write() as transaction:
         transaction.audit("executor", "release", "intent", subject="r-1")
 
@@ -209,14 +219,14 @@ def test_audit_entries_make_a_chain_whose_head_is_exported_after_the_commit(reco
         (2, "bob", {}),
         (3, "executor", {}),
     ]
-    assert [head.seq for head in heads.heads()] == [2, 3]
-    assert verify(trail, heads.heads()).valid
+    assert [checkpoint.seq for checkpoint in checkpoints.checkpoints()] == [2, 3]
+    assert verify(trail, checkpoints.checkpoints()).valid
 
 
 def test_a_transaction_without_audit_exports_no_head(records: SqlRecords, place: Place) -> None:
     add(records, promotion())
 
-    assert place.heads.heads() == []
+    assert place.checkpoints.checkpoints() == []
 
 
 @pytest.mark.parametrize(
@@ -250,7 +260,7 @@ def test_an_owner_who_drops_the_triggers_is_found_by_the_verifier(records: SqlRe
 
     place.execute(f"DROP TRIGGER {dropped}", "UPDATE audit_log SET actor = 'mallory' WHERE seq = 2", owner=True)
 
-    assert verify(records.audit_trail(), place.heads.heads()).first_bad == 2
+    assert verify(records.audit_trail(), place.checkpoints.checkpoints()).first_bad == 2
 
 
 def test_two_writers_wait_for_each_other(records: SqlRecords) -> None:
@@ -308,7 +318,7 @@ def test_a_hundred_audit_writers_of_which_some_are_killed_make_one_chain_without
     assert len(set(written)) == len(written)
     assert [entry.seq for entry in trail] == list(range(1, len(trail) + 1))
     assert len({entry.prev_hash for entry in trail}) == len(trail)
-    checked = verify(trail, place.heads.heads())
+    checked = verify(trail, place.checkpoints.checkpoints())
     assert checked.valid, checked.detail
 
 
@@ -322,7 +332,7 @@ def test_sixty_threads_of_one_process_wait_for_each_other(records: SqlRecords) -
         list(pool.map(write, range(60)))
 
     assert [line.id for line in records.find(Progress)] == [f"s-{number}" for number in range(1, 61)]
-    assert verify(records.audit_trail(), [head_of(records)]).entries == 60
+    assert verify(records.audit_trail(), [checkpoint_of(records)]).entries == 60
 
 
 def test_the_fields_of_a_record_are_the_columns_of_its_table(place: Place, records: SqlRecords) -> None:
@@ -340,7 +350,7 @@ def test_the_fields_of_a_record_are_the_columns_of_its_table(place: Place, recor
 def test_a_database_of_an_older_slipway_gets_the_columns_and_tables_it_lacks_and_keeps_its_rows(place: Place) -> None:
     before = Lease("toy-model/production", "p-1", 7, "x1", NOW)
     with place.opened() as records:
-        add(records, before, ExecutorSeat("executor", "x1", 12, 1.0, NOW))
+        add(records, before, LeaderLease("executor", "x1", 12, 1.0, NOW))
     postgres = place.url.startswith("postgresql")
     older = "COMMENT ON TABLE audit_log IS 'slipway schema 1'" if postgres else "PRAGMA user_version = 1"
     columns = [f"ALTER TABLE executors DROP COLUMN {name}" for name in ("host", "left_at")]
@@ -350,8 +360,8 @@ def test_a_database_of_an_older_slipway_gets_the_columns_and_tables_it_lacks_and
         prepare_records(place.owner_url, APPLICATION)
     with place.opened() as records:
         assert records.find(Lease) == [before]
-        (seat,) = records.find(ExecutorSeat)
-        assert (seat.executor, seat.host) == ("x1", None)
+        (leader,) = records.find(LeaderLease)
+        assert (leader.executor, leader.host) == ("x1", None)
         add(records, Observation("toy-model/staging", None, None, [], None, NOW))
 
 
@@ -370,8 +380,8 @@ def start_writers(place: Place, acknowledged: Path, name: str) -> "subprocess.Po
         from tests.contract.test_records import THREADS
         from tests.support.servers.databases import Place
 
-        url, heads, acknowledged, name = sys.argv[1:]
-        records = Place(url, url, Path(heads)).open()
+        url, checkpoints, acknowledged, name = sys.argv[1:]
+        records = Place(url, url, Path(checkpoints)).open()
         output = os.open(acknowledged, os.O_WRONLY | os.O_APPEND)
 
         def write(number):
@@ -382,7 +392,7 @@ def start_writers(place: Place, acknowledged: Path, name: str) -> "subprocess.Po
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(write, range(THREADS)))
     """
-    command = [sys.executable, "-c", textwrap.dedent(program), place.url, str(place.heads_file)]
+    command = [sys.executable, "-c", textwrap.dedent(program), place.url, str(place.checkpoints_file)]
     return subprocess.Popen([*command, str(acknowledged), name], cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 

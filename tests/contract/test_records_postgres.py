@@ -21,7 +21,7 @@ from pipelines.errors import DatabaseUnavailable, UsageError
 from tests.support.servers.cutting_proxy import Cut, CuttingProxy, cutting_proxy
 from tests.support.servers.databases import APPLICATION, OWNER, Place, bare_place, postgres_place
 from tests.support.servers.postgres import PostgresServer, running_postgres
-from tests.support.world.fakes import FakeAuditHeads
+from tests.support.world.fakes import FakeCheckpoints
 from tests.support.world.records import add, promotion
 
 FORBIDDEN = [
@@ -108,7 +108,7 @@ def test_a_role_that_may_change_the_audit_log_is_not_worked_with(
     url = sa.make_url(place.url).set(username=role).render_as_string(hide_password=False)
 
     with pytest.raises(UsageError, match=f"'{role}' may change the audit log"):
-        SqlRecords(url, FakeAuditHeads())
+        SqlRecords(url, FakeCheckpoints())
 
 
 def test_a_database_without_tables_asks_to_be_prepared(postgres: PostgresServer, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_only_its_roles_may_connect_to_a_database(place: Place, postgres: Postgr
     url = sa.make_url(place.url).set(username="stranger").render_as_string(hide_password=False)
 
     with pytest.raises(DatabaseUnavailable, match="permission denied for database"):
-        SqlRecords(url, FakeAuditHeads())
+        SqlRecords(url, FakeCheckpoints())
 
 
 def test_a_changed_password_holds_and_the_old_one_is_refused(postgres: PostgresServer) -> None:
@@ -188,7 +188,7 @@ def test_a_server_that_restarts_between_two_writes_is_not_noticed(
 
     audit(records, "after")
     assert subjects(records) == ["before", "after"]
-    assert verify(records.audit_trail(), place.heads.heads()).valid
+    assert verify(records.audit_trail(), place.checkpoints.checkpoints()).valid
 
 
 def test_a_server_that_is_down_refuses_changes_until_it_is_back(records: SqlRecords, postgres: PostgresServer) -> None:
@@ -220,7 +220,7 @@ def test_a_server_that_is_not_there_is_said_to_be_unavailable_soon(postgres: Pos
     began = time.monotonic()
 
     with pytest.raises(DatabaseUnavailable, match="refused"):
-        SqlRecords(place.url.replace(f":{postgres.port}/", f":{port}/"), FakeAuditHeads())
+        SqlRecords(place.url.replace(f":{postgres.port}/", f":{port}/"), FakeCheckpoints())
 
     assert time.monotonic() - began < 5
 
@@ -314,7 +314,7 @@ def test_a_full_disk_refuses_changes_and_room_brings_them_back(request: pytest.F
                 superuser.execute("DROP TABLE filler")
                 write_much(records)
                 audit(records, "after")
-                assert verify(records.audit_trail(), place.heads.heads()).valid
+                assert verify(records.audit_trail(), place.checkpoints.checkpoints()).valid
 
 
 def fill_disk(superuser: "psycopg.Connection[tuple[object, ...]]") -> None:

@@ -16,7 +16,7 @@ from pipelines.adapters.mlflow.registry import MlflowModelRegistry
 from pipelines.adapters.storage.bundle_store import BundleStore
 from pipelines.domain.version import RegisteredVersion
 from pipelines.errors import NotServable, Refused
-from pipelines.packaging.package import Intake, make_bundle
+from pipelines.packaging.package import Packaged, make_bundle
 from pipelines.training.workspace import Workspace
 from tests.support.servers.mlflow_trainer import MlflowTrainer
 from tests.support.world import trained
@@ -58,7 +58,7 @@ def registry(mlflow_uri: str) -> MlflowModelRegistry:
     return MlflowModelRegistry(mlflow_uri)
 
 
-def take_in(registry: MlflowModelRegistry, root: Path, version: RegisteredVersion, pinned: str | None) -> Intake:
+def package(registry: MlflowModelRegistry, root: Path, version: RegisteredVersion, pinned: str | None) -> Packaged:
     return make_bundle(
         registry,
         BundleStore(root / "bundles"),
@@ -69,7 +69,7 @@ def take_in(registry: MlflowModelRegistry, root: Path, version: RegisteredVersio
     )
 
 
-def test_registration_prints_one_line_and_logs_what_intake_needs(
+def test_registration_prints_one_line_and_logs_what_packaging_needs(
     registry: MlflowModelRegistry, registered: dict[str, Any], workspace: Workspace, tmp_path: Path
 ) -> None:
     metrics = json.loads(workspace.metrics.read_text(encoding="utf-8"))
@@ -85,14 +85,14 @@ def test_a_registered_tree_becomes_a_bundle_twice_the_same(
     registry: MlflowModelRegistry, registered: dict[str, Any], workspace: Workspace, tmp_path: Path
 ) -> None:
     version = registry.version("registered-plants", registered["model_version"])
-    intake = take_in(registry, tmp_path, version, None)
+    packaged = package(registry, tmp_path, version, None)
     tags = registry.run_tags(version.run_id)
-    assert intake.body["provenance"]["run_id"] == registered["run_id"]
-    assert intake.body["provenance"]["datasets"]["evaluation"] == tags["slipway.dataset.evaluation"]
-    assert intake.body["provenance"]["datasets"]["train"] == tags["slipway.dataset.train"]
-    assert intake.evaluation.frame.shape[0] == 100
-    assert take_in(registry, tmp_path / "other", version, None).digest == intake.digest
-    assert take_in(registry, tmp_path, version, intake.digest).digest == intake.digest
+    assert packaged.body["provenance"]["run_id"] == registered["run_id"]
+    assert packaged.body["provenance"]["datasets"]["evaluation"] == tags["slipway.dataset.evaluation"]
+    assert packaged.body["provenance"]["datasets"]["train"] == tags["slipway.dataset.train"]
+    assert packaged.evaluation.frame.shape[0] == 100
+    assert package(registry, tmp_path / "other", version, None).digest == packaged.digest
+    assert package(registry, tmp_path, version, packaged.digest).digest == packaged.digest
 
 
 def test_an_artifact_overwritten_after_the_pin_is_refused(
@@ -100,11 +100,11 @@ def test_an_artifact_overwritten_after_the_pin_is_refused(
 ) -> None:
     assert run_register(mlflow_uri, workspace.root).returncode == 0
     version = registry.newest("registered-plants")
-    digest = take_in(registry, tmp_path, version, None).digest
+    digest = package(registry, tmp_path, version, None).digest
     other = trained.trained(tmp_path / "other", estimator=trained.GRADIENT_BOOSTING)
     MlflowTrainer(mlflow_uri).overwrite(version, "model.onnx", other.onnx_model.read_bytes())
     with pytest.raises(Refused, match=rf"got sha256:\w+: the artifact of version {version.version}"):
-        take_in(registry, tmp_path, version, digest)
+        package(registry, tmp_path, version, digest)
 
 
 @pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "..", ""])

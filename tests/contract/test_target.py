@@ -1,4 +1,4 @@
-"""What every target must do, asked of the fake, of the local target with real keepers, and of a real Swarm."""
+"""What every target must do, asked of the fake, of the local target with real supervisors, and of a real Swarm."""
 
 import urllib.error
 import urllib.request
@@ -15,7 +15,7 @@ from pipelines.ports import Target
 from tests.support.containers.swarm import SETTLE_S
 from tests.support.world.bundles import make_bundle
 from tests.support.world.fakes import FakeTarget
-from tests.support.world.keepers import KeeperProcess, eventually
+from tests.support.world.supervisors import SupervisorProcess, eventually
 
 ENVIRONMENT = Environment.STAGING
 REFUSED_LINE = "digest mismatch"
@@ -63,20 +63,20 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     model = made[2][0] / "model.onnx"
     model.write_bytes(model.read_bytes()[:-1])
     bundles = {digest: path for path, digest in made}
-    on = _on_keeper(bundles, tmp_path) if request.param == "local" else _on_swarm(bundles, tmp_path, request)
+    on = _on_supervisor(bundles, tmp_path) if request.param == "local" else _on_swarm(bundles, tmp_path, request)
     with on as built:
         yield built
 
 
 @contextmanager
-def _on_keeper(bundles: dict[str, Path], tmp_path: Path) -> Iterator[Place]:
-    keeper = KeeperProcess(tmp_path / "home", replicas=2)
-    keeper.bundles.update(bundles)
+def _on_supervisor(bundles: dict[str, Path], tmp_path: Path) -> Iterator[Place]:
+    supervisor = SupervisorProcess(tmp_path / "home", replicas=2)
+    supervisor.bundles.update(bundles)
     try:
-        keeper.start()
-        yield Place(keeper.target, *bundles)
+        supervisor.start()
+        yield Place(supervisor.target, *bundles)
     finally:
-        keeper.clean_up()
+        supervisor.clean_up()
 
 
 @contextmanager
@@ -187,12 +187,12 @@ def test_a_smaller_epoch_is_refused_and_changes_nothing(place: Place) -> None:
     with pytest.raises(LostLease, match="lost lease, epoch 6 < 7"):
         place.target.stop(ENVIRONMENT, Slot.LIVE, epoch=6)
     with pytest.raises(LostLease, match="lost lease, epoch 6 < 7"):
-        place.target.weigh(ENVIRONMENT, {Slot.LIVE: 1}, epoch=6)
+        place.target.set_traffic_weights(ENVIRONMENT, {Slot.LIVE: 1}, epoch=6)
     assert place.target.observe(ENVIRONMENT, Slot.LIVE) == before
 
 
 def test_a_port_is_given_to_live_whole_or_not_at_all(place: Place) -> None:
-    place.target.weigh(ENVIRONMENT, {Slot.LIVE: 1, Slot.TRIAL: 0, Slot.BASELINE: 0}, epoch=1)
+    place.target.set_traffic_weights(ENVIRONMENT, {Slot.LIVE: 1, Slot.TRIAL: 0, Slot.BASELINE: 0}, epoch=1)
     for weights in ({Slot.LIVE: 1, Slot.TRIAL: 1}, {Slot.LIVE: 2}, {Slot.TRIAL: 1}, {Slot.LIVE: 0}, {}):
         with pytest.raises(UsageError):
-            place.target.weigh(ENVIRONMENT, weights, epoch=1)
+            place.target.set_traffic_weights(ENVIRONMENT, weights, epoch=1)

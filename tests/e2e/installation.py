@@ -17,7 +17,7 @@ import yaml
 
 from bench.support.place import TOOLS
 from pipelines.settings.settings import Settings
-from pipelines.wiring.common import TEST_MARK, open_stack
+from pipelines.wiring.common import TEST_MARK, open_installation
 from tests.support.servers.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,7 +103,7 @@ class Installation:
         tree = tree or self.tree
         command = [sys.executable, "-m", "pipelines.training.register"]
         command += ["--tracking-uri", self.settings.mlflow_url, "--root", str(tree)]
-        environ = self.environ | open_stack(self.settings, self.environ).trainer()
+        environ = self.environ | open_installation(self.settings, self.environ).trainer()
         ended = subprocess.run(
             command, cwd=tree, env=environ, capture_output=True, text=True, timeout=DEADLINE_S, check=False
         )

@@ -70,7 +70,7 @@ class Background:
         self.told: list[str] = []
         self._plan = plan
         self.error: Undecided | None = None
-        self._job = place.job(tell=self.told.append, **options)
+        self._job = place.job(report_progress=self.told.append, **options)
         self._workdir = workdir
         self._thread = threading.Thread(target=self._run)
         self._thread.start()

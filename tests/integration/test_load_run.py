@@ -36,9 +36,9 @@ pytestmark = pytest.mark.timeout(240)
 
 
 @contextmanager
-def serving(**law: Any) -> Iterator[tuple[str, int]]:
+def serving(**latency_model: Any) -> Iterator[tuple[str, int]]:
     """Serve by a law of latency in a process of its own; yield URL and pid."""
-    command = [sys.executable, str(SERVER), json.dumps(law)]
+    command = [sys.executable, str(SERVER), json.dumps(latency_model)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout

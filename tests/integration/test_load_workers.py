@@ -29,8 +29,8 @@ pytestmark = pytest.mark.timeout(240)
 
 
 @contextmanager
-def serving(**law: Any) -> Iterator[str]:
-    with subprocess.Popen([sys.executable, str(SERVER), json.dumps(law)], stdout=subprocess.PIPE) as process:
+def serving(**latency_model: Any) -> Iterator[str]:
+    with subprocess.Popen([sys.executable, str(SERVER), json.dumps(latency_model)], stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout
             yield f"http://127.0.0.1:{int(process.stdout.readline())}"

@@ -23,7 +23,7 @@ from pipelines.operator.load_run import LoadRequest, run_loadtest
 from pipelines.packaging.snapshot import SnapshotDescription, write_snapshot
 from pipelines.ports import LoadRunner
 from pipelines.settings.settings import Settings
-from pipelines.wiring.common import open_heads
+from pipelines.wiring.common import open_checkpoints
 from tests.integration.test_load_run import LIMIT_MS, serving
 from tests.support.servers.servers import await_http, free_port
 from tests.support.world.records import policy_body, put_in_force
@@ -92,7 +92,7 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
     tmp_path.chmod(0o700)
     found = Operator(tmp_path)
     settings = Settings.from_environ(found.environ)
-    put_in_force(SqlRecords(settings.database_url, open_heads(settings)), POLICY)
+    put_in_force(SqlRecords(settings.database_url, open_checkpoints(settings)), POLICY)
     write_snapshot(tmp_path / "evaluation-sets" / "sha256-1.parquet", ROWS, DESCRIPTION)
     log = tmp_path / "api.log"
     with log.open("wb") as output:

@@ -15,14 +15,14 @@ from docker.errors import ImageNotFound
 from bench.load.load_client import LoadClient, under_load
 from pipelines.adapters.swarm.edge_socket import EdgeSocket
 from pipelines.adapters.swarm.engine import DockerEngine
-from pipelines.adapters.swarm.record import SlotRecord
+from pipelines.adapters.swarm.order import ServiceOrder
 from pipelines.adapters.swarm.services import Spec, SwarmServices
 from pipelines.adapters.swarm.tasks import Roll
 from pipelines.domain.release import Environment, Phase, Release, Slot, SlotState
 from pipelines.errors import DeployFailed, LostLease, TargetUnavailable, UsageError
 from tests.support.containers.swarm import ENVIRONMENT, Registry, SwarmEnvironment, crane, release, serve, settle
 from tests.support.world.bundles import make_bundle, valid_row
-from tests.support.world.keepers import eventually, free_port
+from tests.support.world.supervisors import eventually, free_port
 
 ROLLS = 3
 RATE_PER_S = 100
@@ -185,10 +185,10 @@ def test_a_newer_epoch_on_any_slot_ends_the_older_on_all(world: World) -> None:
 def test_a_write_that_was_decided_before_a_newer_epoch_is_refused(world: World) -> None:
     services = SwarmServices(world.swarm.api, world.swarm.prefix)
 
-    def overtaken(roll: Roll, spec: Spec) -> tuple[SlotRecord, Spec]:
+    def overtaken(roll: Roll, spec: Spec) -> tuple[ServiceOrder, Spec]:
         if roll.record.epoch < 7:
             services.fence(ENVIRONMENT, 7)
-        return SlotRecord(epoch=6, since=roll.version), spec
+        return ServiceOrder(epoch=6, since=roll.version), spec
 
     with pytest.raises(LostLease, match="lost lease, epoch 6 < 7"):
         services.change(ENVIRONMENT, Slot.TRIAL, 6, overtaken)
@@ -223,14 +223,14 @@ def test_the_edge_shares_a_port_by_weights_and_keeps_them_over_a_reload(world: W
     assert serve(world.target, trial, Slot.TRIAL).serves(trial)
     edge = EdgeSocket(world.swarm.api, world.swarm.edge_name)
     with under_load(world.load()) as load:
-        world.target.weigh(ENVIRONMENT, {Slot.LIVE: 80, Slot.TRIAL: 20}, epoch=1)
+        world.target.set_traffic_weights(ENVIRONMENT, {Slot.LIVE: 80, Slot.TRIAL: 20}, epoch=1)
         eventually(lambda: load.versions, lambda versions: versions == {"1", "2"})
         edge.reload()
         time.sleep(1)
         load.answers.clear()
         time.sleep(6)
         shared = [version for _, version, _ in load.answers]
-        world.target.weigh(ENVIRONMENT, {Slot.LIVE: 1}, epoch=1)
+        world.target.set_traffic_weights(ENVIRONMENT, {Slot.LIVE: 1}, epoch=1)
         time.sleep(1)
         load.answers.clear()
         time.sleep(1)
@@ -246,7 +246,7 @@ def test_shares_that_cannot_be_given_are_refused(world: World) -> None:
         {Slot.LIVE: 90, Slot.TRIAL: 10},
     ):
         with pytest.raises(UsageError, match="share"):
-            world.target.weigh(ENVIRONMENT, weights, epoch=1)
+            world.target.set_traffic_weights(ENVIRONMENT, weights, epoch=1)
 
 
 def test_an_edge_that_refuses_its_configuration_goes_on_with_the_former_one(

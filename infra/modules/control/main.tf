@@ -18,7 +18,7 @@ locals {
 
   home = coalesce(var.home.path, one(docker_volume.home[*].name))
 
-  # The API authenticates and writes intents; the executor alone changes what is served, and gets Docker's socket for it.
+  # The API authenticates and writes commands; the executor alone changes what is served, and gets Docker's socket for it.
   processes = {
     api = {
       env      = var.env.api
@@ -26,7 +26,7 @@ locals {
       health   = ["CMD", "probe", "8080", "/health"]
       mounts   = { "/data" = { source = local.home, read_only = true } }
       networks = ["control", "database", "objects"]
-      # Two may read and write intents at once.
+      # Two may read and write commands at once.
       order   = "start-first"
       secrets = var.secrets.api
     }
@@ -37,7 +37,7 @@ locals {
       health   = ["CMD-SHELL", "test -n \"$(find /tmp/executor-lives -newermt '-30 seconds')\""]
       mounts   = { "/data" = { source = local.home }, "/var/run/docker.sock" = { source = var.docker_socket.path } }
       networks = keys(var.networks)
-      # One at a time: the next takes the seat when the last has gone.
+      # One at a time: the next takes the leader lease when the last has gone.
       order   = "stop-first"
       secrets = var.secrets.executor
     }

@@ -17,7 +17,7 @@ from pipelines.adapters.database.tables import NAMES, RecordTables, record_of, r
 from pipelines.domain import audit
 from pipelines.domain.records import Record
 from pipelines.errors import DatabaseUnavailable, SlipwayError, UsageError
-from pipelines.ports import AuditHeads
+from pipelines.ports import Checkpoints
 
 R = TypeVar("R", bound=Record)
 
@@ -47,8 +47,8 @@ def prepare_records(owner_url: str, application_role: str) -> None:
 class SqlRecords:
     """Fills ports.Records over one SQLAlchemy URL, of SQLite or of PostgreSQL."""
 
-    def __init__(self, url: str, heads: AuditHeads) -> None:
-        self._heads = heads
+    def __init__(self, url: str, checkpoints: Checkpoints) -> None:
+        self._checkpoints = checkpoints
         self._tables = RecordTables()
         location = sa.make_url(url)
         self._dialect = dialect_of(location)
@@ -62,14 +62,14 @@ class SqlRecords:
 
     @contextmanager
     def write(self) -> Iterator["SqlTransaction"]:
-        """Open a transaction under the write lock; export the new audit head after its commit."""
+        """Open a transaction under the write lock; export the new checkpoint after its commit."""
         with _translated(), self._engine.connect() as connection:
             self._dialect.lock(connection)
             transaction = SqlTransaction(connection, self._tables)
             yield transaction
-            self._commit(connection, transaction.head)
-        if transaction.head is not None:
-            _export(self._heads, transaction.head)
+            self._commit(connection, transaction.checkpoint)
+        if transaction.checkpoint is not None:
+            _export(self._checkpoints, transaction.checkpoint)
 
     def get(self, kind: type[R], id: str) -> R:
         """Return one record; raise UsageError when there is none."""
@@ -92,25 +92,25 @@ class SqlRecords:
         """Give the connections back."""
         self._engine.dispose()
 
-    def _commit(self, connection: sa.Connection, head: audit.Head | None) -> None:
+    def _commit(self, connection: sa.Connection, checkpoint: audit.Checkpoint | None) -> None:
         """Commit; when the answer is lost with the connection, look for what was written and never repeat it."""
         try:
             connection.commit()
         except sa.exc.DBAPIError as error:
-            if not error.connection_invalidated or not self._was_recorded(head):
+            if not error.connection_invalidated or not self._was_recorded(checkpoint):
                 raise
 
-    def _was_recorded(self, head: audit.Head | None) -> bool:
+    def _was_recorded(self, checkpoint: audit.Checkpoint | None) -> bool:
         """Whether the audit entry of a commit is there; raise when there was none, or nobody answers in time."""
         log = self._tables.audit_log
         deadline = time.monotonic() + WAIT_S
-        while head and time.monotonic() < deadline:
+        while checkpoint and time.monotonic() < deadline:
             try:
                 with self._engine.connect() as connection:
                     # Who gets the lock knows that the lost transaction has ended, one way or the other.
                     self._dialect.lock(connection)
-                    found = connection.scalar(sa.select(log.c.hash).where(log.c.seq == head.seq))
-                    return bool(found == head.hash)
+                    found = connection.scalar(sa.select(log.c.hash).where(log.c.seq == checkpoint.seq))
+                    return bool(found == checkpoint.hash)
             except sa.exc.DBAPIError:
                 time.sleep(0.1)
         raise DatabaseUnavailable(
@@ -120,12 +120,12 @@ class SqlRecords:
 
 
 class SqlTransaction:
-    """Fills ports.Transaction on one open connection; `head` is the last audit entry it wrote."""
+    """Fills ports.Transaction on one open connection; `checkpoint` is the last audit entry it wrote."""
 
     def __init__(self, connection: sa.Connection, tables: RecordTables) -> None:
         self._connection = connection
         self._tables = tables
-        self.head: audit.Head | None = None
+        self.checkpoint: audit.Checkpoint | None = None
 
     def new_id(self, kind: type[Record]) -> str:
         """Return the next id of a kind; rows are never deleted, so their count is the last number."""
@@ -173,17 +173,17 @@ class SqlTransaction:
         log = self._tables.audit_log
         newest = sa.select(log.c.seq, log.c.hash).order_by(log.c.seq.desc()).limit(1)
         row = self._connection.execute(newest).first()
-        previous = audit.Head(row.seq, row.hash) if row else None
+        previous = audit.Checkpoint(row.seq, row.hash) if row else None
         actor, action, phase, subject = map(sql_value, (actor, action, phase, subject))
         unplaced = audit.Entry(0, now(), actor, action, phase, subject, detail or {}, "", "")
         entry = audit.chained(previous, unplaced)
         self._connection.execute(log.insert().values(**row_of(entry)))
-        self.head = audit.Head(entry.seq, entry.hash)
+        self.checkpoint = audit.Checkpoint(entry.seq, entry.hash)
 
 
-def _export(heads: AuditHeads, head: audit.Head) -> None:
+def _export(checkpoints: Checkpoints, checkpoint: audit.Checkpoint) -> None:
     try:
-        heads.export(head)
+        checkpoints.export(checkpoint)
     except DatabaseUnavailable as error:
         raise DatabaseUnavailable(f"recorded, but {error.message}", next=error.next) from error
 

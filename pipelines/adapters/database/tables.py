@@ -31,9 +31,9 @@ NAMES: dict[type[Any], tuple[str, str]] = {
     records.Rollback: ("rollbacks", "b"),
     records.ReleaseRecord: ("releases", "r"),
     records.PolicyChange: ("policies", "y"),
-    records.ShapeChange: ("shape_changes", "c"),
+    records.Maintenance: ("shape_changes", "c"),
     records.Lease: ("leases", "l"),
-    records.ExecutorSeat: ("executors", "x"),
+    records.LeaderLease: ("executors", "x"),
     records.Progress: ("progress", "s"),
     records.Observation: ("observations", "o"),
 }

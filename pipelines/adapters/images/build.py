@@ -28,7 +28,7 @@ TAIL_LINES = 20
 _FAILED = re.compile(r"^(#\d+) ERROR", re.MULTILINE)
 _COPY = re.compile(r"^COPY\s+(?!--from=)(?:--\S+\s+)*(.+)$", re.MULTILINE)
 
-Tell = Callable[[str], None]
+ProgressReporter = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def build_images(
     settings_root: Path,
     names: Sequence[str],
     *,
-    tell: Tell,
+    report_progress: ProgressReporter,
     environ: Mapping[str, str] = os.environ,
     origin: Origin = DEFAULT,
 ) -> dict[str, str]:
@@ -65,8 +65,8 @@ def build_images(
     if unknown:
         raise UsageError(f"no image {unknown[0][:40]!r}", next="one of: " + ", ".join(known))
     client = EngineClient.found(environ)
-    base_id = _base_id(client, origin.base, tell)
-    build = _Build(client, settings_root, origin, base_id, tell)
+    base_id = _base_id(client, origin.base, report_progress)
+    build = _Build(client, settings_root, origin, base_id, report_progress)
     chosen = list(names or known)
     # One waits for the network while the other compiles; the first steps that they share are built once.
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -106,11 +106,11 @@ def _files(place: Path) -> Iterator[Path]:
         yield from (path for path in place.rglob("*") if path.is_file())
 
 
-def _base_id(client: EngineClient, base: str, tell: Tell) -> str:
+def _base_id(client: EngineClient, base: str, report_progress: ProgressReporter) -> str:
     """Return the id of the base, pulling it where that is possible."""
     known = client.asked("image", "inspect", "--format", "{{.Id}}", base)
     if known is None:
-        tell(f"pulling {base}")
+        report_progress(f"pulling {base}")
         client.asked("pull", base, limit_s=PULL_S)
         known = client.asked("image", "inspect", "--format", "{{.Id}}", base)
     if known is None:
@@ -128,7 +128,7 @@ class _Build:
     root: Path
     origin: Origin
     base_id: str
-    tell: Tell
+    report_progress: ProgressReporter
 
     def image(self, name: str) -> str:
         """Return the id of an image, building it when there is none with the hash of its inputs."""
@@ -138,10 +138,10 @@ class _Build:
         known = self.client.asked("image", "inspect", "--format", "{{.Id}}", tag)
         if known is not None:
             return known
-        self.tell(f"building {tag}")
+        self.report_progress(f"building {tag}")
         begun = time.monotonic()
         built = self._built(name, tag, inputs)
-        self.tell(f"built {tag} in {time.monotonic() - begun:.0f} s")
+        self.report_progress(f"built {tag} in {time.monotonic() - begun:.0f} s")
         return built
 
     def _built(self, name: str, tag: str, inputs: bytes) -> str:

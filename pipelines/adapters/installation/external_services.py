@@ -18,7 +18,7 @@ _OWN = "its own"
 
 
 @dataclass(frozen=True)
-class Outside:
+class ExternalServices:
     """An external object store and image registry, where there are such.
 
     `keys` and `login` are the operator's files. What they hold is kept with the other secrets, so that they are needed
@@ -70,7 +70,7 @@ class Outside:
         now = self.variables()
         places = [
             ("image registry", _registry_of(kept), _registry_of(now), "the releases that serve are pinned there"),
-            ("object store", _store_of(kept), _store_of(now), "it holds artifacts, data and audit heads"),
+            ("object store", _store_of(kept), _store_of(now), "it holds artifacts, data and checkpoints"),
         ]
         for what, was, given, why in places:
             if was != given:

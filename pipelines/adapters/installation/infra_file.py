@@ -1,4 +1,4 @@
-"""Reads what an operator chooses of the shape of an installation: of the variables of infra/, and what others run.
+"""Reads what an operator chooses of an installation: of the variables of infra/, and what others run.
 
 A name that is not known is refused here: Terraform would drop it without a word. Values are for Terraform to judge, but
 for those that are used before it.
@@ -39,7 +39,7 @@ _INWARD = re.compile(r"localhost|127\..*|0\.0\.0\.0|::1")
 
 @dataclass(frozen=True)
 class Choices:
-    """Further variables of infra/, the days that audit heads can't be removed, and what others run."""
+    """Further variables of infra/, the days that checkpoints can't be removed, and what others run."""
 
     variables: Mapping[str, Any] = field(default_factory=dict)
     retention_days: int = RETENTION_DAYS

@@ -1,4 +1,4 @@
-"""Keeps releases out while the installation itself is changed, by a change of shape that the API is asked for.
+"""Keeps releases out while the installation itself is changed, by maintenance that the API is asked for.
 
 Without an API that answers, the executor is asked from inside of its container: while it works, the installation is
 left alone. Without an executor nobody can release anything; then it goes on, and says so.
@@ -20,7 +20,7 @@ from pipelines.settings.settings import Settings
 OPERATOR = "alice"
 _POLL_S = 0.3
 
-Tell = Callable[[str], None]
+ProgressReporter = Callable[[str], None]
 # Environment -> the digests that its replicas tell.
 Told = Mapping[str, set[str]]
 
@@ -38,7 +38,7 @@ class HoldPatience:
     give_back_s: float = 60.0
 
 
-class ShapeHold:
+class MaintenanceHold:
     """The leases of one installation, asked for by an operator who holds its home's lock.
 
     `work` tells what the executor works on where the API can't be asked.
@@ -53,18 +53,18 @@ class ShapeHold:
         self._secrets = SecretStore(settings.home / "secrets.json", settings.tokens_file)
 
     @contextmanager
-    def unchanged(self, verb: str, tell: Tell) -> Iterator[None]:
+    def unchanged(self, verb: str, report_progress: ProgressReporter) -> Iterator[None]:
         """Hold the leases for a block, and have every replica asked that it serves the same after it as before.
 
         Raises LeaseHeld when other work does not end in time or can't be waited for, DeployFailed when a digest is
         another one afterwards, Undecided when nobody looks.
         """
-        with self.held(verb, tell) as holding:
-            before = self._look_before(tell) if holding else {}
+        with self.held(verb, report_progress) as holding:
+            before = self._look_before(report_progress) if holding else {}
             yield
             if any(before.values()):
                 self._prove(before)
-                tell("every replica serves the digest that it served before")
+                report_progress("every replica serves the digest that it served before")
 
     def await_executor(self) -> None:
         """Wait until an executor shows itself, and again after that; raise Undecided when none does in time."""
@@ -85,24 +85,24 @@ class ShapeHold:
             time.sleep(_POLL_S)
 
     @contextmanager
-    def held(self, verb: str, tell: Tell) -> Iterator[bool]:
+    def held(self, verb: str, report_progress: ProgressReporter) -> Iterator[bool]:
         """Hold the leases for a block, if there is somebody to keep out; say whether they are held."""
         holding = False
         try:
-            holding = self._take(verb, tell)
+            holding = self._take(verb, report_progress)
             yield holding
         finally:
             # After `down` there is nobody left to ask.
-            self._give_back(tell, patient=holding and verb != "down")
+            self._give_back(report_progress, patient=holding and verb != "down")
 
-    def _take(self, verb: str, tell: Tell) -> bool:
+    def _take(self, verb: str, report_progress: ProgressReporter) -> bool:
         try:
-            id = self._ask("/shape-changes", {"verb": verb})["id"]
-            return self._await(f"/shape-changes/{id}", verb, tell)
+            id = self._ask("/maintenance", {"verb": verb})["id"]
+            return self._await(f"/maintenance/{id}", verb, report_progress)
         except (Undecided, NotAllowed, UsageError) as error:
             # A UsageError is that of an API which does not know the request yet: `up` is about to replace it.
             self._check_idle(verb, error.message)
-            tell(f"nothing is held, as nobody can be asked: {error.message}")
+            report_progress(f"nothing is held, as nobody can be asked: {error.message}")
             return False
 
     def _check_idle(self, verb: str, reason: str) -> None:
@@ -118,7 +118,7 @@ class ShapeHold:
                 next=f'wait for it to end, or end the executor\'s service, then "make {verb}" again',
             )
 
-    def _await(self, path: str, verb: str, tell: Tell) -> bool:
+    def _await(self, path: str, verb: str, report_progress: ProgressReporter) -> bool:
         """Return whether the leases are held at last; without an executor they need not be."""
         deadline, told = time.monotonic() + self._patience.turn_s, ""
         while True:
@@ -129,11 +129,11 @@ class ShapeHold:
                 raise LeaseHeld(f"somebody ended {change['id']}", next=f'"make {verb}" again')
             waiting = change["steps"][-1]["message"] if change["steps"] else ""
             if waiting != told:
-                tell(f"waiting {waiting}")
+                report_progress(f"waiting {waiting}")
             told = waiting
             silence = executor_silence(self._ask("/status"))
             if silence:
-                tell(f"nothing is held: {silence}")
+                report_progress(f"nothing is held: {silence}")
                 return False
             if time.monotonic() > deadline:
                 raise LeaseHeld(
@@ -142,12 +142,12 @@ class ShapeHold:
                 )
             time.sleep(_POLL_S)
 
-    def _look_before(self, tell: Tell) -> Told:
+    def _look_before(self, report_progress: ProgressReporter) -> Told:
         """Return what the replicas tell; without a look there is no proof, but what hinders it may want mending."""
         try:
             return self._look(time.monotonic() + self._patience.look_s)
         except Undecided as error:
-            tell(f"what serves will not be compared: {error.message}")
+            report_progress(f"what serves will not be compared: {error.message}")
             return {}
 
     def _prove(self, before: Told) -> None:
@@ -185,8 +185,8 @@ class ShapeHold:
             return {}
         return observed
 
-    def _give_back(self, tell: Tell, *, patient: bool) -> None:
-        """End every change of shape, one of a predecessor that was killed as well, and wait until it is so."""
+    def _give_back(self, report_progress: ProgressReporter, *, patient: bool) -> None:
+        """End every maintenance, one of a predecessor that was killed as well, and wait until it is so."""
         deadline, asked = time.monotonic() + self._patience.give_back_s, set[str]()
         while True:
             try:
@@ -194,7 +194,7 @@ class ShapeHold:
                 if not left:
                     return
                 for id in left - asked:
-                    self._ask(f"/shape-changes/{id}/end", {})
+                    self._ask(f"/maintenance/{id}/end", {})
                 asked |= left
                 trouble = f"{', '.join(sorted(left))} still holds the environments: the executor gives them back"
             except (Undecided, NotAllowed) as error:
@@ -202,7 +202,7 @@ class ShapeHold:
                     return
                 trouble = f'the environments may still be held: {error.message}; "make up" again'
             if time.monotonic() > deadline:
-                tell(trouble)
+                report_progress(trouble)
                 return
             time.sleep(_POLL_S)
 

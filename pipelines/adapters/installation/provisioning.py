@@ -21,7 +21,7 @@ _HEALTH = {
 }
 
 
-class Insides:
+class Provisioning:
     """The services behind `urls`, by the names of their ports; `secrets` has the passwords that hold from now on.
 
     Their certificates are those of `authority`, where that is given. What others run is not among them.

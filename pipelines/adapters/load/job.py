@@ -11,7 +11,7 @@ from typing import Any
 from pipelines.adapters.load.files import pack, planned_s, read_run, unpack
 from pipelines.adapters.load.networks import LoadNetworks
 from pipelines.adapters.load.process import JUDGED
-from pipelines.adapters.load.swarm import Job, LoadSwarm, Look
+from pipelines.adapters.load.swarm import Job, JobState, LoadSwarm
 from pipelines.adapters.load.tasks import JOIN_PORT, PLACE
 from pipelines.adapters.swarm.tasks import Task
 from pipelines.errors import TargetUnavailable, Undecided
@@ -21,7 +21,7 @@ POLL_S = 1.0
 _LOG_LINES = 5
 _AGAIN = "mend what it names, then run it again"
 
-Tell = Callable[[str], None]
+ProgressReporter = Callable[[str], None]
 
 
 class LoadJob:
@@ -38,13 +38,13 @@ class LoadJob:
         swarm: LoadSwarm,
         networks: LoadNetworks,
         *,
-        tell: Tell = lambda line: None,
+        report_progress: ProgressReporter = lambda line: None,
         spare_s: float = 120.0,
         start_s: float = 60.0,
     ) -> None:
         self._swarm = swarm
         self._networks = networks
-        self._tell = tell
+        self._report_progress = report_progress
         self._spare_s = spare_s
         self._start_s = start_s
 
@@ -102,7 +102,7 @@ class LoadJob:
                 ordered = time.monotonic()
             time.sleep(POLL_S)
 
-    def _failure(self, look: Look, *, started_s: float) -> str | None:
+    def _failure(self, look: JobState, *, started_s: float) -> str | None:
         """Say why a job will bring no result, None while it still may or when it has.
 
         What was ordered last, the job or its workers, was ordered `started_s` ago.
@@ -119,11 +119,11 @@ class LoadJob:
                 return f"did not start within {self._start_s:g} s: {standing}"
         return None
 
-    def _tell_news(self, look: Look, told: int) -> int:
+    def _tell_news(self, look: JobState, told: int) -> int:
         """Pass the whole lines on that were written since the first `told`; return how many there are now."""
         lines = look.log.decode(errors="replace").split("\n")[:-1]
         for line in lines[told:]:
-            self._tell(line)
+            self._report_progress(line)
         return max(told, len(lines))
 
     def _fetch(self, job: Job, out: Path) -> LoadRun:
@@ -138,7 +138,7 @@ class LoadJob:
         try:
             self._swarm.remove(name)
         except TargetUnavailable as error:
-            self._tell(error.message)
+            self._report_progress(error.message)
 
 
 def _end_of(task: Task) -> str | None:

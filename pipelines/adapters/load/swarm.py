@@ -47,7 +47,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Look:
+class JobState:
     """How far a job is: its first task, as Swarm may add others when that is lost, what it has written, its workers."""
 
     task: Task | None
@@ -103,7 +103,7 @@ class LoadSwarm:
             )
         return replace(job, workers_id=service)
 
-    def look(self, job: Job) -> Look:
+    def look(self, job: Job) -> JobState:
         """Read how far a job is."""
         with self._engine.api() as api:
             lost_nodes = _lost_nodes(api) if job.workers_id else set()
@@ -111,10 +111,10 @@ class LoadSwarm:
             workers = tuple(read_task(task, lost_nodes) for task in found)
             tasks = api.tasks(filters={"service": job.service_id})
             if not tasks:
-                return Look(None, b"", workers)
+                return JobState(None, b"", workers)
             first = min(tasks, key=lambda task: str(task["CreatedAt"]))
             container = (first["Status"].get("ContainerStatus") or {}).get("ContainerID")
-            return Look(read_task(first, ()), _log(api, container) if container else b"", workers)
+            return JobState(read_task(first, ()), _log(api, container) if container else b"", workers)
 
     @contextmanager
     def results(self, job: Job) -> Iterator[Iterator[bytes]]:

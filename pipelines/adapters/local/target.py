@@ -1,4 +1,4 @@
-"""Runs releases as processes of this machine by asking the environments' keepers; changes nothing itself."""
+"""Runs releases as processes of this machine by asking the environments' supervisors; changes nothing itself."""
 
 import json
 import socket
@@ -16,8 +16,8 @@ _TIMEOUT_S = 10.0
 class LocalTarget:
     """The target of one machine, as `pipelines.ports.Target`.
 
-    `home` is Slipway's home, where the keepers leave their records; `bundles` gives the verified directory
-    of a bundle digest or raises DeployFailed. Every method raises TargetUnavailable without a keeper.
+    `home` is Slipway's home, where the supervisors leave their records; `bundles` gives the verified directory
+    of a bundle digest or raises DeployFailed. Every method raises TargetUnavailable without a supervisor.
     """
 
     def __init__(self, home: Path, bundles: Callable[[str], Path]) -> None:
@@ -35,10 +35,10 @@ class LocalTarget:
         self._ask(release.environment, Command.START, body)
 
     def observe(self, environment: Environment, slot: Slot) -> SlotState:
-        """Have the keeper ask every replica of a slot now."""
+        """Have the supervisor ask every replica of a slot now."""
         return state_from_dict(self._ask(environment, Command.OBSERVE, {"slot": slot}))
 
-    def weigh(self, environment: Environment, weights: dict[Slot, int], *, epoch: int) -> None:
+    def set_traffic_weights(self, environment: Environment, weights: dict[Slot, int], *, epoch: int) -> None:
         """Accept the only shares that one port an environment can give: all to live."""
         if {slot: weight for slot, weight in weights.items() if weight} != {Slot.LIVE: 1}:
             shares = ", ".join(f"{slot} {weight}" for slot, weight in weights.items())
@@ -62,11 +62,11 @@ class LocalTarget:
     def _ask(self, environment: Environment, command: Command, body: dict[str, Any]) -> dict[str, Any]:
         request = json.dumps({"command": command, **body}).encode() + b"\n"
         try:
-            record = json.loads((self._home / "run" / f"keeper-{environment}.json").read_bytes())
+            record = json.loads((self._home / "run" / f"supervisor-{environment}.json").read_bytes())
             reply = _converse(record["socket"], request)
         except (OSError, ValueError, KeyError) as error:
             raise TargetUnavailable(
-                f"the keeper of {environment} does not answer ({error})", next='run "make up"'
+                f"the supervisor of {environment} does not answer ({error})", next='run "make up"'
             ) from error
         if "error" in reply:
             raise SlipwayError.from_dict(reply["error"])

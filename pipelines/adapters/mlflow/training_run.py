@@ -124,7 +124,7 @@ def _log_models(workspace: Workspace, description: SnapshotDescription) -> str:
         name="onnx",
         signature=ModelSignature(inputs, Schema([label, probabilities])),
         pip_requirements=_pinned("onnx", "onnxruntime", "numpy"),
-        # Intake takes one file, and refuses models that point at others.
+        # Packaging takes one file, and refuses models that point at others.
         save_as_external_data=False,
     )
     report("logged the ONNX model")

@@ -1,1 +1,1 @@
-"""Where bytes are kept: bundles, data, the outside copies of the audit chain's heads."""
+"""Where bytes are kept: bundles, data, the audit chain's checkpoints."""

@@ -49,7 +49,7 @@ class ExternalStore:
 
         clients = {name: connect(self.access(name, keys)) for name in _BUCKETS}
         try:
-            # First where nothing is locked: what is written to the heads stays there.
+            # First where nothing is locked: what is written to the checkpoints stays there.
             if not _refusal_of_wrong(clients["dvc"], self.buckets.dvc):
                 raise UsageError(
                     f"the object store at {self.url} stores what does not fit its digest (Content-MD5)",
@@ -104,7 +104,7 @@ def read_keys(path: Path) -> dict[str, str]:
 
 
 def _lacks_of_lock(client: Any, bucket: str, days: int) -> Iterator[str]:
-    """Say why the heads that are put into a bucket would not stay there."""
+    """Say why the checkpoints that are put into a bucket would not stay there."""
     from botocore.exceptions import ClientError
 
     try:

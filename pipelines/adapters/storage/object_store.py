@@ -1,7 +1,7 @@
 """The object store through S3: who may ask it, its buckets, and what each client may do there.
 
 One user a client, each with its own bucket and no way to another; the services that answer predictions have
-none. The bucket of the audit heads is locked: until its days have passed nobody takes a head away, root included.
+none. The bucket of the checkpoints is locked: until its days have passed nobody takes a checkpoint away, root included.
 """
 
 from collections.abc import Iterator
@@ -65,12 +65,12 @@ def connect(access: S3Access) -> Any:
 
 
 def make_buckets(root: S3Access, buckets: Buckets, *, retention_days: int) -> None:
-    """Make missing buckets, and let new heads be kept for `retention_days`; those already kept stay as they are.
+    """Make missing buckets, and let new checkpoints be kept for `retention_days`; those already kept stay as they are.
 
     Raises UsageError when the store refuses, Undecided when it does not answer.
     """
     if retention_days < 1:
-        raise UsageError(f"{retention_days} days is no time to keep audit heads", next="give 1 or more")
+        raise UsageError(f"{retention_days} days is no time to keep checkpoints", next="give 1 or more")
     client = connect(root)
     with answered(root.endpoint):
         _make(client, buckets.artifacts)
@@ -80,7 +80,7 @@ def make_buckets(root: S3Access, buckets: Buckets, *, retention_days: int) -> No
         rule = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": retention_days}}
         if not _is_locked(client, buckets.heads):
             raise UsageError(
-                f"bucket {buckets.heads!r} was made without object lock", next="give the audit heads another bucket"
+                f"bucket {buckets.heads!r} was made without object lock", next="give the checkpoints another bucket"
             )
         client.put_object_lock_configuration(
             Bucket=buckets.heads, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
@@ -88,7 +88,7 @@ def make_buckets(root: S3Access, buckets: Buckets, *, retention_days: int) -> No
 
 
 def policies(buckets: Buckets) -> dict[str, dict[str, Any]]:
-    """Return the policy of each user: `mlflow`, `dvc`, and `audit`, which adds heads and reads them."""
+    """Return the policy of each user: `mlflow`, `dvc`, and `audit`, which adds checkpoints and reads them."""
     files = ["GetObject", "PutObject", "AbortMultipartUpload", "ListMultipartUploadParts"]
     listing = ["ListBucket", "GetBucketLocation"]
     versions = ["ListBucketVersions", "GetBucketLocation"]

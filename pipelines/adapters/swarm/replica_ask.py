@@ -5,22 +5,22 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from pipelines.ports import Answer
+from pipelines.ports import HttpReply
 
 _LIMIT_S = 2.0
 _REPLY_LIMIT_BYTES = 65_536
 
-Ask = Callable[[str], Answer | None]
+Ask = Callable[[str], HttpReply | None]
 
 
-def ask_directly(address: str, limit_s: float = _LIMIT_S) -> Answer | None:
+def ask_directly(address: str, limit_s: float = _LIMIT_S) -> HttpReply | None:
     """Ask `host:port` for `/ready` on a connection of its own; None when no whole answer comes in time."""
     connection = http.client.HTTPConnection(address, timeout=limit_s)
     try:
         # Addresses pass from replica to replica: a kept connection could be one to a predecessor.
         connection.request("GET", "/ready", headers={"Connection": "close"})
         reply = connection.getresponse()
-        return Answer(reply.status, _object(reply.read(_REPLY_LIMIT_BYTES)), dict(reply.headers))
+        return HttpReply(reply.status, _object(reply.read(_REPLY_LIMIT_BYTES)), dict(reply.headers))
     except (OSError, http.client.HTTPException, ValueError):
         return None
     finally:

@@ -14,7 +14,7 @@ from typing import Any
 from docker.errors import APIError
 
 from pipelines.adapters.swarm.engine import DockerEngine
-from pipelines.adapters.swarm.record import Deployed, SlotRecord, with_record
+from pipelines.adapters.swarm.order import Deployed, ServiceOrder, with_record
 from pipelines.adapters.swarm.task_log import read_task_log
 from pipelines.adapters.swarm.tasks import RELEASE_VARIABLE, Roll, Task, read_task
 from pipelines.domain.release import Environment, Slot
@@ -29,7 +29,7 @@ _RETRY_S = 0.05
 _LOG_LINES = 20
 
 Spec = dict[str, Any]
-Decide = Callable[[Roll, Spec], tuple[SlotRecord, Spec]]
+Decide = Callable[[Roll, Spec], tuple[ServiceOrder, Spec]]
 
 
 class SwarmServices:
@@ -54,7 +54,7 @@ class SwarmServices:
         version has changed.
         """
 
-        def note(roll: Roll, spec: Spec) -> tuple[SlotRecord, Spec]:
+        def note(roll: Roll, spec: Spec) -> tuple[ServiceOrder, Spec]:
             if epoch == roll.record.epoch:
                 return roll.record, spec
             return replace(roll.record, epoch=epoch, settled=roll.record.settled or roll.over), spec
@@ -101,7 +101,7 @@ class SwarmServices:
         roll = Roll(
             slot=slot,
             version=service["Version"]["Index"],
-            record=SlotRecord.from_labels(spec.get("Labels") or {}),
+            record=ServiceOrder.from_labels(spec.get("Labels") or {}),
             replicas=spec["Mode"]["Replicated"]["Replicas"],
             status=status.get("State", ""),
             message=status.get("Message", ""),

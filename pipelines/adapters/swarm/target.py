@@ -6,13 +6,13 @@ from http import HTTPStatus
 
 from pipelines.adapters.images.release_images import ReleaseImages
 from pipelines.adapters.swarm.edge_socket import EdgeSocket
-from pipelines.adapters.swarm.record import Deployed, SlotRecord
+from pipelines.adapters.swarm.order import Deployed, ServiceOrder
 from pipelines.adapters.swarm.replica_ask import Ask, ask_directly
 from pipelines.adapters.swarm.services import Spec, SwarmServices, with_release
 from pipelines.adapters.swarm.tasks import Patience, Roll, Task, Waited
 from pipelines.domain.release import Environment, Phase, Release, Replica, Slot, SlotState
 from pipelines.errors import UsageError
-from pipelines.ports import Answer
+from pipelines.ports import HttpReply
 
 PORT = 8000
 _ASKERS = 8
@@ -69,7 +69,7 @@ class SwarmTarget:
             last_log=self._last_log(roll, phase),
         )
 
-    def weigh(self, environment: Environment, weights: dict[Slot, int], *, epoch: int) -> None:
+    def set_traffic_weights(self, environment: Environment, weights: dict[Slot, int], *, epoch: int) -> None:
         """Share the environment's port: all to one slot as 1, or percentages that add up to 100."""
         shares = {slot: weight for slot, weight in weights.items() if weight}
         told = ", ".join(f"{slot} {weight}" for slot, weight in weights.items()) or "nothing"
@@ -93,7 +93,7 @@ class SwarmTarget:
     def _order(self, environment: Environment, slot: Slot, release: Release | None, epoch: int) -> None:
         self._services.fence(environment, epoch)
 
-        def decide(roll: Roll, spec: Spec) -> tuple[SlotRecord, Spec]:
+        def decide(roll: Roll, spec: Spec) -> tuple[ServiceOrder, Spec]:
             record = roll.record
             wanted = self._deployed(record, release)
             wanted_spec = with_release(spec, environment, slot, wanted, base=self._images.base)
@@ -103,11 +103,11 @@ class SwarmTarget:
             served = record.wanted if roll.over else record.served
             # What has ended before this order is not of its doing, however late the service was written last.
             since = max([roll.version, *(task.index for task in roll.tasks)])
-            return SlotRecord(wanted, served, epoch, since=since), wanted_spec
+            return ServiceOrder(wanted, served, epoch, since=since), wanted_spec
 
         self._services.change(environment, slot, epoch, decide)
 
-    def _deployed(self, record: SlotRecord, release: Release | None) -> Deployed | None:
+    def _deployed(self, record: ServiceOrder, release: Release | None) -> Deployed | None:
         if release is None:
             return None
         # What served before goes on as it was, also when the app's base image is a newer one by now.
@@ -151,7 +151,7 @@ class _Stopwatch:
         return now - self._seen.setdefault(what, (value, now))[1]
 
 
-def _replica(name: str, answer: Answer | None, restarts: int) -> Replica:
+def _replica(name: str, answer: HttpReply | None, restarts: int) -> Replica:
     body = answer.body if answer else {}
     ready = answer is not None and answer.status == HTTPStatus.OK
     return Replica(name, body.get("digest"), body.get("version"), ready, restarts, body.get("pid"))

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.adapters.swarm.record import Deployed, SlotRecord
+from pipelines.adapters.swarm.order import Deployed, ServiceOrder
 from pipelines.domain.release import Phase, Slot
 
 RELEASE_VARIABLE = "SLIPWAY_RELEASE"
@@ -104,7 +104,7 @@ class Roll:
 
     slot: Slot
     version: int
-    record: SlotRecord
+    record: ServiceOrder
     replicas: int
     status: str
     message: str

@@ -28,7 +28,7 @@ from tests.support.containers.engine import hardened, make_volume
 from tests.support.containers.needs import skip_without_containers
 from tests.support.servers.object_store import READY_DEADLINE_S, MinioServer, Store
 from tests.support.servers.servers import free_port
-from tests.support.world.keepers import eventually
+from tests.support.world.supervisors import eventually
 
 TRUSTED = Path("/etc/docker/certs.d")
 USER = "robot$slipway"

@@ -56,7 +56,7 @@ def images(engine: docker.DockerClient) -> dict[str, str]:
     with (Path(tempfile.gettempdir()) / "slipway-test-images.lock").open("w") as lock:
         # Test processes run side by side, and one build is enough.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return build_images(ROOT, (), tell=print)
+        return build_images(ROOT, (), report_progress=print)
 
 
 @pytest.fixture

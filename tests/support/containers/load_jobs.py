@@ -55,12 +55,12 @@ class LoadPlace:
         )
 
     @contextmanager
-    def serving(self, **law: Any) -> Iterator[str]:
+    def serving(self, **latency_model: Any) -> Iterator[str]:
         """Serve by a law of latency; yield the URL for a plan."""
-        law = {"host": "0.0.0.0", "port": 8000, **law}
+        latency_model = {"host": "0.0.0.0", "port": 8000, **latency_model}
         container = hardened(
             self.image, volumes={SERVER: "/latency_server.py"}, healthy=False,
-            entrypoint=["python", "/latency_server.py", json.dumps(law)], network=self.network.name,
+            entrypoint=["python", "/latency_server.py", json.dumps(latency_model)], network=self.network.name,
         ).with_name(f"{self.prefix}-front")  # fmt: skip
         with container:
             deadline = time.monotonic() + READY_S

@@ -26,10 +26,10 @@ from pipelines.adapters.swarm.services import SwarmServices
 from pipelines.adapters.swarm.target import SwarmTarget
 from pipelines.adapters.swarm.tasks import Patience
 from pipelines.domain.release import Environment, Phase, Release, Slot, SlotState
-from pipelines.ports import Answer
+from pipelines.ports import HttpReply
 from tests.support.containers.engine import ROOT, hardened, make_volume, url_of
 from tests.support.containers.needs import skip_without_containers
-from tests.support.world.keepers import eventually
+from tests.support.world.supervisors import eventually
 
 ENVIRONMENT = Environment.STAGING
 ENGINE_URL = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
@@ -55,14 +55,14 @@ class AskFromInside:
         self._engine = engine
         self._name = name
 
-    def __call__(self, address: str) -> Answer | None:
+    def __call__(self, address: str) -> HttpReply | None:
         """Ask as `ask_directly` does."""
         host, _, port = address.rpartition(":")
         command = ["timeout", f"{_ASK_LIMIT_S:g}", "bash", "-c", _GET, "bash", host, port]
         status, reply = self._engine.run_inside(self._name, command)
         head, _, body = reply.partition("\r\n\r\n")
         try:
-            return Answer(int(head.split(" ", 2)[1]), dict(json.loads(body)), {}) if status == 0 else None
+            return HttpReply(int(head.split(" ", 2)[1]), dict(json.loads(body)), {}) if status == 0 else None
         except (ValueError, IndexError, TypeError):
             return None
 

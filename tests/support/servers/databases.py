@@ -11,7 +11,7 @@ import psycopg
 
 from pipelines.adapters.database.postgres_admin import PostgresAdmin
 from pipelines.adapters.database.records import SqlRecords, prepare_records
-from pipelines.adapters.storage.audit_file import FileAuditHeads
+from pipelines.adapters.storage.checkpoints_file import FileCheckpoints
 from tests.support.servers.postgres import PostgresServer
 
 OWNER, APPLICATION = "slipway_owner", "slipway"
@@ -21,20 +21,20 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Place:
-    """A database and its heads: `url` is the application's, `owner_url` that of who owns the tables."""
+    """A database and its checkpoints: `url` is the application's, `owner_url` that of who owns the tables."""
 
     url: str
     owner_url: str
-    heads_file: Path
+    checkpoints_file: Path
 
     @property
-    def heads(self) -> FileAuditHeads:
-        """The heads of its audit chain."""
-        return FileAuditHeads(self.heads_file)
+    def checkpoints(self) -> FileCheckpoints:
+        """The checkpoints of its audit chain."""
+        return FileCheckpoints(self.checkpoints_file)
 
     def open(self) -> SqlRecords:
         """Open the records in it."""
-        return SqlRecords(self.url, self.heads)
+        return SqlRecords(self.url, self.checkpoints)
 
     @contextmanager
     def opened(self) -> Iterator[SqlRecords]:
@@ -60,7 +60,7 @@ class Place:
 def sqlite_place(home: Path) -> Place:
     """Return a database in a file of `home`."""
     url = f"sqlite:///{home / 'slipway.db'}"
-    return Place(url, url, home / "heads.jsonl")
+    return Place(url, url, home / "checkpoints.jsonl")
 
 
 def postgres_place(server: PostgresServer, home: Path, *, port: int = 0) -> Place:
@@ -80,4 +80,4 @@ def bare_place(server: PostgresServer, home: Path, *, port: int = 0) -> Place:
     url = server.url(name, APPLICATION, password)
     if port:
         url = url.replace(f":{server.port}/", f":{port}/")
-    return Place(url, server.url(name, OWNER, password), home / "heads.jsonl")
+    return Place(url, server.url(name, OWNER, password), home / "checkpoints.jsonl")

@@ -1,4 +1,4 @@
-"""An HTTP server of a known law of latency: `python latency_server.py '{"delay_ms": 2}'` prints its port.
+"""An HTTP server of a known latency model of latency: `python latency_server.py '{"delay_ms": 2}'` prints its port.
 
 Keys: delay_ms (all requests), slow_share and slow_ms (these on top), version, status, block_ms (spent
 computing, which holds all other requests up), nested_share (of answers: brackets in brackets, too deep to read), host
@@ -23,8 +23,8 @@ PREDICTION = {"prediction": "Yes", "probability": 0.7}
 
 
 class Service(asyncio.Protocol):
-    def __init__(self, law: dict[str, Any]) -> None:
-        self.law = law
+    def __init__(self, latency_model: dict[str, Any]) -> None:
+        self.latency_model = latency_model
         self.received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -38,24 +38,24 @@ class Service(asyncio.Protocol):
             return
         self.received = b""
         if head.startswith(b"GET "):
-            self.write(200, {"status": "ok", "model": "churn-model", "version": self.law["version"]})
+            self.write(200, {"status": "ok", "model": "churn-model", "version": self.latency_model["version"]})
             return
         self.rows, status = read_request(head, body)
-        self.status = self.law["status"] if status == 200 else status
-        time.sleep(self.law["block_ms"] / 1000)
-        delay_ms = self.law["delay_ms"]
-        if random.random() < self.law["slow_share"]:
-            delay_ms += self.law["slow_ms"]
+        self.status = self.latency_model["status"] if status == 200 else status
+        time.sleep(self.latency_model["block_ms"] / 1000)
+        delay_ms = self.latency_model["delay_ms"]
+        if random.random() < self.latency_model["slow_share"]:
+            delay_ms += self.latency_model["slow_ms"]
         asyncio.get_running_loop().call_later(delay_ms / 1000, self.answer)
 
     def answer(self) -> None:
         answers: dict[str, Any] = PREDICTION
         if self.rows is not None:
             answers = {"predictions": [PREDICTION] * self.rows}
-        if random.random() < self.law["nested_share"]:
+        if random.random() < self.latency_model["nested_share"]:
             self.send(self.status, b"[" * NESTED)
         else:
-            self.write(self.status, {**answers, "version": self.law["version"]})
+            self.write(self.status, {**answers, "version": self.latency_model["version"]})
 
     def write(self, status: int, answer: dict[str, Any]) -> None:
         self.send(status, json.dumps(answer).encode())
@@ -79,9 +79,11 @@ def read_request(head: bytes, body: bytes) -> tuple[int | None, int]:
     return None, 422 if wrong else 200
 
 
-async def serve(law: dict[str, Any]) -> None:
+async def serve(latency_model: dict[str, Any]) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Service(law), law["host"], law["port"], backlog=1024)
+    server = await loop.create_server(
+        lambda: Service(latency_model), latency_model["host"], latency_model["port"], backlog=1024
+    )
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await server.serve_forever()

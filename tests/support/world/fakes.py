@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipelines.domain.audit import Head
+from pipelines.domain.audit import Checkpoint
 from pipelines.domain.names import checked_version
 from pipelines.domain.release import Environment, Phase, Release, Replica, Slot, SlotState
 from pipelines.domain.version import RegisteredVersion
@@ -19,7 +19,7 @@ from pipelines.errors import (
     UnknownVersion,
     UsageError,
 )
-from pipelines.ports import Answer, FetchedModel, LoadRun
+from pipelines.ports import FetchedModel, HttpReply, LoadRun
 
 FAKE_URL = "http://127.0.0.1:9"
 
@@ -57,7 +57,7 @@ class FakeTarget:
             self._states[environment, slot] = self._stepped(environment, state)
         return state
 
-    def weigh(self, environment: Environment, weights: dict[Slot, int], *, epoch: int) -> None:
+    def set_traffic_weights(self, environment: Environment, weights: dict[Slot, int], *, epoch: int) -> None:
         """Accept all to live, as the local target does."""
         if {slot: weight for slot, weight in weights.items() if weight} != {Slot.LIVE: 1}:
             raise UsageError(f"cannot share a port as {weights}")
@@ -244,45 +244,45 @@ class FakeProbe:
     """
 
     def __init__(self, release: Release, golden: dict[str, Any]) -> None:
-        self.answers: dict[str, Answer | DeployFailed] = {}
+        self.answers: dict[str, HttpReply | DeployFailed] = {}
         self._release = release
         self._golden = golden
         self._posts: dict[str, int] = {}
 
-    def get(self, url: str) -> Answer:
+    def get(self, url: str) -> HttpReply:
         """Answer /health and /ready."""
         path = urlsplit(url).path
         identity = {"version": self._release.version, "digest": self._release.bundle_digest}
         stage = self._release.environment.stage
         health = {"stage": stage, "status": "ok", "model": self._release.model, **identity}
-        return self._given(path) or Answer(200, health if path == "/health" else identity, {})
+        return self._given(path) or HttpReply(200, health if path == "/health" else identity, {})
 
-    def post(self, url: str, content: bytes, headers: dict[str, str], *, timeout_s: float | None = None) -> Answer:
+    def post(self, url: str, content: bytes, headers: dict[str, str], *, timeout_s: float | None = None) -> HttpReply:
         """Predict golden rows, and refuse all else."""
         path = urlsplit(url).path
         number = self._posts[path] = self._posts.get(path, -1) + 1
         return self._given(f"{path}#{number}") or self._answer(path, content, headers.get("x-request-id", "made"))
 
-    def _given(self, key: str) -> Answer | None:
+    def _given(self, key: str) -> HttpReply | None:
         given = self.answers.get(key)
         if isinstance(given, DeployFailed):
             raise given
         return given
 
-    def _answer(self, path: str, content: bytes, request_id: str) -> Answer:
+    def _answer(self, path: str, content: bytes, request_id: str) -> HttpReply:
         try:
             body = json.loads(content)
         except ValueError:
-            return Answer(400, {"error": {"code": "not_json", "request_id": request_id}}, {})
+            return HttpReply(400, {"error": {"code": "not_json", "request_id": request_id}}, {})
         identity = {"model": self._release.model, "version": self._release.version, "request_id": request_id}
         rows = body["rows"] if path == "/predict/batch" else [body]
         wrong = [field for row in rows for field in self._wrong_fields(row)]
         if wrong:
             fields = [{"field": field, "message": "refused"} for field in wrong]
-            return Answer(422, {"error": {"code": "invalid_field", "fields": fields, "request_id": request_id}}, {})
+            return HttpReply(422, {"error": {"code": "invalid_field", "fields": fields, "request_id": request_id}}, {})
         predicted = [self._golden["expected"][self._golden["rows"].index(row)] for row in rows]
         answered = {"predictions": predicted} if path == "/predict/batch" else predicted[0]
-        return Answer(200, answered | identity, {})
+        return HttpReply(200, answered | identity, {})
 
     def _wrong_fields(self, row: dict[str, Any]) -> list[str]:
         known = self._golden["rows"][0]
@@ -310,19 +310,19 @@ class FakeLoadRunner:
         return set()
 
 
-class FakeAuditHeads:
-    """Audit heads in memory."""
+class FakeCheckpoints:
+    """Checkpoints in memory."""
 
     def __init__(self) -> None:
-        self._heads: set[Head] = set()
+        self._checkpoints: set[Checkpoint] = set()
 
-    def export(self, head: Head) -> None:
-        """Keep a head."""
-        self._heads.add(head)
+    def export(self, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint."""
+        self._checkpoints.add(checkpoint)
 
-    def heads(self) -> list[Head]:
-        """Return every head, by number."""
-        return sorted(self._heads, key=lambda head: (head.seq, head.hash))
+    def checkpoints(self) -> list[Checkpoint]:
+        """Return every checkpoint, by number."""
+        return sorted(self._checkpoints, key=lambda checkpoint: (checkpoint.seq, checkpoint.hash))
 
 
 class FakeVersions:

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from pipelines.domain.audit import Head
+from pipelines.domain.audit import Checkpoint
 from pipelines.domain.bundle import canonical, digest_of
 from pipelines.domain.policy import Policy
 from pipelines.domain.promotion import ReleaseState, RunState
@@ -123,7 +123,7 @@ def add(records: Records, *found: Any) -> None:
             transaction.add(record)
 
 
-def head_of(records: Records) -> Head:
-    """Return the head of the audit chain as it is now."""
+def checkpoint_of(records: Records) -> Checkpoint:
+    """Return the checkpoint of the audit chain as it is now."""
     last = records.audit_trail()[-1]
-    return Head(last.seq, last.hash)
+    return Checkpoint(last.seq, last.hash)

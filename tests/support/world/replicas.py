@@ -1,4 +1,4 @@
-"""Real replicas for tests: gunicorn on sockets that the test owns, started as the keeper starts them."""
+"""Real replicas for tests: gunicorn on sockets that the test owns, started as the supervisor starts them."""
 
 import contextlib
 import json

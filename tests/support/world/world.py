@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 
 from pipelines.adapters.database.records import SqlRecords, now
-from pipelines.adapters.storage.audit_file import FileAuditHeads
 from pipelines.adapters.storage.bundle_store import BundleStore
-from pipelines.commands import requests as intents
+from pipelines.adapters.storage.checkpoints_file import FileCheckpoints
+from pipelines.commands import requests as commands
 from pipelines.domain.bundle import digest_of
 from pipelines.domain.promotion import Override
 from pipelines.domain.records import Evaluation, Promotion, Rollback
 from pipelines.domain.release import Environment, Slot
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.executor.scheduler import carry_out
-from pipelines.ports import Answer, LoadRun
-from pipelines.releases.leader import take_seat
+from pipelines.ports import HttpReply, LoadRun
+from pipelines.releases.leader import take_leader_lease
 from pipelines.releases.promote import release_promotion
 from pipelines.releases.rollback import roll_back
 from pipelines.releases.services import Services, Timing
@@ -37,14 +37,14 @@ class PassingProbe:
     def __init__(self, bundles: BundleStore, target: FakeTarget) -> None:
         self._bundles, self._target = bundles, target
 
-    def get(self, url: str) -> Answer:
+    def get(self, url: str) -> HttpReply:
         release = self._release()
         if url.endswith("/ready"):
-            return Answer(200, {"digest": release.bundle_digest, "version": release.version, "pid": 1}, {})
+            return HttpReply(200, {"digest": release.bundle_digest, "version": release.version, "pid": 1}, {})
         body = {"stage": "Staging", "status": "ok", "model": release.model}
-        return Answer(200, {**body, "version": release.version, "digest": release.bundle_digest}, {})
+        return HttpReply(200, {**body, "version": release.version, "digest": release.bundle_digest}, {})
 
-    def post(self, url: str, content: bytes, headers: dict[str, str], *, timeout_s: float | None = None) -> Answer:
+    def post(self, url: str, content: bytes, headers: dict[str, str], *, timeout_s: float | None = None) -> HttpReply:
         import json
 
         release = self._release()
@@ -52,15 +52,15 @@ class PassingProbe:
         try:
             sent = json.loads(content)
         except ValueError:
-            return Answer(400, {"error": {"code": "not_json"}}, {})
+            return HttpReply(400, {"error": {"code": "not_json"}}, {})
         if url.endswith("/batch"):
-            return Answer(200, {"predictions": golden["expected"]}, {})
+            return HttpReply(200, {"predictions": golden["expected"]}, {})
         for row, expected in zip(golden["rows"], golden["expected"], strict=True):
             if sent == row:
                 served = {"version": release.version, "request_id": headers.get("x-request-id")}
-                return Answer(200, {**expected, **served}, {})
+                return HttpReply(200, {**expected, **served}, {})
         names = [{"field": name} for name in (*golden["rows"][0], *sent)]
-        return Answer(422, {"error": {"code": "invalid_field", "fields": names}}, {})
+        return HttpReply(422, {"error": {"code": "invalid_field", "fields": names}}, {})
 
     def _release(self) -> Any:
         release = self._target.observe(STAGING, Slot.TRIAL).release
@@ -102,7 +102,7 @@ class World:
         return action()
 
     def evaluated(self, version: str, override: Override | None = None) -> Evaluation:
-        asked = intents.request_evaluation(
+        asked = commands.request_evaluation(
             self.records, person="alice", model=MODEL, version=version, override=override, now=now()
         )
         evaluate(self.services, asked.id, self.step)
@@ -110,15 +110,15 @@ class World:
 
     def approved(self, version: str, override: Override | None = None) -> Promotion:
         """Ask for production, let the evaluation run if one is needed, and have bob say yes."""
-        asked = intents.request_promotion(
+        asked = commands.request_promotion(
             self.records, person="alice", model=MODEL, version=version, override=override, now=now()
         )
         evaluation = self.records.get(Evaluation, asked.evaluation_id)
         if not evaluation.state.final:
             evaluate(self.services, evaluation.id, self.step)
         self.round()
-        evidence = intents.evidence_of(self.records, asked)
-        intents.decide(
+        evidence = commands.evidence_of(self.records, asked)
+        commands.decide(
             self.records, person="bob", promotion_id=asked.id, approved=True, reason="", evidence=evidence, now=now()
         )
         return self.records.get(Promotion, asked.id)
@@ -129,7 +129,7 @@ class World:
         return self.records.get(Promotion, promotion.id)
 
     def rolled_back(self) -> Rollback:
-        asked = intents.request_rollback(self.records, person="alice", model=MODEL, environment=PRODUCTION, now=now())
+        asked = commands.request_rollback(self.records, person="alice", model=MODEL, environment=PRODUCTION, now=now())
         roll_back(self.services, asked.id, self.step)
         return self.records.get(Rollback, asked.id)
 
@@ -149,7 +149,7 @@ class World:
     def apply_policy(self, **accuracy: float) -> None:
         body = policy_body()
         body["gates"]["accuracy"].update(accuracy)
-        intents.request_policy(self.records, person="alice", body=body, now=now())
+        commands.request_policy(self.records, person="alice", body=body, now=now())
         self.round()
 
 
@@ -176,7 +176,7 @@ def plants_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def world(tmp_path: Path, plants_home: Path) -> World:
     target, registry, loads = FakeTarget(replicas=2), FakeModelRegistry(), ScriptedLoads()
     bundles = BundleStore(tmp_path / "bundles")
-    records = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FileAuditHeads(tmp_path / "heads"))
+    records = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FileCheckpoints(tmp_path / "checkpoints"))
     services = Services(
         records=records,
         registry=registry,
@@ -189,7 +189,7 @@ def world(tmp_path: Path, plants_home: Path) -> World:
         now=now,
         timing=Timing(converge_s=0.5, empty_s=0.5, registry_s=0.3, watch_s=0.0, poll_s=0.001),
     )
-    take_seat(services)
+    take_leader_lease(services)
     counter = itertools.count(1)
     evaluation = (plants_home / "data/snapshots/evaluation.parquet").read_bytes()
 

@@ -34,7 +34,7 @@ def quiet(line: str) -> None:
 
 def counting(place: Place) -> Measured:
     """A benchmark that is quick: it counts."""
-    place.tell("counting")
+    place.report_progress("counting")
     return Measured(
         about="numbers are counted",
         figures={"counted": 3, "missed_s": 2.123456},

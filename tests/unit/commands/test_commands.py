@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from pipelines.adapters.database.records import SqlRecords
-from pipelines.commands import requests as intents
+from pipelines.commands import requests as commands
 from pipelines.domain.promotion import Evidence, Override, ReleaseState, RunState
 from pipelines.domain.records import Approval, Evaluation, PolicyChange, Promotion, ReleaseRecord, Rollback
 from pipelines.domain.release import Environment
 from pipelines.domain.verdict import Verdict
 from pipelines.errors import ApprovalVoid, NotAllowed, PolicyInvalid, SlipwayError, UsageError
-from tests.support.world.fakes import FakeAuditHeads
+from tests.support.world.fakes import FakeCheckpoints
 from tests.support.world.records import (
     MODEL,
     NOW,
@@ -32,7 +32,7 @@ CHAMPION = release("r-1", "1")
 
 @pytest.fixture
 def records(tmp_path: Path) -> Iterator[SqlRecords]:
-    opened = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeAuditHeads())
+    opened = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeCheckpoints())
     put_in_force(opened)
     yield opened
     opened.close()
@@ -41,7 +41,7 @@ def records(tmp_path: Path) -> Iterator[SqlRecords]:
 def promote(
     records: SqlRecords, version: str = "2", *, person: str = "alice", override: Override | None = None
 ) -> Promotion:
-    return intents.request_promotion(records, person=person, model=MODEL, version=version, override=override, now=NOW)
+    return commands.request_promotion(records, person=person, model=MODEL, version=version, override=override, now=NOW)
 
 
 def waiting(records: SqlRecords, **changes: Any) -> Promotion:
@@ -53,8 +53,8 @@ def waiting(records: SqlRecords, **changes: Any) -> Promotion:
 def decide(
     records: SqlRecords, person: str, *, approved: bool = True, evidence: Evidence | None = None, reason: str = "why"
 ) -> Approval:
-    seen = evidence or intents.evidence_of(records, records.get(Promotion, "p-1"))
-    return intents.decide(
+    seen = evidence or commands.evidence_of(records, records.get(Promotion, "p-1"))
+    return commands.decide(
         records, person=person, promotion_id="p-1", approved=approved, reason=reason, evidence=seen, now=NOW
     )
 
@@ -64,7 +64,7 @@ def audited(records: SqlRecords) -> list[tuple[str, str, str]]:
 
 
 def test_an_evaluation_is_recorded_with_who_asked(records: SqlRecords) -> None:
-    asked = intents.request_evaluation(records, person="bob", model=MODEL, version="2", override=None, now=NOW)
+    asked = commands.request_evaluation(records, person="bob", model=MODEL, version="2", override=None, now=NOW)
 
     assert records.get(Evaluation, asked.id) == Evaluation("e-1", MODEL, "2", "bob", NOW)
     assert audited(records) == [("bob", "evaluation.request", "intent")]
@@ -72,7 +72,7 @@ def test_an_evaluation_is_recorded_with_who_asked(records: SqlRecords) -> None:
 
 def test_an_evaluation_under_way_is_returned_instead_of_a_second_one(records: SqlRecords) -> None:
     def ask(version: str, override: Override | None = None) -> str:
-        return intents.request_evaluation(
+        return commands.request_evaluation(
             records, person="bob", model=MODEL, version=version, override=override, now=NOW
         ).id
 
@@ -81,7 +81,7 @@ def test_an_evaluation_under_way_is_returned_instead_of_a_second_one(records: Sq
 
 @pytest.mark.parametrize(("model", "version"), [("../x", "2"), (MODEL, "0"), (MODEL, "2; DROP TABLE audit_log")])
 def test_names_are_checked_before_anything_is_written(records: SqlRecords, model: str, version: str) -> None:
-    for ask in (intents.request_evaluation, intents.request_promotion):
+    for ask in (commands.request_evaluation, commands.request_promotion):
         with pytest.raises(UsageError):
             ask(records, person="alice", model=model, version=version, override=None, now=NOW)
 
@@ -209,7 +209,7 @@ def test_what_served_production_once_can_be_promoted_again(records: SqlRecords) 
 
 
 def test_without_a_policy_nothing_is_promoted(tmp_path: Path) -> None:
-    bare = SqlRecords(f"sqlite:///{tmp_path / 'bare.db'}", FakeAuditHeads())
+    bare = SqlRecords(f"sqlite:///{tmp_path / 'bare.db'}", FakeCheckpoints())
     try:
         with pytest.raises(UsageError, match="no policy is in force"):
             promote(bare)
@@ -221,7 +221,7 @@ def test_without_a_policy_nothing_is_promoted(tmp_path: Path) -> None:
 def test_the_waiting_promotion_of_a_version_is_found(records: SqlRecords) -> None:
     waiting(records)
 
-    assert intents.waiting_promotion(records, MODEL, "2").id == "p-1"
+    assert commands.waiting_promotion(records, MODEL, "2").id == "p-1"
 
 
 @pytest.mark.parametrize(
@@ -233,14 +233,14 @@ def test_without_a_waiting_promotion_there_is_nothing_to_decide(
     waiting(records, state=state)
 
     with pytest.raises(UsageError, match=f"no promotion of version {version} waits"):
-        intents.waiting_promotion(records, MODEL, version)
+        commands.waiting_promotion(records, MODEL, version)
 
 
 def test_evidence_names_all_that_a_yes_covers(records: SqlRecords) -> None:
     asked = waiting(records)
     measured = records.get(Evaluation, "e-1")
 
-    assert asdict(intents.evidence_of(records, asked)) == {
+    assert asdict(commands.evidence_of(records, asked)) == {
         "model": MODEL,
         "version": "2",
         "environment": "production",
@@ -258,7 +258,7 @@ def test_another_persons_yes_approves(records: SqlRecords) -> None:
 
     assert records.get(Promotion, "p-1").state is RunState.APPROVED
     assert records.find(Approval) == [given]
-    assert given.evidence == asdict(intents.evidence_of(records, asked))
+    assert given.evidence == asdict(commands.evidence_of(records, asked))
     assert audited(records) == [("bob", "promotion.approve", "outcome")]
 
 
@@ -328,7 +328,7 @@ def test_only_a_waiting_promotion_is_decided(records: SqlRecords, state: RunStat
 
 @pytest.mark.parametrize("changed", [{"version": "3"}, {"report_digest": "sha256:older"}, {"report_digest": ""}])
 def test_a_yes_to_other_evidence_is_void(records: SqlRecords, changed: dict[str, str]) -> None:
-    seen = replace(intents.evidence_of(records, waiting(records)), **changed)
+    seen = replace(commands.evidence_of(records, waiting(records)), **changed)
 
     refused(records, ApprovalVoid, "bob", evidence=seen)
 
@@ -359,7 +359,7 @@ def test_a_no_to_a_stale_report_counts(records: SqlRecords) -> None:
 
 
 def test_a_rollback_is_recorded_with_who_asked(records: SqlRecords) -> None:
-    asked = intents.request_rollback(records, person="bob", model=MODEL, environment=Environment.PRODUCTION, now=NOW)
+    asked = commands.request_rollback(records, person="bob", model=MODEL, environment=Environment.PRODUCTION, now=NOW)
 
     assert records.get(Rollback, asked.id).requested_by == "bob"
     assert audited(records) == [("bob", "rollback", "intent")]
@@ -368,16 +368,16 @@ def test_a_rollback_is_recorded_with_who_asked(records: SqlRecords) -> None:
 def test_a_policy_is_recorded_but_not_in_force_before_the_executor_says_so(records: SqlRecords) -> None:
     body = policy_body(**{"gates.accuracy.minimum": 0.9})
 
-    change = intents.request_policy(records, person="bob", body=body, now=NOW)
+    change = commands.request_policy(records, person="bob", body=body, now=NOW)
 
     assert records.get(PolicyChange, change.id).state is RunState.REQUESTED
-    assert intents.policy_in_force(records) == policy()
+    assert commands.policy_in_force(records) == policy()
     assert audited(records) == [("bob", "policy", "intent")]
 
 
 def test_an_illegal_policy_leaves_no_trace(records: SqlRecords) -> None:
     with pytest.raises(PolicyInvalid):
-        intents.request_policy(records, person="bob", body={**policy_body(), "gatse": {}}, now=NOW)
+        commands.request_policy(records, person="bob", body={**policy_body(), "gatse": {}}, now=NOW)
 
     assert len(records.find(PolicyChange)) == 1
     assert records.audit_trail() == []
@@ -387,4 +387,4 @@ def test_an_illegal_policy_leaves_no_trace(records: SqlRecords) -> None:
     ("hours", "until"), [(24, "2026-01-03T03:04:05.000+00:00"), (0.5, "2026-01-02T03:34:05.000+00:00")]
 )
 def test_a_wait_expires_after_the_hours_of_the_policy(hours: float, until: str) -> None:
-    assert intents.expiry(policy(**{"approvals.valid_h": hours}), NOW) == until
+    assert commands.expiry(policy(**{"approvals.valid_h": hours}), NOW) == until

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.domain.audit import GENESIS, Entry, Head, chained, entry_hash, verify
+from pipelines.domain.audit import GENESIS, Checkpoint, Entry, chained, entry_hash, verify
 
 Tampering = Callable[[list[Entry]], list[Entry]]
 
@@ -12,7 +12,7 @@ Tampering = Callable[[list[Entry]], list[Entry]]
 def chain(count: int, actor: str = "alice") -> list[Entry]:
     entries: list[Entry] = []
     for number in range(count):
-        previous = Head(entries[-1].seq, entries[-1].hash) if entries else None
+        previous = Checkpoint(entries[-1].seq, entries[-1].hash) if entries else None
         unplaced = Entry(
             0, f"2026-01-0{number + 1}", actor, "promotion", "intent", f"p-{number}", {"n": number}, "", ""
         )
@@ -20,15 +20,15 @@ def chain(count: int, actor: str = "alice") -> list[Entry]:
     return entries
 
 
-def heads(entries: list[Entry]) -> list[Head]:
-    return [Head(entry.seq, entry.hash) for entry in entries]
+def checkpoints(entries: list[Entry]) -> list[Checkpoint]:
+    return [Checkpoint(entry.seq, entry.hash) for entry in entries]
 
 
 def rechained(entries: list[Entry]) -> list[Entry]:
     """Rewrite the numbers and hashes of edited entries, as the owner of the database can."""
     fresh: list[Entry] = []
     for entry in entries:
-        fresh.append(chained(Head(fresh[-1].seq, fresh[-1].hash) if fresh else None, entry))
+        fresh.append(chained(Checkpoint(fresh[-1].seq, fresh[-1].hash) if fresh else None, entry))
     return fresh
 
 
@@ -108,7 +108,7 @@ def restore_old_backup_and_go_on(entries: list[Entry]) -> list[Entry]:
 )
 def test_verify_names_the_first_bad_entry_of_a_tampered_chain(tamper: Tampering, first_bad: int) -> None:
     entries = chain(5)
-    outside = heads(entries)
+    outside = checkpoints(entries)
 
     checked = verify(tamper(list(entries)), outside)
 
@@ -131,12 +131,12 @@ def test_only_the_outside_heads_show_a_shortened_or_rewritten_chain(tamper: Tamp
     entries = chain(4)
 
     assert verify(tamper(list(entries)), []).valid
-    assert not verify(tamper(list(entries)), heads(entries)).valid
+    assert not verify(tamper(list(entries)), checkpoints(entries)).valid
 
 
 def test_verify_names_the_earliest_rewritten_entry_when_heads_were_exported_out_of_order() -> None:
     entries = chain(5)
-    outside = heads(entries)
+    outside = checkpoints(entries)
 
     checked = verify(rewrite_from_the_third(list(entries)), [outside[4], outside[3], outside[2], outside[0]])
 
@@ -146,7 +146,7 @@ def test_verify_names_the_earliest_rewritten_entry_when_heads_were_exported_out_
 def test_verify_accepts_an_untouched_chain_with_some_of_its_heads() -> None:
     entries = chain(5)
 
-    checked = verify(entries, [heads(entries)[1], heads(entries)[4]])
+    checked = verify(entries, [checkpoints(entries)[1], checkpoints(entries)[4]])
 
     assert (checked.valid, checked.entries, checked.first_bad) == (True, 5, None)
 
@@ -154,7 +154,7 @@ def test_verify_accepts_an_untouched_chain_with_some_of_its_heads() -> None:
 def test_verify_accepts_entries_newer_than_the_last_head() -> None:
     entries = chain(5)
 
-    assert verify(entries, heads(entries)[:3]).valid
+    assert verify(entries, checkpoints(entries)[:3]).valid
 
 
 def test_verify_accepts_an_empty_chain_without_heads() -> None:

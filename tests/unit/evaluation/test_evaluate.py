@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from pipelines.adapters.database.records import now
-from pipelines.commands import requests as intents
+from pipelines.commands import requests as commands
 from pipelines.domain.bundle import digest_of
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Evaluation, Lease, ReleaseRecord
 from pipelines.domain.release import Environment, Release, Slot
 from pipelines.errors import DeployFailed
 from pipelines.evaluation.evaluate import evaluate
-from pipelines.ports import Answer
+from pipelines.ports import HttpReply
 from tests.support.world.world import MODEL, PRODUCTION, STAGING, World, policy_body
 
 
@@ -46,7 +46,7 @@ def test_a_failed_gate_stops_before_staging_and_says_so(world: World) -> None:
 @pytest.mark.parametrize(("minimum", "ends"), [(0.5, RunState.DONE), (0.999, RunState.STOPPED)])
 def test_an_evaluation_that_has_ended_holds_staging_no_more(world: World, minimum: float, ends: RunState) -> None:
     world.apply_policy(minimum=minimum)
-    asked = intents.request_evaluation(
+    asked = commands.request_evaluation(
         world.records, person="alice", model=MODEL, version=world.register(), override=None, now=now()
     )
     held: list[Lease] = []
@@ -168,12 +168,14 @@ def test_a_first_request_that_times_out_is_a_no_where_the_policy_limits_it(
 ) -> None:
     body = policy_body()
     body["slo"]["first_request_ms"] = 500
-    intents.request_policy(world.records, person="alice", body=body, now=now())
+    commands.request_policy(world.records, person="alice", body=body, now=now())
     world.round()
     post = world.services.probe.post
     waits: list[float | None] = []
 
-    def slow_at_first(url: str, content: bytes, headers: dict[str, str], *, timeout_s: float | None = None) -> Answer:
+    def slow_at_first(
+        url: str, content: bytes, headers: dict[str, str], *, timeout_s: float | None = None
+    ) -> HttpReply:
         waits.append(timeout_s)
         if len(waits) == 1:
             raise DeployFailed("timed out")
@@ -219,16 +221,16 @@ def test_an_artifact_changed_after_its_pin_is_refused(world: World) -> None:
     assert "digest mismatch, expected sha256:" in again.error["message"]
 
 
-def test_a_report_is_judged_by_the_policy_that_was_in_force_at_its_intake(world: World) -> None:
+def test_a_report_is_judged_by_the_policy_that_was_in_force_at_its_packaging(world: World) -> None:
     version = world.register()
     before = world.services.policy().digest
-    asked = intents.request_evaluation(
+    asked = commands.request_evaluation(
         world.records, person="alice", model=MODEL, version=version, override=None, now=now()
     )
 
     def step(name: str, action: Callable[[], Any]) -> Any:
         answer = action()
-        if name == "intake":
+        if name == "packaging":
             world.apply_policy(minimum=0.999)
         return answer
 

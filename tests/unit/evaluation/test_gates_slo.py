@@ -25,7 +25,7 @@ from pipelines.evaluation.gates.service.slo import (
     time_first_request,
 )
 from pipelines.packaging.snapshot import Snapshot, SnapshotDescription
-from pipelines.ports import Answer, LoadRun
+from pipelines.ports import HttpReply, LoadRun
 from tests.support.world.fakes import FakeLoadRunner
 from tests.support.world.records import policy
 
@@ -279,14 +279,14 @@ class OneAnswer:
         self.status = status
         self.asked: list[tuple[str, bytes, float | None]] = []
 
-    def get(self, url: str) -> Answer:
+    def get(self, url: str) -> HttpReply:
         raise NotImplementedError
 
-    def post(self, url: str, content: bytes, headers: dict[str, str], *, timeout_s: float | None = None) -> Answer:
+    def post(self, url: str, content: bytes, headers: dict[str, str], *, timeout_s: float | None = None) -> HttpReply:
         self.asked.append((url, content, timeout_s))
         if not self.status:
             raise DeployFailed("no answer")
-        return Answer(self.status, {}, {})
+        return HttpReply(self.status, {}, {})
 
 
 def test_the_first_request_is_a_prediction_and_is_timed_when_it_was_answered() -> None:

@@ -6,7 +6,7 @@ from pipelines.domain.release import Environment, Release
 from pipelines.domain.verdict import Verdict
 from pipelines.errors import DeployFailed
 from pipelines.evaluation.gates.service.smoke import check_smoke
-from pipelines.ports import Answer
+from pipelines.ports import HttpReply
 from tests.support.world.fakes import FakeProbe
 
 RELEASE = Release("trial-e-1", "toy-model", Environment.STAGING, "2", "sha256:b")
@@ -36,8 +36,8 @@ def test_a_service_that_keeps_its_contract_passes(probe: FakeProbe) -> None:
     )
 
 
-def ok(body: Any) -> Answer:
-    return Answer(200, body, {})
+def ok(body: Any) -> HttpReply:
+    return HttpReply(200, body, {})
 
 
 @pytest.mark.parametrize(
@@ -47,10 +47,10 @@ def ok(body: Any) -> Answer:
         ("/health", ok({**HEALTH, "stage": "Production"}), "health"),
         ("/health", ok({**HEALTH, "digest": "sha256:a"}), "health"),
         ("/health", ok({**HEALTH, "status": "no release"}), "health"),
-        ("/health", Answer(503, HEALTH, {}), "health"),
+        ("/health", HttpReply(503, HEALTH, {}), "health"),
         ("/health", ok(None), "health"),
         ("/health", DeployFailed("http://127.0.0.1:9/health does not answer"), "health: http"),
-        ("/ready", Answer(503, {"reason": "no release"}, {}), "ready"),
+        ("/ready", HttpReply(503, {"reason": "no release"}, {}), "ready"),
         ("/ready", ok({"digest": "sha256:a"}), "ready"),
         ("/ready", ok({}), "ready"),
         ("/ready", ok(None), "ready"),
@@ -65,8 +65,8 @@ def ok(body: Any) -> Answer:
         ("/predict#0", ok({}), "golden rows: row 0"),
         ("/predict#0", ok(None), "golden rows: row 0"),
         ("/predict#0", ok([PREDICTED]), "golden rows: row 0"),
-        ("/predict#1", Answer(500, None, {}), "golden rows: row 1"),
-        ("/predict/batch#0", Answer(503, {}, {}), "batch"),
+        ("/predict#1", HttpReply(500, None, {}), "golden rows: row 1"),
+        ("/predict/batch#0", HttpReply(503, {}, {}), "batch"),
         ("/predict/batch#0", ok(None), "batch"),
         ("/predict/batch#0", ok({}), "batch"),
         ("/predict/batch#0", ok({"predictions": 2}), "batch"),
@@ -74,23 +74,23 @@ def ok(body: Any) -> Answer:
         ("/predict/batch#0", ok({"predictions": BATCH[:1]}), "batch"),
         ("/predict/batch#0", ok({"predictions": BATCH[::-1]}), "batch"),
         ("/predict/batch#0", ok({"predictions": [None, None]}), "batch"),
-        ("/predict#2", Answer(200, PREDICTED, {}), "refusals: b'not json'"),
-        ("/predict#2", Answer(500, None, {}), "refusals: b'not json'"),
+        ("/predict#2", HttpReply(200, PREDICTED, {}), "refusals: b'not json'"),
+        ("/predict#2", HttpReply(500, None, {}), "refusals: b'not json'"),
         ("/predict#3", ok(PREDICTED), "refusals"),
-        ("/predict#3", Answer(422, {"error": {"fields": [{"field": "plan"}]}}, {}), "refusals"),
+        ("/predict#3", HttpReply(422, {"error": {"fields": [{"field": "plan"}]}}, {}), "refusals"),
         ("/predict#4", ok(PREDICTED), "slipway_unknown"),
-        ("/predict#4", Answer(422, None, {}), "slipway_unknown"),
-        ("/predict#4", Answer(422, [], {}), "slipway_unknown"),
-        ("/predict#4", Answer(422, {"error": "no"}, {}), "slipway_unknown"),
-        ("/predict#4", Answer(422, {"error": {"fields": ["slipway_unknown"]}}, {}), "slipway_unknown"),
+        ("/predict#4", HttpReply(422, None, {}), "slipway_unknown"),
+        ("/predict#4", HttpReply(422, [], {}), "slipway_unknown"),
+        ("/predict#4", HttpReply(422, {"error": "no"}, {}), "slipway_unknown"),
+        ("/predict#4", HttpReply(422, {"error": {"fields": ["slipway_unknown"]}}, {}), "slipway_unknown"),
         ("/predict#5", ok({**PREDICTED, "probability": float("nan")}), "NaN"),
-        ("/predict#5", Answer(500, None, {}), "NaN"),
+        ("/predict#5", HttpReply(500, None, {}), "NaN"),
         ("/predict#6", ok(PREDICTED), "nested"),
         ("/predict#6", DeployFailed("http://127.0.0.1:9/predict does not answer"), "does not answer"),
     ],
 )
 def test_one_wrong_answer_fails_the_gate_and_is_named(
-    probe: FakeProbe, asked: str, answer: Answer | DeployFailed, named: str
+    probe: FakeProbe, asked: str, answer: HttpReply | DeployFailed, named: str
 ) -> None:
     probe.answers[asked] = answer
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pipelines.adapters.database.records import now
-from pipelines.commands import requests as intents
+from pipelines.commands import requests as commands
 from pipelines.domain import audit
 from pipelines.domain.policy import Policy
 from pipelines.domain.promotion import ReleaseState, RunState
@@ -43,7 +43,7 @@ def test_a_policy_comes_into_force_and_is_audited(world: World) -> None:
 def test_a_promotion_that_nobody_decides_on_expires(world: World) -> None:
     version = world.register()
     world.evaluated(version)
-    asked = intents.request_promotion(
+    asked = commands.request_promotion(
         world.records, person="alice", model=MODEL, version=version, override=None, now="2020-01-01T00:00:00.000+00:00"
     )
     world.round()
@@ -78,7 +78,7 @@ def test_work_whose_workflow_ended_without_an_outcome_is_ended_and_gives_its_lea
 
 def test_a_promotion_that_waits_for_an_evaluation_ends_with_it_when_that_is_abandoned(world: World) -> None:
     version = world.register()
-    promotion = intents.request_promotion(
+    promotion = commands.request_promotion(
         world.records, person="alice", model=MODEL, version=version, override=None, now=now()
     )
     with world.records.write() as transaction:

@@ -21,14 +21,16 @@ ALLOWED_MS = validity.lag_allowed_ms(plan_of())
 CLOCKS_S = (86_400.0, 31_536_000.0)
 
 
-def raw_file(directory: Path, number: int, *, clock_s: float, legs: int = 1, late_ms: Any = 0.0, **law: Any) -> Path:
+def raw_file(
+    directory: Path, number: int, *, clock_s: float, legs: int = 1, late_ms: Any = 0.0, **latency_model: Any
+) -> Path:
     """Leave what a worker sends whose own clock shows `clock_s`, with `late_ms` of send lag for each request."""
     recording = Recording(directory / "unused.parquet", legs)
     for leg in range(legs):
         start_s = clock_s + leg * 2 * (WARMUP_S + MEASURED_S)
         due_s = start_s + np.arange(int((WARMUP_S + MEASURED_S) * RATE_PER_S)) / RATE_PER_S
         for due, late in zip(due_s, np.broadcast_to(late_ms, len(due_s)), strict=True):
-            latency_ms = law.get("latency_ms", lambda since_s: 2.0)(due - start_s - WARMUP_S) + late
+            latency_ms = latency_model.get("latency_ms", lambda since_s: 2.0)(due - start_s - WARMUP_S) + late
             sample = Sample(due, due + late / 1000, latency_ms, 200, "6", "", "/predict", "single", leg)
             recording.on_request(context={"sample": sample})
         recording.end(

@@ -10,7 +10,7 @@ import pytest
 
 from loadtests.generator.schedule import course_offsets
 from loadtests.judge.comparison import Block
-from loadtests.plan.personas import Answer, check_answer, read_mix, requests_of
+from loadtests.plan.personas import ReplyCheck, check_answer, read_mix, requests_of
 from loadtests.plan.plan import Arrivals, ComparisonPlan
 from loadtests.plan.plan_reading import read_plan
 from loadtests.plan.shapes import Course, Shape, ShapeKind, expected_requests, read_shape
@@ -121,37 +121,37 @@ def test_a_path_of_batches_is_asked_by_batches(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("persona", "status", "body", "answer"),
     [
-        (Persona.SINGLE, 200, SCORE | {"version": "6"}, Answer("6", "")),
-        (Persona.SINGLE, 200, {"prediction": "No", "version": "6"}, Answer("6", WRONG)),
-        (Persona.SINGLE, 200, SCORE | {"prediction": None, "version": "6"}, Answer("6", WRONG)),
-        (Persona.SINGLE, 200, SCORE | {"probability": math.nan, "version": "6"}, Answer("6", WRONG)),
-        (Persona.SINGLE, 200, SCORE | {"probability": 10**400, "version": "6"}, Answer("6", WRONG)),
-        (Persona.SINGLE, 200, SCORE | {"probability": "0.5", "version": "6"}, Answer("6", WRONG)),
-        (Persona.SINGLE, 200, SCORE | {"probability": True, "version": "6"}, Answer("6", WRONG)),
-        (Persona.SINGLE, 200, {"version": "6"}, Answer("6", "0 predictions instead of 1")),
-        (Persona.SINGLE, 200, [], Answer("", "body is no object")),
-        (Persona.SINGLE, 422, {}, Answer("", "status 422")),
-        (Persona.SINGLE, 500, {}, Answer("", "status 500")),
-        (Persona.BATCH, 200, {"predictions": [SCORE] * 20, "version": "6"}, Answer("6", "")),
-        (Persona.BATCH, 200, {"predictions": [None] * 20, "version": "6"}, Answer("6", WRONG)),
-        (Persona.BATCH, 200, {"predictions": [SCORE] * 19 + [{}], "version": "6"}, Answer("6", WRONG)),
+        (Persona.SINGLE, 200, SCORE | {"version": "6"}, ReplyCheck("6", "")),
+        (Persona.SINGLE, 200, {"prediction": "No", "version": "6"}, ReplyCheck("6", WRONG)),
+        (Persona.SINGLE, 200, SCORE | {"prediction": None, "version": "6"}, ReplyCheck("6", WRONG)),
+        (Persona.SINGLE, 200, SCORE | {"probability": math.nan, "version": "6"}, ReplyCheck("6", WRONG)),
+        (Persona.SINGLE, 200, SCORE | {"probability": 10**400, "version": "6"}, ReplyCheck("6", WRONG)),
+        (Persona.SINGLE, 200, SCORE | {"probability": "0.5", "version": "6"}, ReplyCheck("6", WRONG)),
+        (Persona.SINGLE, 200, SCORE | {"probability": True, "version": "6"}, ReplyCheck("6", WRONG)),
+        (Persona.SINGLE, 200, {"version": "6"}, ReplyCheck("6", "0 predictions instead of 1")),
+        (Persona.SINGLE, 200, [], ReplyCheck("", "body is no object")),
+        (Persona.SINGLE, 422, {}, ReplyCheck("", "status 422")),
+        (Persona.SINGLE, 500, {}, ReplyCheck("", "status 500")),
+        (Persona.BATCH, 200, {"predictions": [SCORE] * 20, "version": "6"}, ReplyCheck("6", "")),
+        (Persona.BATCH, 200, {"predictions": [None] * 20, "version": "6"}, ReplyCheck("6", WRONG)),
+        (Persona.BATCH, 200, {"predictions": [SCORE] * 19 + [{}], "version": "6"}, ReplyCheck("6", WRONG)),
         (
             Persona.BATCH,
             200,
             {"predictions": [SCORE] * 19, "version": "6"},
-            Answer("6", "19 predictions instead of 20"),
+            ReplyCheck("6", "19 predictions instead of 20"),
         ),
-        (Persona.BATCH, 200, {"predictions": 20, "version": 6}, Answer("", "0 predictions instead of 20")),
-        (Persona.MISTAKEN, 400, {}, Answer("", "")),
-        (Persona.MISTAKEN, 415, {}, Answer("", "")),
-        (Persona.MISTAKEN, 422, {}, Answer("", "")),
-        (Persona.MISTAKEN, 200, {"prediction": "No", "version": "6"}, Answer("", "status 200 for a mistake")),
-        (Persona.MISTAKEN, 500, {}, Answer("", "status 500 for a mistake")),
-        (Persona.MISTAKEN, 404, {}, Answer("", "status 404 for a mistake")),
+        (Persona.BATCH, 200, {"predictions": 20, "version": 6}, ReplyCheck("", "0 predictions instead of 20")),
+        (Persona.MISTAKEN, 400, {}, ReplyCheck("", "")),
+        (Persona.MISTAKEN, 415, {}, ReplyCheck("", "")),
+        (Persona.MISTAKEN, 422, {}, ReplyCheck("", "")),
+        (Persona.MISTAKEN, 200, {"prediction": "No", "version": "6"}, ReplyCheck("", "status 200 for a mistake")),
+        (Persona.MISTAKEN, 500, {}, ReplyCheck("", "status 500 for a mistake")),
+        (Persona.MISTAKEN, 404, {}, ReplyCheck("", "status 404 for a mistake")),
     ],
 )
 def test_each_persona_has_its_own_idea_of_a_right_answer(
-    persona: Persona, status: int, body: Any, answer: Answer
+    persona: Persona, status: int, body: Any, answer: ReplyCheck
 ) -> None:
     request = requests_of(persona, ROWS, "/predict")[0]
     assert check_answer(request, status, json.dumps(body).encode()) == answer

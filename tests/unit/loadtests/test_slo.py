@@ -1,4 +1,4 @@
-"""The SLO judge by itself, over simulated looks of a known law; no clock, no network."""
+"""The SLO judge by itself, over simulated looks of a known latency model; no clock, no network."""
 
 from dataclasses import replace
 from typing import Any

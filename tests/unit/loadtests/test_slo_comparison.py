@@ -1,4 +1,4 @@
-"""The comparison with the champion by itself, over simulated services of a known law."""
+"""The comparison with the champion by itself, over simulated services of a known latency model."""
 
 from dataclasses import replace
 from typing import Any
@@ -30,9 +30,9 @@ def blocks_like(candidate_ms: Any, champion_ms: Any, count: int = 100) -> list[B
 
 def verdicts(service: str | Service, change: str | Change, runs: int = RUNS) -> dict[Verdict, float]:
     rng = np.random.default_rng(11)
-    law = SERVICES[service] if isinstance(service, str) else service
+    latency_model = SERVICES[service] if isinstance(service, str) else service
     changed = CHANGES[change] if isinstance(change, str) else change
-    found = [judge_comparison(PLAN, blocks_of(law, changed, PLAN, rng)).verdict for _ in range(runs)]
+    found = [judge_comparison(PLAN, blocks_of(latency_model, changed, PLAN, rng)).verdict for _ in range(runs)]
     return {verdict: found.count(verdict) / runs for verdict in Verdict}
 
 

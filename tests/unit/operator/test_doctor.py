@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from pipelines.adapters.database.records import SqlRecords
-from pipelines.commands import requests as intents
-from pipelines.domain.audit import Head
+from pipelines.commands import requests as commands
+from pipelines.domain.audit import Checkpoint
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Approval, Evaluation, Lease, Promotion, ReleaseRecord
 from pipelines.domain.release import Environment, Slot
 from pipelines.domain.verdict import GateResult, Verdict
 from pipelines.errors import RegistryUnavailable
 from pipelines.operator.doctor import Invariant, Patient, examine, open_intents
-from tests.support.world.fakes import FakeAuditHeads, FakeBundles, FakeTarget
+from tests.support.world.fakes import FakeBundles, FakeCheckpoints, FakeTarget
 from tests.support.world.records import (
     MODEL,
     NOW,
@@ -35,7 +35,7 @@ class Ward:
     """A healthy installation that a test breaks: version 2 serves production after version 1."""
 
     records: SqlRecords
-    heads: FakeAuditHeads
+    checkpoints: FakeCheckpoints
     target: FakeTarget = field(default_factory=lambda: FakeTarget(replicas=2))
     bundles: FakeBundles = field(default_factory=FakeBundles)
     aliases: dict[str, str] = field(default_factory=lambda: {"production": "2"})
@@ -48,7 +48,9 @@ class Ward:
         return self.aliases
 
     def examine(self) -> dict[str, Invariant]:
-        patient = Patient(MODEL, self.records, self.heads, self.target, self.bundles, self.read_aliases, self.process)
+        patient = Patient(
+            MODEL, self.records, self.checkpoints, self.target, self.bundles, self.read_aliases, self.process
+        )
         return {invariant.id: invariant for invariant in examine(patient)}
 
     def broken(self) -> list[str]:
@@ -66,19 +68,19 @@ class Ward:
 
 @pytest.fixture
 def ward(tmp_path: Path) -> Iterator[Ward]:
-    heads = FakeAuditHeads()
-    records = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", heads)
+    checkpoints = FakeCheckpoints()
+    records = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", checkpoints)
     applied = put_in_force(records)
     measured = evaluation(report=report(policy=applied))
     asked = promotion(state=RunState.DONE)
     serving = release("r-2", "2", evidence={"report_digest": measured.report_digest})
     add(records, release("r-1", "1", change_id="p-0", state=ReleaseState.SUPERSEDED), measured, asked, serving)
     with records.write() as transaction:
-        evidence = asdict(intents.evidence_of(records, asked))
+        evidence = asdict(commands.evidence_of(records, asked))
         transaction.add(approval(evidence))
         transaction.audit("bob", "promotion.approve", "outcome", subject="p-1")
         transaction.audit("alice", "release.promotion", "intent", subject="r-2")
-    ward = Ward(records, heads)
+    ward = Ward(records, checkpoints)
     ward.serve(serving)
     yield ward
     records.close()
@@ -94,10 +96,10 @@ def test_a_healthy_installation_keeps_every_invariant(ward: Ward) -> None:
 
 
 def test_a_new_installation_keeps_every_invariant(tmp_path: Path) -> None:
-    heads = FakeAuditHeads()
-    records = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", heads)
+    checkpoints = FakeCheckpoints()
+    records = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", checkpoints)
     try:
-        found = Ward(records, heads, aliases={}).examine()
+        found = Ward(records, checkpoints, aliases={}).examine()
     finally:
         records.close()
 
@@ -238,7 +240,7 @@ def test_i3_holds_for_the_release_of_the_leases_holder(ward: Ward) -> None:
 
 
 def test_i4_is_broken_by_a_head_that_the_chain_does_not_reach(ward: Ward) -> None:
-    ward.heads.export(Head(99, "f" * 64))
+    ward.checkpoints.export(Checkpoint(99, "f" * 64))
 
     assert ward.broken() == ["I4"]
 

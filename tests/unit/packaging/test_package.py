@@ -13,7 +13,7 @@ from pipelines.domain.bundle import canonical, digest_of
 from pipelines.errors import DeployFailed, NotServable, Refused, UsageError
 from pipelines.packaging.golden import TOLERANCE
 from pipelines.packaging.onnx_model import MAX_BYTES, OnnxModel
-from pipelines.packaging.package import Intake, make_bundle
+from pipelines.packaging.package import Packaged, make_bundle
 from pipelines.training.workspace import Workspace
 from tests.support.world import trained
 from tests.support.world.fakes import FakeModelRegistry
@@ -41,7 +41,7 @@ class Desk:
             "slipway/predictions.parquet": self.workspace.predictions.read_bytes(),
         }
 
-    def take_in(self, **changes: Any) -> Intake:
+    def package(self, **changes: Any) -> Packaged:
         """Register one version and make its bundle."""
         logged: dict[str, Any] = {
             "onnx": self.workspace.onnx_model.read_bytes(),
@@ -52,7 +52,7 @@ class Desk:
         self.registry.register("plant-model", **{**logged, **changes})
         return self.again()
 
-    def again(self, pinned: str | None = None, fallback: Path | None = None) -> Intake:
+    def again(self, pinned: str | None = None, fallback: Path | None = None) -> Packaged:
         """Make the bundle of the newest version."""
         return make_bundle(
             self.registry,
@@ -75,11 +75,11 @@ def desk(tmp_path: Path, workspace: Workspace) -> Desk:
 
 
 def test_a_bundle_holds_schema_golden_rows_and_provenance(desk: Desk) -> None:
-    intake = desk.take_in()
-    folder = desk.store.path(intake.digest)
+    packaged = desk.package()
+    folder = desk.store.path(packaged.digest)
     content = (folder / "bundle.json").read_bytes()
-    assert content == canonical(intake.body)
-    assert digest_of(content) == intake.digest
+    assert content == canonical(packaged.body)
+    assert digest_of(content) == packaged.digest
     body = json.loads(content)
     assert body["output"] == {"target": "outcome", "classes": ["flowers", "green"], "positive": "flowers"}
     assert body["features"][1]["minimum"] == 1
@@ -87,34 +87,34 @@ def test_a_bundle_holds_schema_golden_rows_and_provenance(desk: Desk) -> None:
     assert body["onnx"]["inputs"][0] == {"name": "height", "dtype": "float32"}
     assert body["files"] == {"model.onnx": digest_of((folder / "model.onnx").read_bytes())}
     assert body["provenance"]["git_commit"] == "c0ffee"
-    assert body["provenance"]["datasets"] == {"train": "sha256:1", "evaluation": intake.evaluation.digest}
-    assert intake.predictions is not None
-    assert len(intake.predictions) == len(intake.evaluation.frame)
+    assert body["provenance"]["datasets"] == {"train": "sha256:1", "evaluation": packaged.evaluation.digest}
+    assert packaged.predictions is not None
+    assert len(packaged.predictions) == len(packaged.evaluation.frame)
 
 
 def test_golden_rows_replay_and_cover_both_classes(desk: Desk) -> None:
     import pandas as pd
 
-    intake = desk.take_in()
-    golden = intake.body["golden"]
+    packaged = desk.package()
+    golden = packaged.body["golden"]
     assert len(golden["rows"]) == len(golden["expected"]) == 16
     assert {answer["prediction"] for answer in golden["expected"]} == {"flowers", "green"}
-    model = OnnxModel.load(desk.store.path(intake.digest) / "model.onnx")
+    model = OnnxModel.load(desk.store.path(packaged.digest) / "model.onnx")
     for row, expected in zip(golden["rows"], golden["expected"], strict=True):
-        scores = model.score(pd.DataFrame([row]), positive_index=intake.body["onnx"]["positive_index"])
+        scores = model.score(pd.DataFrame([row]), positive_index=packaged.body["onnx"]["positive_index"])
         assert scores.labels[0] == expected["prediction"]
         assert scores.probabilities[0] == pytest.approx(expected["probability"], abs=TOLERANCE)
 
 
 def test_the_same_version_gives_the_same_digest_anywhere(desk: Desk, tmp_path: Path) -> None:
-    first = desk.take_in()
+    first = desk.package()
     assert desk.again().digest == first.digest
     elsewhere = Desk(tmp_path / "elsewhere", desk.workspace, desk.registry)
     assert elsewhere.again(pinned=first.digest).digest == first.digest
 
 
 def test_a_pinned_version_whose_model_was_overwritten_is_refused(desk: Desk) -> None:
-    digest = desk.take_in().digest
+    digest = desk.package().digest
     other = onnx.load(str(desk.workspace.onnx_model))
     other.doc_string = "changed"
     desk.registry.overwrite(desk.registry.newest("plant-model"), other.SerializeToString())
@@ -127,12 +127,12 @@ def test_a_pinned_version_whose_model_was_overwritten_is_refused(desk: Desk) -> 
 
 def test_an_evaluation_set_other_than_the_tagged_one_is_refused(desk: Desk) -> None:
     with pytest.raises(Refused, match="digest mismatch, expected sha256:0 got sha256:"):
-        desk.take_in(run_tags={"slipway.dataset.evaluation": "sha256:0"})
+        desk.package(run_tags={"slipway.dataset.evaluation": "sha256:0"})
 
 
 def test_an_evaluation_set_changed_after_the_pin_is_refused(desk: Desk) -> None:
     artifacts = desk.artifacts()
-    digest = desk.take_in(artifacts=artifacts).digest
+    digest = desk.package(artifacts=artifacts).digest
     artifacts["slipway/evaluation.parquet"] = desk.workspace.train.read_bytes()
     with pytest.raises(Refused, match="digest mismatch"):
         desk.again(pinned=digest)
@@ -140,10 +140,10 @@ def test_an_evaluation_set_changed_after_the_pin_is_refused(desk: Desk) -> None:
 
 def test_a_version_without_evaluation_set_is_judged_by_the_newest_known(desk: Desk) -> None:
     with pytest.raises(NotServable, match="brings no evaluation set, and none is known"):
-        desk.take_in(artifacts={})
-    intake = desk.again(fallback=desk.workspace.evaluation)
-    assert intake.predictions is None
-    assert intake.evaluation.description.target == "outcome"
+        desk.package(artifacts={})
+    packaged = desk.again(fallback=desk.workspace.evaluation)
+    assert packaged.predictions is None
+    assert packaged.evaluation.description.target == "outcome"
 
 
 @pytest.mark.parametrize(
@@ -159,11 +159,11 @@ def test_a_version_without_evaluation_set_is_judged_by_the_newest_known(desk: De
 )
 def test_a_signature_that_does_not_fit_is_refused(desk: Desk, types: dict[str, str], message: str) -> None:
     with pytest.raises(NotServable, match=message):
-        desk.take_in(input_types=types)
+        desk.package(input_types=types)
 
 
 def test_whole_numbers_may_feed_a_model_that_takes_any_number(desk: Desk) -> None:
-    body = desk.take_in(input_types={**TYPES, "age": "float"}).body
+    body = desk.package(input_types={**TYPES, "age": "float"}).body
     assert body["features"][1]["type"] == "number"
 
 
@@ -213,7 +213,7 @@ def test_a_model_that_is_not_plain_is_refused(
     proto = onnx.load(str(desk.workspace.onnx_model))
     spoil(proto)
     with pytest.raises(NotServable, match=message) as refusal:
-        desk.take_in(onnx=proto.SerializeToString())
+        desk.package(onnx=proto.SerializeToString())
     assert refusal.value.next
     assert not (desk.root / "bundles").exists()
 
@@ -221,7 +221,7 @@ def test_a_model_that_is_not_plain_is_refused(
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"not a model at all"])
 def test_what_is_no_model_is_refused(desk: Desk, content: bytes) -> None:
     with pytest.raises(NotServable):
-        desk.take_in(onnx=content)
+        desk.package(onnx=content)
 
 
 def test_a_model_above_the_size_limit_is_refused_unread(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_model_above_the_size_limit_is_refused_unread(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "extra", "missing", "link", "description"])
 def test_the_store_hands_out_no_changed_byte(desk: Desk, damage: str) -> None:
-    digest = desk.take_in().digest
+    digest = desk.package().digest
     folder = desk.store.path(digest)
     model = folder / "model.onnx"
     content = model.read_bytes()
@@ -255,14 +255,14 @@ def test_the_store_hands_out_no_changed_byte(desk: Desk, damage: str) -> None:
 
 
 def test_the_store_tells_what_was_expected_and_what_it_got(desk: Desk) -> None:
-    digest = desk.take_in().digest
+    digest = desk.package().digest
     (desk.store.path(digest) / "model.onnx").write_bytes(b"swapped")
     with pytest.raises(DeployFailed, match=rf"digest mismatch, expected sha256:\w+ got {digest_of(b'swapped')}"):
         desk.store.path(digest)
 
 
 def test_the_store_writes_plain_modes_and_leaves_no_parts(desk: Desk) -> None:
-    folder = desk.store.path(desk.take_in().digest)
+    folder = desk.store.path(desk.package().digest)
     assert folder.stat().st_mode & 0o777 == 0o755
     assert {entry.stat().st_mode & 0o777 for entry in folder.iterdir()} == {0o644}
     assert [entry.name for entry in folder.parent.iterdir()] == [folder.name]

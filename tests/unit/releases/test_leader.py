@@ -10,11 +10,17 @@ import psutil
 import pytest
 
 from pipelines.adapters.database.records import SqlRecords, now
-from pipelines.domain.records import ExecutorSeat, Lease
+from pipelines.domain.records import LeaderLease, Lease
 from pipelines.errors import LostLease, Refused
-from pipelines.releases.leader import SEAT_LOST_S, is_alive, keep_seat, leave_seat, take_seat
+from pipelines.releases.leader import (
+    LEADER_LOST_S,
+    give_up_leader_lease,
+    is_alive,
+    renew_leader_lease,
+    take_leader_lease,
+)
 from tests.support.world.executors import executor
-from tests.support.world.fakes import FakeAuditHeads
+from tests.support.world.fakes import FakeCheckpoints
 from tests.support.world.records import NOW, add
 
 ELSEWHERE = "another-container"
@@ -22,7 +28,7 @@ ELSEWHERE = "another-container"
 
 @pytest.fixture
 def records(tmp_path: Path) -> Iterator[SqlRecords]:
-    opened = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeAuditHeads())
+    opened = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeCheckpoints())
     yield opened
     opened.close()
 
@@ -31,16 +37,16 @@ def ago(seconds: float) -> str:
     return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
 
 
-def seat(heartbeat_at: str, *, host: str | None = ELSEWHERE, pid: int | None = None) -> ExecutorSeat:
-    """Return the seat of the executor `x1`; its process is this test's unless another is named."""
+def leader(heartbeat_at: str, *, host: str | None = ELSEWHERE, pid: int | None = None) -> LeaderLease:
+    """Return the leader lease of the executor `x1`; its process is this test's unless another is named."""
     process = psutil.Process()
-    return ExecutorSeat("executor", "x1", pid or process.pid, process.create_time(), heartbeat_at, host)
+    return LeaderLease("executor", "x1", pid or process.pid, process.create_time(), heartbeat_at, host)
 
 
 def test_on_its_own_host_an_executor_lives_while_its_process_does() -> None:
     here = socket.gethostname()
     gone = 2**22 + 1
-    mine = seat(ago(1), host=here)
+    mine = leader(ago(1), host=here)
     assert is_alive(mine, now())
     assert not is_alive(dataclasses.replace(mine, pid=gone), now())
     # The id was given to another process since.
@@ -50,48 +56,48 @@ def test_on_its_own_host_an_executor_lives_while_its_process_does() -> None:
 @pytest.mark.parametrize("host", [ELSEWHERE, None])
 def test_of_another_host_the_heartbeat_alone_counts(host: str | None) -> None:
     gone = 2**22 + 1
-    assert is_alive(seat(ago(1), host=host, pid=gone), now())
-    assert not is_alive(seat(ago(SEAT_LOST_S + 1), host=host), now())
+    assert is_alive(leader(ago(1), host=host, pid=gone), now())
+    assert not is_alive(leader(ago(LEADER_LOST_S + 1), host=host), now())
 
 
 def test_a_second_executor_of_one_host_is_refused_at_once(records: SqlRecords) -> None:
-    take_seat(executor(records, "x1", now))
+    take_leader_lease(executor(records, "x1", now))
     with pytest.raises(Refused, match=f"process {os.getpid()} of {socket.gethostname()}"):
-        take_seat(executor(records, "x2", now), patience_s=60.0)
+        take_leader_lease(executor(records, "x2", now), patience_s=60.0)
 
 
 def test_a_live_executor_of_another_host_is_waited_for_until_patience_ends(records: SqlRecords) -> None:
-    add(records, seat(now()))
+    add(records, leader(now()))
     with pytest.raises(Refused, match=ELSEWHERE):
-        take_seat(executor(records, "x2", now), patience_s=0.5)
-    assert records.get(ExecutorSeat, "executor").executor == "x1"
+        take_leader_lease(executor(records, "x2", now), patience_s=0.5)
+    assert records.get(LeaderLease, "executor").executor == "x1"
 
 
-def test_the_seat_of_another_host_is_taken_with_its_leases_when_it_falls_silent(records: SqlRecords) -> None:
-    add(records, seat(ago(SEAT_LOST_S - 1)), Lease("m/production", "p-1", 3, "x1", NOW))
-    (taken,) = take_seat(executor(records, "x2", now), patience_s=30.0)
+def test_the_leader_lease_of_another_host_is_taken_with_its_leases_when_it_falls_silent(records: SqlRecords) -> None:
+    add(records, leader(ago(LEADER_LOST_S - 1)), Lease("m/production", "p-1", 3, "x1", NOW))
+    (taken,) = take_leader_lease(executor(records, "x2", now), patience_s=30.0)
     assert taken.holder == "p-1"
     assert records.get(Lease, "m/production").epoch == 4
-    found = records.get(ExecutorSeat, "executor")
+    found = records.get(LeaderLease, "executor")
     assert (found.executor, found.host, found.left_at) == ("x2", socket.gethostname(), None)
 
 
-def test_a_successor_begins_as_soon_as_the_seat_is_given_up(records: SqlRecords) -> None:
+def test_a_successor_begins_as_soon_as_the_leader_lease_is_given_up(records: SqlRecords) -> None:
     first, second = executor(records, "x1", now), executor(records, "x2", now)
-    add(records, seat(now()))
-    leaving = threading.Timer(0.3, leave_seat, [first])
+    add(records, leader(now()))
+    leaving = threading.Timer(0.3, give_up_leader_lease, [first])
     leaving.start()
     begun = datetime.now(UTC)
-    take_seat(second)
+    take_leader_lease(second)
     leaving.join()
-    assert (datetime.now(UTC) - begun).total_seconds() < SEAT_LOST_S / 2
-    assert records.get(ExecutorSeat, "executor").executor == "x2"
+    assert (datetime.now(UTC) - begun).total_seconds() < LEADER_LOST_S / 2
+    assert records.get(LeaderLease, "executor").executor == "x2"
     with pytest.raises(LostLease):
-        keep_seat(first)
+        renew_leader_lease(first)
 
 
-def test_an_executor_that_was_replaced_does_not_give_up_its_successors_seat(records: SqlRecords) -> None:
-    add(records, seat(ago(SEAT_LOST_S + 1)))
-    take_seat(executor(records, "x2", now))
-    leave_seat(executor(records, "x1", now))
-    assert is_alive(records.get(ExecutorSeat, "executor"), now())
+def test_an_executor_that_was_replaced_does_not_give_up_its_successors_leader_lease(records: SqlRecords) -> None:
+    add(records, leader(ago(LEADER_LOST_S + 1)))
+    take_leader_lease(executor(records, "x2", now))
+    give_up_leader_lease(executor(records, "x1", now))
+    assert is_alive(records.get(LeaderLease, "executor"), now())

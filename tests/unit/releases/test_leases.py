@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from pipelines.adapters.database.records import SqlRecords
-from pipelines.domain.records import ExecutorSeat, Lease
+from pipelines.domain.records import LeaderLease, Lease
 from pipelines.domain.release import Environment
 from pipelines.errors import LeaseHeld, LostLease, UsageError
 from pipelines.releases import leases
 from pipelines.releases.services import Services
 from tests.support.world.executors import executor
-from tests.support.world.fakes import FakeAuditHeads
+from tests.support.world.fakes import FakeCheckpoints
 from tests.support.world.records import MODEL, NOW
 
 PRODUCTION, STAGING = Environment.PRODUCTION, Environment.STAGING
@@ -19,7 +19,7 @@ PRODUCTION, STAGING = Environment.PRODUCTION, Environment.STAGING
 
 @pytest.fixture
 def records(tmp_path: Path) -> Iterator[SqlRecords]:
-    opened = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeAuditHeads())
+    opened = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeCheckpoints())
     yield opened
     opened.close()
 
@@ -27,7 +27,7 @@ def records(tmp_path: Path) -> Iterator[SqlRecords]:
 def start(records: SqlRecords, name: str) -> Services:
     """Start the executor `name`, which takes over what the one before held."""
     with records.write() as transaction:
-        leases.take_over(transaction, ExecutorSeat("executor", name, 1, 0.0, NOW), NOW)
+        leases.take_over(transaction, LeaderLease("executor", name, 1, 0.0, NOW), NOW)
     return executor(records, name, lambda: NOW)
 
 
@@ -125,7 +125,7 @@ def test_a_new_executor_takes_over_what_was_held_under_a_larger_epoch(records: S
     leases.give_back(old, "e-1")
 
     with records.write() as transaction:
-        taken = leases.take_over(transaction, ExecutorSeat("executor", "x2", 2, 0.0, NOW), NOW)
+        taken = leases.take_over(transaction, LeaderLease("executor", "x2", 2, 0.0, NOW), NOW)
     new = executor(records, "x2", lambda: NOW)
 
     assert [lease.holder for lease in taken] == ["p-1"]

@@ -1,4 +1,4 @@
-"""Changes of shape: they hold every environment or none, wait their turn, and end whatever becomes of their asker."""
+"""Maintenance: they hold every environment or none, wait their turn, and end whatever becomes of their asker."""
 
 import json
 import os
@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 
 from pipelines.adapters.database.records import SqlRecords, now
-from pipelines.commands import requests as intents
+from pipelines.commands import requests as commands
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Evaluation, ExecutorSeat, Lease, Progress, Promotion, Rollback, ShapeChange
+from pipelines.domain.records import Evaluation, LeaderLease, Lease, Maintenance, Progress, Promotion, Rollback
 from pipelines.domain.release import Environment
 from pipelines.errors import LeaseHeld
 from pipelines.executor.scheduler import carry_out
 from pipelines.releases import leases
-from pipelines.releases.leader import leave_seat, take_seat
+from pipelines.releases.leader import give_up_leader_lease, take_leader_lease
 from pipelines.releases.maintenance import LIMIT_S, under_way
 from pipelines.releases.services import Services
 from pipelines.settings.settings import ROOT
 from tests.support.world.executors import executor
-from tests.support.world.fakes import FakeAuditHeads
+from tests.support.world.fakes import FakeCheckpoints
 from tests.support.world.records import MODEL, NOW, add, evaluation, promotion, put_in_force
 
 PRODUCTION, STAGING = Environment.PRODUCTION, Environment.STAGING
@@ -44,7 +44,7 @@ class Clock:
 
 @pytest.fixture
 def records(tmp_path: Path) -> Iterator[SqlRecords]:
-    opened = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeAuditHeads())
+    opened = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeCheckpoints())
     put_in_force(opened)
     yield opened
     opened.close()
@@ -58,16 +58,16 @@ def clock() -> Clock:
 @pytest.fixture
 def services(records: SqlRecords, clock: Clock) -> Services:
     made = executor(records, "x1", clock)
-    take_seat(made)
+    take_leader_lease(made)
     return made
 
 
-def ask(records: SqlRecords, clock: Clock, verb: str = "up") -> ShapeChange:
-    return intents.request_shape_change(records, person="alice", model=MODEL, verb=verb, now=clock())
+def ask(records: SqlRecords, clock: Clock, verb: str = "up") -> Maintenance:
+    return commands.request_maintenance(records, person="alice", model=MODEL, verb=verb, now=clock())
 
 
-def look(records: SqlRecords, change: ShapeChange) -> ShapeChange:
-    return records.get(ShapeChange, change.id)
+def look(records: SqlRecords, change: Maintenance) -> Maintenance:
+    return records.get(Maintenance, change.id)
 
 
 def round_of(services: Services) -> list[str]:
@@ -92,18 +92,18 @@ def test_both_environments_are_held_and_given_back_with_intent_and_outcome_in_th
     with pytest.raises(LeaseHeld, match="production is being changed by c-1 since 2026"):
         leases.acquire(services, MODEL, PRODUCTION, "p-1")
 
-    intents.end_shape_change(records, person="bob", id=change.id, now=clock())
+    commands.end_maintenance(records, person="bob", id=change.id, now=clock())
     round_of(services)
     assert look(records, change).state is RunState.DONE
     assert holders(records) == {"staging": None, "production": None}
     assert leases.acquire(services, MODEL, PRODUCTION, "p-1") == 2
     told = [(entry.actor, entry.action, entry.phase) for entry in records.audit_trail() if entry.subject == "c-1"]
     assert told == [
-        ("alice", "shape", "intent"),
+        ("alice", "maintenance", "intent"),
         ("executor", "lease.take", "outcome"),
         ("executor", "lease.take", "outcome"),
-        ("bob", "shape.end", "intent"),
-        ("executor", "shape", "outcome"),
+        ("bob", "maintenance.end", "intent"),
+        ("executor", "maintenance", "outcome"),
     ]
 
 
@@ -143,7 +143,7 @@ def test_an_evaluation_waits_until_the_one_before_has_ended(services: Services, 
     assert round_of(services) == ["e-2"]
 
 
-def test_evaluations_queue_behind_a_change_of_shape(services: Services, records: SqlRecords, clock: Clock) -> None:
+def test_evaluations_queue_behind_a_maintenance(services: Services, records: SqlRecords, clock: Clock) -> None:
     add(records, evaluation("e-1", report=None, state=RunState.RUNNING))
     add(records, evaluation("e-2", "3", report=None, state=RunState.REQUESTED))
     change = ask(records, clock)
@@ -154,7 +154,7 @@ def test_evaluations_queue_behind_a_change_of_shape(services: Services, records:
     assert look(records, change).state is RunState.RUNNING
     assert round_of(services) == []
 
-    intents.end_shape_change(records, person="alice", id=change.id, now=clock())
+    commands.end_maintenance(records, person="alice", id=change.id, now=clock())
     assert round_of(services) == ["e-2"]
 
 
@@ -196,10 +196,10 @@ def test_the_next_executor_goes_on_holding_and_can_give_back(
     round_of(services)
     successor = executor(records, "x2", clock)
     with records.write() as transaction:
-        leases.take_over(transaction, ExecutorSeat("executor", "x2", 1, 0.0, NOW), clock())
+        leases.take_over(transaction, LeaderLease("executor", "x2", 1, 0.0, NOW), clock())
     round_of(successor)
     assert look(records, change).state is RunState.RUNNING
-    intents.end_shape_change(records, person="alice", id=change.id, now=clock())
+    commands.end_maintenance(records, person="alice", id=change.id, now=clock())
     round_of(successor)
     assert look(records, change).state is RunState.DONE
     assert set(holders(records).values()) == {None}
@@ -208,9 +208,9 @@ def test_the_next_executor_goes_on_holding_and_can_give_back(
 def test_ending_twice_is_ending_once(services: Services, records: SqlRecords, clock: Clock) -> None:
     change = ask(records, clock)
     for _ in range(2):
-        intents.end_shape_change(records, person="alice", id=change.id, now=clock())
+        commands.end_maintenance(records, person="alice", id=change.id, now=clock())
         round_of(services)
-    assert [entry.action for entry in records.audit_trail()] == ["shape", "shape.end", "shape"]
+    assert [entry.action for entry in records.audit_trail()] == ["maintenance", "maintenance.end", "maintenance"]
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_what_an_executor_goes_on_with_unasked_is_under_way(
     assert under_way(records, clock()) == (["p-1"] if counts else [])
 
 
-def test_who_holds_a_lease_is_under_way_and_a_change_of_shape_is_not(
+def test_who_holds_a_lease_is_under_way_and_a_maintenance_is_not(
     records: SqlRecords, services: Services, clock: Clock
 ) -> None:
     leases.acquire(services, MODEL, PRODUCTION, "p-12")
@@ -242,17 +242,17 @@ def test_nothing_is_under_way_without_a_living_executor(
 ) -> None:
     leases.acquire(services, MODEL, PRODUCTION, "p-12")
     if gone:
-        leave_seat(services)
+        give_up_leader_lease(services)
     else:
         clock.pass_s(60.0)
     assert under_way(records, clock()) == []
 
 
 def test_the_executors_own_container_says_in_json_what_is_under_way(tmp_path: Path) -> None:
-    records = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeAuditHeads())
+    records = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeCheckpoints())
     put_in_force(records)
     working = executor(records, "x1", now)
-    take_seat(working)
+    take_leader_lease(working)
     leases.acquire(working, MODEL, PRODUCTION, "p-12")
     records.close()
     environ = {**os.environ, "SLIPWAY_HOME": str(tmp_path)}

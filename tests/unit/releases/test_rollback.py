@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipelines.adapters.database.records import now
-from pipelines.commands import requests as intents
+from pipelines.commands import requests as commands
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation, Promotion, Rollback
 from pipelines.releases.promote import release_promotion
@@ -64,7 +64,7 @@ def test_a_rollback_of_what_no_longer_serves_is_refused(world: World) -> None:
     for _ in range(3):
         world.promoted(world.register())
     asked = [
-        intents.request_rollback(world.records, person=person, model=MODEL, environment=PRODUCTION, now=now())
+        commands.request_rollback(world.records, person=person, model=MODEL, environment=PRODUCTION, now=now())
         for person in ("alice", "bob")
     ]
     for rollback in asked:

@@ -19,7 +19,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
 def test_containers_have_a_home_of_their_own(tmp_path: Path) -> None:
     settings = Settings.from_environ({"TARGET": "docker", "SLIPWAY_PROJECT": str(tmp_path)})
     assert (settings.target, settings.home) == (TargetName.DOCKER, tmp_path / ".slipway-docker")
-    assert settings.surroundings is None
+    assert settings.runtime is None
 
 
 CONTAINER = {
@@ -126,7 +126,7 @@ def test_everything_derived_lies_in_the_home_and_on_the_loopback(tmp_path: Path)
     assert (settings.api_url, settings.mlflow_url) == ("http://127.0.0.1:8080", "http://127.0.0.1:5000")
     assert settings.database_url == f"sqlite:///{tmp_path}/slipway.db"
     assert settings.workflows_url == f"sqlite:///{tmp_path}/workflows.db"
-    assert {path.parent for path in (settings.tokens_file, settings.heads_file, settings.logs)} == {tmp_path}
+    assert {path.parent for path in (settings.tokens_file, settings.checkpoints_file, settings.logs)} == {tmp_path}
 
 
 @pytest.mark.parametrize(

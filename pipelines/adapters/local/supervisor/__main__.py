@@ -1,4 +1,4 @@
-"""Run the keeper of one environment.
+"""Run the supervisor of one environment.
 
 `python -m pipelines.adapters.local.supervisor --environment staging --home D --port N`
 """
@@ -10,8 +10,8 @@ import signal
 import sys
 from pathlib import Path
 
-from pipelines.adapters.local.supervisor.control import Keeper
-from pipelines.adapters.local.supervisor.home import KeeperHome
+from pipelines.adapters.local.supervisor.control import Supervisor
+from pipelines.adapters.local.supervisor.home import SupervisorHome
 from pipelines.adapters.local.supervisor.slot import Rules
 from pipelines.domain.release import Environment
 from pipelines.errors import SlipwayError
@@ -23,19 +23,19 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     rules = Rules(options.replicas, options.start_deadline_s, options.silence_s)
     try:
-        home = KeeperHome(options.home, options.environment)
-        asyncio.run(_run(Keeper(home, options.port, rules)))
+        home = SupervisorHome(options.home, options.environment)
+        asyncio.run(_run(Supervisor(home, options.port, rules)))
     except SlipwayError as error:
         print(f"{error.message}; {error.next}", file=sys.stderr)
         return error.exit_code
     return 0
 
 
-async def _run(keeper: Keeper) -> None:
+async def _run(supervisor: Supervisor) -> None:
     told_to_stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
-    await keeper.run(told_to_stop)
+    await supervisor.run(told_to_stop)
 
 
 def _options() -> argparse.Namespace:

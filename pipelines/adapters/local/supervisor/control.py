@@ -1,4 +1,4 @@
-"""The keeper: three slots, a record, and a private socket on which the newest lease's holder is obeyed."""
+"""The supervisor: three slots, a record, and a private socket on which the newest lease's holder is obeyed."""
 
 import asyncio
 import json
@@ -7,10 +7,10 @@ import os
 from dataclasses import replace
 from typing import Any
 
-from pipelines.adapters.local.supervisor.home import KeeperHome, Record, SlotRecord
+from pipelines.adapters.local.supervisor.home import Record, SlotRecord, SupervisorHome
 from pipelines.adapters.local.supervisor.identity import end_orphan
 from pipelines.adapters.local.supervisor.replica import Site
-from pipelines.adapters.local.supervisor.slot import Rules, SlotKeeper
+from pipelines.adapters.local.supervisor.slot import Rules, SlotSupervisor
 from pipelines.adapters.local.supervisor.sockets import claim_kept, claim_live
 from pipelines.adapters.local.supervisor.wire import Command, Deployment, state_as_dict
 from pipelines.domain.release import Slot
@@ -20,15 +20,15 @@ log = logging.getLogger(__name__)
 _LINE_LIMIT_BYTES = 65_536
 
 
-class Keeper:
+class Supervisor:
     """Serves one environment. A change with a smaller epoch than the highest seen is refused."""
 
-    def __init__(self, home: KeeperHome, port: int, rules: Rules) -> None:
+    def __init__(self, home: SupervisorHome, port: int, rules: Rules) -> None:
         self._home = home
         self._port = port
         self._rules = rules
         self._record = Record()
-        self._slots: dict[Slot, SlotKeeper] = {}
+        self._slots: dict[Slot, SlotSupervisor] = {}
 
     async def run(self, until: asyncio.Event) -> None:
         """Serve until told otherwise, then drain all; raise UsageError or PortTaken if it cannot begin."""
@@ -36,16 +36,16 @@ class Keeper:
         self._record = self._home.load()
         ended = await asyncio.gather(*(end_orphan(orphan) for orphan in self._record.processes))
         if any(ended):
-            log.warning("ended %d replicas that a former keeper left behind", sum(ended))
+            log.warning("ended %d replicas that a former supervisor left behind", sum(ended))
         self._record = replace(self._record, pid=os.getpid(), socket=str(self._home.socket_path), processes=[])
         self._open_slots()
         server = await self._listen()
-        for keeper in self._slots.values():
-            keeper.resume()
+        for supervisor in self._slots.values():
+            supervisor.resume()
         log.info("%s: listens on port %d", self._home.environment, self._port)
         await until.wait()
         server.close()
-        await asyncio.gather(*(keeper.shut_down() for keeper in self._slots.values()))
+        await asyncio.gather(*(supervisor.shut_down() for supervisor in self._slots.values()))
         self._home.socket_path.unlink(missing_ok=True)
 
     def _open_slots(self) -> None:
@@ -54,7 +54,7 @@ class Keeper:
                 shared = claim_live(self._home.environment, self._port)
             else:
                 shared = claim_kept(self._record.ports.get(slot, 0))
-            self._slots[slot] = SlotKeeper(
+            self._slots[slot] = SlotSupervisor(
                 Site(self._home, slot, shared, self._try_save),
                 self._rules,
                 self._record.slots.get(slot, SlotRecord()),
@@ -68,9 +68,9 @@ class Keeper:
             log.error("the record cannot be written: %s", error)
 
     def _save(self) -> None:
-        self._record.ports = {slot: keeper.port for slot, keeper in self._slots.items()}
-        self._record.slots = {slot: keeper.record for slot, keeper in self._slots.items()}
-        self._record.processes = [process for keeper in self._slots.values() for process in keeper.processes]
+        self._record.ports = {slot: supervisor.port for slot, supervisor in self._slots.items()}
+        self._record.slots = {slot: supervisor.record for slot, supervisor in self._slots.items()}
+        self._record.processes = [process for supervisor in self._slots.values() for process in supervisor.processes]
         self._home.save(self._record)
 
     async def _listen(self) -> asyncio.Server:
@@ -97,7 +97,7 @@ class Keeper:
         except SlipwayError as error:
             return {"error": error.as_dict()}
         except (ValueError, KeyError, TypeError) as error:
-            return {"error": UsageError(f"not a command of this keeper: {error!r}").as_dict()}
+            return {"error": UsageError(f"not a command of this supervisor: {error!r}").as_dict()}
 
     async def _obey(self, body: dict[str, Any]) -> dict[str, Any] | None:
         command = Command(body["command"])
@@ -123,5 +123,5 @@ class Keeper:
             self._save()
         except OSError as error:
             raise DeployFailed(
-                f"the keeper cannot record a change: {error}", next="make room on the disk, then try again"
+                f"the supervisor cannot record a change: {error}", next="make room on the disk, then try again"
             ) from error

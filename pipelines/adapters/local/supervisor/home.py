@@ -1,4 +1,4 @@
-"""What a keeper leaves on disk: its lock, its socket and the record from which a successor goes on."""
+"""What a supervisor leaves on disk: its lock, its socket and the record from which a successor goes on."""
 
 import fcntl
 import hashlib
@@ -67,7 +67,7 @@ class ProcessRecord:
 
 @dataclass
 class Record:
-    """All that outlives a keeper; `epoch` is the highest fencing number seen."""
+    """All that outlives a supervisor; `epoch` is the highest fencing number seen."""
 
     pid: int = 0
     socket: str = ""
@@ -100,8 +100,8 @@ class Record:
         )
 
 
-class KeeperHome:
-    """The folders of one keeper under Slipway's home, readable by their owner only."""
+class SupervisorHome:
+    """The folders of one supervisor under Slipway's home, readable by their owner only."""
 
     def __init__(self, home: Path, environment: Environment) -> None:
         self.environment = environment
@@ -110,8 +110,8 @@ class KeeperHome:
         for directory in (self.run_dir, self.logs_dir):
             directory.mkdir(parents=True, exist_ok=True)
             directory.chmod(0o700)
-        self.record_path = self.run_dir / f"keeper-{environment}.json"
-        self.socket_path = self._socket_dir() / f"keeper-{environment}.sock"
+        self.record_path = self.run_dir / f"supervisor-{environment}.json"
+        self.socket_path = self._socket_dir() / f"supervisor-{environment}.sock"
         self._lock_fd = -1
 
     def replica_socket_path(self, unique: str) -> Path:
@@ -119,15 +119,15 @@ class KeeperHome:
         return self.socket_path.with_name(f"{self.environment}-{unique}.sock")
 
     def lock(self) -> None:
-        """Become the only keeper here, or raise UsageError naming the other; any death frees the lock."""
-        path = self.run_dir / f"keeper-{self.environment}.lock"
+        """Become the only supervisor here, or raise UsageError naming the other; any death frees the lock."""
+        path = self.run_dir / f"supervisor-{self.environment}.lock"
         self._lock_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = path.read_text().strip() or "unknown"
             raise UsageError(
-                f"a keeper of {self.environment} already runs in {self.run_dir.parent} (pid {holder})",
+                f"a supervisor of {self.environment} already runs in {self.run_dir.parent} (pid {holder})",
                 next='it goes on serving; run "make down" first to replace it',
             ) from error
         os.ftruncate(self._lock_fd, 0)
@@ -141,7 +141,7 @@ class KeeperHome:
             return Record.from_dict(json.loads(self.record_path.read_bytes()))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(
-                f"the keeper's record {self.record_path} is not readable: {error!r}",
+                f"the supervisor's record {self.record_path} is not readable: {error!r}",
                 next="put it back from a backup, or move it away to start with empty slots",
             ) from error
 
@@ -155,7 +155,7 @@ class KeeperHome:
         draft.replace(self.record_path)
 
     def _socket_dir(self) -> Path:
-        longest = self.run_dir / f"keeper-{self.environment}-.sock"
+        longest = self.run_dir / f"supervisor-{self.environment}-.sock"
         if len(os.fsencode(longest)) <= SOCKET_PATH_LIMIT_BYTES:
             return self.run_dir
         name = hashlib.sha256(os.fsencode(self.run_dir)).hexdigest()[:12]

@@ -68,7 +68,7 @@ async def kill_group(pgid: int) -> None:
 
 
 async def end_orphan(orphan: ProcessRecord) -> bool:
-    """End a replica of a former keeper, if it still is that process; return whether it was."""
+    """End a replica of a former supervisor, if it still is that process; return whether it was."""
     master_lives = orphan.born is not None and birth(orphan.pid) == orphan.born
     worker_lives = (
         orphan.worker is not None and orphan.worker_born is not None and birth(orphan.worker) == orphan.worker_born

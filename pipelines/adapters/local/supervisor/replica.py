@@ -16,7 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from pipelines.adapters.local.supervisor.home import KeeperHome, ProcessRecord
+from pipelines.adapters.local.supervisor.home import ProcessRecord, SupervisorHome
 from pipelines.adapters.local.supervisor.identity import GRACE_S, birth, group_ends, kill_group, signal_group
 from pipelines.adapters.local.supervisor.logfile import ReplicaLog
 from pipelines.adapters.local.supervisor.sockets import SlotSocket
@@ -31,7 +31,7 @@ _BOOT_POLL_S = 0.05
 _WATCH_POLL_S = 0.1
 _BACKLOG = 16
 _REPLY_LIMIT_BYTES = 65_536
-# A replica serves strangers: of the keeper's environment it gets what running needs, and no credentials.
+# A replica serves strangers: of the supervisor's environment it gets what running needs, and no credentials.
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 _OPTIONS = ("SLIPWAY_ACCESS_LOG_EVERY",)
 
@@ -48,7 +48,7 @@ class StartError(Exception):
 class Site:
     """Where the replicas of a slot run; `changed` is called when their record has changed."""
 
-    home: KeeperHome
+    home: SupervisorHome
     slot: Slot
     shared: SlotSocket
     changed: Callable[[], None]
@@ -62,7 +62,7 @@ class Loss(StrEnum):
 
 
 @dataclass(frozen=True)
-class Answer:
+class ReadyReply:
     """What a replica says of itself on `/ready`."""
 
     status: int
@@ -96,7 +96,7 @@ class RunningReplica:
 
     @property
     def record(self) -> ProcessRecord:
-        """What a successor of this keeper needs to end the replica."""
+        """What a successor of this supervisor needs to end the replica."""
         return ProcessRecord(
             self.name, self._popen.pid, self._born, self.worker, self._worker_born, str(self._socket_path)
         )
@@ -105,7 +105,7 @@ class RunningReplica:
         """Return the last log lines since this replica was spawned."""
         return self.log.tail(self._log_start_bytes)
 
-    async def ask(self) -> Answer | None:
+    async def ask(self) -> ReadyReply | None:
         """Ask for `/ready` on the private socket; None when no whole answer comes in time."""
         try:
             async with asyncio.timeout(ASK_TIMEOUT_S):
@@ -179,7 +179,7 @@ class RunningReplica:
         # Never earlier: gunicorn's stop fails when its socket's path has gone.
         self._socket_path.unlink(missing_ok=True)
 
-    def _hear(self, answer: Answer) -> None:
+    def _hear(self, answer: ReadyReply) -> None:
         self.heard = True
         self.heard_at = time.monotonic()
         worker = answer.body.get("pid")
@@ -190,7 +190,7 @@ class RunningReplica:
         self.worker, self._worker_born = worker, birth(worker)
         self._changed()
 
-    def _confirms(self, answer: Answer) -> bool:
+    def _confirms(self, answer: ReadyReply) -> bool:
         if self.deployment is None:
             return answer.status == HTTPStatus.SERVICE_UNAVAILABLE and answer.body.get("reason") == NO_RELEASE
         if answer.status != HTTPStatus.OK:
@@ -240,7 +240,7 @@ def environ_of(environment: Environment, deployment: Deployment | None) -> dict[
     return environ
 
 
-async def _get_ready(path: Path) -> Answer:
+async def _get_ready(path: Path) -> ReadyReply:
     reader, writer = await asyncio.open_unix_connection(path, limit=_REPLY_LIMIT_BYTES)
     try:
         writer.write(b"GET /ready HTTP/1.1\r\nHost: replica\r\nConnection: close\r\n\r\n")
@@ -250,4 +250,4 @@ async def _get_ready(path: Path) -> Answer:
         writer.close()
     if not isinstance(body, dict):
         raise ValueError(f"not an object: {body!r}")
-    return Answer(int(head.split(" ", 2)[1]), body)
+    return ReadyReply(int(head.split(" ", 2)[1]), body)

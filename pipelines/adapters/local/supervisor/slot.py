@@ -27,7 +27,7 @@ class Rules:
     silence_s: float
 
 
-class SlotKeeper:
+class SlotSupervisor:
     """One slot's replicas. `resume` and `start` only begin; `observe` tells how far it is."""
 
     def __init__(self, site: Site, rules: Rules, record: SlotRecord) -> None:
@@ -43,7 +43,7 @@ class SlotKeeper:
 
     @property
     def record(self) -> SlotRecord:
-        """What is to be known after a restart of the keeper."""
+        """What is to be known after a restart of the supervisor."""
         return self._state
 
     @property
@@ -57,7 +57,7 @@ class SlotKeeper:
         return [replica.record for replica in self._alive]
 
     def resume(self) -> None:
-        """Serve what is recorded, and go on with what was being started when the keeper ended."""
+        """Serve what is recorded, and go on with what was being started when the supervisor ended."""
         record = self._state
         replicas: list[RunningReplica] = []
         self._spawn_all(record.serving, into=replicas)

@@ -1,4 +1,4 @@
-"""The TCP sockets of the slots: bound while the keeper lives, so that no other process gets a port."""
+"""The TCP sockets of the slots: bound while the supervisor lives, so that no other process gets a port."""
 
 import contextlib
 import errno

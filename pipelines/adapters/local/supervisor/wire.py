@@ -1,4 +1,4 @@
-"""The JSON forms in which a keeper and its callers speak of releases and slots."""
+"""The JSON forms in which a supervisor and its callers speak of releases and slots."""
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -9,7 +9,7 @@ from pipelines.domain.release import Environment, Phase, Release, Replica, Slot,
 
 
 class Command(StrEnum):
-    """What a keeper can be asked; all but `OBSERVE` carry an epoch."""
+    """What a supervisor can be asked; all but `OBSERVE` carry an epoch."""
 
     START = "start"
     STOP = "stop"

@@ -30,7 +30,7 @@ def measure_artifact_safety(bundle: Path) -> GateResult:
 
 
 def measure_golden_rows(bundle: Path, body: dict[str, Any]) -> GateResult:
-    """Replay the bundle's golden rows and compare them with the outputs recorded at intake."""
+    """Replay the bundle's golden rows and compare them with the outputs recorded at packaging."""
     golden = body["golden"]
     model = OnnxModel.load(bundle / "model.onnx")
     scores = model.score(pd.DataFrame(golden["rows"]), positive_index=body["onnx"]["positive_index"])

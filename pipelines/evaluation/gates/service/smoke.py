@@ -10,7 +10,7 @@ from typing import Any
 from pipelines.domain.release import Release
 from pipelines.domain.verdict import GateResult, Verdict
 from pipelines.errors import DeployFailed
-from pipelines.ports import Answer, ServiceProbe
+from pipelines.ports import HttpReply, ServiceProbe
 
 _JSON = {"content-type": "application/json"}
 
@@ -98,7 +98,7 @@ def _check_refusals(probe: ServiceProbe, url: str, row: dict[str, Any]) -> str |
     return None
 
 
-def _is_prediction(answer: Answer, expected: dict[str, Any], tolerance: float) -> bool:
+def _is_prediction(answer: HttpReply, expected: dict[str, Any], tolerance: float) -> bool:
     return answer.status == 200 and _close(answer.body, expected, tolerance)
 
 

@@ -8,7 +8,7 @@ import pytest
 from pipelines.adapters.database.records import SqlRecords, prepare_records
 from pipelines.errors import DatabaseUnavailable, UsageError
 from tests.support.servers.databases import sqlite_place
-from tests.support.world.fakes import FakeAuditHeads
+from tests.support.world.fakes import FakeCheckpoints
 
 
 def test_a_file_that_is_no_database_is_refused_as_unavailable(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_a_row_can_not_take_the_place_of_an_audit_entry(tmp_path: Path) -> None:
 
 def test_a_kind_of_database_that_is_not_known_is_refused() -> None:
     with pytest.raises(UsageError, match="mysql"):
-        SqlRecords("mysql://nobody@127.0.0.1/slipway", FakeAuditHeads())
+        SqlRecords("mysql://nobody@127.0.0.1/slipway", FakeCheckpoints())
 
 
 def test_a_file_has_no_roles_to_prepare(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ class Machine:
         (self.root / path).write_text(content)
 
     def build(self, *names: str) -> dict[str, str]:
-        return build_images(self.root, names, tell=self.told.append, environ=self.environ)
+        return build_images(self.root, names, report_progress=self.told.append, environ=self.environ)
 
     def tag(self) -> str:
         """The tag of the one image as its inputs are now."""

@@ -13,7 +13,7 @@ import pytest
 from pipelines.adapters.load.files import pack, read_run, unpack
 from pipelines.adapters.load.job import LoadJob
 from pipelines.adapters.load.networks import LoadFront, LoadNetworks
-from pipelines.adapters.load.swarm import Job, LoadSwarm, Look
+from pipelines.adapters.load.swarm import Job, JobState, LoadSwarm
 from pipelines.adapters.load.tasks import Parts
 from pipelines.adapters.swarm.tasks import Task
 from pipelines.errors import Undecided
@@ -81,13 +81,13 @@ class SlowToPush(LoadSwarm):
         time.sleep(1.2)
         return replace(job, workers_id="workers")
 
-    def look(self, job: Job) -> Look:
+    def look(self, job: Job) -> JobState:
         self._looks += 1
         if not job.workers_id:
-            return Look(task(1, "running"), b"")
+            return JobState(task(1, "running"), b"")
         if self._looks < 4:
-            return Look(task(1, "running"), b"", (task(1, "preparing"), task(2, "running")))
-        return Look(task(1, "failed", 9), b"")
+            return JobState(task(1, "running"), b"", (task(1, "preparing"), task(2, "running")))
+        return JobState(task(1, "failed", 9), b"")
 
     def remove(self, name: str | None = None) -> set[str]:
         return set()

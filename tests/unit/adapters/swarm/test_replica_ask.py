@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from pipelines.adapters.swarm.replica_ask import ask_directly
-from tests.support.world.keepers import free_port
+from tests.support.world.supervisors import free_port
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.adapters.swarm.record import Deployed, SlotRecord, with_record
+from pipelines.adapters.swarm.order import Deployed, ServiceOrder, with_record
 from pipelines.adapters.swarm.tasks import Patience, Roll, Waited, read_task
 from pipelines.domain.release import Environment, Phase, Release, Slot
 
@@ -36,7 +36,7 @@ def task(release: str | None, number: int, state: str, desired: str = "running",
 
 
 def roll(*tasks: dict[str, Any], replicas: int = 2, status: str = "", lost_nodes: tuple[str, ...] = ()) -> Roll:
-    record = SlotRecord(wanted=NEW, served=OLD, epoch=1, since=SINCE)
+    record = ServiceOrder(wanted=NEW, served=OLD, epoch=1, since=SINCE)
     read = tuple(read_task(each, lost_nodes) for each in tasks)
     return Roll(Slot.LIVE, 200, record, replicas, status, f"update {status}", read)
 
@@ -137,7 +137,7 @@ def test_tasks_told_to_end_on_a_lost_node_have_ended() -> None:
 
 
 def test_an_emptied_slot_is_empty_when_nobody_is_left() -> None:
-    record = SlotRecord(wanted=None, served=NEW, since=SINCE)
+    record = ServiceOrder(wanted=None, served=NEW, since=SINCE)
     draining = dataclasses.replace(roll(task("r2", 1, "running", "remove"), replicas=0), record=record)
     assert judged(draining) == (Phase.STARTING, None)
     assert judged(dataclasses.replace(draining, tasks=())) == (Phase.EMPTY, None)
@@ -152,14 +152,14 @@ def test_the_newest_task_of_each_place_serves() -> None:
 @pytest.mark.parametrize(
     "record",
     [
-        SlotRecord(),
-        SlotRecord(wanted=NEW, served=OLD, epoch=7, since=41, settled=True),
-        SlotRecord(wanted=None, served=OLD, epoch=7, since=41),
+        ServiceOrder(),
+        ServiceOrder(wanted=NEW, served=OLD, epoch=7, since=41, settled=True),
+        ServiceOrder(wanted=None, served=OLD, epoch=7, since=41),
     ],
 )
-def test_labels_keep_a_record_and_all_that_is_not_ours(record: SlotRecord) -> None:
-    former = {"slipway.role": "environment"} | SlotRecord(wanted=OLD, served=NEW, epoch=1, settled=True).as_labels()
+def test_labels_keep_a_record_and_all_that_is_not_ours(record: ServiceOrder) -> None:
+    former = {"slipway.role": "environment"} | ServiceOrder(wanted=OLD, served=NEW, epoch=1, settled=True).as_labels()
     labels = with_record(former, record)
-    assert SlotRecord.from_labels(labels) == record
+    assert ServiceOrder.from_labels(labels) == record
     assert labels["slipway.role"] == "environment"
     assert labels.get("slipway.release") == record.wanted_id

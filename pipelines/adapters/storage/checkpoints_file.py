@@ -1,27 +1,27 @@
-"""Audit heads in an append-only file of their own, so that a rewritten database contradicts it."""
+"""Checkpoints in an append-only file of their own, so that a rewritten database contradicts it."""
 
 import fcntl
 import json
 import os
 from pathlib import Path
 
-from pipelines.domain.audit import Head
+from pipelines.domain.audit import Checkpoint
 from pipelines.errors import DatabaseUnavailable, Undecided
 
 
-class FileAuditHeads:
-    """Fills ports.AuditHeads with one JSON line a head in `path`.
+class FileCheckpoints:
+    """Fills ports.Checkpoints with one JSON line a checkpoint in `path`.
 
-    A head counts once its line has ended and is on disk. A last line without its end was cut off by a full
-    disk or a lost machine before anybody was told of it: it is not read, and the next head takes its place.
+    A checkpoint counts once its line has ended and is on disk. A last line without its end was cut off by a full
+    disk or a lost machine before anybody was told of it: it is not read, and the next checkpoint takes its place.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def export(self, head: Head) -> None:
-        """Append one head, and return when it is on disk."""
-        line = json.dumps({"seq": head.seq, "hash": head.hash}) + "\n"
+    def export(self, checkpoint: Checkpoint) -> None:
+        """Append one checkpoint, and return when it is on disk."""
+        line = json.dumps({"seq": checkpoint.seq, "hash": checkpoint.hash}) + "\n"
         try:
             descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
             try:
@@ -34,12 +34,12 @@ class FileAuditHeads:
                 os.close(descriptor)
         except OSError as error:
             raise DatabaseUnavailable(
-                f"the audit head {head.seq} could not be kept outside of the database: {error}",
+                f"the checkpoint {checkpoint.seq} could not be kept outside of the database: {error}",
                 next="make room on the disk that holds SLIPWAY_HOME",
             ) from error
 
-    def heads(self) -> list[Head]:
-        """Return every exported head, by number; none before the first export.
+    def checkpoints(self) -> list[Checkpoint]:
+        """Return every exported checkpoint, by number; none before the first export.
 
         Raises Undecided for an unreadable line.
         """
@@ -47,16 +47,16 @@ class FileAuditHeads:
             return []
         written = self._path.read_bytes()
         lines = written[: written.rfind(b"\n") + 1].decode(errors="replace").splitlines()
-        found = {self._head(number, line) for number, line in enumerate(lines, start=1)}
-        return sorted(found, key=lambda head: (head.seq, head.hash))
+        found = {self._checkpoint(number, line) for number, line in enumerate(lines, start=1)}
+        return sorted(found, key=lambda checkpoint: (checkpoint.seq, checkpoint.hash))
 
-    def _head(self, number: int, line: str) -> Head:
+    def _checkpoint(self, number: int, line: str) -> Checkpoint:
         try:
             row = json.loads(line)
-            return Head(int(row["seq"]), str(row["hash"]))
+            return Checkpoint(int(row["seq"]), str(row["hash"]))
         except (ValueError, KeyError, TypeError) as error:
             raise Undecided(
-                f"line {number} of {self._path} is not an audit head: {line[:40]!r}",
+                f"line {number} of {self._path} is not an checkpoint: {line[:40]!r}",
                 next="compare it with a copy of the file",
             ) from error
 

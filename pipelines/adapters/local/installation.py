@@ -22,7 +22,7 @@ from pipelines.errors import PortTaken, Undecided, UsageError
 from pipelines.settings.settings import Settings
 
 READY_S = 120.0
-# Longer than a keeper takes to drain its replicas.
+# Longer than a supervisor takes to drain its replicas.
 STOP_S = 30.0
 # What does not answer for so long while it runs is frozen.
 SILENT_S = 15.0
@@ -40,7 +40,7 @@ class Part:
     ready: Callable[[], bool]
 
 
-class LocalStack:
+class LocalInstallation:
     """Starts, finds and stops the parts of one home.
 
     `executor_alive` says whether the executor with a process id has lately shown that it lives.
@@ -53,36 +53,36 @@ class LocalStack:
         self._executor_alive = executor_alive
         self._started: dict[str, subprocess.Popen[bytes]] = {}
 
-    def up(self, tell: Callable[[str], None]) -> None:
+    def up(self, report_progress: Callable[[str], None]) -> None:
         """Start what does not run and wait until all is ready; raise PortTaken or Undecided."""
         parts = self.parts()
-        self._end_silent(parts, tell)
+        self._end_silent(parts, report_progress)
         running = self.running()
         missing = [part for part in parts if part.name not in running]
         for part in missing:
             self._refuse_taken_port(part)
         for part in missing:
-            tell(f"starting {part.name}")
+            report_progress(f"starting {part.name}")
             self._start(part)
         deadline = time.monotonic() + READY_S
         for part in parts:
             self._wait_ready(part, deadline)
 
-    def down(self, tell: Callable[[str], None]) -> None:
+    def down(self, report_progress: Callable[[str], None]) -> None:
         """Stop what this home started, the deciding parts first, and nothing else."""
         running = self.running()
         # What decides goes before what serves, so that nothing is begun that can't end.
-        for names in (["executor", "api"], ["keeper-staging", "keeper-production", "mlflow"]):
+        for names in (["executor", "api"], ["supervisor-staging", "supervisor-production", "mlflow"]):
             processes = [running[name] for name in names if name in running]
             for name in names:
                 if name in running:
-                    tell(f"stopping {name}")
+                    report_progress(f"stopping {name}")
             _end(processes)
         self._record.unlink(missing_ok=True)
 
-    def destroy(self, tell: Callable[[str], None]) -> None:
+    def destroy(self, report_progress: Callable[[str], None]) -> None:
         """Stop everything; all state is in the home."""
-        self.down(tell)
+        self.down(report_progress)
 
     def logs(self, lines: int) -> dict[str, list[str]]:
         """Return the last `lines` of every log file; raise UsageError when there is none."""
@@ -124,12 +124,12 @@ class LocalStack:
         cli = [python, "-m", "pipelines.cli"]
         return [
             Part("mlflow", mlflow, settings.mlflow_port, "MLFLOW", _answers(f"{settings.mlflow_url}/health")),
-            *(self._keeper(environment) for environment in Environment),
+            *(self._supervisor(environment) for environment in Environment),
             Part("api", [*cli, "api"], settings.api_port, "API", _answers(f"{settings.api_url}/health")),
             Part("executor", [*cli, "executor"], None, "", self._executor_ready),
         ]
 
-    def _keeper(self, environment: Environment) -> Part:
+    def _supervisor(self, environment: Environment) -> Part:
         port = self._settings.port(environment)
         command = [
             *(sys.executable, "-m", "pipelines.adapters.local.supervisor", "--environment", str(environment)),
@@ -137,20 +137,20 @@ class LocalStack:
             *("--replicas", str(REPLICAS[environment])),
         ]
         ready = _answers(f"http://127.0.0.1:{port}/health")
-        return Part(f"keeper-{environment}", command, port, environment.name, ready)
+        return Part(f"supervisor-{environment}", command, port, environment.name, ready)
 
     def _executor_ready(self) -> bool:
         process = self.running().get("executor")
         return process is not None and self._executor_alive(process.pid)
 
-    def _end_silent(self, parts: list[Part], tell: Callable[[str], None]) -> None:
+    def _end_silent(self, parts: list[Part], report_progress: Callable[[str], None]) -> None:
         """End what runs but does not answer, such as a frozen process, so that it is started anew."""
         deadline = time.monotonic() + SILENT_S
         for part in parts:
             process = self.running().get(part.name)
             while process is not None and not part.ready():
                 if time.monotonic() > deadline:
-                    tell(f"{part.name} does not answer: starting it anew")
+                    report_progress(f"{part.name} does not answer: starting it anew")
                     os.killpg(process.pid, signal.SIGKILL)
                     psutil.wait_procs([process], timeout=STOP_S)
                     break
@@ -201,8 +201,8 @@ class LocalStack:
         return "\n".join(log.read_text(errors="replace").splitlines()[-8:]) if log.exists() else ""
 
     def _refuse_taken_port(self, part: Part) -> None:
-        # After a kill the replicas of an earlier keeper hold its port: its successor ends them, or refuses.
-        if part.port is None or self._left_by_keeper(part):
+        # After a kill the replicas of an earlier supervisor hold its port: its successor ends them, or refuses.
+        if part.port is None or self._left_by_supervisor(part):
             return
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -214,7 +214,7 @@ class LocalStack:
                     next=f"end that process, or set SLIPWAY_PORT_{part.port_setting}",
                 ) from error
 
-    def _left_by_keeper(self, part: Part) -> bool:
+    def _left_by_supervisor(self, part: Part) -> bool:
         record = self._settings.home / "run" / f"{part.name}.json"
         if not record.exists():
             return False

@@ -22,8 +22,8 @@ import pytest
 from pipelines.adapters.installation.engine_parts import DockerInstallation
 from pipelines.adapters.installation.engine_secrets import PREFIX_LABEL, DockerSecrets
 from pipelines.adapters.installation.executor_inside import ExecutorInside
-from pipelines.adapters.installation.maintenance_hold import ShapeHold
-from pipelines.adapters.installation.stack import DockerStack, Shape
+from pipelines.adapters.installation.lifecycle import InstallationOptions, SwarmInstallation
+from pipelines.adapters.installation.maintenance_hold import MaintenanceHold
 from pipelines.adapters.installation.terraform import Terraform, find_settings
 from pipelines.adapters.storage.object_store import S3Access, connect
 from pipelines.adapters.swarm.engine import DockerEngine
@@ -51,8 +51,8 @@ class Operator:
         make_tokens(home / "tokens.json")
         self._images = images
 
-    def stack(self) -> DockerStack:
-        shape = Shape(
+    def stack(self) -> SwarmInstallation:
+        options = InstallationOptions(
             model="churn-model",
             model_file=ROOT / "model.yaml",
             ports=self.ports,
@@ -63,8 +63,8 @@ class Operator:
         work = self.home / "terraform"
         terraform = Terraform(ROOT / "infra", work, os.environ, find_settings(os.environ, ROOT))
         executor = ExecutorInside(DockerEngine(ENGINE), self.prefix)
-        hold = ShapeHold(self.settings, work=executor.work)
-        return DockerStack(shape, self.home, terraform, lambda tell: self._images, hold=hold)
+        hold = MaintenanceHold(self.settings, work=executor.work)
+        return SwarmInstallation(options, self.home, terraform, lambda report_progress: self._images, hold=hold)
 
     @property
     def settings(self) -> Settings:
@@ -144,11 +144,11 @@ def test_bringing_it_up_kept_releases_out_and_let_them_in_again(operator: Operat
         entries = api.get("/audit", headers=headers).json()["entries"]
         mine = [entry for entry in entries if entry["subject"] == entries[-1]["subject"]]
         assert [(entry["action"], entry["phase"]) for entry in mine] == [
-            ("shape", "intent"),
+            ("maintenance", "intent"),
             ("lease.take", "outcome"),
             ("lease.take", "outcome"),
-            ("shape.end", "intent"),
-            ("shape", "outcome"),
+            ("maintenance.end", "intent"),
+            ("maintenance", "outcome"),
         ]
         status = api.get("/status", headers=headers).json()
         assert (status["leases"], status["unfinished"]) == ([], [])

@@ -21,7 +21,7 @@ class Deployed:
 
 
 @dataclass(frozen=True)
-class SlotRecord:
+class ServiceOrder:
     """The order that a slot was given last.
 
     `wanted` is what was asked for, `served` what the slot had last settled on before. `epoch` is the highest
@@ -71,7 +71,7 @@ class SlotRecord:
         )
 
 
-def with_record(labels: Mapping[str, str], record: SlotRecord) -> dict[str, str]:
+def with_record(labels: Mapping[str, str], record: ServiceOrder) -> dict[str, str]:
     """Return the labels with `record` in place of the former one, and all others kept."""
     return {name: text for name, text in labels.items() if name not in _OURS} | record.as_labels()
 

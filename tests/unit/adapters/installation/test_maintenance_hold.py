@@ -13,23 +13,23 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipelines.adapters.database.records import SqlRecords, now
-from pipelines.adapters.installation.maintenance_hold import HoldPatience, ShapeHold
+from pipelines.adapters.installation.maintenance_hold import HoldPatience, MaintenanceHold
 from pipelines.adapters.installation.secret_store import SecretStore
 from pipelines.api.app import create_app
 from pipelines.api.auth import make_tokens, read_tokens
 from pipelines.api.state import ApiState
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Evaluation, ExecutorSeat, Lease, Promotion, Rollback, ShapeChange
+from pipelines.domain.records import Evaluation, LeaderLease, Lease, Maintenance, Promotion, Rollback
 from pipelines.domain.release import Environment, Slot
 from pipelines.errors import DeployFailed, LeaseHeld, SlipwayError, TargetUnavailable, Undecided
 from pipelines.executor.scheduler import carry_out
 from pipelines.releases import leases
-from pipelines.releases.leader import keep_seat, take_seat
+from pipelines.releases.leader import renew_leader_lease, take_leader_lease
 from pipelines.releases.reconcile import observe_environment
 from pipelines.settings.settings import Settings
 from tests.support.servers.servers import free_port
 from tests.support.world.executors import executor
-from tests.support.world.fakes import FakeAuditHeads, FakeVersions
+from tests.support.world.fakes import FakeCheckpoints, FakeVersions
 from tests.support.world.records import MODEL, bundle_digest, put_in_force, release
 
 PRODUCTION = Environment.PRODUCTION
@@ -43,17 +43,17 @@ class Installation:
         make_tokens(home / "tokens.json")
         port = str(free_port())
         self.settings = Settings.from_environ({"SLIPWAY_HOME": str(home), "SLIPWAY_PORT_API": port})
-        self.records = SqlRecords(f"sqlite:///{home / 'slipway.db'}", FakeAuditHeads())
+        self.records = SqlRecords(f"sqlite:///{home / 'slipway.db'}", FakeCheckpoints())
         put_in_force(self.records)
         self.services = executor(self.records, "x1", now)
-        take_seat(self.services)
+        take_leader_lease(self.services)
         self.serve("1")
         self.told: list[str] = []
         self.work: list[str] | SlipwayError = []
 
     @property
-    def hold(self) -> ShapeHold:
-        return ShapeHold(self.settings, PATIENCE, work=self.ask_inside)
+    def hold(self) -> MaintenanceHold:
+        return MaintenanceHold(self.settings, PATIENCE, work=self.ask_inside)
 
     def ask_inside(self) -> list[str]:
         """Stand for what is run in the executor's container."""
@@ -70,15 +70,15 @@ class Installation:
         return {lease.holder for lease in self.records.find(Lease)}
 
     def changes(self) -> list[tuple[str, RunState]]:
-        return [(change.verb, change.state) for change in self.records.find(ShapeChange)]
+        return [(change.verb, change.state) for change in self.records.find(Maintenance)]
 
     @contextmanager
     def api(self, *, older: bool = False) -> Iterator[None]:
         tokens = read_tokens(self.settings.tokens_file)
-        state = ApiState(self.records, FakeAuditHeads(), FakeVersions("1"), MODEL, tokens)
+        state = ApiState(self.records, FakeCheckpoints(), FakeVersions("1"), MODEL, tokens)
         app: ASGIApp = create_app(state)
         if older:
-            app = without(app, "/api/v1/shape-changes")
+            app = without(app, "/api/v1/maintenance")
         config = uvicorn.Config(
             app, host="127.0.0.1", port=self.settings.api_port, log_level="error", lifespan="off", ws="none"
         )
@@ -97,7 +97,7 @@ class Installation:
 
         def rounds() -> None:
             while not stop.wait(0.02):
-                keep_seat(self.services)
+                renew_leader_lease(self.services)
                 carry_out(self.services, idle)
                 for environment in Environment:
                     observe_environment(self.services, MODEL, environment)
@@ -162,11 +162,11 @@ def test_another_digest_after_the_block_is_found(place: Installation) -> None:
 def test_it_says_what_it_waits_for_and_goes_on_when_that_has_ended(place: Installation) -> None:
     leases.acquire(place.services, MODEL, PRODUCTION, "p-12")
 
-    def tell(line: str) -> None:
+    def report_progress(line: str) -> None:
         place.told.append(line)
         leases.give_back(place.services, "p-12")
 
-    with place.api(), place.executor(), place.hold.held("down", tell) as holding:
+    with place.api(), place.executor(), place.hold.held("down", report_progress) as holding:
         assert holding
         assert place.holders() == {"c-1"}
     assert place.told == ["waiting for p-12, which changes production"]
@@ -199,8 +199,8 @@ def test_an_api_that_does_not_know_the_request_yet_can_be_replaced(place: Instal
 
 def test_without_an_executor_it_goes_on_and_says_so(place: Installation) -> None:
     with place.records.write() as transaction:
-        for seat in transaction.find(ExecutorSeat):
-            transaction.change(seat, heartbeat_at="2026-01-01T00:00:00.000+00:00")
+        for leader in transaction.find(LeaderLease):
+            transaction.change(leader, heartbeat_at="2026-01-01T00:00:00.000+00:00")
     with place.api(), place.hold.unchanged("up", place.told.append):
         pass
     assert "the executor was last seen at 2026-01-01" in place.told[0]
@@ -248,8 +248,8 @@ def test_the_last_sign_of_an_executor_that_is_gone_is_not_enough(place: Installa
 
 def test_an_executor_that_never_shows_itself_is_told(place: Installation) -> None:
     with place.records.write() as transaction:
-        for seat in transaction.find(ExecutorSeat):
-            transaction.change(seat, heartbeat_at="2026-01-01T00:00:00.000+00:00")
+        for leader in transaction.find(LeaderLease):
+            transaction.change(leader, heartbeat_at="2026-01-01T00:00:00.000+00:00")
     with place.api(), pytest.raises(Undecided, match="the executor was last seen at 2026-01-01"):
         place.hold.await_executor()
 

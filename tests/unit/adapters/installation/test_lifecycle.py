@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.adapters.images.external_registry import ExternalRegistry
-from pipelines.adapters.installation.external_services import Outside
-from pipelines.adapters.installation.maintenance_hold import ShapeHold
-from pipelines.adapters.installation.stack import DockerStack, Shape
+from pipelines.adapters.installation.external_services import ExternalServices
+from pipelines.adapters.installation.lifecycle import InstallationOptions, SwarmInstallation
+from pipelines.adapters.installation.maintenance_hold import MaintenanceHold
 from pipelines.adapters.installation.terraform import Terraform
 from pipelines.adapters.storage.external_store import ExternalStore
 from pipelines.adapters.storage.object_store import Buckets
@@ -40,15 +40,15 @@ class Operator:
         (self.work / "variables.tfvars.json").write_text(json.dumps({"prefix": "ours", **variables}))
         (self.work / "terraform.tfstate").write_text("{}")
 
-    def stack(self, prefix: str, outside: Outside = Outside()) -> DockerStack:
+    def stack(self, prefix: str, outside: ExternalServices = ExternalServices()) -> SwarmInstallation:
         ports = {name: free_port() for name in ("api", "images", "mlflow", "production", "s3", "staging")}
         url = f"unix://{self.socket}"
         given = {"prefix": prefix, "engine_url": url, "outside": outside}
-        shape = Shape(model="m", model_file=ROOT / "model.yaml", ports=ports, **given)
+        options = InstallationOptions(model="m", model_file=ROOT / "model.yaml", ports=ports, **given)
         terraform = Terraform(ROOT / "infra", self.work, {"PATH": self.path}, self.work / "none.rc")
         given = {"TARGET": "docker", "SLIPWAY_HOME": str(self.home), "SLIPWAY_PORT_API": str(ports["api"])}
-        hold = ShapeHold(Settings.from_environ(given), work=list)
-        return DockerStack(shape, self.home, terraform, lambda tell: {}, hold=hold)
+        hold = MaintenanceHold(Settings.from_environ(given), work=list)
+        return SwarmInstallation(options, self.home, terraform, lambda report_progress: {}, hold=hold)
 
     def answer(self, path: str) -> object:
         self.asked.append(path)
@@ -91,7 +91,7 @@ def ignore(line: str) -> None:
     pass
 
 
-VERBS: dict[str, Callable[[DockerStack], object]] = {
+VERBS: dict[str, Callable[[SwarmInstallation], object]] = {
     "up": lambda stack: stack.up(ignore),
     "down": lambda stack: stack.down(ignore),
     "destroy": lambda stack: stack.destroy(ignore),
@@ -118,10 +118,12 @@ def test_the_homes_own_prefix_is_taken(operator: Operator) -> None:
     assert operator.asked
 
 
-def outside(**changed: object) -> Outside:
+def outside(**changed: object) -> ExternalServices:
     """An object store and an image registry that others run, where nothing answers."""
     where = "http://127.0.0.1:9"
-    return replace(Outside(ExternalStore(where, where, "eu-1", Buckets()), ExternalRegistry("127.0.0.1:9")), **changed)
+    return replace(
+        ExternalServices(ExternalStore(where, where, "eu-1", Buckets()), ExternalRegistry("127.0.0.1:9")), **changed
+    )
 
 
 OURS: dict[str, object] = {}
@@ -144,7 +146,7 @@ THEIRS = outside().variables()
     ],
 )
 def test_what_holds_data_is_never_changed_for_another(
-    operator: Operator, kept: dict[str, object], given: Outside, why: str
+    operator: Operator, kept: dict[str, object], given: ExternalServices, why: str
 ) -> None:
     operator.record(running=False, **kept)
     with pytest.raises(UsageError, match=why) as refused:
@@ -161,7 +163,7 @@ def test_an_installation_that_never_came_about_may_have_them_elsewhere(operator:
 
 @pytest.mark.parametrize(("name", "setting"), [("keys", "SLIPWAY_S3_KEYS"), ("login", "SLIPWAY_REGISTRY_LOGIN")])
 def test_keys_of_what_is_not_chosen_are_refused(operator: Operator, name: str, setting: str) -> None:
-    stack = operator.stack("ours", replace(Outside(), **{name: Path("/some/file")}))
+    stack = operator.stack("ours", replace(ExternalServices(), **{name: Path("/some/file")}))
     with pytest.raises(UsageError, match=f"{setting} is given, but no"):
         stack.up(ignore)
     assert operator.asked == []
@@ -199,7 +201,7 @@ def test_an_installation_that_never_came_about_has_nothing_to_examine(
     operator.path = f"{tmp_path}:/bin"
     if running is not None:
         operator.record(running=running)
-    for ask in (DockerStack.doctor, DockerStack.data_remote):
+    for ask in (SwarmInstallation.doctor, SwarmInstallation.data_remote):
         with pytest.raises(UsageError, match="nothing runs here") as refused:
             ask(operator.stack("ours"))
         assert "make up" in refused.value.next

@@ -1,4 +1,4 @@
-"""Real keepers for tests: started, killed, and cleaned up with all that they left behind."""
+"""Real supervisors for tests: started, killed, and cleaned up with all that they left behind."""
 
 import contextlib
 import json
@@ -36,8 +36,8 @@ def eventually(probe: Callable[[], T], good: Callable[[T], bool], within_s: floa
     return last
 
 
-class KeeperProcess:
-    """One keeper with a home and port of its own, and the target that talks to it."""
+class SupervisorProcess:
+    """One supervisor with a home and port of its own, and the target that talks to it."""
 
     def __init__(self, home: Path, *, replicas: int = 1, options: tuple[str, ...] = ()) -> None:
         self.home = home
@@ -45,7 +45,7 @@ class KeeperProcess:
         self.port = free_port()
         self.bundles: dict[str, Path] = {}
         self.target = LocalTarget(home, self.bundles.__getitem__)
-        self.stderr_path = home.with_suffix(".keeper.log")
+        self.stderr_path = home.with_suffix(".supervisor.log")
         self._command = [sys.executable, "-m", "pipelines.adapters.local.supervisor", "--environment", self.environment]
         self._command += [
             "--home",
@@ -75,7 +75,7 @@ class KeeperProcess:
         return self._process.wait(timeout=40)
 
     def kill(self) -> None:
-        """Kill the keeper alone; its replicas go on."""
+        """Kill the supervisor alone; its replicas go on."""
         assert self._process
         self._process.kill()
         self._process.wait(timeout=10)
@@ -89,7 +89,7 @@ class KeeperProcess:
                 os.killpg(process["pid"], signal.SIGKILL)
 
     def record(self) -> dict[str, Any]:
-        """Return the keeper's record on disk."""
+        """Return the supervisor's record on disk."""
         return dict(json.loads(self._record_path.read_text()))
 
     def process_of(self, name: str) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class KeeperProcess:
 
     @property
     def _record_path(self) -> Path:
-        return self.home / "run" / f"keeper-{self.environment}.json"
+        return self.home / "run" / f"supervisor-{self.environment}.json"
 
     def _look(self) -> SlotState | None:
         assert self._process

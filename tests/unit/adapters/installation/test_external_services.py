@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipelines.adapters.images.external_registry import ExternalRegistry
-from pipelines.adapters.installation.external_services import Outside, left_outside
+from pipelines.adapters.installation.external_services import ExternalServices, left_outside
 from pipelines.adapters.storage.external_store import ExternalStore, read_keys
 from pipelines.adapters.storage.object_store import Buckets
 from pipelines.errors import UsageError
@@ -36,7 +36,7 @@ def test_keys_become_the_secrets_of_their_clients(tmp_path: Path) -> None:
     keys = read_keys(written(tmp_path, {**KEYS, "dvc": {"access_key": "AKIB", "secret_key": "other"}}))
     assert (keys["dvc-objects-user"], keys["dvc-objects-password"]) == ("AKIB", "other")
     assert (keys["mlflow-objects-user"], keys["audit-objects-password"]) == ("AKIA", "canary")
-    assert set(keys) == Outside(STORE).secrets - {"minio-root-password", "minio-root-user"}
+    assert set(keys) == ExternalServices(STORE).secrets - {"minio-root-password", "minio-root-user"}
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def test_a_file_without_that_login_is_refused_with_its_form(tmp_path: Path, cont
 
 
 def test_terraform_is_told_where_they_are_and_no_secret() -> None:
-    assert Outside().variables() == {}
-    assert Outside(STORE, REGISTRY).variables() == {
+    assert ExternalServices().variables() == {}
+    assert ExternalServices(STORE, REGISTRY).variables() == {
         "buckets": {"artifacts": "a", "dvc": "d", "heads": "h"},
         "image_registry_external": {"address": "registry.example.com:5000/team", "has_authority": False},
         "object_store_external": {
@@ -134,15 +134,15 @@ def test_terraform_is_told_where_they_are_and_no_secret() -> None:
 
 
 def test_what_is_not_run_here_is_neither_built_nor_published_nor_made() -> None:
-    assert (Outside().images, Outside().ports, Outside().secrets) == (frozenset(),) * 3
-    both = Outside(STORE, REGISTRY)
+    assert (ExternalServices().images, ExternalServices().ports, ExternalServices().secrets) == (frozenset(),) * 3
+    both = ExternalServices(STORE, REGISTRY)
     assert (both.images, both.ports) == ({"minio", "image_registry"}, {"s3", "images"})
     assert {"minio-root-password", "mlflow-objects-password", "config.json"} <= both.secrets
 
 
 def test_who_removes_an_installation_is_told_what_others_keep() -> None:
     assert list(left_outside({})) == []
-    assert list(left_outside(Outside(STORE, REGISTRY).variables())) == [
+    assert list(left_outside(ExternalServices(STORE, REGISTRY).variables())) == [
         "left for its owner: the buckets a, d, h at https://s3.example.com",
         "left for its owner: the images below registry.example.com:5000/team/slipway",
     ]

@@ -1,4 +1,4 @@
-"""The installation on containers, from the operator's side: Terraform makes its shape, this what Terraform must not.
+"""The installation on containers, from the operator's side: Terraform provisions it, this what Terraform must not.
 
 That is the secrets, whose values never come near Terraform, and what lives inside of the services: buckets, users, the
 edge's configuration in force. All of it may be repeated; after a failure or a kill, `up` goes on from there.
@@ -15,10 +15,10 @@ from typing import Any
 from pipelines.adapters.images.external_registry import LOGIN
 from pipelines.adapters.installation.engine_parts import DockerInstallation
 from pipelines.adapters.installation.engine_secrets import DockerSecrets
-from pipelines.adapters.installation.external_services import Outside, left_outside
+from pipelines.adapters.installation.external_services import ExternalServices, left_outside
 from pipelines.adapters.installation.home_lock import held
-from pipelines.adapters.installation.maintenance_hold import ShapeHold
-from pipelines.adapters.installation.provisioning import Insides
+from pipelines.adapters.installation.maintenance_hold import MaintenanceHold
+from pipelines.adapters.installation.provisioning import Provisioning
 from pipelines.adapters.installation.secret_store import NAMES_KEY, SecretStore
 from pipelines.adapters.installation.terraform import Terraform
 from pipelines.adapters.installation.tls_secrets import TlsSecrets
@@ -35,11 +35,11 @@ ANSWER_S = 120.0
 # A process that is run in a container has none of the variables that its first one got from secrets.
 _DOCTOR = ["with-secrets", "--", "python", "-m", "pipelines.cli", "doctor", "--json"]
 
-Tell = Callable[[str], None]
+ProgressReporter = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Shape:
+class InstallationOptions:
     """What the operator chooses of an installation; `more` are further variables of infra/, by their names there.
 
     `authority` is the file of who signed the certificate, if not everybody knows them.
@@ -53,38 +53,38 @@ class Shape:
     binding: Binding = ON_LOOPBACK
     authority: Path | None = None
     retention_days: int = 365
-    outside: Outside = field(default_factory=Outside)
+    outside: ExternalServices = field(default_factory=ExternalServices)
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
-class DockerStack:
+class SwarmInstallation:
     """One installation: `build` makes the images, name -> id, and `home` keeps state and secrets."""
 
     def __init__(
         self,
-        shape: Shape,
+        options: InstallationOptions,
         home: Path,
         terraform: Terraform,
-        build: Callable[[Tell], Mapping[str, str]],
+        build: Callable[[ProgressReporter], Mapping[str, str]],
         *,
-        hold: ShapeHold,
+        hold: MaintenanceHold,
     ) -> None:
-        self._shape = shape
+        self._options = options
         self._lock = home / "docker.lock"
         self._edge_record = home / "edge.sha256"
         self._dvc_directory = home / "dvc"
         self._terraform = terraform
         self._build = build
         self._hold = hold
-        self._engine = DockerEngine(shape.engine_url, timeout_s=120.0)
-        self._docker_secrets = DockerSecrets(self._engine, shape.prefix)
-        self._installation = DockerInstallation(self._engine, shape.prefix)
-        self._loads = LoadSwarm(self._engine, shape.prefix)
-        self._outside = shape.outside
+        self._engine = DockerEngine(options.engine_url, timeout_s=120.0)
+        self._docker_secrets = DockerSecrets(self._engine, options.prefix)
+        self._installation = DockerInstallation(self._engine, options.prefix)
+        self._loads = LoadSwarm(self._engine, options.prefix)
+        self._outside = options.outside
         self.secrets = SecretStore(home / "secrets.json", home / "tokens.json", elsewhere=self._outside.secrets)
-        self._tls = TlsSecrets(shape.binding, self._registry, self.secrets, home / "ca.crt")
+        self._tls = TlsSecrets(options.binding, self._registry, self.secrets, home / "ca.crt")
 
-    def up(self, tell: Tell) -> None:
+    def up(self, report_progress: ProgressReporter) -> None:
         """Bring all up and wait until it answers; what the environments serve stays what it is.
 
         Raises UsageError for what is missing on this machine, Refused while somebody else changes the installation or
@@ -95,14 +95,14 @@ class DockerStack:
             self._check_prefix()
             if self._terraform.exists():
                 self._outside.check_unmoved(self._terraform.variables())
-            variables = self._prepared(tell)
-            with self._hold.unchanged("up", tell):
+            variables = self._prepared(report_progress)
+            with self._hold.unchanged("up", report_progress):
                 before = self._installation.served()
-                self._apply(variables, tell)
+                self._apply(variables, report_progress)
                 self._check_served(before)
-                self._settle(variables, tell)
+                self._settle(variables, report_progress)
 
-    def down(self, tell: Tell) -> None:
+    def down(self, report_progress: ProgressReporter) -> None:
         """Stop every container; networks, volumes, and what the environments serve are kept.
 
         Raises Refused while somebody else changes the installation or a release does not end.
@@ -112,53 +112,53 @@ class DockerStack:
             variables = self._terraform.variables()
             if not self._terraform.exists() or not variables:
                 raise UsageError("nothing was brought up from this home", next='"make up"')
-            check_engine(self._engine, self._shape.engine_url)
-            self._repair(tell)
-            with self._hold.held("down", tell):
+            check_engine(self._engine, self._options.engine_url)
+            self._repair(report_progress)
+            with self._hold.held("down", report_progress):
                 self._installation.rest_slots()
-                self._apply({**variables, "running": False}, tell)
+                self._apply({**variables, "running": False}, report_progress)
                 self._loads.remove()
                 self._installation.await_rest()
 
-    def destroy(self, tell: Tell) -> None:
+    def destroy(self, report_progress: ProgressReporter) -> None:
         """Remove all that the installation has in the engine, its data too; what others run for it stays."""
         with held(self._lock, "destroy"):
             self._check_prefix()
-            check_engine(self._engine, self._shape.engine_url)
+            check_engine(self._engine, self._options.engine_url)
             variables = self._terraform.variables()
             # A load run's job is on a network that Terraform is about to remove.
             self._loads.remove()
             if variables:
-                self._destroy(variables, tell)
+                self._destroy(variables, report_progress)
             left = self._installation.remove_all() + self._docker_secrets.remove_others(())
             if left:
-                tell(f"removed {len(left)} secrets and other things that Terraform did not make")
+                report_progress(f"removed {len(left)} secrets and other things that Terraform did not make")
             for line in left_outside(variables):
-                tell(line)
+                report_progress(line)
             self._edge_record.unlink(missing_ok=True)
 
-    def _destroy(self, variables: dict[str, Any], tell: Tell) -> None:
+    def _destroy(self, variables: dict[str, Any], report_progress: ProgressReporter) -> None:
         """Have Terraform remove what it made, in a second try what it did not wait for in the first.
 
         It gives up when a container takes longer to end than it was given, although all that it asked for is done.
         """
-        tell("terraform destroy")
+        report_progress("terraform destroy")
         try:
             self._terraform.destroy(variables)
         except Undecided as error:
-            tell(f"{error.message}; trying once more")
+            report_progress(f"{error.message}; trying once more")
             self._terraform.destroy(variables)
 
-    def rotate(self, name: str, tell: Tell) -> list[str]:
+    def rotate(self, name: str, report_progress: ProgressReporter) -> list[str]:
         """Give one secret or `all` new values and, if the installation runs, put them in force; return their names."""
         with held(self._lock, "secrets rotate"):
             self._check_prefix()
             made = self._tls.rotate(name)
             rotated = made if made and name != "all" else [*made, *self.secrets.rotate(name)]
         if self.is_up():
-            self.up(tell)
+            self.up(report_progress)
         else:
-            tell('in force with the next "make up"')
+            report_progress('in force with the next "make up"')
         return rotated
 
     def secret_names(self) -> list[str]:
@@ -191,13 +191,13 @@ class DockerStack:
         """Return where DVC's data goes, for the user that has no other right."""
         store, secret = self.outputs()["object_store"], self.secrets.value
         user, password = secret("dvc-objects-user"), secret("dvc-objects-password")
-        authority = self._outside.store.authority if self._outside.store else self._shape.authority
+        authority = self._outside.store.authority if self._outside.store else self._options.authority
         access = S3Access(store["url"], user, password, authority, store["region"])
         return DvcRemote(access, store["buckets"]["dvc"], self._dvc_directory)
 
     def entered_engine(self) -> DockerEngine:
         """Return the engine of this machine, which may push and pull the installation's images."""
-        engine = DockerEngine(self._shape.engine_url, timeout_s=120.0)
+        engine = DockerEngine(self._options.engine_url, timeout_s=120.0)
         self._log_in(engine)
         return engine
 
@@ -222,67 +222,67 @@ class DockerStack:
 
     def _check_prefix(self) -> None:
         """Raise UsageError for another prefix than the home's: Terraform would replace everything, volumes too."""
-        given, kept = self._shape.prefix, self._terraform.variables().get("prefix")
+        given, kept = self._options.prefix, self._terraform.variables().get("prefix")
         if kept not in (None, given):
             raise UsageError(
                 f"this home has the installation {kept}, not {given}",
                 next=f"SLIPWAY_PREFIX={kept}, or another SLIPWAY_HOME for {given}",
             )
 
-    def _prepared(self, tell: Tell) -> dict[str, Any]:
+    def _prepared(self, report_progress: ProgressReporter) -> dict[str, Any]:
         """Check and make all that Terraform builds on; return its variables."""
-        shape, outside = self._shape, self._outside
+        options, outside = self._options, self._outside
         self._tls.check()
         given = outside.given(self.secrets)
-        node = check_engine(self._engine, shape.engine_url)
+        node = check_engine(self._engine, options.engine_url)
         if node.data:
             check_disk(node.data)
-        check_ports(self._engine, self._published, address=shape.binding.address, prefix=shape.prefix)
-        outside.check_store(given, retention_days=shape.retention_days)
-        self._repair(tell)
-        images = dict(self._build(tell))
+        check_ports(self._engine, self._published, address=options.binding.address, prefix=options.prefix)
+        outside.check_store(given, retention_days=options.retention_days)
+        self._repair(report_progress)
+        images = dict(self._build(report_progress))
         outside.enter_registry(given, images, self._engine)
         self.secrets.take(given)
         made = self.secrets.make_missing()
         if made:
-            tell(f"made {len(made)} secrets")
+            report_progress(f"made {len(made)} secrets")
         # The login and the authority of an external image registry take the place of those of an own one.
         mounted = {**self._tls.mounted(), **self.secrets.mounted(), **outside.authorities()}
         placed = self._docker_secrets.put(mounted, key=self.secrets.value(NAMES_KEY))
         return {
-            "bind_address": shape.binding.address,
-            "docker_host": shape.engine_url,
+            "bind_address": options.binding.address,
+            "docker_host": options.engine_url,
             "docker_socket": {"gid": node.socket_gid, "path": node.socket_path},
-            "external_url": shape.binding.external_url,
+            "external_url": options.binding.external_url,
             "images": images,
-            "model_file": str(shape.model_file.resolve()),
-            "ports": dict(shape.ports),
-            "prefix": shape.prefix,
+            "model_file": str(options.model_file.resolve()),
+            "ports": dict(options.ports),
+            "prefix": options.prefix,
             "running": True,
             "secrets": placed,
             "state_node": node.id,
             "tls": self._tls.variable(placed),
             **outside.variables(),
-            **shape.more,
+            **options.more,
         }
 
-    def _repair(self, tell: Tell) -> None:
+    def _repair(self, report_progress: ProgressReporter) -> None:
         """Remove what a killed Terraform was making, which its state does not know."""
         since = self._terraform.cut_off()
         if since is not None:
             for name in self._installation.remove_unknown(self._terraform.known_ids(), since):
-                tell(f"removed {name}, which an interrupted run had left")
+                report_progress(f"removed {name}, which an interrupted run had left")
 
-    def _apply(self, variables: dict[str, Any], tell: Tell) -> None:
+    def _apply(self, variables: dict[str, Any], report_progress: ProgressReporter) -> None:
         told: set[str] = set()
 
         def watch() -> None:
             for name, reason in self._installation.troubles().items():
                 if reason not in told:
                     told.add(reason)
-                    tell(f"{name} {reason}")
+                    report_progress(f"{name} {reason}")
 
-        tell("terraform apply")
+        report_progress("terraform apply")
         try:
             self._terraform.apply(variables, watch)
         except Undecided as error:
@@ -307,36 +307,38 @@ class DockerStack:
         if changed:
             raise DeployFailed(f"{', '.join(changed)} serves another image than before", next='"slipway doctor"')
 
-    def _settle(self, variables: Mapping[str, Any], tell: Tell) -> None:
+    def _settle(self, variables: Mapping[str, Any], report_progress: ProgressReporter) -> None:
         """Bring what lives inside of the services in line, and forget what is no longer used."""
         outputs = self._terraform.outputs()
-        self._reload_edge(outputs, tell)
-        urls = {name: f"{self._shape.binding.base_url}:{port}" for name, port in self._published.items()}
-        inside = Insides(urls, self.secrets, self._shape.authority)
+        self._reload_edge(outputs, report_progress)
+        urls = {name: f"{self._options.binding.base_url}:{port}" for name, port in self._published.items()}
+        inside = Provisioning(urls, self.secrets, self._options.authority)
         self._await_answers(inside)
         if not self._outside.store:
-            inside.make_buckets(outputs["stack"]["object_store"]["buckets"], retention_days=self._shape.retention_days)
-            tell("buckets and their users are there")
-        inside.make_users(self._shape.model)
-        tell("the users of the model registry are there")
-        self._enter_registry(tell)
+            inside.make_buckets(
+                outputs["stack"]["object_store"]["buckets"], retention_days=self._options.retention_days
+            )
+            report_progress("buckets and their users are there")
+        inside.make_users(self._options.model)
+        report_progress("the users of the model registry are there")
+        self._enter_registry(report_progress)
         if not self._outside.registry:
             self._engine.push(str(variables["images"]["app"]), f"{self._registry}/slipway/app")
         self._await_executor()
         self.secrets.settle()
         for name in self._docker_secrets.remove_others([each["name"] for each in variables["secrets"].values()]):
-            tell(f"removed the former secret {name}")
+            report_progress(f"removed the former secret {name}")
 
-    def _reload_edge(self, outputs: Mapping[str, Any], tell: Tell) -> None:
+    def _reload_edge(self, outputs: Mapping[str, Any], report_progress: ProgressReporter) -> None:
         """Let the running edge take a new configuration over; its container and connections stay."""
         wanted, edge = str(outputs["edge_config_sha256"]), outputs["stack"]["edge"]
         if self._edge_record.exists() and self._edge_record.read_text() == wanted:
             return
-        tell("the edge takes its configuration over")
+        report_progress("the edge takes its configuration over")
         EdgeSocket(self._engine, edge["container"] or edge["service"]).reload()
         self._edge_record.write_text(wanted)
 
-    def _await_answers(self, inside: Insides) -> None:
+    def _await_answers(self, inside: Provisioning) -> None:
         deadline = time.monotonic() + ANSWER_S
         while silent := inside.silent():
             if time.monotonic() > deadline:
@@ -347,11 +349,11 @@ class DockerStack:
                 )
             time.sleep(0.3)
 
-    def _enter_registry(self, tell: Tell) -> None:
+    def _enter_registry(self, report_progress: ProgressReporter) -> None:
         """Let the engine, and through it the services, pull; tell how long the certificate holds."""
         until = self._tls.ends()
         if until is not None:
-            tell(f"the certificate of {self._shape.binding.name} holds until {until:%Y-%m-%d}")
+            report_progress(f"the certificate of {self._options.binding.name} holds until {until:%Y-%m-%d}")
         self._let_pull()
 
     def _let_pull(self) -> None:
@@ -368,16 +370,16 @@ class DockerStack:
         if external:
             external.log_in(self.secrets.value(LOGIN), engine)
         elif login:
-            engine.log_in(self._registry, *login, authority=self._shape.authority)
+            engine.log_in(self._registry, *login, authority=self._options.authority)
         return bool(login or external)
 
     @property
     def _registry(self) -> str:
         """What stands before the name of every image that is pushed and pulled."""
-        own = f"{self._shape.binding.registry_host}:{self._shape.ports['images']}"
+        own = f"{self._options.binding.registry_host}:{self._options.ports['images']}"
         return self._outside.registry.address if self._outside.registry else own
 
     @property
     def _published(self) -> dict[str, int]:
         """The ports that are published here, by name."""
-        return {name: port for name, port in self._shape.ports.items() if name not in self._outside.ports}
+        return {name: port for name, port in self._options.ports.items() if name not in self._outside.ports}

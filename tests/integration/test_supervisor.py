@@ -1,0 +1,228 @@
+"""Supervisors, replicas and clients as real processes: swaps under load, kills, restarts and refusals."""
+
+import os
+import signal
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.load.load_client import LoadClient, LoadResult, under_load
+from pipelines.domain.release import Environment, Phase, Release, Slot, SlotState
+from pipelines.errors import TargetUnavailable
+from tests.support.world.bundles import make_bundle, valid_row
+from tests.support.world.supervisors import SupervisorProcess, eventually
+
+SEEDS = (1, 2)
+Supervisors = list[SupervisorProcess]
+
+
+@pytest.fixture
+def supervisors() -> Iterator[Supervisors]:
+    """Every supervisor that a test puts in here is cleaned up."""
+    started: Supervisors = []
+    yield started
+    for supervisor in started:
+        supervisor.clean_up()
+
+
+@pytest.fixture
+def digests(tmp_path: Path) -> dict[str, Path]:
+    return {digest: path for path, digest in (make_bundle(tmp_path / "bundles", seed=seed) for seed in SEEDS)}
+
+
+def supervisor_of(
+    supervisors: Supervisors,
+    home: Path,
+    digests: dict[str, Path],
+    *,
+    replicas: int = 2,
+    options: tuple[str, ...] = (),
+) -> SupervisorProcess:
+    supervisor = SupervisorProcess(home, replicas=replicas, options=options)
+    supervisor.bundles.update(digests)
+    supervisors.append(supervisor)
+    supervisor.start()
+    return supervisor
+
+
+def release(number: int, digests: dict[str, Path]) -> Release:
+    digest = list(digests)[number % len(digests)]
+    return Release(f"r{number}", "toy-model", Environment.STAGING, str(number), digest)
+
+
+def no_failures(load: LoadResult) -> None:
+    assert load.sent > 50
+    assert len(load.answers) == load.sent, f"{len(load.failures)} of {load.sent} failed: {load.failures[:5]}"
+
+
+def test_five_swaps_under_load_lose_no_request(
+    supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path]
+) -> None:
+    supervisor = supervisor_of(supervisors, tmp_path / "home", digests)
+    supervisor.serve(release(0, digests))
+    with under_load(LoadClient(supervisor.url, valid_row())) as load:
+        for number in range(1, 6):
+            supervisor.serve(release(number, digests))
+    no_failures(load)
+    assert load.versions == {"0", "1", "2", "3", "4", "5"}
+
+
+def test_a_killed_master_is_replaced_and_its_worker_does_not_stay(
+    supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path]
+) -> None:
+    supervisor = supervisor_of(supervisors, tmp_path / "home", digests)
+    served = release(0, digests)
+    before = supervisor.serve(served)
+    lost = supervisor.process_of("live-1")
+    with under_load(LoadClient(supervisor.url, valid_row(), kept_per_s=60, new_per_s=20)) as load:
+        os.kill(lost["pid"], signal.SIGKILL)
+        after = supervisor.until_live(lambda state: state.serves(served) and state.replicas[0].restarts == 1)
+    assert after.replicas[1] == before.replicas[1]
+    no_failures(load)
+    eventually(lambda: Path(f"/proc/{lost['worker']}").exists(), lambda exists: not exists)
+
+
+def test_a_killed_worker_is_replaced_and_counted_while_the_other_replica_serves(
+    supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path]
+) -> None:
+    supervisor = supervisor_of(supervisors, tmp_path / "home", digests)
+    served = release(0, digests)
+    before = supervisor.serve(served)
+    os.kill(supervisor.process_of("live-2")["worker"], signal.SIGKILL)
+    with under_load(LoadClient(supervisor.url, valid_row(), kept_per_s=60, new_per_s=20)) as load:
+        after = supervisor.until_live(lambda state: state.serves(served) and state.replicas[1].restarts >= 1)
+        eventually(lambda: load.sent, lambda sent: sent > 60)
+    assert after.replicas[0] == before.replicas[0]
+    assert after.replicas[1].pid != before.replicas[1].pid
+    no_failures(load)
+
+
+def test_a_stuck_replica_is_replaced(supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path]) -> None:
+    supervisor = supervisor_of(supervisors, tmp_path / "home", digests, options=("--silence-s", "3"))
+    served = release(0, digests)
+    stuck = supervisor.serve(served).replicas[0].pid
+    assert stuck
+    os.kill(stuck, signal.SIGSTOP)
+    after = supervisor.until_live(lambda state: state.serves(served) and state.replicas[0].pid != stuck)
+    assert [replica.restarts for replica in after.replicas] == [1, 0]
+
+
+def test_a_supervisor_that_was_killed_serves_the_same_release_again(
+    supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path]
+) -> None:
+    supervisor = supervisor_of(supervisors, tmp_path / "home", digests)
+    served, tried = release(0, digests), release(1, digests)
+    before = {replica.pid for replica in supervisor.serve(served, epoch=4).replicas}
+    supervisor.target.start(tried, Slot.TRIAL, epoch=4)
+    url = supervisor.target.observe(Environment.STAGING, Slot.TRIAL).url
+    supervisor.kill()
+    with pytest.raises(TargetUnavailable, match="supervisor of staging does not answer") as refused:
+        supervisor.live()
+    assert refused.value.next == 'run "make up"'
+    supervisor.start()
+    after = supervisor.until_live(lambda state: state.serves(served))
+    trial = eventually(
+        lambda: supervisor.target.observe(Environment.STAGING, Slot.TRIAL), lambda state: state.serves(tried)
+    )
+    assert trial.url == url
+    assert before.isdisjoint({replica.pid for replica in after.replicas})
+    assert not any(Path(f"/proc/{pid}").exists() for pid in before)
+    assert supervisor.record()["epoch"] == 4
+
+
+def test_a_supervisor_that_was_told_to_stop_drains_all_and_keeps_its_record(
+    supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path]
+) -> None:
+    supervisor = supervisor_of(supervisors, tmp_path / "home", digests)
+    served = release(0, digests)
+    before = supervisor.serve(served)
+    assert supervisor.stop() == 0
+    assert not any(Path(f"/proc/{replica.pid}").exists() for replica in before.replicas)
+    assert supervisor.record()["processes"] == []
+    assert not list((tmp_path / "home" / "run").glob("*.sock"))
+    supervisor.start()
+    supervisor.until_live(lambda state: state.serves(served))
+
+
+def test_a_release_that_hangs_while_starting_leaves_the_old_one(
+    supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path]
+) -> None:
+    supervisor = supervisor_of(supervisors, tmp_path / "home", digests, replicas=1, options=("--start-deadline-s", "4"))
+    old, hanging = release(0, digests), release(1, digests)
+    serving = supervisor.serve(old).replicas
+    supervisor.target.start(hanging, Slot.LIVE, epoch=1)
+    newest = eventually(
+        lambda: [process["pid"] for process in supervisor.record()["processes"] if process["worker"] is None],
+        bool,
+    )
+    os.kill(newest[0], signal.SIGSTOP)
+    state = supervisor.until_live(lambda state: state.phase is Phase.FAILED, within_s=60)
+    assert "live-1 was not ready within 4 s" in str(state.failure)
+    assert (state.release, state.replicas) == (old, serving)
+    supervisor.target.restore(Environment.STAGING, old, epoch=1)
+    supervisor.until_live(lambda state: state.serves(old))
+
+
+def test_a_release_that_answers_as_another_version_is_not_served(
+    supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path]
+) -> None:
+    supervisor = supervisor_of(supervisors, tmp_path / "home", digests, replicas=1)
+    old, bad = release(0, digests), release(1, digests)
+    supervisor.serve(old)
+    supervisor.bundles[bad.bundle_digest] = supervisor.bundles[old.bundle_digest]
+    supervisor.target.start(bad, Slot.LIVE, epoch=1)
+    state = supervisor.until_live(lambda state: state.phase is Phase.FAILED)
+    assert state.release == old
+    assert state.last_log
+
+
+def test_the_release_asked_for_last_wins(supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path]) -> None:
+    supervisor = supervisor_of(supervisors, tmp_path / "home", digests)
+    supervisor.serve(release(0, digests))
+    with under_load(LoadClient(supervisor.url, valid_row(), kept_per_s=60, new_per_s=20)) as load:
+        for number in (1, 2, 3, 4):
+            supervisor.target.start(release(number, digests), Slot.LIVE, epoch=1)
+        supervisor.until_live(lambda state: state.serves(release(4, digests)))
+    no_failures(load)
+    names = [process["name"] for process in supervisor.record()["processes"]]
+    assert names.count("live-1") == names.count("live-2") == 1
+
+
+def test_a_taken_port_is_refused_with_its_holder_and_the_setting(supervisors: Supervisors, tmp_path: Path) -> None:
+    supervisor = SupervisorProcess(tmp_path / "home")
+    with socket.create_server(("127.0.0.1", supervisor.port)):
+        refused = supervisor.run_another()
+    assert refused.returncode == 2
+    assert f"port {supervisor.port} on 127.0.0.1 is taken by pid {os.getpid()}" in refused.stderr
+    assert "set SLIPWAY_PORT_STAGING" in refused.stderr
+
+
+def test_a_second_supervisor_is_refused_with_the_pid_of_the_first(supervisors: Supervisors, tmp_path: Path) -> None:
+    supervisor = supervisor_of(supervisors, tmp_path / "home", {})
+    refused = supervisor.run_another()
+    assert refused.returncode == 2
+    assert f"(pid {supervisor.record()['pid']})" in refused.stderr
+    assert supervisor.live().phase is Phase.EMPTY
+
+
+def test_a_home_with_a_long_path_works_and_its_socket_is_private(
+    supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path]
+) -> None:
+    supervisor = supervisor_of(supervisors, tmp_path / ("long-" * 25), digests, replicas=1)
+    supervisor.serve(release(0, digests))
+    path = Path(supervisor.record()["socket"])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert not path.is_relative_to(tmp_path)
+
+
+def test_an_environment_without_a_release_is_alive(supervisors: Supervisors, tmp_path: Path) -> None:
+    def one_alive(state: SlotState) -> bool:
+        return len(state.replicas) == 1 and state.replicas[0].pid is not None
+
+    supervisor = supervisor_of(supervisors, tmp_path / "home", {})
+    state = supervisor.until_live(one_alive)
+    assert (state.phase, state.replicas[0].ready, state.url) == (Phase.EMPTY, False, supervisor.url)
