@@ -31,6 +31,7 @@ from pipelines.domain.records import (
     Rollback,
 )
 from pipelines.domain.release import Environment
+from pipelines.evaluation.gates.registry import GATES
 from pipelines.governance.standing import evidence_of
 from pipelines.ports import Records
 
@@ -85,7 +86,7 @@ class VersionRequest(_Body):
 
     def override(self) -> Override | None:
         """Return the override asked for, checked."""
-        return Override.parse(self.override_gates, self.override_reason)
+        return GATES.read_override(self.override_gates, self.override_reason)
 
 
 class DecisionRequest(_Body):
@@ -174,7 +175,7 @@ def ask_rollback(body: RollbackRequest, state: State, person: Person) -> dict[st
 @api_router.post("/policy", status_code=202)
 def apply_policy(body: PolicyRequest, state: State, person: Person) -> dict[str, Any]:
     """Put a policy in force."""
-    change = commands.request_policy(state.records, person=person, body=body.policy, now=_now())
+    change = commands.request_policy(state.records, person=person, policy=GATES.read_policy(body.policy), now=_now())
     return {"id": change.id, "digest": change.digest}
 
 

@@ -5,9 +5,8 @@ from pipelines.domain.records import PolicyChange
 from pipelines.ports import Records
 
 
-def request_policy(records: Records, *, person: str, body: object, now: str) -> PolicyChange:
-    """Ask for a policy to be put in force; raise PolicyInvalid before anything is written."""
-    policy = Policy.parse(body)
+def request_policy(records: Records, *, person: str, policy: Policy, now: str) -> PolicyChange:
+    """Ask for a policy to be put in force."""
     with records.write() as transaction:
         change = PolicyChange(transaction.new_id(PolicyChange), policy.digest, policy.body, person, now)
         transaction.add(change)

@@ -150,7 +150,7 @@ def _begin(services: Services, work: Work, start: Callable[[str], None]) -> None
 
 
 def _put_in_force(services: Services, change: PolicyChange) -> None:
-    Policy.parse(change.body)
+    Policy.read(change.body)
     with services.records.write() as transaction:
         transaction.change(change, state=RunState.DONE, ended_at=services.now())
         transaction.audit("executor", "policy", "outcome", subject=change.id, detail={"digest": change.digest})
