@@ -25,12 +25,12 @@ from pipelines.domain.records import (
     Maintenance,
     Observation,
     PolicyChange,
-    Progress,
     Promotion,
     ReleaseRecord,
     Rollback,
 )
 from pipelines.domain.release import Environment
+from pipelines.governance.progress import progress_of
 from pipelines.governance.standing import evidence_of
 from pipelines.ports import Records
 
@@ -314,7 +314,7 @@ def show_status(state: State) -> dict[str, Any]:
 
 def _with_steps(records: Records, kind: type[Any], id: str) -> dict[str, Any]:
     shown = dataclasses.asdict(records.get(kind, id))
-    shown["steps"] = [dataclasses.asdict(line) for line in records.find(Progress, subject=id)]
+    shown["steps"] = [dataclasses.asdict(line) for line in progress_of(records, id)]
     return shown
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,7 @@ def _examined(settings: Settings) -> dict[str, Any]:
 def run_executor(settings: Settings, environ: Mapping[str, str]) -> None:
     """Serve as the executor until SIGTERM."""
     from pipelines.executor.scheduler import serve
-    from pipelines.wiring.common import prepare_tables
+    from pipelines.wiring.common import build_services, open_engine, prepare_tables
 
     settings.sign_of_life.touch()
     prepare_tables(settings)
@@ -165,7 +166,9 @@ def run_executor(settings: Settings, environ: Mapping[str, str]) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
-    serve(settings, environ, stop)
+    services = build_services(settings, executor=uuid.uuid4().hex[:12], environ=environ)
+    show_life = settings.sign_of_life.touch
+    serve(services, open_engine(settings), model=model_name(settings.project), show_life=show_life, stop=stop)
 
 
 def _run(command: list[str], cwd: Path, environ: Mapping[str, str], report_progress: ProgressReporter) -> str:

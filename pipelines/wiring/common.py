@@ -17,7 +17,7 @@ from pipelines.adapters.storage.bundle_store import BundleStore
 from pipelines.adapters.storage.checkpoints_file import FileCheckpoints
 from pipelines.domain.records import LeaderLease
 from pipelines.errors import UsageError
-from pipelines.ports import Checkpoints, Installation, LoadRunner, ModelRegistry, Target
+from pipelines.ports import Checkpoints, Installation, LoadRunner, ModelRegistry, Target, WorkflowEngine
 from pipelines.releases.leader import is_alive
 from pipelines.releases.maintenance import under_way
 from pipelines.releases.services import Services, Timing
@@ -129,6 +129,13 @@ def open_loads(settings: Settings) -> LoadRunner:
 
         return open_load_job(settings.runtime)
     return LoadProcess(settings.root)
+
+
+def open_engine(settings: Settings) -> WorkflowEngine:
+    """Open the engine of durable workflows (its import takes a second)."""
+    from pipelines.adapters.workflows.dbos import DbosEngine
+
+    return DbosEngine(settings.workflows_url)
 
 
 def build_services(settings: Settings, *, executor: str, environ: Mapping[str, str]) -> Services:

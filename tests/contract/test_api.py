@@ -24,12 +24,12 @@ from pipelines.domain.records import (
     Lease,
     Observation,
     PolicyChange,
-    Progress,
     Promotion,
     Rollback,
 )
 from pipelines.domain.release import Environment
 from pipelines.errors import SlipwayError
+from pipelines.governance.progress import report_progress
 from tests.support.world.fakes import FakeCheckpoints, FakeVersions
 from tests.support.world.records import (
     MODEL,
@@ -100,6 +100,11 @@ def described_routes() -> list[tuple[str, str]]:
 
 
 GUARDED = [(method, path.replace("{id}", "p-1")) for method, path in described_routes() if path not in OPEN]
+
+
+def report_step(records: SqlRecords, subject: str, step: str, message: str = "") -> None:
+    with records.write() as transaction:
+        report_progress(transaction, subject, step, message)
 
 
 def wait_for_people(records: SqlRecords) -> None:
@@ -175,7 +180,7 @@ def test_an_evaluation_is_asked_for_and_shown(api: Api) -> None:
     answer = api.send("POST", "/api/v1/evaluations", {})
 
     assert (answer.status_code, answer.json()) == (202, {"id": "e-1", "version": "3"})
-    add(api.records, Progress("s-1", "e-1", "packaging", "", NOW))
+    report_step(api.records, "e-1", "packaging")
     shown = api.send("GET", "/api/v1/evaluations/e-1").json()
     assert (shown["state"], shown["requested_by"], shown["report"]) == ("requested", "alice", None)
     assert [line["step"] for line in shown["steps"]] == ["packaging"]
@@ -185,7 +190,8 @@ def test_a_promotion_is_asked_for_and_shown_with_its_evaluation(api: Api) -> Non
     answer = api.send("POST", "/api/v1/promotions", {"version": "2"}, person="bob")
 
     assert (answer.status_code, answer.json()) == (202, {"id": "p-1", "promotion_id": "p-1", "version": "2"})
-    add(api.records, Progress("s-1", "p-1", "K0", "", NOW), Progress("s-2", "e-1", "packaging", "", NOW))
+    report_step(api.records, "p-1", "K0")
+    report_step(api.records, "e-1", "packaging")
     shown = api.send("GET", "/api/v1/promotions/p-1").json()
     assert (shown["requested_by"], shown["evaluation"]["id"], shown["approvals"]) == ("bob", "e-1", [])
     assert [line["step"] for line in shown["steps"]] == ["packaging", "K0"]
@@ -334,7 +340,7 @@ def test_status_tells_what_serves_what_was_seen_what_waits_and_who_holds(api: Ap
 def test_a_maintenance_is_asked_for_shown_and_ended(api: Api) -> None:
     asked = api.send("POST", "/api/v1/maintenance", {"verb": "up"})
     assert (asked.status_code, asked.json()) == (202, {"id": "c-1"})
-    add(api.records, Progress("s-1", "c-1", "waiting", "for p-12, which changes production", NOW))
+    report_step(api.records, "c-1", "waiting", "for p-12, which changes production")
 
     shown = api.send("GET", "/api/v1/maintenance/c-1").json()
     assert (shown["state"], shown["verb"], shown["requested_by"]) == ("requested", "up", "alice")
@@ -397,7 +403,7 @@ def test_the_events_of_running_work_go_on_until_it_ends(api: Api, kind: str, id:
         answer = pool.submit(api.send, "GET", f"/api/v1/{kind}/{id}/events")
         for number, state in enumerate((RunState.RUNNING, RunState.DONE)):
             with api.records.write() as transaction:
-                transaction.add(Progress(f"s-{number}", id, f"K{number}", "", NOW))
+                report_progress(transaction, id, f"K{number}", "")
                 transaction.change(transaction.get(record, id), state=state)
         events = events_of(answer.result(timeout=30))
 

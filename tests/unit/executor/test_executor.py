@@ -12,7 +12,7 @@ from pipelines.domain.policy import Policy
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Evaluation, Lease, Promotion, ReleaseRecord
 from pipelines.errors import SlipwayError
-from pipelines.executor.scheduler import end_abandoned
+from pipelines.executor.workflows import end_abandoned
 from pipelines.releases.promote import release_promotion
 from tests.support.world.world import MODEL, PRODUCTION, World, policy_body
 
