@@ -9,7 +9,6 @@ import os
 import threading
 import time
 import traceback
-import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -35,7 +34,6 @@ from pipelines.releases.rollback import roll_back
 from pipelines.releases.rollout import write_lifecycles
 from pipelines.releases.services import Services
 from pipelines.settings.settings import Settings, model_name
-from pipelines.wiring.common import build_services
 
 # Bumped by hand when a change of a workflow's steps could not resume runs begun by the old code.
 WORKFLOW_VERSION = "1"
@@ -63,11 +61,10 @@ class JsonSerializer:
         return json.loads(serialized_data)
 
 
-def serve(settings: Settings, environ: Mapping[str, str], stop: threading.Event) -> None:
+def serve(services: Services, settings: Settings, stop: threading.Event) -> None:
     """Run until `stop` is set; raise Refused while another executor is alive."""
     from dbos import DBOS
 
-    services = build_services(settings, executor=uuid.uuid4().hex[:12], environ=environ)
     settings.sign_of_life.touch()
     recovered = take_leader_lease(services)
     settings.sign_of_life.touch()
