@@ -12,9 +12,9 @@ from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from pipelines import commands
 from pipelines.api.auth import person_of
 from pipelines.api.state import ApiState
-from pipelines.commands import requests as commands
 from pipelines.domain import audit
 from pipelines.domain.promotion import Override, ReleaseState, RunState
 from pipelines.domain.records import (
@@ -31,6 +31,7 @@ from pipelines.domain.records import (
     Rollback,
 )
 from pipelines.domain.release import Environment
+from pipelines.governance.standing import evidence_of
 from pipelines.ports import Records
 
 EVENTS_POLL_S = 0.3
@@ -146,7 +147,7 @@ def ask_promotion(body: VersionRequest, state: State, person: Person) -> dict[st
 def decide(body: DecisionRequest, state: State, person: Person) -> dict[str, Any]:
     """Approve or reject the waiting promotion of a version."""
     promotion = commands.waiting_promotion(state.records, state.model, body.version)
-    evidence = commands.evidence_of(state.records, promotion)
+    evidence = evidence_of(state.records, promotion)
     if body.report_digest:
         evidence = dataclasses.replace(evidence, report_digest=body.report_digest)
     approval = commands.decide(

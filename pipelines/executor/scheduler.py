@@ -12,7 +12,6 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipelines.commands.requests import expiry
 from pipelines.domain.policy import Policy
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import (
@@ -25,6 +24,7 @@ from pipelines.domain.records import (
 from pipelines.domain.release import Environment
 from pipelines.errors import LostLease, Refused, SlipwayError
 from pipelines.evaluation.evaluate import evaluate
+from pipelines.governance.standing import expiry
 from pipelines.releases.leader import give_up_leader_lease, renew_leader_lease, take_leader_lease
 from pipelines.releases.leased import Work, stop_work
 from pipelines.releases.maintenance import move_maintenance, unfinished

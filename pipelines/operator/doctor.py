@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.commands.requests import serving_release
 from pipelines.domain import audit
 from pipelines.domain.bundle import canonical, digest_of
 from pipelines.domain.promotion import PastRelease, ReleaseState, report_verdict, rollback_target
 from pipelines.domain.records import Approval, Evaluation, Lease, Promotion, ReleaseRecord
 from pipelines.domain.release import Environment, Slot
 from pipelines.errors import NoRollbackTarget, SlipwayError, Undecided, UsageError
+from pipelines.governance.standing import serving_release
 from pipelines.ports import Bundles, Checkpoints, Records, Target
 from pipelines.settings.settings import Settings, model_name
 

@@ -3,10 +3,10 @@
 from dataclasses import asdict
 from typing import Any
 
-from pipelines.commands.requests import evidence_of
 from pipelines.domain.promotion import Evidence, RunState, profile_refusal, report_verdict, void_reasons
 from pipelines.domain.records import Approval, Evaluation, Promotion, ReleaseRecord
 from pipelines.errors import ApprovalVoid, Refused
+from pipelines.governance.standing import evidence_of
 from pipelines.ports import Step, Transaction
 from pipelines.releases.leased import under_lease
 from pipelines.releases.rollout import Change, at_step, put_in_service

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.commands.requests import policy_in_force, serving_release
 from pipelines.domain.policy import Policy
 from pipelines.domain.records import Progress, ReleaseRecord
 from pipelines.domain.release import Environment
+from pipelines.governance.standing import policy_in_force, serving_release
 from pipelines.ports import Bundles, LoadRunner, ModelRegistry, Records, ServiceProbe, Target
 
 

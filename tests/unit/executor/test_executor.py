@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from pipelines import commands
 from pipelines.adapters.database.records import now
-from pipelines.commands import requests as commands
 from pipelines.domain import audit
 from pipelines.domain.policy import Policy
 from pipelines.domain.promotion import ReleaseState, RunState

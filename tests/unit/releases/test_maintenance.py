@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import commands
 from pipelines.adapters.database.records import SqlRecords, now
-from pipelines.commands import requests as commands
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation, LeaderLease, Lease, Maintenance, Progress, Promotion, Rollback
 from pipelines.domain.release import Environment
