@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 from typing import Annotated
 
 import typer
@@ -121,11 +120,9 @@ def loadtest(
 @app.command()
 def bench(name: Annotated[str, typer.Argument(help="One benchmark, or all.")] = "all") -> None:
     """Measure, and write bench/results/NAME.json."""
-    from bench import run_bench
+    from pipelines.developer.develop import become_benchmark
 
-    # So that a benchmark that is told to end stops what it started, as it does at Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    run_bench(name, read_settings(), os.environ, report_progress)
+    become_benchmark(name, os.environ)
 
 
 @app.command()
