@@ -3,7 +3,7 @@
 Each role has one contract suite under tests/contract that its fake and its real adapters both pass.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -295,3 +295,23 @@ class Installation(Protocol):
 
     def trainer(self) -> dict[str, str]:
         """Return the environment variables with which this machine may register versions."""
+
+
+class SecretKeeper(Protocol):
+    """The secrets of an installation; no value is ever returned."""
+
+    def rotate(self, name: str, report_progress: Callable[[str], None]) -> list[str]:
+        """Give one secret or `all` new values and, if the installation runs, put them in force; return their names."""
+
+    def secret_names(self) -> list[str]:
+        """Make the secrets that are missing; return the names of all."""
+
+
+class DataRemote(Protocol):
+    """Where DVC's data goes. Each call returns what DVC says."""
+
+    def push(self, project: Path, environ: Mapping[str, str]) -> str:
+        """Push the data that the project's dvc.lock names."""
+
+    def pull(self, project: Path, environ: Mapping[str, str]) -> str:
+        """Fetch it into the project."""

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from pipelines.adapters.installation.certificates import issue, make_authority
+from pipelines.api.client import ApiClient, executor_silence
 from pipelines.domain.release import Environment
 from pipelines.errors import ApiUnavailable, UsageError
-from pipelines.operator.client import ApiClient, executor_silence
-from pipelines.operator.operate import read_health
+from pipelines.operator.health import read_health
 from pipelines.settings.settings import Settings
 
 NAME = "localhost"
