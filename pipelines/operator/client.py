@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipelines.errors import ApiUnavailable, SlipwayError, UsageError
-from pipelines.settings.settings import Settings
+from pipelines.settings.settings import Settings, model_name
 
 POLL_S = 0.05
 # An executor shows itself every second; one that did not for so long is dead or frozen.
@@ -43,21 +43,25 @@ def direct_opener(settings: Settings) -> urllib.request.OpenerDirector:
 
 
 class ApiClient:
-    """Calls the API of one installation as one person; every call ends within `timeout_s`."""
+    """Calls the API of one installation as one person; every call ends within `timeout_s`.
+
+    Each request names the project's model, so that an installation of another model refuses it.
+    """
 
     def __init__(self, settings: Settings, token: str, timeout_s: float = 30.0) -> None:
         self._url = settings.api_url
+        self._model = model_name(settings.project)
         self._token = token
         self._timeout_s = timeout_s
         self._opener = direct_opener(settings)
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         """GET a path below /api/v1; raise the refusal that the API answered with."""
-        return self._send(f"{path}?{urllib.parse.urlencode(query)}" if query else path, None)
+        return self._send(f"{path}?{urllib.parse.urlencode({'model': self._model, **query})}", None)
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """POST JSON to a path below /api/v1; raise the refusal that the API answered with."""
-        return self._send(path, json.dumps(body).encode())
+        return self._send(path, json.dumps({"model": self._model, **body}).encode())
 
     def wait(
         self,
