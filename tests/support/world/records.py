@@ -67,7 +67,9 @@ def report(
     profile: str = "full",
 ) -> dict[str, Any]:
     """Return a report of `version` as evidence.build_report would."""
-    compared = {"release": champion.id, "version": champion.version} if champion else None
+    compared = None
+    if champion:
+        compared = {"release": champion.id, "version": champion.version, "bundle_digest": champion.bundle_digest}
     return {
         "schema_version": 1,
         "model": MODEL,
