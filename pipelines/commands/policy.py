@@ -2,6 +2,7 @@
 
 from pipelines.domain.policy import Policy
 from pipelines.domain.records import PolicyChange
+from pipelines.governance import work
 from pipelines.ports import Records
 
 
@@ -9,6 +10,6 @@ def request_policy(records: Records, *, person: str, policy: Policy, now: str) -
     """Ask for a policy to be put in force."""
     with records.write() as transaction:
         change = PolicyChange(transaction.new_id(PolicyChange), policy.digest, policy.body, person, now)
-        transaction.add(change)
+        work.ask(transaction, change)
         transaction.audit(person, "policy", "intent", subject=change.id, detail={"digest": policy.digest})
         return change

@@ -4,6 +4,7 @@ Staging's live release changes only for a version that passed.
 """
 
 from pipelines.domain.bundle import canonical
+from pipelines.domain.events import EventKind
 from pipelines.domain.promotion import RunState, report_verdict
 from pipelines.domain.records import Evaluation, PinnedVersion, ReleaseRecord
 from pipelines.domain.release import Environment
@@ -24,6 +25,7 @@ from pipelines.evaluation.subject import (
     workdir_of,
 )
 from pipelines.evaluation.trial import STAGING, Trial
+from pipelines.governance.work import move
 from pipelines.packaging.package import Packaged, kept_predictions, make_bundle
 from pipelines.ports import Step, Transaction
 from pipelines.releases.leased import under_lease
@@ -63,7 +65,8 @@ def _package_version(services: Services, evaluation: Evaluation) -> Subject:
     """Make or re-check the version's bundle, and pin its digest at first sight."""
     with services.records.write() as transaction:
         current = transaction.get(Evaluation, evaluation.id)
-        transaction.change(current, state=RunState.RUNNING)
+        if current.state is RunState.REQUESTED:
+            move(transaction, current, RunState.RUNNING)
         transaction.audit(evaluation.requested_by, "evaluation", "intent", subject=evaluation.id)
     key = f"{evaluation.model}/{evaluation.version}"
     pinned = services.records.find(PinnedVersion, id=key)
@@ -78,6 +81,7 @@ def _package_version(services: Services, evaluation: Evaluation) -> Subject:
                 transaction.add(first_sight)
                 detail = {"version": evaluation.version, "bundle": packaged.digest}
                 transaction.audit("executor", "version.pin", "outcome", subject=key, detail=detail)
+                transaction.emit(EventKind.VERSION_PINNED, subject=key, model=evaluation.model, detail=detail)
         services.registry.set_tag(evaluation.model, evaluation.version, "lifecycle", Lifecycle.CANDIDATE)
     services.registry.set_tag(evaluation.model, evaluation.version, "slipway.bundle_digest", packaged.digest)
     champion = services.serving(evaluation.model, Environment.PRODUCTION)
@@ -160,6 +164,8 @@ def _report(services: Services, evaluation_id: str, subject: Subject, results: l
             report_digest=report.digest,
             verdict=str(report.verdict),
         )
+        detail = {"version": evaluation.version, "verdict": str(report.verdict), "report": report.digest}
+        transaction.emit(EventKind.VERSION_MEASURED, subject=evaluation_id, model=evaluation.model, detail=detail)
 
 
 def _attach(services: Services, evaluation_id: str, gates: Gates) -> None:
@@ -215,7 +221,7 @@ def _finish(
     transaction: Transaction, services: Services, change: Change, served: ReleaseRecord, previous: ReleaseRecord | None
 ) -> None:
     evaluation = transaction.get(Evaluation, change.holder)
-    transaction.change(evaluation, state=RunState.DONE, ended_at=services.now())
+    move(transaction, evaluation, RunState.DONE, ended_at=services.now())
     detail = {"verdict": evaluation.verdict, "report": evaluation.report_digest}
     transaction.audit("executor", "evaluation", "outcome", subject=evaluation.id, detail=detail)
 

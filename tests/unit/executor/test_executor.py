@@ -13,7 +13,7 @@ from pipelines.domain.records import Evaluation, Lease, Promotion, ReleaseRecord
 from pipelines.errors import SlipwayError
 from pipelines.evaluation.gates.offline.accuracy import ACCURACY
 from pipelines.evaluation.gates.registry import GATES
-from pipelines.executor.scheduler import end_abandoned
+from pipelines.executor.workflows import end_abandoned
 from pipelines.releases.promote import release_promotion
 from tests.support.world.world import MODEL, PRODUCTION, World, policy_body
 
