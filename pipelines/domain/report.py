@@ -66,3 +66,8 @@ class Report(_Facts):
     def digest(self) -> str:
         """`sha256:<hex>` of the canonical report."""
         return digest_of(canonical(self.as_json()))
+
+
+def describe() -> dict[str, Any]:
+    """Return the JSON Schema of `report.json`."""
+    return Report.model_json_schema(mode="serialization")
