@@ -18,7 +18,7 @@ Digest = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_serialization_defaults_required=True)
 
     def as_json(self) -> dict[str, Any]:
         """Return the form that stands in `bundle.json`."""
