@@ -34,9 +34,7 @@ class ReportedGate(ResponseBody):
     name: str
     verdict: Annotated[Verdict, Field(strict=False)]
     message: str = Field(description="The verdict with its numbers, for people.")
-    observed: int | float | None = Field(
-        description="What was measured, in the gate's unit; null for nothing numeric."
-    )
+    observed: int | float | None = Field(description="What was measured, in the gate's unit; null for nothing numeric.")
     interval: list[int | float] | None = Field(description="Confidence interval of `observed`, in its unit.")
     limit: int | float | None = Field(description="The bound that was judged against, in the unit of `observed`.")
 
