@@ -61,7 +61,7 @@ def test_an_installation_behind_tls_is_asked_by_its_name_and_believed_by_its_aut
 ) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
     settings = Settings.from_environ(behind_tls)
-    assert ApiClient(settings, "token").get("/status") == {"path": "/api/v1/status"}
+    assert ApiClient(settings, "token").get("/status") == {"path": "/api/v1/status?model=churn-model"}
     staging = {"SLIPWAY_PORT_STAGING": behind_tls["SLIPWAY_PORT_API"], "SLIPWAY_PORT_API": "1"}
     assert read_health(Settings.from_environ({**behind_tls, **staging}), Environment.STAGING) == {"path": "/health"}
 
