@@ -17,16 +17,19 @@ def _measure_in(module: str) -> Benchmark:
     """Return a benchmark whose module is imported when it is run: some take seconds to import."""
 
     def measure(place: Place) -> Measured:
-        measured: Measured = importlib.import_module(f"bench.{module}").measure(place)
+        measured: Measured = importlib.import_module(module).measure(place)
         return measured
 
     return measure
 
 
-BENCHMARKS: Mapping[str, Benchmark] = {
-    name: _measure_in(name)
-    for name in ("predict", "replica", "swap", "rollback", "cli", "demo", "images", "containers", "judge", "generator")
+_ROOMS = {
+    "service": ("predict", "replica", "swap"),
+    "installation": ("rollback", "cli", "demo", "images", "containers"),
+    "load": ("judge", "generator"),
 }
+MODULES = {name: f"bench.{room}.{name}" for room, names in _ROOMS.items() for name in names}
+BENCHMARKS: Mapping[str, Benchmark] = {name: _measure_in(module) for name, module in MODULES.items()}
 
 
 def run_bench(
@@ -45,9 +48,9 @@ def run_bench(
     if name != "all" and name not in benchmarks:
         raise UsageError(f"no benchmark {name[:40]!r}", next="one of: " + ", ".join([*benchmarks, "all"]))
     for chosen in benchmarks if name == "all" else [name]:
-        report_progress(f"--- {chosen}")
-        machine = read_machine()
         try:
+            report_progress(f"--- {chosen}")
+            machine = read_machine()
             with own_place(settings, environ, report_progress) as place:
                 measured = benchmarks[chosen](place)
         except KeyboardInterrupt:

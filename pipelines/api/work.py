@@ -1,18 +1,25 @@
 """How the routes show a piece of work: with its steps so far, once, or as events each time that it has changed."""
 
 import asyncio
+import hashlib
+import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol, TypeVar
 
+from fastapi import Request
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from pipelines.api.responses import ResponseBody, Time
+from pipelines.api.state import ApiState
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Evaluation, Maintenance, PolicyChange, Progress, Promotion, Rollback
+from pipelines.domain.records import Evaluation, LeaderLease, Maintenance, PolicyChange, Promotion, Rollback
+from pipelines.errors import DatabaseUnavailable
+from pipelines.governance.progress import progress_of
 from pipelines.ports import Records
 
-EVENTS_POLL_S = 0.3
+# So long a stream is silent at most.
+SIGN_S = 5.0
 
 
 class Step(ResponseBody):
@@ -46,31 +53,50 @@ def shown_work(
     **more: object,
 ) -> W:
     """Return a record as a `kind`, with its steps and what else belongs to it."""
-    steps = [Step.model_validate(line) for line in records.find(Progress, subject=record.id)]
+    steps = [Step.model_validate(line) for line in progress_of(records, record.id)]
     return kind.model_validate({**vars(record), "steps": steps, **more})
 
 
 def events_of(kind: type[ResponseBody]) -> dict[str, Any]:
     """Describe a stream of `kind`, for a route's decorator."""
-    text = f"Server-sent events: the data of each is the work as `{kind.__name__}`; the last one is its end."
+    text = (
+        f"Server-sent events: the data of each is the work as `{kind.__name__}`; the last one is its end. "
+        "Events named `executor` in between tell when the executor last showed itself."
+    )
     content = {"text/event-stream": {"schema": {"type": "string"}}}
     return {"response_class": StreamingResponse, "responses": {200: {"description": text, "content": content}}}
 
 
-def follow_work(read: Callable[[], WorkShown]) -> StreamingResponse:
-    """Stream what `read` returns; what it refuses at first is a refusal, not a stream."""
+def follow_work(request: Request, state: ApiState, read: Callable[[], WorkShown]) -> StreamingResponse:
+    """Stream what `read` returns; what it refuses at first is a refusal, not a stream.
+
+    Who comes back with the id of the last state that was sent gets the next one. While nothing changes, the last sign
+    of the executor is sent from time to time.
+    """
     first = read()
 
     async def events() -> AsyncIterator[str]:
-        shown, sent = first, None
-        while True:
-            text = shown.model_dump_json()
-            if text != sent:
-                yield f"data: {text}\n\n"
-                sent = text
-            if shown.state.final:
-                return
-            await asyncio.sleep(EVENTS_POLL_S)
-            shown = await asyncio.to_thread(read)
+        shown, sent = first, request.headers.get("last-event-id")
+        with state.feed.joined() as wake:
+            while True:
+                text = shown.model_dump_json()
+                id = hashlib.sha256(text.encode()).hexdigest()[:16]
+                if id != sent:
+                    yield f"id: {id}\ndata: {text}\n\n"
+                    sent = id
+                if shown.state.final:
+                    return
+                try:
+                    if not await wake.wait(SIGN_S):
+                        yield f"event: executor\ndata: {await asyncio.to_thread(_last_sign, state.records)}\n\n"
+                    shown = await asyncio.to_thread(read)
+                except DatabaseUnavailable:
+                    # Whoever follows comes back, and is told the same until it answers.
+                    return
 
     return StreamingResponse(events(), media_type="text/event-stream")
+
+
+def _last_sign(records: Records) -> str:
+    leaders = records.find(LeaderLease)
+    return json.dumps({"heartbeat_at": leaders[0].heartbeat_at if leaders else None})

@@ -1,12 +1,13 @@
-"""The verbs of those who change Slipway: check, test, lock."""
+"""The verbs of those who change Slipway: check, test, bench, lock."""
 
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
-from pipelines.errors import SlipwayError
+from pipelines.errors import SlipwayError, UsageError
 from pipelines.settings.settings import ROOT
 
 BIN = Path(sys.executable).parent
@@ -49,6 +50,18 @@ def run_tests(words: list[str], environ: Mapping[str, str]) -> int:
         for run in runs
     ]
     return next((code for code in codes if code), 0)
+
+
+def become_benchmark(name: str, environ: Mapping[str, str], root: Path = ROOT) -> NoReturn:
+    """Let `python -m bench` take this process over: a signal then reaches what has to stop what it started.
+
+    Raises UsageError where there are no benchmarks: they are no part of a wheel or an image.
+    """
+    if not (root / "bench" / "__main__.py").is_file():
+        raise UsageError("the benchmarks are no part of an installation", next="run it in a clone of Slipway")
+    path = os.pathsep.join(filter(None, [str(root), environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "bench", name]
+    os.execve(command[0], command, {**environ, "PYTHONPATH": path})
 
 
 def lock() -> None:

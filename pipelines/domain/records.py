@@ -190,14 +190,11 @@ class LeaderLease:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """One line of what a piece of work is doing, readable while it runs."""
+class Subscriber:
+    """Who reads the events; `id` is its name, `seq` the number of the last one that it has dealt with."""
 
     id: str
-    subject: str
-    step: str
-    message: str
-    at: str
+    seq: int
 
 
 @dataclass(frozen=True)
@@ -223,6 +220,6 @@ Record = (
     | Maintenance
     | Lease
     | LeaderLease
-    | Progress
+    | Subscriber
     | Observation
 )

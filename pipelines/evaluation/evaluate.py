@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipelines.domain.bundle import canonical, digest_of
+from pipelines.domain.events import EventKind
 from pipelines.domain.promotion import OVERRIDABLE, RunState, report_verdict
 from pipelines.domain.records import Evaluation, PinnedVersion, ReleaseRecord
 from pipelines.domain.release import Environment
@@ -16,6 +17,7 @@ from pipelines.errors import GateError, GateFailed, Inconclusive, SlipwayError
 from pipelines.evaluation.gates.offline import measure as offline
 from pipelines.evaluation.reports.report import Reported, build_report, render_html
 from pipelines.evaluation.trial import STAGING, Subject, evalset_path, try_in_staging, workdir_of
+from pipelines.governance.work import move
 from pipelines.packaging.package import Packaged, make_bundle
 from pipelines.packaging.snapshot import read_snapshot
 from pipelines.ports import Step, Transaction
@@ -54,7 +56,8 @@ def _package_version(services: Services, evaluation: Evaluation) -> dict[str, An
     """Make or re-check the version's bundle, pin its digest at first sight, and return the Subject."""
     with services.records.write() as transaction:
         current = transaction.get(Evaluation, evaluation.id)
-        transaction.change(current, state=RunState.RUNNING)
+        if current.state is RunState.REQUESTED:
+            move(transaction, current, RunState.RUNNING)
         transaction.audit(evaluation.requested_by, "evaluation", "intent", subject=evaluation.id)
     key = f"{evaluation.model}/{evaluation.version}"
     pinned = services.records.find(PinnedVersion, id=key)
@@ -69,6 +72,7 @@ def _package_version(services: Services, evaluation: Evaluation) -> dict[str, An
                 transaction.add(first_sight)
                 detail = {"version": evaluation.version, "bundle": packaged.digest}
                 transaction.audit("executor", "version.pin", "outcome", subject=key, detail=detail)
+                transaction.emit(EventKind.VERSION_PINNED, subject=key, model=evaluation.model, detail=detail)
         services.registry.set_tag(evaluation.model, evaluation.version, "lifecycle", Lifecycle.CANDIDATE)
     services.registry.set_tag(evaluation.model, evaluation.version, "slipway.bundle_digest", packaged.digest)
     champion = services.serving(evaluation.model, Environment.PRODUCTION)
@@ -132,14 +136,13 @@ def _report(services: Services, evaluation_id: str, subject: Subject, results: l
         champion=champion,
         created_at=services.now(),
     )
+    digest, verdict = digest_of(canonical(report)), report["verdict"]
     with services.records.write() as transaction:
         transaction.change(
-            evaluation,
-            bundle_digest=subject.bundle_digest,
-            report=report,
-            report_digest=digest_of(canonical(report)),
-            verdict=report["verdict"],
+            evaluation, bundle_digest=subject.bundle_digest, report=report, report_digest=digest, verdict=verdict
         )
+        detail = {"version": evaluation.version, "verdict": verdict, "report": digest}
+        transaction.emit(EventKind.VERSION_MEASURED, subject=evaluation_id, model=evaluation.model, detail=detail)
 
 
 def _attach(services: Services, evaluation_id: str) -> None:
@@ -195,7 +198,7 @@ def _finish(
     transaction: Transaction, services: Services, change: Change, served: ReleaseRecord, previous: ReleaseRecord | None
 ) -> None:
     evaluation = transaction.get(Evaluation, change.holder)
-    transaction.change(evaluation, state=RunState.DONE, ended_at=services.now())
+    move(transaction, evaluation, RunState.DONE, ended_at=services.now())
     detail = {"verdict": evaluation.verdict, "report": evaluation.report_digest}
     transaction.audit("executor", "evaluation", "outcome", subject=evaluation.id, detail=detail)
 

@@ -3,10 +3,11 @@
 from dataclasses import asdict
 from typing import Any
 
-from pipelines.commands.requests import evidence_of
 from pipelines.domain.promotion import Evidence, RunState, profile_refusal, report_verdict, void_reasons
 from pipelines.domain.records import Approval, Evaluation, Promotion, ReleaseRecord
 from pipelines.errors import ApprovalVoid, Refused
+from pipelines.governance.standing import evidence_of
+from pipelines.governance.work import move
 from pipelines.ports import Step, Transaction
 from pipelines.releases.leased import under_lease
 from pipelines.releases.rollout import Change, at_step, put_in_service
@@ -85,4 +86,4 @@ def _finish_promotion(
 ) -> None:
     promotion = transaction.get(Promotion, change.holder)
     archived = previous.version if previous and previous.version != change.version else None
-    transaction.change(promotion, state=RunState.DONE, release_id=served.id, archived=archived, ended_at=services.now())
+    move(transaction, promotion, RunState.DONE, release_id=served.id, archived=archived, ended_at=services.now())

@@ -16,11 +16,13 @@ from sklearn.metrics import (
 )
 from sklearn.pipeline import Pipeline
 
-from pipelines.packaging.onnx_model import OnnxModel
+from pipelines.errors import NotServable
+from pipelines.packaging.onnx_model import OnnxModel, Scores
 from pipelines.packaging.snapshot import Snapshot, read_snapshot, write_table
-from pipelines.training.export import largest_difference
 from pipelines.training.train import as_served, load_trained
 from pipelines.training.workspace import Workspace, report, run_stage
+
+TOLERANCE = 1e-5
 
 
 def score(workspace: Workspace) -> None:
@@ -63,6 +65,24 @@ def measure(rows: Snapshot, predictions: pd.DataFrame) -> dict[str, float]:
         "recall": float(recall_score(is_positive, said_positive, zero_division=0.0)),
         "evaluation_rows": float(len(rows.frame)),
     }
+
+
+def largest_difference(predictions: pd.DataFrame, scores: Scores) -> float:
+    """Return the largest absolute difference of P(positive) between scikit-learn and ONNX.
+
+    Raises NotServable when it is above 1e-5 or a label differs: another model than the trained one would
+    be served.
+    """
+    difference = float(np.max(np.abs(predictions["probability"].to_numpy() - scores.probabilities)))
+    differing = int(np.sum(predictions["label"].to_numpy(dtype=object) != scores.labels))
+    # Written so that NaN is refused too.
+    if differing or not difference <= TOLERANCE:
+        raise NotServable(
+            f"the ONNX export answers {differing} of {len(predictions)} evaluation rows with another label"
+            f" and differs by up to {difference:.2e} in probability (allowed: {TOLERANCE:g})",
+            next="choose another estimator in model.yaml: skl2onnx does not reproduce this one",
+        )
+    return difference
 
 
 if __name__ == "__main__":

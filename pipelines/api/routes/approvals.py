@@ -5,11 +5,12 @@ from typing import Annotated
 
 from pydantic import Field
 
+from pipelines import commands
 from pipelines.api.guard import guarded_router
 from pipelines.api.requests import Person, RequestBody, State, Text, now
 from pipelines.api.responses import Digest, ModelName, PersonName, ResponseBody, Time, Version, refusals
-from pipelines.commands import requests as commands
 from pipelines.domain.release import Environment
+from pipelines.governance.standing import evidence_of
 
 router = guarded_router("approvals")
 
@@ -60,7 +61,7 @@ class ApprovalShown(ResponseBody):
 def decide(body: DecisionRequest, state: State, person: Person) -> Decided:
     """Approve or reject the waiting promotion of a version."""
     promotion = commands.waiting_promotion(state.records, body.model_of(state), body.version)
-    evidence = commands.evidence_of(state.records, promotion)
+    evidence = evidence_of(state.records, promotion)
     if body.report_digest:
         evidence = dataclasses.replace(evidence, report_digest=body.report_digest)
     approval = commands.decide(

@@ -2,9 +2,11 @@
 
 from typing import Annotated
 
+from fastapi import Request
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
+from pipelines import commands
 from pipelines.api.guard import guarded_router
 from pipelines.api.requests import Person, Reading, State, VersionRequest, now
 from pipelines.api.responses import (
@@ -19,7 +21,6 @@ from pipelines.api.responses import (
     refusals,
 )
 from pipelines.api.work import Step, events_of, follow_work, shown_work
-from pipelines.commands import requests as commands
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation
 from pipelines.domain.verdict import Verdict
@@ -106,9 +107,9 @@ def show_evaluation(id: str, state: Reading) -> EvaluationShown:
 
 
 @router.get("/{id}/events", **events_of(EvaluationShown))
-def follow_evaluation(id: str, state: Reading) -> StreamingResponse:
+def follow_evaluation(id: str, request: Request, state: Reading) -> StreamingResponse:
     """Stream an evaluation's state and steps as server-sent events until it has ended."""
-    return follow_work(lambda: shown_evaluation(state.records, id))
+    return follow_work(request, state, lambda: shown_evaluation(state.records, id))
 
 
 def shown_evaluation(records: Records, id: str) -> EvaluationShown:

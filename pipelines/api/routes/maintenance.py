@@ -2,15 +2,18 @@
 
 from typing import Literal
 
+from fastapi import Request
+from fastapi.responses import StreamingResponse
 from pydantic import Field
 
+from pipelines import commands
 from pipelines.api.guard import guarded_router
 from pipelines.api.requests import Person, Reading, RequestBody, State, now
 from pipelines.api.responses import Asked, ModelName, PersonName, Refusal, ResponseBody, Time
-from pipelines.api.work import Step, shown_work
-from pipelines.commands import requests as commands
+from pipelines.api.work import Step, events_of, follow_work, shown_work
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Maintenance
+from pipelines.ports import Records
 
 router = guarded_router("maintenance")
 
@@ -60,4 +63,14 @@ def end_maintenance(id: str, body: RequestBody, state: State, person: Person) ->
 @router.get("/{id}")
 def show_maintenance(id: str, state: Reading) -> MaintenanceShown:
     """Return maintenance, and what it waits for."""
-    return shown_work(MaintenanceShown, state.records.get(Maintenance, id), state.records)
+    return _shown(state.records, id)
+
+
+@router.get("/{id}/events", **events_of(MaintenanceShown))
+def follow_maintenance(id: str, request: Request, state: Reading) -> StreamingResponse:
+    """Stream maintenance and what it waits for as server-sent events until it has ended."""
+    return follow_work(request, state, lambda: _shown(state.records, id))
+
+
+def _shown(records: Records, id: str) -> MaintenanceShown:
+    return shown_work(MaintenanceShown, records.get(Maintenance, id), records)

@@ -2,13 +2,15 @@
 
 from typing import Any
 
+from fastapi import Request
+from fastapi.responses import StreamingResponse
 from pydantic import Field, JsonValue
 
+from pipelines import commands
 from pipelines.api.guard import guarded_router
 from pipelines.api.requests import Person, Reading, RequestBody, State, now
 from pipelines.api.responses import Asked, Digest, PersonName, Refusal, ResponseBody, Time
-from pipelines.api.work import Step, shown_work
-from pipelines.commands import requests as commands
+from pipelines.api.work import Step, events_of, follow_work, shown_work
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import PolicyChange
 from pipelines.ports import Records
@@ -74,7 +76,13 @@ def show_policy(state: Reading) -> PolicyInForce | NoPolicy:
 @router.get("/{id}")
 def show_policy_change(id: str, state: Reading) -> PolicyChangeShown:
     """Return one asked-for change of the policy."""
-    return shown_work(PolicyChangeShown, state.records.get(PolicyChange, id), state.records)
+    return _shown(state.records, id)
+
+
+@router.get("/{id}/events", **events_of(PolicyChangeShown))
+def follow_policy_change(id: str, request: Request, state: Reading) -> StreamingResponse:
+    """Stream a change of the policy as server-sent events until it has ended."""
+    return follow_work(request, state, lambda: _shown(state.records, id))
 
 
 def policy_in_force(records: Records) -> PolicyInForce | NoPolicy:
@@ -84,3 +92,7 @@ def policy_in_force(records: Records) -> PolicyInForce | NoPolicy:
         return NoPolicy(policy=None)
     newest = applied[-1]
     return PolicyInForce(policy=newest.body, digest=newest.digest, applied_by=newest.applied_by, at=newest.ended_at)
+
+
+def _shown(records: Records, id: str) -> PolicyChangeShown:
+    return shown_work(PolicyChangeShown, records.get(PolicyChange, id), records)

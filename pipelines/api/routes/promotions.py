@@ -2,17 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
+from pipelines import commands
 from pipelines.api.guard import guarded_router
 from pipelines.api.requests import Person, Reading, State, VersionRequest, now
 from pipelines.api.responses import Asked, ModelName, PersonName, Refusal, ResponseBody, Time, Version, refusals
 from pipelines.api.routes.approvals import ApprovalShown
 from pipelines.api.routes.evaluations import EvaluationShown, shown_evaluation
 from pipelines.api.work import Step, events_of, follow_work, shown_work
-from pipelines.commands import requests as commands
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Approval, Promotion
 from pipelines.domain.release import Environment
@@ -91,9 +91,9 @@ def show_promotion(id: str, state: Reading) -> PromotionShown:
 
 
 @router.get("/{id}/events", **events_of(PromotionShown))
-def follow_promotion(id: str, state: Reading) -> StreamingResponse:
+def follow_promotion(id: str, request: Request, state: Reading) -> StreamingResponse:
     """Stream a promotion's state and steps as server-sent events until it has ended."""
-    return follow_work(lambda: _shown(state.records, id))
+    return follow_work(request, state, lambda: _shown(state.records, id))
 
 
 def _shown(records: Records, id: str) -> PromotionShown:

@@ -1,13 +1,14 @@
 """/rollbacks: going back to the previous good release."""
 
+from fastapi import Request
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
+from pipelines import commands
 from pipelines.api.guard import guarded_router
 from pipelines.api.requests import Person, Reading, RequestBody, State, now
 from pipelines.api.responses import Asked, ModelName, PersonName, Refusal, ResponseBody, Time, Version
 from pipelines.api.work import Step, events_of, follow_work, shown_work
-from pipelines.commands import requests as commands
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Rollback
 from pipelines.domain.release import Environment
@@ -61,9 +62,9 @@ def show_rollback(id: str, state: Reading) -> RollbackShown:
 
 
 @router.get("/{id}/events", **events_of(RollbackShown))
-def follow_rollback(id: str, state: Reading) -> StreamingResponse:
+def follow_rollback(id: str, request: Request, state: Reading) -> StreamingResponse:
     """Stream a rollback's state and steps as server-sent events until it has ended."""
-    return follow_work(lambda: _shown(state.records, id))
+    return follow_work(request, state, lambda: _shown(state.records, id))
 
 
 def _shown(records: Records, id: str) -> RollbackShown:

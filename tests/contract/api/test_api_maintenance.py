@@ -4,15 +4,14 @@ from typing import Any
 
 import pytest
 
-from pipelines.domain.records import Progress
 from tests.support.world.api import Api
-from tests.support.world.records import MODEL, NOW, add
+from tests.support.world.records import MODEL, report_step
 
 
 def test_a_maintenance_is_asked_for_shown_and_ended(api: Api) -> None:
     asked = api.ask("maintenance", {"verb": "up"})
     assert (asked.status_code, asked.json()) == (202, {"id": "c-1"})
-    add(api.records, Progress("s-1", "c-1", "waiting", "for p-12, which changes production", NOW))
+    report_step(api.records, "c-1", "waiting", "for p-12, which changes production")
 
     shown = api.get("maintenance/c-1")
     assert (shown["state"], shown["verb"], shown["requested_by"]) == ("requested", "up", "alice")

@@ -4,16 +4,17 @@ from typing import Any
 
 import pytest
 
-from pipelines.domain.records import Progress, Promotion
+from pipelines.domain.records import Promotion
 from tests.support.world.api import Api
-from tests.support.world.records import NOW, add, promotion
+from tests.support.world.records import add, promotion, report_step
 
 
 def test_a_promotion_is_asked_for_and_shown_with_its_evaluation(api: Api) -> None:
     answer = api.ask("promotions", {"version": "2"}, person="bob")
 
     assert (answer.status_code, answer.json()) == (202, {"id": "p-1", "promotion_id": "p-1", "version": "2"})
-    add(api.records, Progress("s-1", "p-1", "K0", "", NOW), Progress("s-2", "e-1", "packaging", "", NOW))
+    report_step(api.records, "p-1", "K0")
+    report_step(api.records, "e-1", "packaging")
     shown = api.get("promotions/p-1")
     assert (shown["requested_by"], shown["evaluation"]["id"], shown["approvals"]) == ("bob", "e-1", [])
     assert [line["step"] for line in shown["steps"]] == ["packaging", "K0"]

@@ -13,6 +13,7 @@ from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Approval, Evaluation, PolicyChange, Promotion, ReleaseRecord
 from pipelines.domain.release import Environment
 from pipelines.domain.verdict import GateResult, Verdict
+from pipelines.governance.progress import report_progress
 from pipelines.ports import Records
 
 MODEL = "toy-model"
@@ -129,3 +130,9 @@ def checkpoint_of(records: Records) -> Checkpoint:
     """Return the checkpoint of the audit chain as it is now."""
     last = records.audit_trail()[-1]
     return Checkpoint(last.seq, last.hash)
+
+
+def report_step(records: Records, subject: str, step: str, message: str = "") -> None:
+    """Tell one line of progress."""
+    with records.write() as transaction:
+        report_progress(transaction, subject, step, message)

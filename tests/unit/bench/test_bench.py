@@ -1,3 +1,4 @@
+import importlib
 import json
 import math
 import os
@@ -5,17 +6,19 @@ import signal
 import socket
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench import BENCHMARKS, run_bench
+from bench import BENCHMARKS, MODULES, run_bench
 from bench.service.echo import running_echo
 from bench.support.machine import read_machine
 from bench.support.measured import Bound, Limit, Measured
 from bench.support.place import Place, own_place
+from pipelines.developer.develop import become_benchmark
 from pipelines.errors import Undecided, UsageError
 from pipelines.settings.settings import ROOT, Settings
 
@@ -72,9 +75,38 @@ def test_the_command_line_refuses_an_unknown_benchmark_with_exit_code_2(tmp_path
     ]
 
 
-def test_every_named_benchmark_has_its_module() -> None:
-    for name in BENCHMARKS:
-        assert list((ROOT / "bench").glob(f"*/{name}.py"))
+def test_the_command_line_measures_nothing_where_there_are_no_benchmarks(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no part of an installation") as refused:
+        become_benchmark("cli", os.environ, root=tmp_path)
+    assert refused.value.next == "run it in a clone of Slipway"
+
+
+def test_a_benchmark_that_is_told_to_end_says_so_with_exit_code_4(tmp_path: Path) -> None:
+    environ = {**os.environ, "SLIPWAY_HOME": str(tmp_path / "home")}
+    with subprocess.Popen(
+        [SLIPWAY, "bench", "cli"], env=environ, cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stderr and run.stderr.readline() == "--- cli\n"
+        run.send_signal(signal.SIGTERM)
+        said = run.stderr.read()
+        assert run.wait(timeout=60) == 4
+    assert said.splitlines()[-2:] == ["cli was cut off; what it started has ended", "next: slipway bench cli"]
+
+
+def test_every_named_benchmark_is_a_module_that_measures() -> None:
+    assert list(MODULES) == list(BENCHMARKS)
+    for module in MODULES.values():
+        assert callable(importlib.import_module(module).measure)
+
+
+def test_no_wheel_holds_the_benchmarks(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT, capture_output=True, timeout=120, check=True,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    packages = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert {name for name in packages if not name.endswith(".dist-info")} == {"app", "loadtests", "pipelines"}
 
 
 def test_a_result_is_written_with_figures_limits_and_machine(settings: Settings) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from pipelines import commands
 from pipelines.adapters.database.records import now
-from pipelines.commands import requests as commands
 from pipelines.domain.bundle import digest_of
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Evaluation, Lease, ReleaseRecord

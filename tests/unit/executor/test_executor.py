@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
+from pipelines import commands
 from pipelines.adapters.database.records import now
-from pipelines.commands import requests as commands
 from pipelines.domain import audit
 from pipelines.domain.policy import Policy
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Evaluation, Lease, Promotion, ReleaseRecord
 from pipelines.errors import SlipwayError
-from pipelines.executor.scheduler import end_abandoned
+from pipelines.executor.workflows import end_abandoned
 from pipelines.releases.promote import release_promotion
 from tests.support.world.world import MODEL, PRODUCTION, World, policy_body
 

@@ -11,9 +11,8 @@ import yaml
 from pipelines.errors import NotServable, UsageError
 from pipelines.packaging.onnx_model import OnnxModel, Scores
 from pipelines.packaging.snapshot import read_snapshot
-from pipelines.training.export import largest_difference
 from pipelines.training.prepare import prepare
-from pipelines.training.score import score
+from pipelines.training.score import largest_difference, score
 from pipelines.training.train import train
 from pipelines.training.workspace import Workspace
 from tests.support.world import trained

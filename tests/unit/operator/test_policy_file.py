@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import PolicyInvalid
-from pipelines.operator.operate import read_policy_file
+from pipelines.operator.policy_file import read_policy_file
 
 
 @pytest.mark.parametrize(

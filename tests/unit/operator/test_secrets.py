@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.adapters.installation.secret_store import SecretStore
-from pipelines.api.auth import read_tokens
-from pipelines.operator.containers import rotate_secrets
+from pipelines.operator.secrets import rotate_secrets
 from pipelines.settings.settings import Settings
+from pipelines.settings.tokens import read_tokens
 
 
 def ignore(line: str) -> None:

@@ -1,10 +1,13 @@
-"""Wires what runs on containers: the operator's view of an installation, and that of the processes inside."""
+"""Wires the target of containers: the operator's view of an installation, and that of the processes inside.
+
+The latter are told of their installation by the output of Terraform that `settings.runtime` carries.
+"""
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pipelines.adapters.database.records import prepare_records
 from pipelines.adapters.images import build as images
@@ -24,12 +27,18 @@ from pipelines.adapters.swarm.edge_socket import EdgeSocket
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.adapters.swarm.services import SwarmServices
 from pipelines.adapters.swarm.target import SwarmTarget
+from pipelines.api.client import ApiClient, executor_silence
 from pipelines.domain.release import Environment, Slot
-from pipelines.errors import DeployFailed
+from pipelines.errors import DeployFailed, UsageError
+from pipelines.ports import Checkpoints, DataRemote, LoadRunner, Target
+from pipelines.releases.services import Timing
 from pipelines.settings.settings import ROOT, Runtime, Settings, model_name
+from pipelines.settings.terraform_outputs import StackOutputs
+from pipelines.wiring.stores import open_bundles
 
 CRANE = Path("/usr/local/bin/crane")
 ENGINE_URL = "unix:///var/run/docker.sock"
+LOAD_PATH = "edge"
 # The role that API and executor work as; the owner of its tables is another.
 APPLICATION_ROLE = "slipway"
 # So long the executor waits at its start until "slipway up" has pushed the app's image.
@@ -37,7 +46,7 @@ APP_S = 600.0
 APP_POLL_S = 1.0
 
 
-def open_swarm_installation(settings: Settings, environ: Mapping[str, str]) -> SwarmInstallation:
+def open_installation(settings: Settings, environ: Mapping[str, str]) -> SwarmInstallation:
     """Open the installation on containers of this home."""
     choices = read_choices(settings.infra_file, settings.home / "infra.json")
     outside = ExternalServices(choices.object_store, choices.image_registry, settings.s3_keys, settings.registry_login)
@@ -72,43 +81,60 @@ def open_swarm_installation(settings: Settings, environ: Mapping[str, str]) -> S
         settings.home,
         Terraform(ROOT / "infra", work, environ, find_settings(environ, ROOT)),
         build,
-        hold=MaintenanceHold(settings, work=executor.work),
+        hold=MaintenanceHold(
+            partial(ApiClient, settings), executor_silence, settings.home, settings.tokens_file, work=executor.work
+        ),
     )
 
 
-def open_s3_checkpoints(runtime: Runtime) -> S3Checkpoints:
+def open_secrets(settings: Settings, environ: Mapping[str, str]) -> SwarmInstallation:
+    """Open the secrets, which the installation keeps itself."""
+    return open_installation(settings, environ)
+
+
+def open_data_remote(settings: Settings, environ: Mapping[str, str]) -> DataRemote:
+    """Open the bucket of DVC's data; raise UsageError while nothing runs."""
+    return open_installation(settings, environ).data_remote()
+
+
+def find_staging_load(
+    settings: Settings, environ: Mapping[str, str], report_progress: Callable[[str], None]
+) -> Callable[[], LoadRunner] | None:
+    """Return what opens the way to load staging's live slot inside of the Swarm, from the operator's machine."""
+    return partial(_open_staging_load, settings, environ, report_progress)
+
+
+def open_checkpoints(settings: Settings) -> Checkpoints:
     """Open the audit chain's checkpoints in the locked bucket."""
-    store, login = runtime.stack["object_store"], runtime.objects
-    access = S3Access(store["endpoint"], login.user, login.password, region=store["region"])
-    return S3Checkpoints(access, store["buckets"]["heads"])
+    runtime = _runtime(settings)
+    store, login = runtime.stack.object_store, runtime.objects
+    access = S3Access(store.endpoint, login.user, login.password, region=store.region)
+    return S3Checkpoints(access, store.buckets.heads)
 
 
-def prepare_tables(runtime: Runtime) -> None:
+def prepare_tables(settings: Settings) -> None:
     """Make the tables as their owner, in the one process that has the owner's login."""
-    prepare_records(runtime.databases["owner"], APPLICATION_ROLE)
+    prepare_records(_runtime(settings).databases["owner"], APPLICATION_ROLE)
 
 
-def open_swarm_target(runtime: Runtime, home: Path, bundles: Callable[[str], Path]) -> SwarmTarget:
+def open_target(settings: Settings) -> Target:
     """Open the Swarm, from inside of the executor's container."""
-    stack = runtime.stack
+    stack = _runtime(settings).stack
     engine = DockerEngine(ENGINE_URL)
-    place = stack["image_registry"]
-    authority = Path(place["authority_file"]) if place["authority_file"] else None
+    place = stack.image_registry
     registry = ImageRegistry(
-        here=place["push"], engines=place["pull"], app="", plain_http=place["plain_http"], authority=authority
+        here=place.push, engines=place.pull, app="", plain_http=place.plain_http, authority=place.authority_file
     )
-    records = home / "images"
-    registry = replace(registry, app=find_app(CRANE, registry, stack["images"]["app"], records))
+    records = settings.home / "images"
+    registry = replace(registry, app=find_app(CRANE, registry, stack.images.app, records))
     return SwarmTarget(
-        SwarmServices(engine, stack["prefix"]),
-        ReleaseImages(CRANE, registry, bundles, records=records, engine=engine),
-        EdgeSocket(engine, stack["edge"]["container"] or stack["edge"]["service"]),
+        SwarmServices(engine, stack.prefix),
+        ReleaseImages(CRANE, registry, open_bundles(settings).path, records=records, engine=engine),
+        EdgeSocket(engine, stack.edge.name),
     )
 
 
-def await_swarm_target(
-    runtime: Runtime, home: Path, bundles: Callable[[str], Path], show_life: Callable[[], None]
-) -> SwarmTarget:
+def await_target(settings: Settings, show_life: Callable[[], None]) -> Target:
     """Open the Swarm once the app's image is in the registry: bringing all up puts it there after the executor's start.
 
     Calls `show_life` meanwhile; raises DeployFailed after APP_S without the image.
@@ -116,7 +142,7 @@ def await_swarm_target(
     deadline = time.monotonic() + APP_S
     while True:
         try:
-            return open_swarm_target(runtime, home, bundles)
+            return open_target(settings)
         except DeployFailed:
             if time.monotonic() > deadline:
                 raise
@@ -124,22 +150,33 @@ def await_swarm_target(
         time.sleep(APP_POLL_S)
 
 
-def open_load_job(runtime: Runtime) -> LoadJob:
-    """Open the way to run load inside of the Swarm."""
-    stack = runtime.stack
+def open_loads(settings: Settings) -> LoadRunner:
+    """Run load inside of the Swarm."""
+    stack = _runtime(settings).stack
     return LoadJob(_load_swarm(stack, DockerEngine(ENGINE_URL), owner="executor"), LoadNetworks.of_stack(stack))
 
 
-def open_staging_load(
+def timing() -> Timing:
+    """Return the deadlines of a Swarm: a look costs several calls, and it has a deadline of its own, by replicas."""
+    return Timing(poll_s=0.25, converge_s=600.0)
+
+
+def _open_staging_load(
     settings: Settings, environ: Mapping[str, str], report_progress: Callable[[str], None]
 ) -> LoadJob:
-    """Open the way to load staging's live slot inside of the Swarm, from the operator's machine."""
-    installation = open_swarm_installation(settings, environ)
+    installation = open_installation(settings, environ)
     stack = installation.outputs()
-    staging = stack["environments"][Environment.STAGING]
-    front = LoadFront(staging["load_network"], staging["load_urls"][Slot.LIVE])
+    staging = stack.environments[Environment.STAGING]
+    front = LoadFront(staging.load_network, staging.load_urls[Slot.LIVE])
     swarm = _load_swarm(stack, installation.entered_engine(), owner="operator")
     return LoadJob(swarm, LoadNetworks({settings.url(settings.staging_port): front}), report_progress=report_progress)
+
+
+def _runtime(settings: Settings) -> Runtime:
+    """Return what the processes inside are told; raise UsageError anywhere else."""
+    if settings.runtime is None:
+        raise UsageError("this is for a container of the installation only", next="leave it to the executor")
+    return settings.runtime
 
 
 def _engine_url(environ: Mapping[str, str]) -> str:
@@ -147,6 +184,6 @@ def _engine_url(environ: Mapping[str, str]) -> str:
     return environ.get("DOCKER_HOST") or ENGINE_URL
 
 
-def _load_swarm(stack: Mapping[str, Any], engine: DockerEngine, *, owner: str) -> LoadSwarm:
-    repository = f"{stack['image_registry']['pull']}/slipway/loadtest"
-    return LoadSwarm(engine, stack["prefix"], stack["images"]["loadtest"], repository, owner=owner)
+def _load_swarm(stack: StackOutputs, engine: DockerEngine, *, owner: str) -> LoadSwarm:
+    repository = f"{stack.image_registry.pull}/slipway/loadtest"
+    return LoadSwarm(engine, stack.prefix, stack.images.loadtest, repository, owner=owner)

@@ -1,0 +1,36 @@
+"""The benchmarks as a program: `python -m bench NAME`, which ends with the exit codes of `slipway`."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from bench import run_bench
+from pipelines.errors import SlipwayError
+from pipelines.settings.settings import Settings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one benchmark, or all; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("name", nargs="?", default="all", help="one benchmark, or all")
+    name = parser.parse_args(argv).name
+    # So that a benchmark that is told to end stops what it started, as it does at Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        run_bench(name, Settings.from_environ(os.environ), os.environ, _report_progress)
+    except SlipwayError as error:
+        _report_progress(error.message)
+        if error.next:
+            _report_progress(f"next: {error.next}")
+        return error.exit_code
+    return 0
+
+
+def _report_progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
