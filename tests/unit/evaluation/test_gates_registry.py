@@ -154,6 +154,22 @@ def test_a_gate_over_the_running_service_is_measured_there_until_one_says_no(wor
     assert world.serving(STAGING) is None
 
 
+def test_nothing_of_a_model_is_run_before_every_gate_over_its_bytes_said_yes(world: World) -> None:
+    def ran(world: Offline, limits: HeightLimits) -> Heights:
+        raise AssertionError("a model was run whose bytes were refused")
+
+    bytes_refused = Gate(name="seal", description="", limits=HeightLimits, measure=measure, judge=judge)
+    model = Gate(
+        name="ran", description="", limits=HeightLimits, measure=ran, judge=judge, needs=frozenset({Need.MODEL})
+    )
+    body = policy_body()
+    body["gates"]["seal"] = {"most_m": 0.001}
+    evaluation = evaluated(world, Gates((model, bytes_refused, *GATES.all)), body)
+
+    assert evaluation.state is RunState.STOPPED
+    assert gate_names(evaluation) == ["height", "digest", "artifact_safety"]
+
+
 @pytest.mark.parametrize("need", [Need.CHAMPION, Need.PREDICTIONS])
 def test_without_what_it_needs_a_gate_does_not_apply_and_says_why(world: World, need: Need) -> None:
     def never(world: Offline, limits: HeightLimits) -> Heights:
