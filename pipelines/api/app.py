@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from pipelines.api import health
@@ -20,7 +21,7 @@ _BY_CODE = {UnknownVersion.code: 404}
 
 def create_app(state: ApiState) -> FastAPI:
     """Return the ASGI application."""
-    app = FastAPI(title="Slipway", docs_url="/docs", redoc_url=None, openapi_url="/api/v1/openapi.json")
+    app: FastAPI = FastAPIOffline(title="Slipway", redoc_url=None, openapi_url="/api/v1/openapi.json")
     app.state.slipway = state
     app.include_router(health.router)
     for router in ROUTERS:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pipelines.api.state import ApiState
 from pipelines.domain.promotion import Override
 from pipelines.errors import OtherModel
+from pipelines.evaluation.gates.registry import GATES
 
 
 def _state(request: Request) -> ApiState:
@@ -56,7 +57,7 @@ class VersionRequest(RequestBody):
 
     def override(self) -> Override | None:
         """Return the override asked for, checked."""
-        return Override.parse(self.override_gates, self.override_reason)
+        return GATES.read_override(self.override_gates, self.override_reason)
 
 
 def _read(

@@ -6,9 +6,8 @@ from pipelines.governance import work
 from pipelines.ports import Records
 
 
-def request_policy(records: Records, *, person: str, body: object, now: str) -> PolicyChange:
-    """Ask for a policy to be put in force; raise PolicyInvalid before anything is written."""
-    policy = Policy.parse(body)
+def request_policy(records: Records, *, person: str, policy: Policy, now: str) -> PolicyChange:
+    """Ask for a policy to be put in force."""
     with records.write() as transaction:
         change = PolicyChange(transaction.new_id(PolicyChange), policy.digest, policy.body, person, now)
         work.ask(transaction, change)

@@ -17,6 +17,8 @@ REFERENCE = ROOT / "docs" / "reference"
 # name, because a developer's tool sees all parts of the project, while these never import each other.
 SCHEMAS = {
     "api.openapi.json": "pipelines.api.app:describe_api",
+    # The service describes the features of what it serves: here, those of the tests' example bundle.
+    "app.openapi.json": "tests.support.world.served:describe_service",
 }
 
 

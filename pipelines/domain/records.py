@@ -31,7 +31,7 @@ class _Overridable:
     @property
     def override(self) -> Override | None:
         """The gates that a person accepted as not passed."""
-        return Override.parse(self.override_gates, self.override_reason)
+        return Override.recorded(self.override_gates, self.override_reason)
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ def due_in_s(services: Services) -> float:
 
 
 def _put_in_force(services: Services, change: PolicyChange) -> None:
-    Policy.parse(change.body)
+    Policy.read(change.body)
     with services.records.write() as transaction:
         move(transaction, change, RunState.DONE, ended_at=services.now())
         transaction.audit("executor", "policy", "outcome", subject=change.id, detail={"digest": change.digest})

@@ -15,7 +15,7 @@ def policy_in_force(transaction: Transaction | Records) -> Policy:
     applied = transaction.find(PolicyChange, state=RunState.DONE)
     if not applied:
         raise UsageError("no policy is in force", next='run "slipway policy apply policy.yaml"')
-    return Policy.parse(applied[-1].body)
+    return Policy.read(applied[-1].body)
 
 
 def serving_release(transaction: Transaction | Records, model: str, environment: Environment) -> ReleaseRecord | None:

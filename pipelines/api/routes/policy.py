@@ -13,6 +13,7 @@ from pipelines.api.responses import Asked, Digest, PersonName, Refusal, Response
 from pipelines.api.work import Step, events_of, follow_work, shown_work
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import PolicyChange
+from pipelines.evaluation.gates.registry import GATES
 from pipelines.ports import Records
 
 router = guarded_router("policy")
@@ -63,7 +64,7 @@ class PolicyChangeShown(ResponseBody):
 def apply_policy(body: PolicyRequest, state: State, person: Person) -> AskedPolicy:
     """Put a policy in force."""
     body.model_of(state)
-    change = commands.request_policy(state.records, person=person, body=body.policy, now=now())
+    change = commands.request_policy(state.records, person=person, policy=GATES.read_policy(body.policy), now=now())
     return AskedPolicy(id=change.id, digest=change.digest)
 
 
