@@ -28,11 +28,16 @@ def observe_environment(
     leases = services.records.find(Lease, id=key)
     recorded = services.serving(model, environment)
     alias, replicas, seen_drift, unseen = None, [], None, None
+    release = recorded.release if recorded else None
     try:
         state = services.target.observe(environment, Slot.LIVE)
         replicas = [dataclasses.asdict(replica) for replica in state.replicas]
         alias = (aliases() if aliases else services.registry.aliases(model)).get(environment)
-        seen_drift = find_drift(recorded.release if recorded else None, alias, state)
+        seen_drift = find_drift(release, alias, state)
+        if aliases and seen_drift:
+            # What was asked for before the record was read may be older than that.
+            alias = services.registry.aliases(model).get(environment)
+            seen_drift = find_drift(release, alias, state)
     except SlipwayError as error:
         unseen = f"can't look: {error.message}"
     # What changed hands during the look was seen half-way: that is no drift.
