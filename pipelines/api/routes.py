@@ -31,7 +31,7 @@ from pipelines.domain.records import (
     Rollback,
 )
 from pipelines.domain.release import Environment
-from pipelines.governance.standing import evidence_of
+from pipelines.governance.standing import evidence_of, newest_policy
 from pipelines.ports import Records
 
 EVENTS_POLL_S = 0.3
@@ -174,7 +174,7 @@ def ask_rollback(body: RollbackRequest, state: State, person: Person) -> dict[st
 @api_router.post("/policy", status_code=202)
 def apply_policy(body: PolicyRequest, state: State, person: Person) -> dict[str, Any]:
     """Put a policy in force."""
-    change = commands.request_policy(state.records, person=person, body=body.policy, now=_now())
+    change = commands.request_policy(state.records, person=person, model=state.model, body=body.policy, now=_now())
     return {"id": change.id, "digest": change.digest}
 
 
@@ -200,10 +200,9 @@ def show_maintenance(id: str, state: State) -> dict[str, Any]:
 @api_router.get("/policy")
 def show_policy(state: State) -> dict[str, Any]:
     """Return the policy in force and who applied it; `policy` is null before the first."""
-    applied = state.records.find(PolicyChange, state=RunState.DONE)
-    if not applied:
+    newest = newest_policy(state.records, state.model)
+    if not newest:
         return {"policy": None}
-    newest = applied[-1]
     return {"policy": newest.body, "digest": newest.digest, "applied_by": newest.applied_by, "at": newest.ended_at}
 
 

@@ -73,7 +73,7 @@ def _package_version(services: Services, evaluation: Evaluation) -> dict[str, An
     services.registry.set_tag(evaluation.model, evaluation.version, "slipway.bundle_digest", packaged.digest)
     champion = services.serving(evaluation.model, Environment.PRODUCTION)
     release = champion.id if champion else None
-    return asdict(Subject(packaged.digest, packaged.evaluation.digest, release, services.policy().body))
+    return asdict(Subject(packaged.digest, packaged.evaluation.digest, release, services.policy(evaluation.model).body))
 
 
 def _package(services: Services, evaluation: Evaluation, pinned: str | None) -> Packaged:

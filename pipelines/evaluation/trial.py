@@ -12,7 +12,7 @@ from typing import Any
 from pipelines.domain.policy import Policy
 from pipelines.domain.promotion import ReleaseState
 from pipelines.domain.records import Evaluation, ReleaseRecord
-from pipelines.domain.release import Environment, Release, Slot
+from pipelines.domain.release import Endpoint, Environment, Release, Slot
 from pipelines.domain.verdict import GateResult, Verdict, overall
 from pipelines.errors import DeployFailed
 from pipelines.evaluation.gates.service.slo import Measured, measure_slo, time_first_request, without_no
@@ -94,9 +94,9 @@ def _emptied(services: Services, evaluation: Evaluation, slot: Slot, step: Step,
 def _start(services: Services, evaluation: Evaluation, release: Release, slot: Slot) -> str:
     """Serve a release in a slot of staging; return its URL."""
     epoch = leases.confirm(services, evaluation.model, STAGING, evaluation.id)
-    services.target.prepare(release.bundle_digest)
+    services.target.prepare(release.endpoint, release.bundle_digest)
     services.target.start(release, slot, epoch=epoch)
-    state = wait_settled(services, STAGING, slot, release.id)
+    state = wait_settled(services, release.endpoint, slot, release.id)
     if state.url is None or not state.serves(release):
         raise DeployFailed(f"the {slot} slot does not serve {release.bundle_digest}")
     return state.url
@@ -133,8 +133,9 @@ def _under_way(before: list[ReleaseRecord], after: list[ReleaseRecord]) -> list[
 
 def _stop(services: Services, evaluation: Evaluation, slot: Slot) -> None:
     epoch = leases.confirm(services, evaluation.model, STAGING, evaluation.id)
-    services.target.stop(STAGING, slot, epoch=epoch)
-    wait_empty(services, STAGING, slot)
+    endpoint = Endpoint(evaluation.model, STAGING)
+    services.target.stop(endpoint, slot, epoch=epoch)
+    wait_empty(services, endpoint, slot)
 
 
 def _evaluation_set(services: Services, subject: Subject) -> Snapshot:

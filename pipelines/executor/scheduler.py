@@ -158,7 +158,7 @@ def _move_promotions(services: Services) -> None:
     for promotion in services.records.find(Promotion, state=RunState.REQUESTED):
         evaluation = services.records.get(Evaluation, promotion.evaluation_id)
         if evaluation.state is RunState.DONE:
-            until = expiry(services.policy(), services.now())
+            until = expiry(services.policy(promotion.model), services.now())
             _move(services, promotion, state=RunState.WAITING, expires_at=until)
     for promotion in services.records.find(Promotion, state=RunState.WAITING):
         if promotion.expires_at and promotion.expires_at < services.now():

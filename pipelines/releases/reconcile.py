@@ -3,7 +3,7 @@
 import dataclasses
 
 from pipelines.domain.records import Lease, Observation
-from pipelines.domain.release import Environment, Release, Slot, SlotState
+from pipelines.domain.release import Endpoint, Environment, Release, Slot, SlotState
 from pipelines.errors import SlipwayError
 from pipelines.releases.leases import lease_id
 from pipelines.releases.services import Services
@@ -16,7 +16,7 @@ def observe_environment(services: Services, model: str, environment: Environment
     recorded = services.serving(model, environment)
     alias, replicas, seen_drift, unseen = None, [], None, None
     try:
-        state = services.target.observe(environment, Slot.LIVE)
+        state = services.target.observe(Endpoint(model, environment), Slot.LIVE)
         replicas = [dataclasses.asdict(replica) for replica in state.replicas]
         alias = services.registry.aliases(model).get(environment)
         seen_drift = find_drift(recorded.release if recorded else None, alias, state)

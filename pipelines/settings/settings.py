@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from pipelines.domain.release import Environment
+from pipelines.domain.release import Endpoint, Environment
 from pipelines.errors import TargetUnavailable, UsageError
 from pipelines.settings.binding import ON_LOOPBACK, Binding
 
@@ -165,12 +165,19 @@ class Settings:
             registry_login=_file(environ, "SLIPWAY_REGISTRY_LOGIN"),
         )
 
-    def port(self, environment: Environment) -> int:
-        """Return the port that an environment's live slot serves."""
+    def endpoint(self, environment: Environment) -> Endpoint:
+        """Return the installation's model in an environment."""
+        return Endpoint(model_name(self.project), environment)
+
+    def port(self, endpoint: Endpoint) -> int:
+        """Return the port that an endpoint's live slot serves; raise UsageError for another model's."""
+        own = self.endpoint(endpoint.environment)
+        if endpoint != own:
+            raise UsageError(f"{endpoint} is not of this installation, which has {own}", next=f"name {own.model}")
         return {
             Environment.STAGING: self.staging_port,
             Environment.PRODUCTION: self.production_port,
-        }[environment]
+        }[endpoint.environment]
 
     @property
     def api_host(self) -> str:

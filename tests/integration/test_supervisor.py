@@ -117,7 +117,7 @@ def test_a_supervisor_that_was_killed_serves_the_same_release_again(
     served, tried = release(0, digests), release(1, digests)
     before = {replica.pid for replica in supervisor.serve(served, epoch=4).replicas}
     supervisor.target.start(tried, Slot.TRIAL, epoch=4)
-    url = supervisor.target.observe(Environment.STAGING, Slot.TRIAL).url
+    url = supervisor.target.observe(supervisor.endpoint, Slot.TRIAL).url
     supervisor.kill()
     with pytest.raises(TargetUnavailable, match="supervisor of staging does not answer") as refused:
         supervisor.live()
@@ -125,7 +125,7 @@ def test_a_supervisor_that_was_killed_serves_the_same_release_again(
     supervisor.start()
     after = supervisor.until_live(lambda state: state.serves(served))
     trial = eventually(
-        lambda: supervisor.target.observe(Environment.STAGING, Slot.TRIAL), lambda state: state.serves(tried)
+        lambda: supervisor.target.observe(supervisor.endpoint, Slot.TRIAL), lambda state: state.serves(tried)
     )
     assert trial.url == url
     assert before.isdisjoint({replica.pid for replica in after.replicas})
@@ -162,7 +162,7 @@ def test_a_release_that_hangs_while_starting_leaves_the_old_one(
     state = supervisor.until_live(lambda state: state.phase is Phase.FAILED, within_s=60)
     assert "live-1 was not ready within 4 s" in str(state.failure)
     assert (state.release, state.replicas) == (old, serving)
-    supervisor.target.restore(Environment.STAGING, old, epoch=1)
+    supervisor.target.restore(supervisor.endpoint, old, epoch=1)
     supervisor.until_live(lambda state: state.serves(old))
 
 

@@ -16,7 +16,7 @@ from pipelines.errors import UsageError
 R = TypeVar("R", bound=Record)
 
 # Bumped with the tables; a database that says another has not got them yet.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 AUDIT_LOG = "audit_log"
 

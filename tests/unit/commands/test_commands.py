@@ -369,16 +369,16 @@ def test_a_rollback_is_recorded_with_who_asked(records: SqlRecords) -> None:
 def test_a_policy_is_recorded_but_not_in_force_before_the_executor_says_so(records: SqlRecords) -> None:
     body = policy_body(**{"gates.accuracy.minimum": 0.9})
 
-    change = commands.request_policy(records, person="bob", body=body, now=NOW)
+    change = commands.request_policy(records, person="bob", model=MODEL, body=body, now=NOW)
 
     assert records.get(PolicyChange, change.id).state is RunState.REQUESTED
-    assert policy_in_force(records) == policy()
+    assert policy_in_force(records, MODEL) == policy()
     assert audited(records) == [("bob", "policy", "intent")]
 
 
 def test_an_illegal_policy_leaves_no_trace(records: SqlRecords) -> None:
     with pytest.raises(PolicyInvalid):
-        commands.request_policy(records, person="bob", body={**policy_body(), "gatse": {}}, now=NOW)
+        commands.request_policy(records, person="bob", model=MODEL, body={**policy_body(), "gatse": {}}, now=NOW)
 
     assert len(records.find(PolicyChange)) == 1
     assert records.audit_trail() == []
