@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipelines.errors import ApiUnavailable, SlipwayError, UsageError
+from pipelines.settings.installation import HEADER, installation_id
 from pipelines.settings.settings import Settings
 
 POLL_S = 0.05
@@ -50,6 +51,8 @@ class ApiClient:
         self._token = token
         self._timeout_s = timeout_s
         self._opener = direct_opener(settings)
+        self._home = settings.home
+        self._installation = installation_id(settings)
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         """GET a path below /api/v1; raise the refusal that the API answered with."""
@@ -95,19 +98,34 @@ class ApiClient:
         request = urllib.request.Request(
             f"{self._url}/api/v1{path}",
             data=content,
-            headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
+            headers={
+                "Authorization": f"Bearer {self._token}",
+                "Content-Type": "application/json",
+                **({HEADER: self._installation} if self._installation else {}),
+            },
         )
         try:
             with self._opener.open(request, timeout=self._timeout_s) as response:
+                self._check_installation(response.headers.get(HEADER))
                 answer: dict[str, Any] = json.load(response)
         except urllib.error.HTTPError as error:
-            raise self._refusal(error) from error
+            with error:
+                self._check_installation(error.headers.get(HEADER))
+                raise self._refusal(error) from error
         except (OSError, json.JSONDecodeError) as error:
             raise ApiUnavailable(
                 f"the API at {self._url} does not answer: {error}",
                 next='run "make up"; what was asked for before goes on by itself',
             ) from error
         return answer
+
+    def _check_installation(self, told: str | None) -> None:
+        """Raise UsageError when the API says that it is another installation's; an earlier one says nothing."""
+        if told and self._installation and told != self._installation:
+            raise UsageError(
+                f"the API at {self._url} is of installation {told}, and {self._home} has {self._installation}",
+                next='name the home of that installation by SLIPWAY_HOME, or end it and "make up" this one',
+            )
 
     def _refusal(self, error: urllib.error.HTTPError) -> SlipwayError:
         try:

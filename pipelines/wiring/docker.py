@@ -32,6 +32,7 @@ from pipelines.domain.release import Endpoint, Environment, Slot
 from pipelines.errors import DeployFailed, UsageError
 from pipelines.ports import Checkpoints, DataRemote, LoadRunner, Target
 from pipelines.releases.services import Timing
+from pipelines.settings.installation import installation_id
 from pipelines.settings.settings import ROOT, Runtime, Settings, model_name
 from pipelines.settings.terraform_outputs import StackOutputs
 from pipelines.wiring.stores import open_bundles
@@ -71,6 +72,7 @@ def open_installation(settings: Settings, environ: Mapping[str, str]) -> SwarmIn
                 "staging": settings.staging_port,
             },
             prefix=settings.prefix,
+            installation_id=installation_id(settings),
             binding=settings.binding,
             authority=settings.authority_file,
             engine_url=url,

@@ -50,6 +50,7 @@ class InstallationOptions:
     model_file: Path
     ports: Mapping[str, int]
     prefix: str = "slipway"
+    installation_id: str | None = None
     engine_url: str = "unix:///var/run/docker.sock"
     binding: Binding = ON_LOOPBACK
     authority: Path | None = None
@@ -256,6 +257,7 @@ class SwarmInstallation:
             "docker_socket": {"gid": node.socket_gid, "path": node.socket_path},
             "external_url": options.binding.external_url,
             "images": images,
+            "installation_id": options.installation_id,
             "model_file": str(options.model_file.resolve()),
             "ports": dict(options.ports),
             "prefix": options.prefix,
