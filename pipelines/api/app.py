@@ -1,6 +1,7 @@
 """Builds the API: routes behind bearer tokens, and refusals in one form."""
 
 import json
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -26,6 +27,12 @@ def create_app(state: ApiState) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     return app
+
+
+def describe_api() -> dict[str, Any]:
+    """Return the OpenAPI document of the API."""
+    unused: Any = None
+    return create_app(ApiState(unused, unused, unused, "", {})).openapi()
 
 
 def status_of(error: SlipwayError, *, authenticated: bool) -> int:

@@ -207,6 +207,15 @@ def lock_dependencies() -> None:
     lock()
 
 
+@app.command()
+def reference() -> None:
+    """Write the schemas of all formats into docs/reference, and name the files that changed."""
+    from pipelines.developer.reference import write_reference
+
+    for name in write_reference():
+        print(name)
+
+
 @app.command(hidden=True)
 def api() -> None:
     """Serve the API (started by `up`)."""
