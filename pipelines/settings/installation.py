@@ -7,7 +7,7 @@ import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -103,6 +103,11 @@ def installation_id(settings: Settings) -> str | None:
         return settings.runtime.stack.installation_id
     record = InstallationRecord.read(settings.home)
     return record.id if record else None
+
+
+def describe_installation() -> dict[str, Any]:
+    """Return the JSON Schema of the record."""
+    return InstallationRecord.model_json_schema()
 
 
 def _decides(name: str, *, moving: bool) -> bool:

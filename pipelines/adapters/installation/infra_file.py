@@ -149,6 +149,11 @@ def read_choices(named: Path | None, usual: Path) -> Choices:
     return Choices(variables, chosen.retention_days, store, registry)
 
 
+def describe_infra_file() -> dict[str, Any]:
+    """Return the JSON Schema of the file."""
+    return InfraFile.model_json_schema()
+
+
 def _store(path: Path, chosen: StoreChoice) -> ExternalStore:
     _check_reached(path, "object_store.endpoint", urlsplit(chosen.endpoint).hostname)
     return ExternalStore(
