@@ -40,13 +40,15 @@ def eventually(probe: Callable[[], T], good: Callable[[T], bool], within_s: floa
 class SupervisorProcess:
     """One supervisor with a home and port of its own, and the target that talks to it."""
 
-    def __init__(self, home: Path, *, replicas: int = 1, options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, home: Path, *, replicas: int = 1, options: tuple[str, ...] = (), model: str = "toy-model"
+    ) -> None:
         self.home = home
-        self.endpoint = Endpoint("toy-model", Environment.STAGING)
+        self.endpoint = Endpoint(model, Environment.STAGING)
         self.port = free_port()
         self.bundles: dict[str, Path] = {}
         self.target = LocalTarget(home, self.bundles.__getitem__)
-        self.stderr_path = home.with_suffix(".supervisor.log")
+        self.stderr_path = home.with_suffix(f".{model}.log")
         self._command = [sys.executable, "-m", "pipelines.adapters.local.supervisor"]
         self._command += ["--model", self.endpoint.model, "--environment", self.endpoint.environment]
         self._command += [

@@ -376,6 +376,17 @@ def test_a_policy_is_recorded_but_not_in_force_before_the_executor_says_so(recor
     assert audited(records) == [("bob", "policy", "intent")]
 
 
+def test_each_model_has_its_own_policy_and_one_of_before_holds_for_any(records: SqlRecords) -> None:
+    strict = policy_body(**{"gates.accuracy.minimum": 0.9})
+    asked = commands.request_policy(records, person="bob", model="other-model", body=strict, now=NOW)
+    with records.write() as transaction:
+        transaction.change(asked, state=RunState.DONE)
+
+    assert policy_in_force(records, "other-model").gates.accuracy.minimum == 0.9
+    # The one that is in force here names no model.
+    assert policy_in_force(records, MODEL) == policy_in_force(records, "third-model") == policy()
+
+
 def test_an_illegal_policy_leaves_no_trace(records: SqlRecords) -> None:
     with pytest.raises(PolicyInvalid):
         commands.request_policy(records, person="bob", model=MODEL, body={**policy_body(), "gatse": {}}, now=NOW)

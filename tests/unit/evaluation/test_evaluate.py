@@ -158,7 +158,7 @@ def test_a_slot_that_does_not_empty_says_nothing_of_the_version(
     evaluation = world.evaluated(version)
     assert evaluation.error is not None
     assert evaluation.error["code"] == "deploy_failed"
-    assert evaluation.error["message"] == f"the {slot} slot of staging does not empty"
+    assert evaluation.error["message"] == f"the {slot} slot of {MODEL} in staging does not empty"
     assert evaluation.report is None
     assert world.lifecycle(version) == "Candidate"
 
