@@ -75,11 +75,11 @@ def settings_of_home(environ: Mapping[str, str], *, moving: bool = False) -> Set
     if differing:
         given = ", ".join(f"{name}={told.get(name, '')}" for name in differing)
         kept = ", ".join(f"{name}={record.settings[name]}" for name in differing)
+        stays = moving or any(_decides(name, moving=True) for name in differing)
+        moves = "" if stays else ', or give this one these ports by "make up"'
         raise UsageError(
             f"{home} has the installation {record.id} with {kept}, not {given}",
-            next=f"unset {', '.join(differing)}, or name the home of the other installation by SLIPWAY_HOME"
-            if moving
-            else f'unset {", ".join(differing)}, name another SLIPWAY_HOME, or move this one by "make up"',
+            next=f"unset {', '.join(differing)}, or name another home by SLIPWAY_HOME{moves}",
         )
     return settings
 

@@ -15,8 +15,8 @@ from pipelines.adapters.images.release_images import ImageRegistry, ReleaseImage
 from pipelines.adapters.installation.executor_inside import ExecutorInside
 from pipelines.adapters.installation.external_services import ExternalServices
 from pipelines.adapters.installation.infra_file import read_choices
-from pipelines.adapters.installation.lifecycle import InstallationOptions, SwarmInstallation
 from pipelines.adapters.installation.maintenance_hold import MaintenanceHold
+from pipelines.adapters.installation.swarm_installation import InstallationOptions, SwarmInstallation
 from pipelines.adapters.installation.terraform import Terraform, find_settings
 from pipelines.adapters.load.job import LoadJob
 from pipelines.adapters.load.networks import LoadFront, LoadNetworks

@@ -147,12 +147,14 @@ class LocalInstallation:
         return process is not None and self._executor_alive(process.pid)
 
     def _end_former(self, parts: list[Part], report_progress: Callable[[str], None]) -> None:
-        """End what an earlier Slipway started by another name, so that what took its place gets its port."""
-        known = {part.name for part in parts}
-        former = {name: process for name, process in self.running().items() if name not in known}
-        for name in former:
-            report_progress(f"stopping {name}, which an earlier Slipway started")
-        _end(list(former.values()))
+        """End what an earlier Slipway started by another name, and first what decides and knows it by that name."""
+        running, known = self.running(), {part.name for part in parts}
+        former = [name for name in running if name not in known]
+        deciding = [name for name in running if name in _DECIDING and former]
+        for names in (deciding, former):
+            for name in names:
+                report_progress(f"stopping {name}, which an earlier Slipway started")
+            _end([running[name] for name in names])
 
     def _end_silent(self, parts: list[Part], report_progress: Callable[[str], None]) -> None:
         """End what runs but does not answer, such as a frozen process, so that it is started anew."""
