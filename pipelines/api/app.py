@@ -6,9 +6,11 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
-from pipelines.api.routes import api_router
+from pipelines.api import health
+from pipelines.api.routes import ROUTERS
 from pipelines.api.state import ApiState
 from pipelines.errors import NotAllowed, SlipwayError, UnknownVersion
 
@@ -19,10 +21,11 @@ _BY_CODE = {UnknownVersion.code: 404}
 
 def create_app(state: ApiState) -> FastAPI:
     """Return the ASGI application."""
-    app = FastAPI(title="Slipway", docs_url="/docs", redoc_url=None, openapi_url="/api/v1/openapi.json")
+    app: FastAPI = FastAPIOffline(title="Slipway", redoc_url=None, openapi_url="/api/v1/openapi.json")
     app.state.slipway = state
-    app.add_api_route("/health", lambda: {"status": "ok"}, tags=["health"])
-    app.include_router(api_router)
+    app.include_router(health.router)
+    for router in ROUTERS:
+        app.include_router(router)
     app.add_exception_handler(SlipwayError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)

@@ -9,6 +9,9 @@ from pipelines.api.state import ApiState
 from pipelines.errors import UsageError
 from pipelines.settings.installation import HEADER
 
+# Whoever follows a stream comes back to the next process, and must not keep this one from ending.
+STREAMS_END_S = 1
+
 
 def serve_api(state: ApiState, *, installation: str | None, host: str, port: int) -> None:
     """Serve until SIGTERM."""
@@ -17,7 +20,7 @@ def serve_api(state: ApiState, *, installation: str | None, host: str, port: int
     app: ASGIApp = create_app(state)
     if installation:
         app = OwnClients(app, installation)
-    uvicorn.run(app, host=host, port=port, log_level="warning")
+    uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=STREAMS_END_S)
 
 
 class OwnClients:

@@ -3,10 +3,12 @@
 import dataclasses
 from typing import Any
 
+from pipelines.domain.events import EventKind
 from pipelines.domain.names import checked_version
 from pipelines.domain.promotion import Evidence, RunState
 from pipelines.domain.records import Approval, Evaluation, Promotion
-from pipelines.errors import ApprovalExpired, ApprovalVoid, NotAllowed, SlipwayError, UsageError
+from pipelines.errors import ApprovalExpired, ApprovalVoid, NotAllowed, Rejected, SlipwayError, UsageError
+from pipelines.governance import work
 from pipelines.governance.standing import judged_by, policy_in_force
 from pipelines.ports import Records, Transaction
 
@@ -38,6 +40,8 @@ def decide(
         refusal = _decision_refusal(transaction, promotion, approval, evidence)
         if refusal is None:
             transaction.add(approval)
+            told = {"person": person, "approved": approved, "reason": reason}
+            transaction.emit(EventKind.DECISION_MADE, subject=promotion_id, model=promotion.model, detail=told)
             _apply_decision(transaction, promotion, approval)
         verb = "approve" if approved else "reject"
         detail: dict[str, Any] = {"promotion": promotion_id, "reason": reason[:500], "report": evidence.report_digest}
@@ -76,9 +80,9 @@ def _decision_refusal(
 
 def _apply_decision(transaction: Transaction, promotion: Promotion, approval: Approval) -> None:
     if not approval.approved:
-        error = {"code": "rejected", "message": f"rejected by {approval.person}: {approval.reason}", "next": ""}
-        transaction.change(promotion, state=RunState.STOPPED, error=error, ended_at=approval.at)
+        no = Rejected(f"rejected by {approval.person}: {approval.reason}")
+        work.stop(transaction, promotion, no, at=approval.at)
         return
     given = [a for a in transaction.find(Approval, promotion_id=promotion.id) if a.approved]
     if len(given) >= policy_in_force(transaction, promotion.model).approvals.count:
-        transaction.change(promotion, state=RunState.APPROVED)
+        work.move(transaction, promotion, RunState.APPROVED)

@@ -5,6 +5,7 @@ from typing import Any
 from pipelines.domain.names import checked_name, checked_version
 from pipelines.domain.promotion import Override
 from pipelines.domain.records import Evaluation
+from pipelines.governance import work
 from pipelines.ports import Records, Transaction
 
 
@@ -27,7 +28,7 @@ def ask_evaluation(
         if not begun.state.final and begun.override_gates == fields["override_gates"]:
             return begun
     evaluation = Evaluation(transaction.new_id(Evaluation), model, version, person, now, **fields)
-    transaction.add(evaluation)
+    work.ask(transaction, evaluation)
     transaction.audit(person, "evaluation.request", "intent", subject=evaluation.id, detail={"version": version})
     return evaluation
 

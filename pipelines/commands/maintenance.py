@@ -1,6 +1,8 @@
 """Asking that nothing be released while the installation itself is changed."""
 
+from pipelines.domain.events import EventKind
 from pipelines.domain.records import Maintenance
+from pipelines.governance import work
 from pipelines.ports import Records, Transaction
 
 
@@ -13,7 +15,7 @@ def request_maintenance(records: Records, *, person: str, model: str, verb: str,
         for former in transaction.find(Maintenance, model=model):
             _ask_end(transaction, former, person=person, now=now)
         change = Maintenance(transaction.new_id(Maintenance), model, verb, person, now)
-        transaction.add(change)
+        work.ask(transaction, change)
         transaction.audit(person, "maintenance", "intent", subject=change.id, detail={"verb": verb})
         return change
 
@@ -28,4 +30,5 @@ def _ask_end(transaction: Transaction, change: Maintenance, *, person: str, now:
     if change.state.final or change.end_asked_at:
         return change
     transaction.audit(person, "maintenance.end", "intent", subject=change.id)
+    transaction.emit(EventKind.MAINTENANCE_END_ASKED, subject=change.id, model=change.model)
     return transaction.change(change, end_asked_at=now)

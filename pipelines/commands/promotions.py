@@ -6,6 +6,7 @@ from pipelines.domain.promotion import Override, RunState
 from pipelines.domain.records import Evaluation, Promotion, ReleaseRecord
 from pipelines.domain.release import Environment
 from pipelines.errors import UsageError
+from pipelines.governance import work
 from pipelines.governance.standing import expiry, judged_by, policy_in_force, serving_release
 from pipelines.ports import Records, Transaction
 
@@ -44,14 +45,14 @@ def request_promotion(
             requested_by=person,
             created_at=now,
             evaluation_id=evaluation.id,
-            state=RunState.WAITING if usable else RunState.REQUESTED,
             measured_before=usable is not None,
-            expires_at=expiry(policy, now) if usable else None,
             **override_fields(override),
         )
-        transaction.add(promotion)
+        work.ask(transaction, promotion)
         detail = {"version": version, "evaluation": evaluation.id, **override_fields(override)}
         transaction.audit(person, "promotion", "intent", subject=promotion.id, detail=detail)
+        if usable:
+            promotion = work.move(transaction, promotion, RunState.WAITING, expires_at=expiry(policy, now))
         return promotion
 
 

@@ -2,6 +2,7 @@
 
 from pipelines.domain.records import Rollback
 from pipelines.domain.release import Environment
+from pipelines.governance import work
 from pipelines.governance.standing import serving_release
 from pipelines.ports import Records
 
@@ -13,7 +14,7 @@ def request_rollback(records: Records, *, person: str, model: str, environment: 
         rollback = Rollback(
             transaction.new_id(Rollback), model, environment, person, now, replaces=serving.id if serving else None
         )
-        transaction.add(rollback)
+        work.ask(transaction, rollback)
         detail = {"environment": environment}
         transaction.audit(person, "rollback", "intent", subject=rollback.id, detail=detail)
         return rollback

@@ -21,7 +21,7 @@ def policy_in_force(transaction: Transaction | Records, model: str) -> Policy:
     applied = newest_policy(transaction, model)
     if not applied:
         raise UsageError("no policy is in force", next='run "slipway policy apply policy.yaml"')
-    return Policy.parse(applied.body)
+    return Policy.read(applied.body)
 
 
 def serving_release(transaction: Transaction | Records, model: str, environment: Environment) -> ReleaseRecord | None:

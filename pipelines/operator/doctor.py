@@ -16,6 +16,7 @@ from pipelines.domain.bundle import canonical, digest_of
 from pipelines.domain.promotion import PastRelease, ReleaseState, report_verdict, rollback_target
 from pipelines.domain.records import Approval, Evaluation, Lease, Promotion, ReleaseRecord
 from pipelines.domain.release import Endpoint, Environment, Slot
+from pipelines.domain.report import Report
 from pipelines.errors import NoRollbackTarget, SlipwayError, Undecided, UsageError
 from pipelines.governance.standing import serving_release
 from pipelines.ports import Bundles, Checkpoints, Records, Target
@@ -142,7 +143,7 @@ def _evidence_holds(records: Records, release: ReleaseRecord) -> tuple[bool, str
         return False, f"the report of release {release.id} was changed after its approval"
     if any(a.evidence["report_digest"] != release.evidence["report_digest"] for a in given):
         return False, f"release {release.id} was approved on another report"
-    if not report_verdict(evaluation.report, promotion.override).goes_on:
+    if not report_verdict(Report.read(evaluation.report), promotion.override).goes_on:
         return False, f"the report of release {release.id} is {evaluation.verdict}"
     named = f", overriding {', '.join(promotion.override_gates)}" if promotion.override_gates else ""
     return True, f"version {release.version} was approved by {', '.join(approved_by)}{named}"

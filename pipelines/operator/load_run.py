@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ def run_loadtest(
     directory.mkdir(parents=True)
     rows_file, plan_file = directory / "rows.json", directory / "plan.json"
     rows_file.write_text(json.dumps(rows))
-    plan = _plan(request, settings, Policy.parse(policy), str(health["version"]))
+    plan = _plan(request, settings, Policy.read(policy), str(health["version"]))
     plan_file.write_text(json.dumps({**plan, "rows_file": str(rows_file)}, indent=2))
     try:
         if swarm and request.workers > 1 and not request.find_capacity:
@@ -124,11 +124,12 @@ def next_step(result: Mapping[str, Any]) -> str | None:
 
 
 def _plan(request: LoadRequest, settings: Settings, policy: Policy, version: str) -> dict[str, Any]:
-    from pipelines.evaluation.gates.service.slo import Measured, load_plan
+    from pipelines.evaluation.gates.service.load_plan import load_plan
+    from pipelines.evaluation.gates.service.slo import SLO
 
     # What serves already has had its first request, and no champion stands beside it.
-    slo = replace(policy.slo, first_request_ms=None, comparison=None)
-    plan = load_plan(slo, Measured(settings.url(settings.staging_port), version))
+    slo = SLO.limits_of(policy).model_copy(update={"first_request_ms": None})
+    plan = load_plan(slo, settings.url(settings.staging_port), version)
     if request.rate_per_s is not None:
         plan["rate_per_s"] = request.rate_per_s
     if request.duration_s is not None:
@@ -143,7 +144,7 @@ def _plan(request: LoadRequest, settings: Settings, policy: Policy, version: str
 
 def _rows(settings: Settings) -> list[Any]:
     """Return request rows of the newest evaluation set known here, or of what was trained last, or demonstrated."""
-    from pipelines.evaluation.gates.service.slo import MAX_ROWS
+    from pipelines.evaluation.gates.service.load_plan import MAX_ROWS
     from pipelines.packaging.snapshot import read_snapshot
 
     kept = sorted((settings.home / "evaluation-sets").glob("*.parquet"), key=lambda path: path.stat().st_mtime)

@@ -6,7 +6,7 @@ import threading
 import uuid
 from collections.abc import Mapping
 
-from pipelines.settings.settings import Settings
+from pipelines.settings.settings import Settings, model_name
 
 
 def run_api(settings: Settings) -> None:
@@ -22,7 +22,7 @@ def run_api(settings: Settings) -> None:
 def run_executor(settings: Settings, environ: Mapping[str, str]) -> None:
     """Serve as the executor until SIGTERM."""
     from pipelines.executor.scheduler import serve
-    from pipelines.wiring.processes import build_services
+    from pipelines.wiring.processes import build_services, open_engine
 
     settings.sign_of_life.touch()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -31,4 +31,6 @@ def run_executor(settings: Settings, environ: Mapping[str, str]) -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
-    serve(build_services(settings, executor=uuid.uuid4().hex[:12], environ=environ), settings, stop)
+    services = build_services(settings, executor=uuid.uuid4().hex[:12], environ=environ)
+    show_life = settings.sign_of_life.touch
+    serve(services, open_engine(settings), model=model_name(settings.project), show_life=show_life, stop=stop)

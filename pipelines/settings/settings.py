@@ -278,8 +278,12 @@ def home_of(environ: Mapping[str, str]) -> Path:
 
 
 def model_name(project: Path) -> str:
-    """Return the model that model.yaml names, without reading more of it."""
-    for line in (project / "model.yaml").read_text().splitlines():
+    """Return the model that model.yaml names, without reading more of it; raise UsageError when it names none."""
+    try:
+        lines = (project / "model.yaml").read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"model.yaml can't be read: {error}", next="set SLIPWAY_PROJECT to a project") from error
+    for line in lines:
         key, _, value = line.partition(":")
         name = value.split("#")[0].strip().strip("\"'")
         if key == "name" and name:

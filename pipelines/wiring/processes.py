@@ -8,6 +8,7 @@ from pipelines.adapters.database.records import now
 from pipelines.adapters.http_probe import HttpProbe
 from pipelines.api.state import ApiState
 from pipelines.errors import UsageError
+from pipelines.ports import WorkflowEngine
 from pipelines.releases.maintenance import under_way
 from pipelines.releases.services import Services
 from pipelines.settings.settings import Settings, model_name
@@ -47,6 +48,13 @@ def build_services(settings: Settings, *, executor: str, environ: Mapping[str, s
         fault=planned_fault(settings, environ),
         timing=wiring.timing(),
     )
+
+
+def open_engine(settings: Settings) -> WorkflowEngine:
+    """Open the engine of durable workflows (its import takes a second)."""
+    from pipelines.adapters.workflows.dbos import DbosEngine
+
+    return DbosEngine(settings.workflows_url)
 
 
 def find_work(settings: Settings) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipelines.adapters.installation.secret_store import TOKENS, SecretStore
-from pipelines.errors import DeployFailed, LeaseHeld, NotAllowed, Undecided, UsageError
+from pipelines.errors import DeployFailed, LeaseHeld, NotAllowed, OtherModel, Undecided, UsageError
 from pipelines.settings.tokens import read_tokens
 
 OPERATOR = "alice"
@@ -118,6 +118,8 @@ class MaintenanceHold:
         try:
             id = self._ask("/maintenance", {"verb": verb})["id"]
             return self._await(f"/maintenance/{id}", verb, report_progress)
+        except OtherModel:
+            raise
         except (Undecided, NotAllowed, UsageError) as error:
             # A UsageError is that of an API which does not know the request yet: `up` is about to replace it.
             self._check_idle(verb, error.message)

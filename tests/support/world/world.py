@@ -17,6 +17,7 @@ from pipelines.domain.promotion import Override
 from pipelines.domain.records import Evaluation, Promotion, Rollback
 from pipelines.domain.release import Endpoint, Environment, Slot
 from pipelines.evaluation.evaluate import evaluate
+from pipelines.evaluation.gates.registry import GATES
 from pipelines.executor.scheduler import carry_out
 from pipelines.governance.standing import evidence_of
 from pipelines.ports import HttpReply, LoadRun
@@ -150,7 +151,7 @@ class World:
     def apply_policy(self, **accuracy: float) -> None:
         body = policy_body()
         body["gates"]["accuracy"].update(accuracy)
-        commands.request_policy(self.records, person="alice", model=MODEL, body=body, now=now())
+        commands.request_policy(self.records, person="alice", model=MODEL, policy=GATES.read_policy(body), now=now())
         self.round()
 
 

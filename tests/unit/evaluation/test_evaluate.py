@@ -14,6 +14,7 @@ from pipelines.domain.records import Evaluation, Lease, ReleaseRecord
 from pipelines.domain.release import Endpoint, Environment, Release, Slot
 from pipelines.errors import DeployFailed
 from pipelines.evaluation.evaluate import evaluate
+from pipelines.evaluation.gates.registry import GATES
 from pipelines.ports import HttpReply
 from tests.support.world.world import MODEL, PRODUCTION, STAGING, World, policy_body
 
@@ -168,7 +169,7 @@ def test_a_first_request_that_times_out_is_a_no_where_the_policy_limits_it(
 ) -> None:
     body = policy_body()
     body["slo"]["first_request_ms"] = 500
-    commands.request_policy(world.records, person="alice", model=MODEL, body=body, now=now())
+    commands.request_policy(world.records, person="alice", model=MODEL, policy=GATES.read_policy(body), now=now())
     world.round()
     post = world.services.probe.post
     waits: list[float | None] = []

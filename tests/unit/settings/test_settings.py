@@ -149,6 +149,11 @@ def test_a_model_yaml_without_a_name_is_refused(tmp_path: Path, text: str) -> No
         model_name(tmp_path)
 
 
+def test_a_project_without_a_model_yaml_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"model\.yaml can't be read"):
+        model_name(tmp_path)
+
+
 def test_this_repository_names_its_model() -> None:
     assert model_name(ROOT) == "churn-model"
 
