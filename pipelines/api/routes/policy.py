@@ -14,6 +14,7 @@ from pipelines.api.work import Step, events_of, follow_work, shown_work
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import PolicyChange
 from pipelines.evaluation.gates.registry import GATES
+from pipelines.governance.standing import newest_policy
 from pipelines.ports import Records
 
 router = guarded_router("policy")
@@ -62,6 +63,7 @@ class PolicyChangeShown(ResponseBody):
     state: RunState
     error: Refusal | None = Field(description="Why it was stopped.")
     ended_at: Time | None
+    model: str | None = Field(description="Whose policy it is; null for one that holds for any model.")
     steps: list[Step]
 
 
@@ -69,14 +71,16 @@ class PolicyChangeShown(ResponseBody):
 def apply_policy(body: PolicyRequest, state: State, person: Person) -> AskedPolicy:
     """Put a policy in force."""
     body.model_of(state)
-    change = commands.request_policy(state.records, person=person, policy=GATES.read_policy(body.policy), now=now())
+    change = commands.request_policy(
+        state.records, person=person, model=state.model, policy=GATES.read_policy(body.policy), now=now()
+    )
     return AskedPolicy(id=change.id, digest=change.digest)
 
 
 @router.get("")
 def show_policy(state: Reading) -> PolicyInForce | NoPolicy:
     """Return the policy in force and who applied it; `policy` is null before the first."""
-    return policy_in_force(state.records)
+    return policy_in_force(state.records, state.model)
 
 
 @router.get("/{id}")
@@ -91,12 +95,11 @@ def follow_policy_change(id: str, request: Request, state: Reading) -> Streaming
     return follow_work(request, state, lambda: _shown(state.records, id))
 
 
-def policy_in_force(records: Records) -> PolicyInForce | NoPolicy:
-    """Return the policy in force as it is shown."""
-    applied = records.find(PolicyChange, state=RunState.DONE)
-    if not applied:
+def policy_in_force(records: Records, model: str) -> PolicyInForce | NoPolicy:
+    """Return the policy in force for a model as it is shown."""
+    newest = newest_policy(records, model)
+    if not newest:
         return NoPolicy(policy=None)
-    newest = applied[-1]
     return PolicyInForce(policy=newest.body, digest=newest.digest, applied_by=newest.applied_by, at=newest.ended_at)
 
 
