@@ -4,8 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from loadtests.judge.arm import counted
 from loadtests.judge.comparison import Block
 from loadtests.judge.quantiles import observed_quantile
@@ -57,7 +55,7 @@ def ratios_of(blocks: Sequence[Block], route: str) -> tuple[Ratio, ...]:
     """Return the ratio of the arms' p99 in each block that measured both, over the requests that are judged."""
     ratios = []
     for number, block in enumerate(blocks, start=1):
-        arms = [np.sort(counted(look.part(route))) for look in (block.candidate, block.champion)]
+        arms = [counted(look.part(route)) for look in (block.candidate, block.champion)]
         if all(map(len, arms)):
             ours, theirs = (observed_quantile(latency_ms, P99) for latency_ms in arms)
             ratios.append(Ratio(number, ours, theirs, ours / theirs if theirs else math.inf))

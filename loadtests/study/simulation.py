@@ -69,17 +69,18 @@ def look_of(latency_ms: Any, *, duration_s: float = RUN_S, version: str = "6", *
     latency_ms = np.asarray(latency_ms, dtype=float)
     n = len(latency_ms)
     intended_s = 1000 + np.arange(n) * duration_s / max(n, 1)
-    look = Look(
-        window=Window(1000, 1000 + duration_s, n, 0.1),
-        intended_s=intended_s,
-        sent_s=intended_s + 0.0001,
-        latency_ms=latency_ms,
-        failed=np.isinf(latency_ms),
-        answered=~np.isinf(latency_ms),
-        served={version: n},
-        errors={},
-    )
-    return replace(look, **changes)
+    failed = np.isinf(latency_ms)
+    values = {
+        "window": Window(1000, 1000 + duration_s, n, 0.1),
+        "intended_s": intended_s,
+        "sent_s": intended_s + 0.0001,
+        "latency_ms": latency_ms,
+        "failed": failed,
+        "answered": ~failed,
+        "served": {version: n},
+        "errors": {},
+    }
+    return Look(**{**values, **changes})
 
 
 CONTROL = look_of(np.full(400, 1.0), duration_s=2)
