@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,16 +124,17 @@ def compare_arms(candidate_ms: Sequence[Floats], champion_ms: Sequence[Floats], 
     # The place of each block in that order: places of 16 bits are sorted far faster than the values themselves.
     place = np.empty(len(logs), dtype=np.int16)
     place[order] = np.arange(len(logs))
-    means = _typical(logs[order][np.sort(place[_drawn_blocks(len(logs), seed)], axis=1)])
+    drawn = np.sort(place[_drawn_blocks(len(logs), seed)], axis=1)
+    means = logs[order][_middle(drawn)].mean(axis=1)
     shares = [_expanded(alpha * STOP_SHARE, len(logs)), _expanded(1 - alpha, len(logs))]
     low, high = np.quantile(means, shares)
     return Evidence(
-        ratio=math.exp(_typical(logs[order][None, :])[0]),
+        ratio=math.exp(_middle(logs[order]).mean()),
         low=math.exp(low),
         high=math.exp(high),
         candidate_ms=observed_quantile(np.concatenate(candidate_ms), QUANTILE),
         champion_ms=observed_quantile(np.concatenate(champion_ms), QUANTILE),
-        typical_ms=math.exp(_typical(np.sort(theirs)[None, :])[0]),
+        typical_ms=math.exp(_middle(np.sort(theirs)).mean()),
     )
 
 
@@ -144,11 +146,10 @@ def _drawn_blocks(blocks: int, seed: int) -> NDArray[np.int64]:
     return drawn
 
 
-def _typical(ordered: Floats) -> Floats:
-    """Return the mean of each row, whose values ascend, without its outer parts."""
-    out = int(ordered.shape[1] * LEFT_OUT)
-    middle: Floats = ordered[:, out : ordered.shape[1] - out].mean(axis=1)
-    return middle
+def _middle(ordered: NDArray[Any]) -> NDArray[Any]:
+    """Return ascending values without the outer parts."""
+    out = int(ordered.shape[-1] * LEFT_OUT)
+    return ordered[..., out : ordered.shape[-1] - out]
 
 
 def _expanded(share: float, n: int) -> float:
