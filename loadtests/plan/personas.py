@@ -40,8 +40,8 @@ class Request:
 
 
 @dataclass(frozen=True)
-class ReplyCheck:
-    """What a reply came to: `error` is empty where it is right, `version` where it names none."""
+class Reply:
+    """A reply as the persona that asked reads it: `error` is empty where it is right, `version` where it names none."""
 
     version: str
     error: str
@@ -83,20 +83,20 @@ def requests_of(persona: Persona, rows: Sequence[dict[str, Any]], path: str) -> 
     return tuple(request for row in rows for request in _mistakes(row, path))
 
 
-def check_answer(request: Request, status: int, reply: bytes) -> ReplyCheck:
-    """Judge a whole reply as the persona that asked does."""
+def check_reply(request: Request, status: int, reply: bytes) -> Reply:
+    """Read a whole reply as the persona that asked does."""
     if not request.predictions:
-        return ReplyCheck("", "" if status in REFUSALS else f"status {status} for a mistake")
+        return Reply("", "" if status in REFUSALS else f"status {status} for a mistake")
     if status != OK:
-        return ReplyCheck("", f"status {status}")
+        return Reply("", f"status {status}")
     try:
         body = json.loads(reply)
     except (ValueError, RecursionError):
-        return ReplyCheck("", "body is not JSON")
+        return Reply("", "body is not JSON")
     if not isinstance(body, dict):
-        return ReplyCheck("", "body is no object")
+        return Reply("", "body is no object")
     version = body.get("version")
-    return ReplyCheck(version if isinstance(version, str) else "", _mistake_in(_predictions(request, body), request))
+    return Reply(version if isinstance(version, str) else "", _mistake_in(_predictions(request, body), request))
 
 
 def _predictions(request: Request, body: dict[str, Any]) -> list[Any]:

@@ -65,7 +65,7 @@ class ComparisonPlan:
 
 @dataclass(frozen=True)
 class Join:
-    """Where the workers of other machines join each stretch, and how long at most they are waited for."""
+    """Where the workers of other machines join each phase, and how long at most they are waited for."""
 
     port: int
     wait_s: int

@@ -25,7 +25,7 @@ MIN_DURATION_S = 10
 MAX_MARGIN = 2
 MAX_RATE_PER_S = 1_000_000
 MAX_S = 24 * 3600
-# A raw file counts the legs of a run in 16 bits, two to a block.
+# A raw file counts the turns of a run in 16 bits, two to a block.
 MAX_BLOCKS = 10_000
 LEAST_SHARE = 1e-9
 _AT_LEAST = f"must be {MIN_DURATION_S} or more"
