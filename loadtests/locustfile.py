@@ -25,7 +25,7 @@ from loadtests.generator.turn import Turn
 from loadtests.generator.users import Load, OpenModelUser
 from loadtests.plan.personas import read_mix, requests_of
 from loadtests.plan.plan import Arrivals, PlanError
-from loadtests.plan.plan_reading import read_rows
+from loadtests.plan.reading import read_rows
 from loadtests.plan.shapes import STEADY, ShapeKind, read_shape
 
 __all__ = ["OpenModelUser"]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from loadtests.judge.verdict import Verdict
 from loadtests.plan.plan import Plan, PlanError
-from loadtests.plan.plan_reading import read_plan
+from loadtests.plan.reading import read_plan
 from loadtests.report.report import render, render_capacity
 from loadtests.runner.caller import Caller, StoppedError
 from loadtests.runner.capacity import capacity_json, find_capacity

@@ -6,8 +6,11 @@ Each has bodies drawn from the same rows, and its own idea of a right answer.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field, TypeAdapter, ValidationError
+
+from loadtests.plan.strict import STRICT, refusal
 from loadtests.samples import OK, Persona
 
 BATCH_ROWS = 20
@@ -20,6 +23,8 @@ MAX_WEIGHT = 1e9
 
 BATCH_SUFFIX = "/batch"
 Mix = tuple[tuple[Persona, float], ...]
+Weight = Annotated[float, Field(gt=0, le=MAX_WEIGHT)]
+Weights = Annotated[dict[Persona, Weight], Field(min_length=1)]
 ONLY_SINGLE: Mix = ((Persona.SINGLE, 1.0),)
 
 
@@ -47,20 +52,20 @@ class Reply:
     error: str
 
 
-def read_mix(value: object) -> Mix:
-    """Read weights by persona, as an object or as `single=9,batch=1`; raise ValueError saying what is wrong."""
-    if isinstance(value, str):
-        pairs = [part.partition("=") for part in value.split(",")]
-        value = {name.strip(): _number(weight) for name, _, weight in pairs}
-    if not isinstance(value, Mapping) or not value:
-        raise ValueError('mix must be an object of weights such as {"single": 0.9, "batch": 0.1}')
-    for name, weight in value.items():
-        if name not in list(Persona):
-            raise ValueError(f"mix has no persona {str(name)[:40]!r}, only {', '.join(Persona)}")
-        if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 < weight <= MAX_WEIGHT:
-            raise ValueError(f"mix: {name} is {weight!r:.40}, must be above 0, at most {MAX_WEIGHT:g}")
-    total = sum(value.values())
-    return tuple((persona, value[persona] / total) for persona in Persona if persona in value)
+def read_mix(text: str) -> Mix:
+    """Read weights by persona from `single=9,batch=1`; raise ValueError saying what is wrong."""
+    pairs = [part.partition("=") for part in text.split(",")]
+    weights = {name.strip(): _number(weight) for name, _, weight in pairs}
+    try:
+        return shares_of(TypeAdapter(Weights, config=STRICT).validate_json(json.dumps(weights)))
+    except ValidationError as error:
+        raise ValueError(refusal(error, "mix")) from error
+
+
+def shares_of(weights: Mapping[Persona, float]) -> Mix:
+    """Return the share of each persona that has a weight."""
+    total = sum(weights.values())
+    return tuple((persona, weights[persona] / total) for persona in Persona if persona in weights)
 
 
 def scorer_of(path: str) -> Persona:

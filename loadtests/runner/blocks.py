@@ -8,6 +8,7 @@ from loadtests.generator.turn import Turn
 from loadtests.judge.arm import counted
 from loadtests.judge.comparison import Block
 from loadtests.judge.quantiles import observed_quantile
+from loadtests.judge.verdict import Measured
 from loadtests.plan.personas import scorer_of
 from loadtests.plan.plan import ComparisonPlan, Plan
 from loadtests.runner.phase import Phase
@@ -21,9 +22,9 @@ class Ratio:
     """How a block's arms compare, for people; infinite where a request in a hundred got no reply."""
 
     block: int
-    candidate_p99_ms: float
-    champion_p99_ms: float
-    ratio: float
+    candidate_p99_ms: Measured
+    champion_p99_ms: Measured
+    ratio: Measured
 
 
 def blocks_phase(plan: Plan, comparison: ComparisonPlan, look: int) -> Phase:

@@ -15,7 +15,7 @@ from loadtests.judge.slo import judge, with_comparison
 from loadtests.judge.verdict import Check, Verdict
 from loadtests.plan.personas import requests_of, scorer_of
 from loadtests.plan.plan import ComparisonPlan, Plan
-from loadtests.plan.plan_reading import read_rows
+from loadtests.plan.reading import read_rows
 from loadtests.runner.blocks import Ratio, blocks_phase, pair, ratios_of
 from loadtests.runner.caller import Caller, LoadError
 from loadtests.runner.phase import Phase, run_phase
@@ -104,7 +104,7 @@ def _look_and_judge(plan: Plan, before: Before, *, out: Path, caller: Caller) ->
     for number in range(1, plan.looks + 1):
         # Each look warms up anew: the target was idle while the last one was judged.
         phase = Phase(
-            f"look {number}", number, plan.host, plan.warmup_s, plan.duration_s, shape=plan.shape, mix=plan.mix
+            f"look {number}", number, plan.host, plan.warmup_s, plan.duration_s, shape=plan.shape, mix=plan.shares
         )
         again = True
         while again:
