@@ -136,7 +136,7 @@ def bootstrap_interval(latency_ms: Floats, window: Ints, *, quantile: float, see
     counts = np.bincount(places, minlength=len(sizes) * len(grid)).reshape(len(sizes), len(grid))
     below = np.cumsum(counts, axis=1, dtype=np.float64)[sizes > 0]
     draws = _window_draws(len(below), seed)
-    needed: Floats = quantile * (draws @ sizes[sizes > 0])
+    needed: Floats = np.multiply(quantile, draws @ sizes[sizes > 0], dtype=np.float64)
     low, high = np.quantile(grid[_first_reaching(needed, draws, below)], INTERVAL, method="inverted_cdf")
     return float(low), float(high)
 
