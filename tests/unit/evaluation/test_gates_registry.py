@@ -71,7 +71,7 @@ def with_height(most_m: float) -> dict[str, Any]:
 
 def evaluated(world: World, gates: Gates, body: dict[str, Any], override: Override | None = None) -> Evaluation:
     """Put a policy in force and evaluate a new version by a list of gates."""
-    commands.request_policy(world.records, person="alice", policy=gates.read_policy(body), now=now())
+    commands.request_policy(world.records, person="alice", model=MODEL, policy=gates.read_policy(body), now=now())
     world.round()
     asked = commands.request_evaluation(
         world.records, person="alice", model=MODEL, version=world.register(), override=override, now=now()
