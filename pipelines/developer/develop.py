@@ -11,7 +11,7 @@ from pipelines.errors import SlipwayError, UsageError
 from pipelines.settings.settings import ROOT
 
 BIN = Path(sys.executable).parent
-PROCESSES = ("app", "pipelines", "loadtests", "mlflow", "dev")
+PROCESSES = ("app", "control", "pipelines", "loadtests", "mlflow", "dev")
 TOOLCHAIN = "toolchain"
 # Most tests wait for something that starts or ends, so there is room for more of them than cores.
 FILES_BESIDE = ("-n3", "--dist=loadfile", "--no-loadscope-reorder")
