@@ -15,6 +15,7 @@ PROCESSES = ("app", "control", "pipelines", "loadtests", "mlflow", "dev")
 TOOLCHAIN = "toolchain"
 # Most tests wait for something that starts or ends, so there is room for more of them than cores.
 FILES_BESIDE = ("-n3", "--dist=loadfile", "--no-loadscope-reorder")
+SLOWEST = "--durations=10"
 
 
 def run_checks() -> None:
@@ -41,7 +42,7 @@ def run_tests(words: list[str], environ: Mapping[str, str]) -> int:
     Test files run side by side, in their order, which ends with the many short ones; but for the end-to-end ones: these
     judge latencies of the whole machine.
     """
-    runs = [words] if words else [[*FILES_BESIDE, "--ignore=tests/e2e"], ["tests/e2e"]]
+    runs = [words] if words else [[*FILES_BESIDE, "--ignore=tests/e2e", SLOWEST], ["tests/e2e", SLOWEST]]
     path = f"{BIN}{os.pathsep}{environ.get('PATH', '')}"
     codes = [
         subprocess.run(
