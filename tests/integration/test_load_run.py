@@ -29,7 +29,7 @@ from tests.support.world.load_plans import LIMIT_MS, write_plan
 from tests.support.world.replicas import ReplicaProcess, listening, release
 
 ROOT = Path(__file__).parents[2]
-SERVER = ROOT / "tests" / "latency_server.py"
+SERVER = ROOT / "tests" / "support" / "servers" / "latency_server.py"
 RUN_TIMEOUT_S = 200
 
 pytestmark = pytest.mark.timeout(240)

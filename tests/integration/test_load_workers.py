@@ -21,7 +21,7 @@ from pipelines.settings.settings import ROOT
 from tests.support.servers.servers import free_port
 from tests.support.world.load_plans import LIMIT_MS, write_plan
 
-SERVER = ROOT / "tests" / "latency_server.py"
+SERVER = ROOT / "tests" / "support" / "servers" / "latency_server.py"
 # Wide, because the validity rules scale with it: a busy machine must not decide these tests.
 READY_S = 30
 

@@ -1,4 +1,4 @@
-"""An HTTP server of a known latency model of latency: `python latency_server.py '{"delay_ms": 2}'` prints its port.
+"""An HTTP server whose latency model is known: `python latency_server.py '{"delay_ms": 2}'` prints its port.
 
 Keys: delay_ms (all requests), slow_share and slow_ms (these on top), version, status, block_ms (spent
 computing, which holds all other requests up), nested_share (of answers: brackets in brackets, too deep to read), host
