@@ -10,7 +10,7 @@ endif
 export TARGET ?= local
 
 .PHONY: help setup lock demo up down destroy status logs doctor candidate deploy-staging promote approve reject \
-  rollback loadtest data-push data-pull history audit audit-verify policy-apply images offline secrets test check bench
+  rollback loadtest data-push data-pull history audit audit-verify policy-apply images offline secrets test check bench reference
 
 help: ## Show every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -95,6 +95,9 @@ test: setup ## Run every test that this machine can, naming what it skips
 
 check: setup ## Format, lint, types and import contracts
 	@$(SLIPWAY) check
+
+reference: setup ## Write the schemas of all formats into docs/reference
+	@$(SLIPWAY) reference
 
 bench: ## Measure into bench/results: [NAME=rollback]
 	@$(SLIPWAY) bench $(or $(NAME),all)

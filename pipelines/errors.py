@@ -4,6 +4,7 @@ SlipwayError
 ├── UsageError (2)          the request or the configuration is wrong
 │   ├── UnknownVersion
 │   ├── NotServable         a version without ONNX model or signature
+│   ├── OtherModel          the request is about another model than the installation's
 │   ├── PortTaken
 │   ├── PolicyInvalid
 │   ├── TargetUnavailable
@@ -73,6 +74,12 @@ class NotServable(UsageError):
     """The version lacks what serving needs: an ONNX model, a signature, safe files."""
 
     code = "not_servable"
+
+
+class OtherModel(UsageError):
+    """The request is about another model than the installation's."""
+
+    code = "other_model"
 
 
 class PortTaken(UsageError):

@@ -3,13 +3,14 @@
 Each role has one contract suite under tests/contract that its fake and its real adapters both pass.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from pipelines.domain.audit import Checkpoint, Entry
+from pipelines.domain.events import Event, EventKind
 from pipelines.domain.records import Record
 from pipelines.domain.release import Environment, Release, Slot, SlotState
 from pipelines.domain.version import RegisteredVersion
@@ -139,6 +140,32 @@ class Transaction(Protocol):
     def audit(self, actor: str, action: str, phase: str, *, subject: str, detail: dict[str, Any] | None = None) -> None:
         """Append one entry to the audit chain."""
 
+    def emit(
+        self, kind: EventKind, *, subject: str, model: str | None = None, detail: dict[str, Any] | None = None
+    ) -> None:
+        """Append one event; it is there if, and as soon as, what the transaction changes is."""
+
+    def newest_event(self) -> int:
+        """Return the number of the newest event, 0 before the first."""
+
+    def events(
+        self, *, after: int = 0, subject: str | None = None, kinds: Collection[EventKind] = (), limit: int | None = None
+    ) -> list[Event]:
+        """Return the events after a number, in their order: of one subject, of some kinds, the first `limit`."""
+
+
+class Listener(Protocol):
+    """Waits until events were committed, by whichever process. A signal can be lost: look now and then besides."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for a signal or `wake`; return whether one came."""
+
+    def wake(self) -> None:
+        """End a wait of this process, from any thread."""
+
+    def close(self) -> None:
+        """Stop listening."""
+
 
 class Records(Protocol):
     """Slipway's own state. Raises DatabaseUnavailable when it can't be read or written."""
@@ -151,6 +178,14 @@ class Records(Protocol):
 
     def find(self, kind: type[R], **equals: object) -> list[R]:
         """Return the records whose fields equal `equals`, oldest first."""
+
+    def events(
+        self, *, after: int = 0, subject: str | None = None, kinds: Collection[EventKind] = (), limit: int | None = None
+    ) -> list[Event]:
+        """Return the events after a number, in their order: of one subject, of some kinds, the first `limit`."""
+
+    def listen(self) -> Listener:
+        """Return what waits for the next events."""
 
     def audit_trail(self) -> list[Entry]:
         """Return the whole audit chain, first entry first."""
@@ -190,6 +225,25 @@ class Step(Protocol):
 
     def __call__(self, name: str, action: Callable[[], J]) -> J:
         """Run `action` under `name`, which people see as progress."""
+
+
+class WorkflowEngine(Protocol):
+    """Runs durable workflows: one that was cut off goes on with its first step that has not ended."""
+
+    def register(self, name: str, body: Callable[[str, Step], None]) -> None:
+        """Name what a workflow does with the id of its work, before `launch`."""
+
+    def launch(self) -> None:
+        """Begin, and go on with what was cut off."""
+
+    def start(self, name: str, work_id: str) -> None:
+        """Start a workflow under its work's id: starting it twice is starting it once."""
+
+    def has_ended(self, work_id: str) -> bool:
+        """Whether there is a workflow of that id that will do nothing more."""
+
+    def close(self) -> None:
+        """End; what is under way goes on with the next launch."""
 
 
 @dataclass(frozen=True)
@@ -241,3 +295,23 @@ class Installation(Protocol):
 
     def trainer(self) -> dict[str, str]:
         """Return the environment variables with which this machine may register versions."""
+
+
+class SecretKeeper(Protocol):
+    """The secrets of an installation; no value is ever returned."""
+
+    def rotate(self, name: str, report_progress: Callable[[str], None]) -> list[str]:
+        """Give one secret or `all` new values and, if the installation runs, put them in force; return their names."""
+
+    def secret_names(self) -> list[str]:
+        """Make the secrets that are missing; return the names of all."""
+
+
+class DataRemote(Protocol):
+    """Where DVC's data goes. Each call returns what DVC says."""
+
+    def push(self, project: Path, environ: Mapping[str, str]) -> str:
+        """Push the data that the project's dvc.lock names."""
+
+    def pull(self, project: Path, environ: Mapping[str, str]) -> str:
+        """Fetch it into the project."""

@@ -13,12 +13,14 @@ from bench.load.load_client import LoadClient, LoadResult, under_load
 from bench.service.trained import STRENGTHS, evaluation_row, train_version
 from bench.support.measured import Bound, Limit, Measured
 from bench.support.place import Place, free_ports
-from pipelines.api.auth import read_tokens
+from pipelines.api.client import ApiClient, take_to_production
 from pipelines.errors import Inconclusive, SlipwayError
-from pipelines.operator.client import ApiClient, take_to_production
-from pipelines.operator.operate import bring_up, read_policy_file
+from pipelines.operator.policy_file import read_policy_file
+from pipelines.operator.up import bring_up
 from pipelines.settings.settings import TargetName
-from pipelines.wiring.common import build_images, open_engine_client, open_installation
+from pipelines.settings.tokens import read_tokens
+from pipelines.wiring.images import build_images, open_engine_client
+from pipelines.wiring.targets import open_installation
 
 CYCLES = 10
 KILLS = 5

@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.support.measured import Bound, Limit, Measured
 from bench.support.place import Place
 from pipelines.errors import SlipwayError
-from pipelines.wiring.common import open_installation
+from pipelines.wiring.targets import open_installation
 
 WITHIN_S = 1200.0
 

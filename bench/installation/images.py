@@ -8,7 +8,7 @@ from bench.support.place import Place
 from pipelines.adapters.images.build import BASE, Origin
 from pipelines.adapters.images.engine_client import EngineClient
 from pipelines.errors import ImageUnavailable
-from pipelines.wiring.common import build_images, open_engine_client
+from pipelines.wiring.images import build_images, open_engine_client
 
 LIMIT_S = 720
 APP_LIMIT_MB = 220

@@ -8,12 +8,12 @@ from statistics import median
 from bench.service.trained import STRENGTHS, train_version
 from bench.support.measured import Bound, Limit, Measured
 from bench.support.place import Place, running_stack, slipway
-from pipelines.api.auth import read_tokens
+from pipelines.api.client import ApiClient, take_to_production
 from pipelines.domain.release import Environment, Slot
 from pipelines.errors import SlipwayError
-from pipelines.operator.client import ApiClient, take_to_production
-from pipelines.operator.operate import read_policy_file
-from pipelines.wiring.common import open_target
+from pipelines.operator.policy_file import read_policy_file
+from pipelines.settings.tokens import read_tokens
+from pipelines.wiring.targets import open_target
 
 MEASURED = 3
 BACK_WITHIN_S = 60.0

@@ -14,7 +14,7 @@ from bench.support.place import Place
 from pipelines.domain.release import Environment, Phase, Release, Slot
 from pipelines.errors import SlipwayError, TargetUnavailable
 from pipelines.ports import Target
-from pipelines.wiring.common import open_target
+from pipelines.wiring.targets import open_target
 
 SWAPS = 30
 REPLICAS = 2

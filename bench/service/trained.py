@@ -16,7 +16,8 @@ from pipelines.errors import SlipwayError
 from pipelines.packaging.package import make_bundle
 from pipelines.packaging.snapshot import read_snapshot
 from pipelines.settings.settings import model_name
-from pipelines.wiring.common import open_bundles, open_installation, open_registry
+from pipelines.wiring.stores import open_bundles, open_registry
+from pipelines.wiring.targets import open_installation
 
 STAGES = ("prepare", "train", "score")
 TRAINING_S = 300.0
@@ -55,7 +56,7 @@ def train_version(place: Place, strength: float) -> str:
     for stage in STAGES:
         _run(place, f"pipelines.training.{stage}", "--root", str(tree))
     options = ("--tracking-uri", place.settings.mlflow_url, "--root", str(tree), "--git-root", str(project))
-    registered = json.loads(_run(place, "pipelines.training.register", *options).splitlines()[-1])
+    registered = json.loads(_run(place, "pipelines.wiring.register", *options).splitlines()[-1])
     return str(registered["model_version"])
 
 

@@ -52,8 +52,8 @@ def own_place(settings: Settings, environ: Mapping[str, str], report_progress: P
 @contextmanager
 def running_stack(place: Place) -> Iterator[None]:
     """Run the whole local stack of a place for as long as the block takes."""
-    from pipelines.operator.operate import bring_up
-    from pipelines.wiring.common import open_installation
+    from pipelines.operator.up import bring_up
+    from pipelines.wiring.targets import open_installation
 
     try:
         bring_up(place.settings, place.environ, place.report_progress)

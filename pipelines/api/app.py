@@ -1,13 +1,15 @@
 """Builds the API: routes behind bearer tokens, and refusals in one form."""
 
 import json
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from pipelines.api.routes import api_router
+from pipelines.api import health
+from pipelines.api.routes import ROUTERS
 from pipelines.api.state import ApiState
 from pipelines.errors import NotAllowed, SlipwayError, UnknownVersion
 
@@ -20,12 +22,19 @@ def create_app(state: ApiState) -> FastAPI:
     """Return the ASGI application."""
     app = FastAPI(title="Slipway", docs_url="/docs", redoc_url=None, openapi_url="/api/v1/openapi.json")
     app.state.slipway = state
-    app.add_api_route("/health", lambda: {"status": "ok"}, tags=["health"])
-    app.include_router(api_router)
+    app.include_router(health.router)
+    for router in ROUTERS:
+        app.include_router(router)
     app.add_exception_handler(SlipwayError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     return app
+
+
+def describe_api() -> dict[str, Any]:
+    """Return the OpenAPI document of the API."""
+    unused: Any = None
+    return create_app(ApiState(unused, unused, unused, "", {})).openapi()
 
 
 def status_of(error: SlipwayError, *, authenticated: bool) -> int:

@@ -1,21 +1,14 @@
 """Runs the API of one home on its port."""
 
 from pipelines.api.app import create_app
-from pipelines.api.auth import read_tokens
 from pipelines.api.state import ApiState
-from pipelines.settings.settings import Settings, model_name
-from pipelines.wiring.common import open_checkpoints, open_records, open_versions
+
+# Whoever follows a stream comes back to the next process, and must not keep this one from ending.
+STREAMS_END_S = 1
 
 
-def serve_api(settings: Settings) -> None:
+def serve_api(state: ApiState, *, host: str, port: int) -> None:
     """Serve until SIGTERM."""
     import uvicorn
 
-    state = ApiState(
-        records=open_records(settings),
-        checkpoints=open_checkpoints(settings),
-        versions=open_versions(settings),
-        model=model_name(settings.project),
-        tokens=read_tokens(settings.tokens_file),
-    )
-    uvicorn.run(create_app(state), host=settings.api_host, port=settings.api_port, log_level="warning")
+    uvicorn.run(create_app(state), host=host, port=port, log_level="warning", timeout_graceful_shutdown=STREAMS_END_S)

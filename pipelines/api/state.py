@@ -1,7 +1,9 @@
 """What the routes of the API work with."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
+from pipelines.api.feed import EventFeed
 from pipelines.ports import Checkpoints, Records, VersionList
 
 
@@ -14,3 +16,8 @@ class ApiState:
     versions: VersionList
     model: str
     tokens: dict[str, str]
+
+    @cached_property
+    def feed(self) -> EventFeed:
+        """What wakes the open streams."""
+        return EventFeed(self.records)

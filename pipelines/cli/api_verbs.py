@@ -40,7 +40,7 @@ def _version_body(version: str, override: str, gates: str) -> dict[str, Any]:
 @app.command()
 def candidate(person: As = "alice") -> None:
     """Train in this working tree, register, and evaluate into staging."""
-    from pipelines.operator.operate import train_and_register
+    from pipelines.operator.candidate import train_and_register
 
     settings = read_settings()
     client = open_client(person)
@@ -172,7 +172,7 @@ def rollback(
 @app.command()
 def status(as_json: Json = False, person: As = "alice") -> None:
     """Show what serves, what waits, and what disagrees."""
-    from pipelines.operator.client import executor_silence
+    from pipelines.api.client import executor_silence
     from pipelines.operator.tables import status_table
 
     body = open_client(person).get("/status")
@@ -215,7 +215,7 @@ def audit_verify(as_json: Json = False, person: As = "alice") -> None:
 @policy_app.command("apply")
 def policy_apply(file: Path, person: As = "alice", as_json: Json = False) -> None:
     """Put a policy file in force."""
-    from pipelines.operator.operate import read_policy_file
+    from pipelines.operator.policy_file import read_policy_file
 
     done = open_client(person).ask("/policy", {"policy": read_policy_file(file)}, report_progress)
     print_result(done, f"Policy {done['digest']} is in force", as_json=as_json)
@@ -229,6 +229,6 @@ def policy_show(person: As = "alice") -> None:
 
 def _staging_health(settings: Settings) -> dict[str, Any]:
     """Ask staging itself what it serves: a success is not reported on hearsay."""
-    from pipelines.operator.operate import read_health
+    from pipelines.operator.health import read_health
 
     return read_health(settings, Environment.STAGING)

@@ -25,7 +25,7 @@ def setup() -> None:
 @app.command()
 def up() -> None:
     """Start everything and wait until it answers."""
-    from pipelines.operator.operate import bring_up
+    from pipelines.operator.up import bring_up
 
     bring_up(read_settings(), os.environ, report_progress)
 
@@ -33,15 +33,15 @@ def up() -> None:
 @app.command()
 def down() -> None:
     """Stop what `up` started, and keep all state."""
-    from pipelines.wiring.common import open_installation
+    from pipelines.operator.down import take_down
 
-    open_installation(read_settings(), os.environ).down(report_progress)
+    take_down(read_settings(), os.environ, report_progress)
 
 
 @app.command()
 def destroy(confirm: Annotated[str, typer.Option(help="yes")] = "") -> None:
     """Stop everything and remove all state for ever."""
-    from pipelines.operator.operate import destroy_home
+    from pipelines.operator.down import destroy_home
 
     if confirm != "yes":
         raise UsageError("destroy removes all versions, releases and the audit trail", next="CONFIRM=yes")
@@ -51,7 +51,7 @@ def destroy(confirm: Annotated[str, typer.Option(help="yes")] = "") -> None:
 @app.command()
 def logs(lines: Annotated[int, typer.Option(min=1)] = 20) -> None:
     """Show the last lines that every process wrote."""
-    from pipelines.wiring.common import open_installation
+    from pipelines.wiring.targets import open_installation
 
     for name, tail in open_installation(read_settings(), os.environ).logs(lines).items():
         print(f"== {name}")
@@ -61,7 +61,7 @@ def logs(lines: Annotated[int, typer.Option(min=1)] = 20) -> None:
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Check the invariants; exit 3 if one is broken, 4 if one can't be measured."""
-    from pipelines.operator.operate import run_doctor
+    from pipelines.operator.doctor import run_doctor
 
     body = run_doctor(read_settings(), os.environ)
     signs = {True: "ok", False: "BROKEN", None: "unknown"}
@@ -95,8 +95,8 @@ def loadtest(
     as_json: Json = False,
 ) -> None:
     """Load staging's live slot and judge it by the SLO: exit 0 passed, 3 failed, 4 inconclusive."""
-    from pipelines.operator.containers import find_swarm_load
     from pipelines.operator.load_run import LoadRequest, run_loadtest
+    from pipelines.wiring.targets import wiring_of
 
     request = LoadRequest.parse(
         environment=env, rate=rate, duration=duration, workers=workers, shape=shape, find_capacity=find_capacity
@@ -104,7 +104,7 @@ def loadtest(
     policy = open_client(person).get("/policy")["policy"] if env == "staging" else None
     try:
         settings = read_settings()
-        swarm = find_swarm_load(settings, os.environ, report_progress)
+        swarm = wiring_of(settings.target).find_staging_load(settings, os.environ, report_progress)
         code, result = run_loadtest(request, settings, policy, report_progress, swarm=swarm)
     except KeyboardInterrupt:
         report_progress("stopped; nothing was judged")
@@ -131,9 +131,9 @@ def images(
     as_json: Json = False,
 ) -> None:
     """Build the container images that are missing, and print the id of each."""
-    from pipelines.operator.containers import build_missing_images
+    from pipelines.wiring.images import build_images
 
-    built = build_missing_images(names or [], os.environ, report_progress)
+    built = build_images(names or [], os.environ, report_progress)
     print_result(built, "\n".join(f"{name:15} {image}" for name, image in built.items()), as_json=as_json)
 
 
@@ -144,7 +144,7 @@ def manage_secrets(
     as_json: Json = False,
 ) -> None:
     """Name the secrets of the containers, or give them new values everywhere; no value is shown."""
-    from pipelines.operator.containers import rotate_secrets
+    from pipelines.operator.secrets import rotate_secrets
 
     if (action, bool(name)) not in (("", False), ("rotate", True)):
         raise UsageError(f"secrets {action} {name} is no request".replace("  ", " "), next="slipway secrets rotate all")
@@ -155,7 +155,7 @@ def manage_secrets(
 @data_app.command("push")
 def data_push(as_json: Json = False) -> None:
     """Put the data that dvc.lock names into the object store of the containers."""
-    from pipelines.operator.containers import move_data
+    from pipelines.operator.data import move_data
 
     told = move_data(read_settings(), os.environ, into_store=True)
     print_result({"dvc": told}, told, as_json=as_json)
@@ -164,7 +164,7 @@ def data_push(as_json: Json = False) -> None:
 @data_app.command("pull")
 def data_pull(as_json: Json = False) -> None:
     """Fetch the data that dvc.lock names from the object store into the project."""
-    from pipelines.operator.containers import move_data
+    from pipelines.operator.data import move_data
 
     told = move_data(read_settings(), os.environ, into_store=False)
     print_result({"dvc": told}, told, as_json=as_json)
@@ -175,7 +175,7 @@ def offline(
     part: Annotated[str, typer.Argument(help="engine, base, provider, tools, all, or stop.")] = "all",
 ) -> None:
     """Make on a closed network what can't be pulled there; `stop` ends the engine that it started."""
-    from pipelines.operator.containers import prepare_offline
+    from pipelines.operator.offline import prepare_offline
 
     prepare_offline(part, os.environ)
 
@@ -204,18 +204,27 @@ def lock_dependencies() -> None:
     lock()
 
 
+@app.command()
+def reference() -> None:
+    """Write the schemas of all formats into docs/reference, and name the files that changed."""
+    from pipelines.developer.reference import write_reference
+
+    for name in write_reference():
+        print(name)
+
+
 @app.command(hidden=True)
 def api() -> None:
     """Serve the API (started by `up`)."""
-    from pipelines.api.server import serve_api
+    from pipelines.operator.processes import run_api
 
-    serve_api(read_settings())
+    run_api(read_settings())
 
 
 @app.command(hidden=True)
 def executor() -> None:
     """Carry commands out (started by `up`)."""
-    from pipelines.operator.operate import run_executor
+    from pipelines.operator.processes import run_executor
 
     run_executor(read_settings(), os.environ)
 
@@ -223,6 +232,6 @@ def executor() -> None:
 @app.command(hidden=True)
 def work() -> None:
     """Say in JSON what the executor works on (asked by `up` and `down` where the API does not answer)."""
-    from pipelines.wiring.common import find_work
+    from pipelines.wiring.processes import find_work
 
     print(json.dumps({"work": find_work(read_settings())}))

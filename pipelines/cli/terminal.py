@@ -13,7 +13,7 @@ from pipelines.errors import UsageError
 from pipelines.settings.settings import Settings
 
 if TYPE_CHECKING:
-    from pipelines.operator.client import ApiClient
+    from pipelines.api.client import ApiClient
 
 As = Annotated[str, typer.Option("--as", help="Whose token to use.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -35,8 +35,8 @@ def read_settings() -> Settings:
 
 def open_client(person: str) -> "ApiClient":
     """Return a client of the API with a person's token, or that of SLIPWAY_TOKEN."""
-    from pipelines.api.auth import read_tokens
-    from pipelines.operator.client import ApiClient
+    from pipelines.api.client import ApiClient
+    from pipelines.settings.tokens import read_tokens
 
     settings = read_settings()
     token = os.environ.get("SLIPWAY_TOKEN")

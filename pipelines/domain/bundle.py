@@ -6,6 +6,7 @@ other file of the bundle.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -67,7 +68,7 @@ class Schema:
     positive: str
 
     @classmethod
-    def from_bundle(cls, body: dict[str, Any]) -> "Schema":
+    def from_bundle(cls, body: Mapping[str, Any]) -> "Schema":
         """Read the schema out of a parsed `bundle.json`."""
         return cls(
             features=tuple(Feature.from_dict(feature) for feature in body["features"]),

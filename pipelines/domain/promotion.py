@@ -3,17 +3,13 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any
 
 from pipelines.domain.policy import Policy
 from pipelines.domain.release import Environment
-from pipelines.domain.verdict import GateResult, Verdict, overall
+from pipelines.domain.report import Report
+from pipelines.domain.verdict import Verdict, overall
 from pipelines.domain.version import Lifecycle
 from pipelines.errors import NoRollbackTarget, UsageError
-
-# The gates in the order of a report; safety and a person's yes are not among what may be overridden.
-GATES = ("digest", "artifact_safety", "golden_rows", "schema", "parity", "accuracy", "comparison", "smoke", "slo")
-OVERRIDABLE = frozenset({"parity", "accuracy", "comparison", "slo"})
 
 
 class RunState(StrEnum):
@@ -63,8 +59,13 @@ class Override:
     reason: str
 
     @classmethod
-    def parse(cls, gates: Iterable[str], reason: str | None) -> "Override | None":
-        """Return the override, None when neither part is given; raise UsageError when it can't be."""
+    def recorded(cls, gates: Iterable[str], reason: str | None) -> "Override | None":
+        """Return the override of a record, None when it has none."""
+        return cls(frozenset(gates), reason) if reason else None
+
+    @classmethod
+    def parse(cls, gates: Iterable[str], reason: str | None, *, overridable: frozenset[str]) -> "Override | None":
+        """Return the override asked for, None when neither part is given; raise UsageError when it can't be."""
         named = frozenset(gate.strip() for gate in gates if gate.strip())
         if not named and not reason:
             return None
@@ -73,11 +74,11 @@ class Override:
                 "an override needs its gates and a reason",
                 next='make promote VERSION=3 OVERRIDE="why" GATES=accuracy',
             )
-        forbidden = sorted(named - OVERRIDABLE)
+        forbidden = sorted(named - overridable)
         if forbidden:
             raise UsageError(
                 f"gate {forbidden[0][:40]!r} can't be overridden",
-                next="can be: " + ", ".join(sorted(OVERRIDABLE)),
+                next="can be: " + ", ".join(sorted(overridable)),
             )
         return cls(named, str(reason).strip())
 
@@ -102,17 +103,16 @@ def void_reasons(approved: Evidence, now: Evidence) -> tuple[str, ...]:
     )
 
 
-def report_verdict(report: dict[str, Any], override: Override | None) -> Verdict:
+def report_verdict(report: Report, override: Override | None) -> Verdict:
     """Return the verdict of a report's gates, leaving out those that `override` names."""
-    gates = [GateResult.from_dict(gate) for gate in report["gates"]]
-    return overall(gates, overridden=override.gates if override else frozenset())
+    return overall(report.gates, overridden=override.gates if override else frozenset())
 
 
-def profile_refusal(report: dict[str, Any], policy: Policy, environment: Environment) -> str | None:
+def profile_refusal(report: Report, policy: Policy, environment: Environment) -> str | None:
     """Return why a report of its profile may not carry a version into `environment`, or None."""
     accepted = policy.production.accepts
-    if environment is Environment.PRODUCTION and report["profile"] not in accepted:
-        return f"the report is {report['profile']} evidence, and the policy accepts {', '.join(accepted)} only"
+    if environment is Environment.PRODUCTION and report.profile not in accepted:
+        return f"the report is {report.profile} evidence, and the policy accepts {', '.join(accepted)} only"
     return None
 
 

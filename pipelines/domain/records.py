@@ -31,7 +31,7 @@ class _Overridable:
     @property
     def override(self) -> Override | None:
         """The gates that a person accepted as not passed."""
-        return Override.parse(self.override_gates, self.override_reason)
+        return Override.recorded(self.override_gates, self.override_reason)
 
 
 @dataclass(frozen=True)
@@ -190,14 +190,11 @@ class LeaderLease:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """One line of what a piece of work is doing, readable while it runs."""
+class Subscriber:
+    """Who reads the events; `id` is its name, `seq` the number of the last one that it has dealt with."""
 
     id: str
-    subject: str
-    step: str
-    message: str
-    at: str
+    seq: int
 
 
 @dataclass(frozen=True)
@@ -223,6 +220,6 @@ Record = (
     | Maintenance
     | Lease
     | LeaderLease
-    | Progress
+    | Subscriber
     | Observation
 )

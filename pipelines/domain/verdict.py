@@ -5,9 +5,12 @@ No evidence is never a pass: only PASSED and NOT_APPLICABLE go on.
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from functools import cache
+from typing import Annotated, Any
+
+from pydantic import PlainSerializer, TypeAdapter
 
 
 class Verdict(StrEnum):
@@ -29,6 +32,18 @@ class Verdict(StrEnum):
 _SEVERITY = (Verdict.FAILED, Verdict.ERROR, Verdict.INCONCLUSIVE)
 
 
+def _finite(number: float | None) -> float | None:
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _finite_pair(pair: tuple[float, float] | None) -> tuple[float, float] | None:
+    return pair if pair is not None and all(map(math.isfinite, pair)) else None
+
+
+Number = Annotated[float | None, PlainSerializer(_finite, return_type=float | None)]
+Interval = Annotated[tuple[float, float] | None, PlainSerializer(_finite_pair, return_type=tuple[float, float] | None)]
+
+
 @dataclass(frozen=True)
 class GateResult:
     """One rule over measurements, judged.
@@ -40,42 +55,37 @@ class GateResult:
     name: str
     verdict: Verdict
     message: str
-    observed: float | None = None
-    interval: tuple[float, float] | None = None
+    observed: Number = None
+    interval: Interval = None
     limit: float | None = None
+
+    @property
+    def gate(self) -> str:
+        """The gate it belongs to: a result named `gate.part` is one of several."""
+        return self.name.split(".")[0]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the form that stands in a report; JSON knows no NaN or infinity, `message` still says it."""
-        body = asdict(self)
-        body["verdict"] = str(self.verdict)
-        body["observed"] = self.observed if _is_finite(self.observed) else None
-        body["interval"] = list(self.interval) if self.interval and all(map(_is_finite, self.interval)) else None
+        body: dict[str, Any] = _json_form().dump_python(self, mode="json")
         return body
 
     @classmethod
     def from_dict(cls, body: dict[str, Any]) -> "GateResult":
         """Rebuild what `as_dict` wrote."""
-        interval = body["interval"]
-        return cls(
-            name=body["name"],
-            verdict=Verdict(body["verdict"]),
-            message=body["message"],
-            observed=body["observed"],
-            interval=(interval[0], interval[1]) if interval else None,
-            limit=body["limit"],
-        )
+        return _json_form().validate_python(body)
 
 
-def _is_finite(number: float | None) -> bool:
-    return number is not None and math.isfinite(number)
+@cache
+def _json_form() -> TypeAdapter[GateResult]:
+    return TypeAdapter(GateResult)
 
 
 def overall(results: Iterable[GateResult], *, overridden: frozenset[str] = frozenset()) -> Verdict:
     """Return the verdict of all `results`, leaving out the gates named in `overridden`.
 
-    A result named `gate.part` belongs to `gate`. Nothing measured at all is INCONCLUSIVE.
+    Nothing measured at all is INCONCLUSIVE.
     """
-    counted = [result.verdict for result in results if result.name.split(".")[0] not in overridden]
+    counted = [result.verdict for result in results if result.gate not in overridden]
     for verdict in _SEVERITY:
         if verdict in counted:
             return verdict

@@ -3,58 +3,70 @@
 Staging's live release changes only for a version that passed.
 """
 
-from dataclasses import asdict
-from typing import Any
-
-from pipelines.domain.bundle import canonical, digest_of
-from pipelines.domain.promotion import OVERRIDABLE, RunState, report_verdict
+from pipelines.domain.bundle import canonical
+from pipelines.domain.events import EventKind
+from pipelines.domain.promotion import RunState, report_verdict
 from pipelines.domain.records import Evaluation, PinnedVersion, ReleaseRecord
 from pipelines.domain.release import Environment
+from pipelines.domain.report import Report
 from pipelines.domain.verdict import GateResult, Verdict, overall
 from pipelines.domain.version import Lifecycle
 from pipelines.errors import GateError, GateFailed, Inconclusive, SlipwayError
-from pipelines.evaluation.gates.offline import measure as offline
-from pipelines.evaluation.reports.report import Reported, build_report, render_html
-from pipelines.evaluation.trial import STAGING, Subject, evalset_path, try_in_staging, workdir_of
-from pipelines.packaging.package import Packaged, make_bundle
-from pipelines.packaging.snapshot import read_snapshot
+from pipelines.evaluation.gates.offline.world import Offline, OpenedBundle
+from pipelines.evaluation.gates.registry import GATES, Gates
+from pipelines.evaluation.reports.report import build_report, render_html
+from pipelines.evaluation.subject import (
+    Subject,
+    evalset_path,
+    keep_evaluation_set,
+    kept_evaluation_set,
+    results_step,
+    subject_step,
+    workdir_of,
+)
+from pipelines.evaluation.trial import STAGING, Trial
+from pipelines.governance.work import move
+from pipelines.packaging.package import Packaged, kept_predictions, make_bundle
 from pipelines.ports import Step, Transaction
 from pipelines.releases.leased import under_lease
 from pipelines.releases.rollout import Change, keep_trying, put_in_service
 from pipelines.releases.services import Services
 
 
-def evaluate(services: Services, evaluation_id: str, step: Step) -> None:
+def evaluate(services: Services, evaluation_id: str, step: Step, gates: Gates = GATES) -> None:
     """Evaluate a version into staging, or stop with a report that says why."""
     evaluation = services.records.get(Evaluation, evaluation_id)
 
     def carry_out() -> None:
-        subject = Subject(**step("packaging", lambda: _package_version(services, evaluation)))
-        results = _measure(services, evaluation, subject, step)
+        subject = subject_step(step, "packaging", evaluation, lambda: _package_version(services, evaluation))
+        results = _measure(services, evaluation, subject, gates, step)
         step("report written", lambda: _report(services, evaluation_id, subject, results))
-        step("report attached", lambda: _attach(services, evaluation_id))
-        verdict = overall(_parsed(results), overridden=_overridden(evaluation))
+        step("report attached", lambda: _attach(services, evaluation_id, gates))
+        verdict = overall(results, overridden=_overridden(evaluation))
         if not verdict.goes_on:
-            raise _refusal(verdict, results)
+            raise _refusal(verdict, results, gates)
         change = _staging_change(services.records.get(Evaluation, evaluation_id))
         put_in_service(services, change, step, finish=_finish)
 
     under_lease(services, evaluation, STAGING, step, carry_out=carry_out)
 
 
-def _measure(services: Services, evaluation: Evaluation, subject: Subject, step: Step) -> list[dict[str, Any]]:
+def _measure(
+    services: Services, evaluation: Evaluation, subject: Subject, gates: Gates, step: Step
+) -> list[GateResult]:
     """Return the results of all gates, stopping early where going on would prove nothing."""
-    results = step("offline gates", lambda: _offline(services, evaluation, subject))
-    if not overall(_parsed(results), overridden=_overridden(evaluation)).goes_on:
+    results = results_step(step, "offline gates", lambda: _offline(services, evaluation, subject, gates))
+    if not overall(results, overridden=_overridden(evaluation)).goes_on:
         return results
-    return results + try_in_staging(services, evaluation, subject, step)
+    return results + Trial(services, evaluation, subject, step).measure(gates)
 
 
-def _package_version(services: Services, evaluation: Evaluation) -> dict[str, Any]:
-    """Make or re-check the version's bundle, pin its digest at first sight, and return the Subject."""
+def _package_version(services: Services, evaluation: Evaluation) -> Subject:
+    """Make or re-check the version's bundle, and pin its digest at first sight."""
     with services.records.write() as transaction:
         current = transaction.get(Evaluation, evaluation.id)
-        transaction.change(current, state=RunState.RUNNING)
+        if current.state is RunState.REQUESTED:
+            move(transaction, current, RunState.RUNNING)
         transaction.audit(evaluation.requested_by, "evaluation", "intent", subject=evaluation.id)
     key = f"{evaluation.model}/{evaluation.version}"
     pinned = services.records.find(PinnedVersion, id=key)
@@ -69,11 +81,19 @@ def _package_version(services: Services, evaluation: Evaluation) -> dict[str, An
                 transaction.add(first_sight)
                 detail = {"version": evaluation.version, "bundle": packaged.digest}
                 transaction.audit("executor", "version.pin", "outcome", subject=key, detail=detail)
+                transaction.emit(EventKind.VERSION_PINNED, subject=key, model=evaluation.model, detail=detail)
         services.registry.set_tag(evaluation.model, evaluation.version, "lifecycle", Lifecycle.CANDIDATE)
     services.registry.set_tag(evaluation.model, evaluation.version, "slipway.bundle_digest", packaged.digest)
     champion = services.serving(evaluation.model, Environment.PRODUCTION)
-    release = champion.id if champion else None
-    return asdict(Subject(packaged.digest, packaged.evaluation.digest, release, services.policy().body))
+    return Subject(
+        model=evaluation.model,
+        version=evaluation.version,
+        bundle_digest=packaged.digest,
+        evalset_digest=packaged.evaluation.digest,
+        predictions=packaged.predictions,
+        champion_release=champion.id if champion else None,
+        policy=services.policy(),
+    )
 
 
 def _package(services: Services, evaluation: Evaluation, pinned: str | None) -> Packaged:
@@ -92,66 +112,73 @@ def _package(services: Services, evaluation: Evaluation, pinned: str | None) -> 
         fallback_evaluation=fallback,
         workdir=workdir_of(services, evaluation),
     )
-    kept = evalset_path(services, packaged.evaluation.digest)
-    if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_suffix(".partial")
-        partial.write_bytes(packaged.evaluation_path.read_bytes())
-        partial.rename(kept)
+    keep_evaluation_set(services, packaged.evaluation_path, packaged.evaluation.digest)
     return packaged
 
 
-def _offline(services: Services, evaluation: Evaluation, subject: Subject) -> list[dict[str, Any]]:
-    packaged = _package(services, evaluation, subject.bundle_digest)
-    champion = services.records.get(ReleaseRecord, subject.champion_release) if subject.champion_release else None
-    results = offline.measure(
-        offline.Measured(
-            bundle=services.bundles.path(subject.bundle_digest),
-            digest=subject.bundle_digest,
-            body=services.bundles.body(subject.bundle_digest),
-            snapshot=read_snapshot(evalset_path(services, subject.evalset_digest)),
-            predictions=packaged.predictions,
-            champion=services.bundles.path(champion.bundle_digest) if champion else None,
-            champion_body=services.bundles.body(champion.bundle_digest) if champion else None,
-        ),
-        subject.limits.gates,
-    )
+def _offline(services: Services, evaluation: Evaluation, subject: Subject, gates: Gates) -> list[GateResult]:
+    """Measure what needs no running service; nothing of a bundle is run before its bytes were judged."""
+    world = _offline_world(services, evaluation, subject)
+    results: list[GateResult] = []
+    for each in (gates.of_the_bundle, gates.of_the_model):
+        for gate in each:
+            results += gate.results(world, subject.policy)
+        if not all(result.verdict.goes_on for result in results):
+            break
     for result in results:
         services.note(evaluation.id, result.name, result.message)
-    return [result.as_dict() for result in results]
+    return results
 
 
-def _report(services: Services, evaluation_id: str, subject: Subject, results: list[dict[str, Any]]) -> None:
+def _offline_world(services: Services, evaluation: Evaluation, subject: Subject) -> Offline:
+    snapshot = kept_evaluation_set(services, subject.evalset_digest)
+
+    def opened(digest: str) -> OpenedBundle:
+        return OpenedBundle(services.bundles.path(digest), services.bundles.body(digest), snapshot)
+
+    champion = services.records.get(ReleaseRecord, subject.champion_release) if subject.champion_release else None
+    return Offline(
+        digest=subject.bundle_digest,
+        candidate=opened(subject.bundle_digest),
+        snapshot=snapshot,
+        predictions=kept_predictions(
+            services.registry,
+            lambda: services.registry.version(subject.model, subject.version),
+            digest=subject.predictions,
+            workdir=workdir_of(services, evaluation),
+        ),
+        champion=opened(champion.bundle_digest) if champion else None,
+    )
+
+
+def _report(services: Services, evaluation_id: str, subject: Subject, results: list[GateResult]) -> None:
     """Freeze what was measured: the report's digest is what people approve."""
     evaluation = services.records.get(Evaluation, evaluation_id)
     champion = services.records.get(ReleaseRecord, subject.champion_release) if subject.champion_release else None
-    report = build_report(
-        Reported(evaluation.model, evaluation.version, subject.bundle_digest, subject.evalset_digest),
-        results=_parsed(results),
-        policy=subject.limits,
-        champion=champion,
-        created_at=services.now(),
-    )
+    report = build_report(subject, results=results, champion=champion, created_at=services.now())
     with services.records.write() as transaction:
         transaction.change(
             evaluation,
             bundle_digest=subject.bundle_digest,
-            report=report,
-            report_digest=digest_of(canonical(report)),
-            verdict=report["verdict"],
+            report=report.as_json(),
+            report_digest=report.digest,
+            verdict=str(report.verdict),
         )
+        detail = {"version": evaluation.version, "verdict": str(report.verdict), "report": report.digest}
+        transaction.emit(EventKind.VERSION_MEASURED, subject=evaluation_id, model=evaluation.model, detail=detail)
 
 
-def _attach(services: Services, evaluation_id: str) -> None:
+def _attach(services: Services, evaluation_id: str, gates: Gates) -> None:
     evaluation = services.records.get(Evaluation, evaluation_id)
     if evaluation.report is None or evaluation.report_digest is None:
         raise SlipwayError(f"evaluation {evaluation_id} has no report to attach")
-    report, report_digest = evaluation.report, evaluation.report_digest
-    files = {"report.json": canonical(report), "report.html": render_html(report, report_digest).encode()}
-    for name in ("report.html", "result.json"):
-        for kept in sorted(workdir_of(services, evaluation).glob(f"slo*/{name}")):
+    report, report_digest = Report.read(evaluation.report), evaluation.report_digest
+    files = {"report.json": canonical(evaluation.report), "report.html": render_html(report, report_digest).encode()}
+    pages = [f"{gate.name}*/{name}" for gate in gates.of_the_service for name in ("report.html", "result.json")]
+    for page in pages:
+        for kept in sorted(workdir_of(services, evaluation).glob(page)):
             files[f"{kept.parent.name}{kept.suffix}"] = kept.read_bytes()
-    tags = {"slipway.report_digest": report_digest, "slipway.verdict": report["verdict"]}
+    tags = {"slipway.report_digest": report_digest, "slipway.verdict": str(report.verdict)}
     released = services.records.find(ReleaseRecord, model=evaluation.model, version=evaluation.version)
     if report_verdict(report, evaluation.override) is Verdict.FAILED and not released:
         tags["lifecycle"] = Lifecycle.REJECTED
@@ -165,16 +192,15 @@ def _attach(services: Services, evaluation_id: str) -> None:
     keep_trying(services, write)
 
 
-def _refusal(verdict: Verdict, results: list[dict[str, Any]]) -> SlipwayError:
+def _refusal(verdict: Verdict, results: list[GateResult], gates: Gates) -> SlipwayError:
     """Return the refusal of an evaluation that does not go on: every gate's message that stopped it."""
-    stopped_by = [result for result in results if not Verdict(result["verdict"]).goes_on]
-    stopping = [result["message"] for result in stopped_by]
+    stopped_by = [result for result in results if not result.verdict.goes_on]
     kinds: dict[Verdict, type[SlipwayError]] = {Verdict.FAILED: GateFailed, Verdict.ERROR: GateError}
-    overridable = all(result["name"].split(".")[0] in OVERRIDABLE for result in stopped_by)
+    overridable = all(result.gate in gates.overridable for result in stopped_by)
     hint = "train a better version" if verdict is Verdict.FAILED else "measure again when the machine is quiet"
     if overridable:
         hint += ', or name the gates and why: "make promote VERSION=n OVERRIDE=... GATES=..."'
-    return kinds.get(verdict, Inconclusive)("\n".join(stopping), next=hint)
+    return kinds.get(verdict, Inconclusive)("\n".join(result.message for result in stopped_by), next=hint)
 
 
 def _staging_change(evaluation: Evaluation) -> Change:
@@ -195,13 +221,9 @@ def _finish(
     transaction: Transaction, services: Services, change: Change, served: ReleaseRecord, previous: ReleaseRecord | None
 ) -> None:
     evaluation = transaction.get(Evaluation, change.holder)
-    transaction.change(evaluation, state=RunState.DONE, ended_at=services.now())
+    move(transaction, evaluation, RunState.DONE, ended_at=services.now())
     detail = {"verdict": evaluation.verdict, "report": evaluation.report_digest}
     transaction.audit("executor", "evaluation", "outcome", subject=evaluation.id, detail=detail)
-
-
-def _parsed(results: list[dict[str, Any]]) -> list[GateResult]:
-    return [GateResult.from_dict(result) for result in results]
 
 
 def _overridden(evaluation: Evaluation) -> frozenset[str]:

@@ -1,247 +1,142 @@
 """The executor: the one process that carries commands out, on no port, one at a time.
 
 It alone moves aliases and starts releases. Killed at any point, the next one goes on where it stopped.
+It sleeps until events are committed or something falls due, and looks besides now and then, as a signal can be lost.
 """
 
-import json
 import logging
-import os
 import threading
 import time
-import traceback
-import uuid
 from collections.abc import Callable, Mapping
-from typing import Any
+from datetime import datetime
 
-from pipelines.commands.requests import expiry
 from pipelines.domain.policy import Policy
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import (
-    Evaluation,
-    PolicyChange,
-    Progress,
-    Promotion,
-    Rollback,
-)
-from pipelines.domain.release import Environment
-from pipelines.errors import LostLease, Refused, SlipwayError
-from pipelines.evaluation.evaluate import evaluate
-from pipelines.releases.leader import give_up_leader_lease, renew_leader_lease, take_leader_lease
-from pipelines.releases.leased import Work, stop_work
-from pipelines.releases.maintenance import move_maintenance, unfinished
-from pipelines.releases.promote import release_promotion
-from pipelines.releases.reconcile import observe_environment
-from pipelines.releases.rollback import roll_back
-from pipelines.releases.rollout import write_lifecycles
+from pipelines.domain.records import Evaluation, PolicyChange, Promotion, Rollback
+from pipelines.errors import LostLease, SlipwayError
+from pipelines.executor import promotions
+from pipelines.executor.watch import watch
+from pipelines.executor.workflows import Start, begin, end_abandoned, register_workflows
+from pipelines.governance.progress import progress_of
+from pipelines.governance.subscribers import Subscriptions
+from pipelines.governance.work import move
+from pipelines.ports import WorkflowEngine
+from pipelines.releases.leader import HEARTBEAT_S, give_up_leader_lease, renew_leader_lease, take_leader_lease
+from pipelines.releases.leased import Leased
+from pipelines.releases.maintenance import due_at, move_maintenance, unfinished
 from pipelines.releases.services import Services
-from pipelines.settings.settings import Settings, model_name
-from pipelines.wiring.common import build_services
 
-# Bumped by hand when a change of a workflow's steps could not resume runs begun by the old code.
-WORKFLOW_VERSION = "1"
-
-POLL_S = 0.1
-HEARTBEAT_S = 1.0
-OBSERVE_S = 2.0
+# So late a lost signal may be made up for, and a round that was cut short is tried again.
+LOOK_S = 5.0
+RETRY_S = 0.5
 
 log = logging.getLogger("slipway.executor")
 
 
-class JsonSerializer:
-    """Keeps the workflow journal in JSON, so that nothing in it is ever unpickled."""
-
-    def name(self) -> str:
-        """Return the name stored beside each value."""
-        return "slipway_json"
-
-    def serialize(self, data: Any) -> str:
-        """Return JSON; the engine's own exceptions become their text."""
-        return json.dumps(data, default=str)
-
-    def deserialize(self, serialized_data: str) -> Any:
-        """Return the value of `serialize`'s text."""
-        return json.loads(serialized_data)
-
-
-def serve(settings: Settings, environ: Mapping[str, str], stop: threading.Event) -> None:
+def serve(
+    services: Services, engine: WorkflowEngine, *, model: str, show_life: Callable[[], None], stop: threading.Event
+) -> None:
     """Run until `stop` is set; raise Refused while another executor is alive."""
-    from dbos import DBOS
-
-    services = build_services(settings, executor=uuid.uuid4().hex[:12], environ=environ)
-    settings.sign_of_life.touch()
+    show_life()
     recovered = take_leader_lease(services)
-    settings.sign_of_life.touch()
+    show_life()
     for holder in sorted({lease.holder for lease in recovered if lease.holder}):
         _note_recovery(services, holder)
     _clear_loads(services)
-    runs = _register_workflows(services)
-    DBOS(config=engine_config(settings.workflows_url))
-    DBOS.launch()
-    model = model_name(settings.project)
-    watcher = threading.Thread(target=_watch, args=(services, model, stop), daemon=True)
-    watcher.start()
+    executor = Executor(services, engine, show_life)
+    engine.launch()
+    threading.Thread(target=watch, args=(services, model, stop), daemon=True).start()
     log.info("executor %s is ready", services.executor)
-    beat = 0.0
-    while not stop.wait(POLL_S):
-        try:
-            if time.monotonic() - beat > HEARTBEAT_S:
-                # Before the leader lease: a database that is away is no fault of this process.
-                settings.sign_of_life.touch()
-                renew_leader_lease(services)
-                end_abandoned(services, _has_ended)
-                beat = time.monotonic()
-            carry_out(services, runs)
-        except LostLease:
-            raise
-        except SlipwayError as error:
-            # A full disk or a locked database passes: what was asked for stays asked for.
-            log.error("this round was cut short: %s", error.message)
-    DBOS.destroy()
+    executor.run(stop)
+    engine.close()
     give_up_leader_lease(services)
 
 
-def _has_ended(work_id: str) -> bool:
-    """Whether the engine has a workflow of that id that will do nothing more."""
-    from dbos import DBOS
+class Executor:
+    """The rounds of one executor, each as soon as there is a reason for it."""
 
-    status = DBOS.get_workflow_status(work_id)
-    return status is not None and status.status not in ("PENDING", "ENQUEUED", "DELAYED")
+    def __init__(self, services: Services, engine: WorkflowEngine, show_life: Callable[[], None]) -> None:
+        self.subscriptions = Subscriptions(services.records)
+        self._services = services
+        self._engine = engine
+        self._show_life = show_life
+        self._starts = register_workflows(services, engine)
+        self._beat_at = self._round_at = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        """Do rounds until `stop` is set; raise LostLease when another executor has taken over."""
+        listener = self._services.records.listen()
+
+        def wake_at_stop() -> None:
+            stop.wait()
+            listener.wake()
+
+        threading.Thread(target=wake_at_stop, daemon=True).start()
+        while not stop.is_set():
+            try:
+                self._beat()
+                self._round()
+            except LostLease:
+                raise
+            except SlipwayError as error:
+                # A full disk or a locked database passes: what was asked for stays asked for.
+                log.error("this round was cut short: %s", error.message)
+                self._round_at = time.monotonic() + RETRY_S
+            if listener.wait(max(0.0, min(self._beat_at, self._round_at) - time.monotonic())):
+                self._round_at = 0.0
+        listener.close()
+
+    def _beat(self) -> None:
+        if time.monotonic() < self._beat_at:
+            return
+        self._beat_at = time.monotonic() + HEARTBEAT_S
+        # Before the leader lease: a database that is away is no fault of this process.
+        self._show_life()
+        renew_leader_lease(self._services)
+        end_abandoned(self._services, self._engine.has_ended)
+
+    def _round(self) -> None:
+        if time.monotonic() < self._round_at:
+            return
+        carry_out(self._services, self._starts)
+        self.subscriptions.deliver()
+        self._round_at = time.monotonic() + min(LOOK_S, due_in_s(self._services))
 
 
-def end_abandoned(services: Services, has_ended: Callable[[str], bool]) -> None:
-    """End work whose workflow ended without recording so.
-
-    That takes a database that stayed away longer than every retry; without this the lease would be held for ever.
-    """
-    kinds: tuple[type[Work], ...] = (Evaluation, Promotion, Rollback)
-    for kind in kinds:
-        for work in services.records.find(kind, state=RunState.RUNNING):
-            if not has_ended(work.id):
-                continue
-            error = {"code": "internal", "message": f"{work.id} ended without an outcome"}
-            error["next"] = 'run "slipway doctor", then ask again'
-            stop_work(services, work, error)
-
-
-def carry_out(services: Services, start: Mapping[type, Callable[[str], None]]) -> None:
+def carry_out(services: Services, start: Mapping[type[Leased], Start]) -> None:
     """Do one round: put policies in force, move promotions and maintenance on, start the work that may start."""
     records = services.records
     for change in records.find(PolicyChange, state=RunState.REQUESTED):
         _put_in_force(services, change)
     for rollback in records.find(Rollback, state=RunState.REQUESTED):
-        _begin(services, rollback, start[Rollback])
-    _move_promotions(services)
+        begin(services, rollback, start[Rollback])
+    promotions.let_wait(services)
+    promotions.expire(services)
     for promotion in records.find(Promotion, state=RunState.APPROVED):
-        _begin(services, promotion, start[Promotion])
+        begin(services, promotion, start[Promotion])
     move_maintenance(services)
     # Evaluations queue anyway: one after the other they would keep maintenance out for ever.
     if not records.find(Evaluation, state=RunState.RUNNING) and not unfinished(records):
         for evaluation in records.find(Evaluation, state=RunState.REQUESTED)[:1]:
-            _begin(services, evaluation, start[Evaluation])
+            begin(services, evaluation, start[Evaluation])
 
 
-def _begin(services: Services, work: Work, start: Callable[[str], None]) -> None:
-    """Start a workflow under the work's own id: starting it twice is starting it once."""
-    start(work.id)
-    with services.records.write() as transaction:
-        current = transaction.get(type(work), work.id)
-        if not current.state.final:
-            transaction.change(current, state=RunState.RUNNING)
+def due_in_s(services: Services) -> float:
+    """Return the seconds until an approval or maintenance expires, infinity when none does."""
+    waiting = services.records.find(Promotion, state=RunState.WAITING)
+    moments = [promotion.expires_at for promotion in waiting if promotion.expires_at]
+    moments += [due_at(change) for change in unfinished(services.records)]
+    if not moments:
+        return float("inf")
+    left = datetime.fromisoformat(min(moments)) - datetime.fromisoformat(services.now())
+    return max(0.0, left.total_seconds()) + 0.001
 
 
 def _put_in_force(services: Services, change: PolicyChange) -> None:
-    Policy.parse(change.body)
+    Policy.read(change.body)
     with services.records.write() as transaction:
-        transaction.change(change, state=RunState.DONE, ended_at=services.now())
+        move(transaction, change, RunState.DONE, ended_at=services.now())
         transaction.audit("executor", "policy", "outcome", subject=change.id, detail={"digest": change.digest})
-
-
-def _move_promotions(services: Services) -> None:
-    """Let promotions wait for people once measured, and expire those nobody decided on."""
-    for promotion in services.records.find(Promotion, state=RunState.REQUESTED):
-        evaluation = services.records.get(Evaluation, promotion.evaluation_id)
-        if evaluation.state is RunState.DONE:
-            until = expiry(services.policy(), services.now())
-            _move(services, promotion, state=RunState.WAITING, expires_at=until)
-    for promotion in services.records.find(Promotion, state=RunState.WAITING):
-        if promotion.expires_at and promotion.expires_at < services.now():
-            error = {"code": "approval_expired", "message": f"nobody decided on {promotion.id} in time"}
-            error["next"] = f'ask again: "make promote VERSION={promotion.version}"'
-            _move(services, promotion, state=RunState.STOPPED, error=error, ended_at=services.now())
-
-
-def _move(services: Services, promotion: Promotion, **values: object) -> None:
-    """Change a promotion unless somebody else has moved it meanwhile."""
-    with services.records.write() as transaction:
-        current = transaction.get(Promotion, promotion.id)
-        if current.state is promotion.state:
-            transaction.change(current, **values)
-            detail = {"state": str(values["state"]), "error": values.get("error")}
-            transaction.audit("executor", "promotion.move", "outcome", subject=promotion.id, detail=detail)
-
-
-def _watch(services: Services, model: str, stop: threading.Event) -> None:
-    """Look at both environments and mend lifecycle tags until `stop`; what fails is logged and repeated."""
-    while not stop.wait(OBSERVE_S):
-        try:
-            for environment in Environment:
-                observe_environment(services, model, environment)
-            write_lifecycles(services, model)
-        except Exception as error:
-            log.warning("can't look: %s", error)
-
-
-def _register_workflows(services: Services) -> dict[type, Callable[[str], None]]:
-    """Register the durable workflows and return how to start each by the id of its work."""
-    from dbos import DBOS, SetWorkflowID
-
-    starters: dict[type, Callable[[str], None]] = {}
-    bodies: dict[type, Callable[..., None]] = {
-        Evaluation: evaluate,
-        Promotion: release_promotion,
-        Rollback: roll_back,
-    }
-    for kind, body in bodies.items():
-
-        def run(work_id: str, body: Callable[..., None] = body) -> None:
-            body(services, work_id, durable_step(services, work_id))
-
-        workflow = DBOS.workflow(name=body.__name__)(run)
-
-        def start(work_id: str, workflow: Callable[..., None] = workflow) -> None:
-            with SetWorkflowID(work_id):
-                DBOS.start_workflow(workflow, work_id)
-
-        starters[kind] = start
-    return starters
-
-
-def durable_step(services: Services, subject: str) -> Callable[[str, Callable[[], Any]], Any]:
-    """Return the ports.Step of one workflow: journalled, shown as progress, refusals replayed as such."""
-    from dbos import DBOS
-
-    def attempt(name: str, action: Callable[[], Any]) -> dict[str, Any]:
-        try:
-            services.note(subject, name, "")
-            return {"answer": action()}
-        except LostLease as lost:
-            log.critical("%s; this executor stops", lost.message)
-            os._exit(Refused.exit_code)
-        except SlipwayError as refusal:
-            return {"refused": refusal.as_dict()}
-        except Exception as bug:
-            log.error("bug in step %r of %s:\n%s", name, subject, traceback.format_exc())
-            message = f"{type(bug).__name__} in step {name!r}: {bug}"
-            hint = "report it with the executor's log"
-            return {"refused": {"code": "internal", "message": message, "next": hint}}
-
-    def step(name: str, action: Callable[[], Any]) -> Any:
-        ended = DBOS.run_step({"name": name}, attempt, name, action)
-        if "refused" in ended:
-            raise SlipwayError.from_dict(ended["refused"])
-        return ended["answer"]
-
-    return step
 
 
 def _clear_loads(services: Services) -> None:
@@ -253,19 +148,6 @@ def _clear_loads(services: Services) -> None:
 
 
 def _note_recovery(services: Services, holder: str) -> None:
-    steps = services.records.find(Progress, subject=holder)
+    steps = progress_of(services.records, holder)
     interrupted = steps[-1].step.split(" ")[0] if steps else "its start"
     services.note(holder, "recovered", f"interrupted at {interrupted}, recovered")
-
-
-def engine_config(journal_url: str) -> Any:
-    """Return the workflow engine's configuration, with its journal in SQLite or in a PostgreSQL database it owns."""
-    return {
-        "name": "slipway",
-        "system_database_url": journal_url,
-        "application_version": WORKFLOW_VERSION,
-        "executor_id": "slipway-executor",
-        "serializer": JsonSerializer(),
-        "log_level": "WARNING",
-        "enable_otlp": False,
-    }

@@ -14,13 +14,16 @@ from typing import Any
 
 import yaml
 
-from pipelines.api.auth import read_tokens
+from pipelines.api.client import ApiClient, take_to_production
 from pipelines.domain.release import Environment
 from pipelines.errors import GateFailed, Inconclusive, SlipwayError, UsageError
-from pipelines.operator.client import ApiClient, take_to_production
-from pipelines.operator.operate import bring_up, read_health, read_policy_file, train_and_register, urls
+from pipelines.operator.candidate import train_and_register
+from pipelines.operator.health import read_health
+from pipelines.operator.policy_file import read_policy_file
 from pipelines.operator.tables import render
+from pipelines.operator.up import bring_up, urls
 from pipelines.settings.settings import Settings
+from pipelines.settings.tokens import read_tokens
 
 ProgressReporter = Callable[[str], None]
 STRICT_ACCURACY = 0.9

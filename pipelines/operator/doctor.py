@@ -6,18 +6,21 @@ rights that a process was not given.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pipelines.commands.requests import serving_release
 from pipelines.domain import audit
 from pipelines.domain.bundle import canonical, digest_of
 from pipelines.domain.promotion import PastRelease, ReleaseState, report_verdict, rollback_target
 from pipelines.domain.records import Approval, Evaluation, Lease, Promotion, ReleaseRecord
 from pipelines.domain.release import Environment, Slot
-from pipelines.errors import NoRollbackTarget, SlipwayError, Undecided
+from pipelines.domain.report import Report
+from pipelines.errors import NoRollbackTarget, SlipwayError, Undecided, UsageError
+from pipelines.governance.standing import serving_release
 from pipelines.ports import Bundles, Checkpoints, Records, Target
+from pipelines.settings.settings import Settings, model_name
 
 PRODUCTION = Environment.PRODUCTION
 
@@ -45,6 +48,41 @@ class Invariant:
     id: str
     holds: bool | None
     detail: str
+
+
+def run_doctor(settings: Settings, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return `invariants`, each with id, holds and detail, and `open_intents`, the intents that were cut off."""
+    from pipelines.wiring.targets import open_installation
+
+    if not settings.home.exists():
+        raise UsageError(f"there is no {settings.home}", next='run "make up" first')
+    if settings.runtime is None:
+        told = open_installation(settings, environ).doctor()
+        if told is not None:
+            return told
+    return _examined(settings)
+
+
+def _examined(settings: Settings) -> dict[str, Any]:
+    from pipelines.wiring.stores import open_bundles, open_checkpoints, open_records, open_versions
+    from pipelines.wiring.targets import open_target
+
+    model = model_name(settings.project)
+    records = open_records(settings)
+    versions = open_versions(settings)
+    patient = Patient(
+        model=model,
+        records=records,
+        checkpoints=open_checkpoints(settings),
+        target=open_target(settings),
+        bundles=open_bundles(settings),
+        aliases=lambda: versions.aliases(model),
+        process=Path("/proc/1/status") if settings.runtime else None,
+    )
+    return {
+        "invariants": [vars(invariant) for invariant in examine(patient)],
+        "open_intents": [vars(entry) for entry in open_intents(records.audit_trail())],
+    }
 
 
 def examine(patient: Patient) -> list[Invariant]:
@@ -105,7 +143,7 @@ def _evidence_holds(records: Records, release: ReleaseRecord) -> tuple[bool, str
         return False, f"the report of release {release.id} was changed after its approval"
     if any(a.evidence["report_digest"] != release.evidence["report_digest"] for a in given):
         return False, f"release {release.id} was approved on another report"
-    if not report_verdict(evaluation.report, promotion.override).goes_on:
+    if not report_verdict(Report.read(evaluation.report), promotion.override).goes_on:
         return False, f"the report of release {release.id} is {evaluation.verdict}"
     named = f", overriding {', '.join(promotion.override_gates)}" if promotion.override_gates else ""
     return True, f"version {release.version} was approved by {', '.join(approved_by)}{named}"

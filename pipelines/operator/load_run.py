@@ -3,22 +3,21 @@
 import json
 import math
 import shutil
-import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipelines.adapters.installation.home_lock import held
-from pipelines.adapters.load.process import JUDGED, launched
 from pipelines.domain.policy import Policy
 from pipelines.domain.release import Environment
 from pipelines.domain.verdict import Verdict
 from pipelines.errors import Undecided, UsageError
-from pipelines.operator.operate import read_health
+from pipelines.operator.health import read_health
 from pipelines.ports import LoadRunner
-from pipelines.settings.settings import Settings, TargetName, model_name
+from pipelines.settings.settings import Settings, model_name
+from pipelines.wiring.load_runs import hold_load_runs, launch_load
+from pipelines.wiring.targets import wiring_of
 
 ProgressReporter = Callable[[str], None]
 SOAK_S = 1800.0
@@ -31,6 +30,7 @@ _SENDING = {"generator", "machine"}
 _SERVED = "served"
 _CODES = {"passed": 0, "failed": 3}
 _UNDECIDED = 4
+_JUDGED = {*_CODES.values(), _UNDECIDED}
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,13 @@ def run_loadtest(
     directory.mkdir(parents=True)
     rows_file, plan_file = directory / "rows.json", directory / "plan.json"
     rows_file.write_text(json.dumps(rows))
-    plan = _plan(request, settings, Policy.parse(policy), str(health["version"]))
+    plan = _plan(request, settings, Policy.read(policy), str(health["version"]))
     plan_file.write_text(json.dumps({**plan, "rows_file": str(rows_file)}, indent=2))
     try:
         if swarm and request.workers > 1 and not request.find_capacity:
             _run(plan_file, directory, settings, report_progress, "--check")
             # Each run removes what is left of others, and would take a second one for that.
-            with held(settings.home / "loadtest.lock", "loadtest"):
+            with hold_load_runs(settings):
                 result = _run_in_swarm(swarm(), plan, rows, directory)
             code = _CODES.get(result["verdict"], _UNDECIDED)
         else:
@@ -124,11 +124,12 @@ def next_step(result: Mapping[str, Any]) -> str | None:
 
 
 def _plan(request: LoadRequest, settings: Settings, policy: Policy, version: str) -> dict[str, Any]:
-    from pipelines.evaluation.gates.service.slo import Measured, load_plan
+    from pipelines.evaluation.gates.service.load_plan import load_plan
+    from pipelines.evaluation.gates.service.slo import SLO
 
     # What serves already has had its first request, and no champion stands beside it.
-    slo = replace(policy.slo, first_request_ms=None, comparison=None)
-    plan = load_plan(slo, Measured(settings.url(settings.staging_port), version))
+    slo = SLO.limits_of(policy).model_copy(update={"first_request_ms": None})
+    plan = load_plan(slo, settings.url(settings.staging_port), version)
     if request.rate_per_s is not None:
         plan["rate_per_s"] = request.rate_per_s
     if request.duration_s is not None:
@@ -137,13 +138,13 @@ def _plan(request: LoadRequest, settings: Settings, policy: Policy, version: str
         plan["duration_s"] = SOAK_S
     in_flight = plan["rate_per_s"] * plan["timeout_s"]
     plan["max_in_flight"] = max(request.workers, math.ceil(in_flight)) if math.isfinite(in_flight) else request.workers
-    via = "edge" if settings.target is TargetName.DOCKER else "direct"
+    via = wiring_of(settings.target).LOAD_PATH
     return {**plan, "workers": request.workers, "shape": {"kind": request.shape}, "via": via}
 
 
 def _rows(settings: Settings) -> list[Any]:
     """Return request rows of the newest evaluation set known here, or of what was trained last, or demonstrated."""
-    from pipelines.evaluation.gates.service.slo import MAX_ROWS
+    from pipelines.evaluation.gates.service.load_plan import MAX_ROWS
     from pipelines.packaging.snapshot import read_snapshot
 
     kept = sorted((settings.home / "evaluation-sets").glob("*.parquet"), key=lambda path: path.stat().st_mtime)
@@ -168,7 +169,7 @@ def _run(plan: Path, out: Path, settings: Settings, report_progress: ProgressRep
     """Run `loadtests.run` with its progress told, and return its exit code; it ends when this process does."""
     arguments = ["--plan", str(plan), "--out", str(out), *options]
     last = ""
-    with launched(arguments, root=settings.root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+    with launch_load(arguments, settings) as process:
         for line in process.stderr or ():
             last = line.decode(errors="replace").rstrip()
             if not last.startswith("error: "):
@@ -176,6 +177,6 @@ def _run(plan: Path, out: Path, settings: Settings, report_progress: ProgressRep
         code = process.wait()
     if code == _REFUSED:
         raise UsageError(last.removeprefix("error: ").removeprefix("plan: "), next="ask for what can be proven")
-    if code not in JUDGED:
+    if code not in _JUDGED:
         raise Undecided(f"the load run ended with {code}: {last}", next="mend what it names, then run it again")
     return code

@@ -3,7 +3,7 @@
 What a pin names is what is served: a registry whose bytes have changed since is refused.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,13 +49,16 @@ class BundleFiles(Protocol):
 
 @dataclass(frozen=True)
 class Packaged:
-    """A version's bundle and what its gates judge by; `predictions` are the trainer's, if it logged any."""
+    """A version's bundle and what its gates judge by.
+
+    `predictions` is the digest of the trainer's own, None when it logged none; `kept_predictions` reads them.
+    """
 
     digest: str
     body: dict[str, Any]
     evaluation: Snapshot
     evaluation_path: Path
-    predictions: pd.DataFrame | None
+    predictions: str | None
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def make_bundle(
         if pinned is not None:
             _refuse_changed(version, pinned, digest_of(canonical(body)))
         digest = store.put(body, {"model.onnx": fetched.onnx_path})
-    predictions = _predictions(registry, version, workdir) if own else None
+    predictions = _fetch_predictions(registry, version, workdir) if own else None
     return Packaged(digest, body, evaluation, evaluation_path, predictions)
 
 
@@ -138,17 +141,44 @@ def _evaluation(
     return fallback, False
 
 
-def _predictions(registry: ModelRegistry, version: RegisteredVersion, workdir: Path) -> pd.DataFrame | None:
+def kept_predictions(
+    registry: ModelRegistry, find_version: Callable[[], RegisteredVersion], *, digest: str | None, workdir: Path
+) -> pd.DataFrame | None:
+    """Return the trainer's predictions that `make_bundle` left in `workdir`; None where there were none.
+
+    They are fetched again where the file is no longer the one of `digest` (an empty one stands for any), and refused
+    when the registry's are not either.
+    """
+    if digest is None:
+        return None
+    kept = workdir / "predictions" / _PREDICTIONS
+    if not digest or not kept.exists() or digest_of(kept.read_bytes()) != digest:
+        version = find_version()
+        fetched = _fetch_predictions(registry, version, workdir)
+        if digest:
+            _refuse_changed(version, digest, fetched or "nothing")
+        if fetched is None:
+            return None
+    return _read_predictions(kept)
+
+
+def _fetch_predictions(registry: ModelRegistry, version: RegisteredVersion, workdir: Path) -> str | None:
+    """Download the predictions to their place in `workdir` and return their digest, None when none were logged."""
     path = registry.fetch_artifact(version.run_id, _PREDICTIONS, workdir / "predictions")
     if path is None:
         return None
     try:
-        frame: pd.DataFrame = pq.read_table(path, columns=["probability", "label"]).to_pandas()
+        _read_predictions(path)
     except (pa.ArrowException, ValueError, OSError) as error:
         raise NotServable(
             f"{_PREDICTIONS} of version {version.version} can't be read: {error}",
             next="log the file that python -m pipelines.training.score writes",
         ) from error
+    return digest_of(path.read_bytes())
+
+
+def _read_predictions(path: Path) -> pd.DataFrame:
+    frame: pd.DataFrame = pq.read_table(path, columns=["probability", "label"]).to_pandas()
     return frame
 
 

@@ -11,7 +11,8 @@ from pipelines.errors import LostLease, Refused
 from pipelines.releases import leases
 from pipelines.releases.services import Services
 
-LEADER_LOST_S = 10.0
+HEARTBEAT_S = 2.0
+LEADER_LOST_S = 5 * HEARTBEAT_S
 # So long an executor waits for one of another host, whose process it can't see, to leave or to fall silent.
 PATIENCE_S = 3 * LEADER_LOST_S
 _LOOK_S = 0.2

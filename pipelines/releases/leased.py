@@ -6,15 +6,16 @@ from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Evaluation, Promotion, ReleaseRecord, Rollback
 from pipelines.domain.release import Environment
 from pipelines.errors import LostLease, SlipwayError
+from pipelines.governance.work import stop
 from pipelines.ports import Step, Transaction
 from pipelines.releases import leases
-from pipelines.releases.rollout import at_step, keep_trying
+from pipelines.releases.rollout import at_step, keep_trying, record_failure
 from pipelines.releases.services import Services
 
-Work = Evaluation | Promotion | Rollback
+Leased = Evaluation | Promotion | Rollback
 
 # What each kind of work is called in the audit trail when it stops.
-_STOP_ACTIONS: dict[type[Work], str] = {
+_STOP_ACTIONS: dict[type[Leased], str] = {
     Evaluation: "evaluation.stop",
     Promotion: "promotion.stop",
     Rollback: "rollback.stop",
@@ -22,7 +23,7 @@ _STOP_ACTIONS: dict[type[Work], str] = {
 
 
 def under_lease(
-    services: Services, work: Work, environment: Environment, step: Step, *, carry_out: Callable[[], None]
+    services: Services, work: Leased, environment: Environment, step: Step, *, carry_out: Callable[[], None]
 ) -> None:
     """Take the lease (K0), carry out, and give it back (K10); a refusal on the way stops the work and is recorded.
 
@@ -38,12 +39,12 @@ def under_lease(
     except LostLease:
         raise
     except SlipwayError as refusal:
-        stopped = refusal.as_dict()
+        stopped = refusal
         step("stopped", lambda: keep_trying(services, lambda: stop_work(services, work, stopped)))
     step("K10 lease given back", lambda: keep_trying(services, lambda: leases.give_back(services, work.id)))
 
 
-def stop_work(services: Services, work: Work, error: dict[str, str]) -> None:
+def stop_work(services: Services, work: Leased, error: SlipwayError) -> None:
     """Record that work does not go on, nor what it left half-way, and give its leases back.
 
     The promotions that wait for an evaluation end with it.
@@ -54,13 +55,14 @@ def stop_work(services: Services, work: Work, error: dict[str, str]) -> None:
             return
         _record_stop(transaction, services, current, error)
         for release in transaction.find(ReleaseRecord, change_id=work.id, state=ReleaseState.STARTING):
-            transaction.change(release, state=ReleaseState.FAILED, ended_at=services.now())
+            record_failure(transaction, services, release, error.message)
         leases.free(transaction, services, work.id)
         if isinstance(current, Evaluation):
             for promotion in transaction.find(Promotion, evaluation_id=current.id, state=RunState.REQUESTED):
                 _record_stop(transaction, services, promotion, error)
 
 
-def _record_stop(transaction: Transaction, services: Services, work: Work, error: dict[str, str]) -> None:
-    transaction.change(work, state=RunState.STOPPED, error=error, ended_at=services.now())
-    transaction.audit("executor", _STOP_ACTIONS[type(work)], "outcome", subject=work.id, detail=dict(error))
+def _record_stop(transaction: Transaction, services: Services, work: Leased, error: SlipwayError) -> None:
+    stop(transaction, work, error, at=services.now())
+    detail = error.as_dict()
+    transaction.audit("executor", _STOP_ACTIONS[type(work)], "outcome", subject=work.id, detail=detail)

@@ -3,11 +3,14 @@
 Whoever asked for one may die, so it also ends by itself: no lease is held for ever.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Evaluation, LeaderLease, Lease, Maintenance, Progress, Promotion, Rollback
+from pipelines.domain.records import Evaluation, LeaderLease, Lease, Maintenance, Promotion, Rollback
 from pipelines.domain.release import Environment
+from pipelines.errors import LostLease, SlipwayError
+from pipelines.governance.progress import progress_of, report_progress
+from pipelines.governance.work import move, stop
 from pipelines.ports import Records, Transaction
 from pipelines.releases import leases
 from pipelines.releases.leader import is_alive
@@ -21,11 +24,10 @@ def move_maintenance(services: Services) -> None:
     """End the maintenance whose time has come, and let one that waits hold the leases if all are free."""
     for change in unfinished(services.records):
         if change.end_asked_at:
-            _end(services, change, RunState.DONE)
-        elif _age_s(change, services.now()) > LIMIT_S:
+            _end(services, change)
+        elif services.now() > due_at(change):
             message = f"{change.id} was not ended within {LIMIT_S / 60:g} min, so it was given back"
-            error = {"code": "lost_lease", "message": message, "next": f'"make {change.verb}" again'}
-            _end(services, change, RunState.STOPPED, error)
+            _end(services, change, LostLease(message, next=f'"make {change.verb}" again'))
         elif change.state is RunState.REQUESTED:
             _hold(services, change)
 
@@ -62,12 +64,11 @@ def _hold(services: Services, change: Maintenance) -> None:
         if waiting is None:
             for environment in Environment:
                 leases.take(transaction, services, change.model, environment, change.id)
-            transaction.change(current, state=RunState.RUNNING, held_at=services.now())
+            move(transaction, current, RunState.RUNNING, held_at=services.now())
             return
-        told = transaction.find(Progress, subject=change.id)
+        told = progress_of(transaction, change.id)
         if not told or told[-1].message != waiting:
-            line = Progress(transaction.new_id(Progress), change.id, "waiting", waiting, services.now())
-            transaction.add(line)
+            report_progress(transaction, change.id, "waiting", waiting)
 
 
 def _in_the_way(transaction: Transaction, model: str) -> str | None:
@@ -84,15 +85,19 @@ def _in_the_way(transaction: Transaction, model: str) -> str | None:
     return None
 
 
-def _end(services: Services, change: Maintenance, state: RunState, error: dict[str, str] | None = None) -> None:
+def _end(services: Services, change: Maintenance, error: SlipwayError | None = None) -> None:
     """Give the leases back that it holds, and record so."""
     with services.records.write() as transaction:
         leases.free(transaction, services, change.id)
-        transaction.change(change, state=state, error=error, ended_at=services.now())
-        detail = {"verb": change.verb, "held_at": change.held_at, **(error or {})}
+        if error:
+            stop(transaction, change, error, at=services.now())
+        else:
+            move(transaction, change, RunState.DONE, ended_at=services.now())
+        detail = {"verb": change.verb, "held_at": change.held_at, **(error.as_dict() if error else {})}
         transaction.audit("executor", "maintenance", "outcome", subject=change.id, detail=detail)
 
 
-def _age_s(change: Maintenance, now: str) -> float:
-    since = change.held_at or change.created_at
-    return (datetime.fromisoformat(now) - datetime.fromisoformat(since)).total_seconds()
+def due_at(change: Maintenance) -> str:
+    """Return when maintenance ends by itself."""
+    since = datetime.fromisoformat(change.held_at or change.created_at)
+    return (since + timedelta(seconds=LIMIT_S)).isoformat(timespec="milliseconds")

@@ -3,10 +3,12 @@
 from dataclasses import asdict
 from typing import Any
 
-from pipelines.commands.requests import evidence_of
 from pipelines.domain.promotion import Evidence, RunState, profile_refusal, report_verdict, void_reasons
 from pipelines.domain.records import Approval, Evaluation, Promotion, ReleaseRecord
+from pipelines.domain.report import Report
 from pipelines.errors import ApprovalVoid, Refused
+from pipelines.governance.standing import evidence_of
+from pipelines.governance.work import move
 from pipelines.ports import Step, Transaction
 from pipelines.releases.leased import under_lease
 from pipelines.releases.rollout import Change, at_step, put_in_service
@@ -33,17 +35,18 @@ def _checked_report(services: Services, promotion: Promotion) -> None:
     evaluation = services.records.get(Evaluation, promotion.evaluation_id)
     if evaluation.report is None:
         raise ApprovalVoid("there is no report", next=f'run "make promote VERSION={promotion.version}" again')
-    if not report_verdict(evaluation.report, promotion.override).goes_on:
+    report = Report.read(evaluation.report)
+    if not report_verdict(report, promotion.override).goes_on:
         raise ApprovalVoid(f"the report's verdict is {evaluation.verdict}", next="see the report in MLflow")
     _refuse_moved_alias(services, promotion)
-    compared = (evaluation.report["champion"] or {}).get("release")
+    compared = report.champion.release if report.champion else None
     champion = services.serving(promotion.model, promotion.environment)
     if compared != (champion.id if champion else None):
         raise ApprovalVoid(
             f"the report compares with release {compared}, but {champion.id if champion else 'none'} serves now",
             next=f'evaluate again: "make promote VERSION={promotion.version}"',
         )
-    refusal = profile_refusal(evaluation.report, services.policy(), promotion.environment)
+    refusal = profile_refusal(report, services.policy(), promotion.environment)
     if refusal:
         raise ApprovalVoid(refusal, next=f'evaluate again: "make deploy-staging VERSION={promotion.version}"')
 
@@ -85,4 +88,4 @@ def _finish_promotion(
 ) -> None:
     promotion = transaction.get(Promotion, change.holder)
     archived = previous.version if previous and previous.version != change.version else None
-    transaction.change(promotion, state=RunState.DONE, release_id=served.id, archived=archived, ended_at=services.now())
+    move(transaction, promotion, RunState.DONE, release_id=served.id, archived=archived, ended_at=services.now())

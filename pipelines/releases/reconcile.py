@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from pipelines.domain.events import EventKind
 from pipelines.domain.records import Lease, Observation
 from pipelines.domain.release import Environment, Release, Slot, SlotState
 from pipelines.errors import SlipwayError
@@ -29,6 +30,7 @@ def observe_environment(services: Services, model: str, environment: Environment
         before = transaction.find(Observation, id=key)
         if seen_drift and (not before or before[0].drift != seen_drift):
             transaction.audit("executor", "drift", "outcome", subject=key, detail={"drift": seen_drift})
+            transaction.emit(EventKind.DRIFT_APPEARED, subject=key, model=model, detail={"drift": seen_drift})
         version = recorded.version if recorded else None
         seen = Observation(key, version, alias, replicas, seen_drift or unseen, services.now())
         transaction.put(seen)

@@ -3,6 +3,7 @@
 from pipelines.domain.promotion import PastRelease, ReleaseState, RunState, rollback_target
 from pipelines.domain.records import ReleaseRecord, Rollback
 from pipelines.errors import Refused
+from pipelines.governance.work import move
 from pipelines.ports import Records, Step, Transaction
 from pipelines.releases.leased import under_lease
 from pipelines.releases.rollout import Change, put_in_service
@@ -49,9 +50,10 @@ def _finish(
     transaction: Transaction, services: Services, change: Change, served: ReleaseRecord, previous: ReleaseRecord | None
 ) -> None:
     rollback = transaction.get(Rollback, change.holder)
-    transaction.change(
+    move(
+        transaction,
         rollback,
-        state=RunState.DONE,
+        RunState.DONE,
         release_id=served.id,
         version=served.version,
         replaced=previous.version if previous else None,

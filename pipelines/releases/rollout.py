@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.domain.events import EventKind
 from pipelines.domain.promotion import ReleaseState, lifecycle
 from pipelines.domain.records import ReleaseRecord
 from pipelines.domain.release import Environment, Phase, Slot, SlotState
@@ -114,6 +115,7 @@ def _record_intent(services: Services, change: Change) -> str:
             evidence=change.evidence,
         )
         transaction.add(record)
+        _tell(transaction, EventKind.RELEASE_STARTED, record)
         detail = {"environment": change.environment, "version": change.version, "bundle": change.bundle_digest}
         transaction.audit(change.actor, f"release.{change.kind}", "intent", subject=record.id, detail=detail)
         return record.id
@@ -212,6 +214,7 @@ def _record_outcome(services: Services, change: Change, release_id: str, finish:
         if previous and change.kind == "rollback":
             _mark_restored_chain(transaction, previous)
         served = transaction.change(current, state=ReleaseState.SERVING, serving_at=at)
+        _tell(transaction, EventKind.VERSION_RELEASED, served, replaced=previous.version if previous else None)
         finish(transaction, services, change, served, previous)
         detail = {"environment": change.environment, "version": change.version, "result": "serving"}
         transaction.audit(change.actor, f"release.{change.kind}", "outcome", subject=release_id, detail=detail)
@@ -259,10 +262,21 @@ def _undo(services: Services, change: Change, release_id: str, why: str) -> dict
     return {"serving": False, "troubles": troubles}
 
 
+def record_failure(transaction: Transaction, services: Services, release: ReleaseRecord, why: str) -> None:
+    """Record with what else `transaction` writes that a release came to nothing, and tell it."""
+    failed = transaction.change(release, state=ReleaseState.FAILED, ended_at=services.now())
+    _tell(transaction, EventKind.RELEASE_FAILED, failed, why=why[:800])
+
+
+def _tell(transaction: Transaction, kind: EventKind, release: ReleaseRecord, **more: str | None) -> None:
+    detail = {"environment": release.environment, "version": release.version, "kind": release.kind, **more}
+    transaction.emit(kind, subject=release.id, model=release.model, detail=detail)
+
+
 def _record_failure(services: Services, change: Change, release_id: str, why: str) -> None:
     with services.records.write() as transaction:
         leases.confirm(services, change.model, change.environment, change.holder, within=transaction)
         failed = transaction.get(ReleaseRecord, release_id)
-        transaction.change(failed, state=ReleaseState.FAILED, ended_at=services.now())
+        record_failure(transaction, services, failed, why)
         detail = {"environment": change.environment, "version": change.version, "result": "failed", "why": why[:800]}
         transaction.audit(change.actor, f"release.{change.kind}", "outcome", subject=release_id, detail=detail)

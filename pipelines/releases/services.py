@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.commands.requests import policy_in_force, serving_release
 from pipelines.domain.policy import Policy
-from pipelines.domain.records import Progress, ReleaseRecord
+from pipelines.domain.records import ReleaseRecord
 from pipelines.domain.release import Environment
+from pipelines.governance.progress import report_progress
+from pipelines.governance.standing import policy_in_force, serving_release
 from pipelines.ports import Bundles, LoadRunner, ModelRegistry, Records, ServiceProbe, Target
 
 
@@ -44,8 +45,7 @@ class Services:
     def note(self, subject: str, step: str, message: str) -> None:
         """Write one line of progress for people who watch."""
         with self.records.write() as transaction:
-            line = Progress(transaction.new_id(Progress), subject, step, message, self.now())
-            transaction.add(line)
+            report_progress(transaction, subject, step, message)
 
     def policy(self) -> Policy:
         """Return the policy in force, or raise UsageError before any was applied."""

@@ -6,17 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from pipelines.domain.release import Environment
 from pipelines.errors import TargetUnavailable, UsageError
 from pipelines.settings.binding import ON_LOOPBACK, Binding
 
+if TYPE_CHECKING:
+    from pipelines.settings.terraform_outputs import StackOutputs
+
 ROOT = Path(__file__).resolve().parents[2]
 
 _PORTS = {"STAGING": 8000, "PRODUCTION": 8001, "API": 8080, "MLFLOW": 5000, "S3": 9000, "IMAGES": 5001}
-_OF_CONTAINERS = frozenset({"S3", "IMAGES"})
+# On one machine nobody listens there.
+_NOT_LOCAL = frozenset({"S3", "IMAGES"})
 
 # As infra/variables.tf has it: secrets are made before Terraform looks.
 _PREFIX = re.compile("[a-z][a-z0-9-]{0,22}[a-z0-9]")
@@ -27,14 +31,21 @@ _DATABASES = {
     "owner": ("slipway-owner", "slipway", "OWNER_DATABASE_PASSWORD"),
     "workflows": ("workflows", "workflows", "WORKFLOWS_DATABASE_PASSWORD"),
 }
-_HOMES = {"local": ".slipway", "docker": ".slipway-docker"}
 
 
 class TargetName(StrEnum):
-    """Where releases run: processes of this machine, or containers of a Docker Swarm."""
+    """Where releases run: processes of this machine, or containers of a Docker Swarm.
+
+    A module of the same name in pipelines.wiring joins what a target needs.
+    """
 
     LOCAL = "local"
     DOCKER = "docker"
+
+    @property
+    def home(self) -> str:
+        """The folder of the project that is the home where none is named."""
+        return ".slipway" if self is TargetName.LOCAL else f".slipway-{self}"
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ class Runtime:
     executor `owner`, whose tables those are, and `workflows`.
     """
 
-    stack: Mapping[str, Any]
+    stack: "StackOutputs"
     mlflow_url: str
     mlflow: Login
     objects: Login
@@ -67,9 +78,11 @@ class Runtime:
         file = environ.get("SLIPWAY_STACK")
         if not file:
             return None
+        from pipelines.settings.terraform_outputs import read_stack
+
         try:
             return cls(
-                stack=json.loads(Path(file).read_text()),
+                stack=read_stack(json.loads(Path(file).read_text()), source=f"SLIPWAY_STACK={file}"),
                 mlflow_url=environ["MLFLOW_TRACKING_URI"],
                 mlflow=Login(environ["MLFLOW_TRACKING_USERNAME"], environ["MLFLOW_TRACKING_PASSWORD"]),
                 objects=Login(environ["AWS_ACCESS_KEY_ID"], environ["AWS_SECRET_ACCESS_KEY"]),
@@ -117,12 +130,14 @@ class Settings:
         """Read TARGET, SLIPWAY_HOME, _PREFIX, _PORT_*, files and the binding; raise UsageError for nonsense."""
         named = environ.get("TARGET") or TargetName.LOCAL
         if named not in list(TargetName):
-            raise TargetUnavailable(f"TARGET={named} is none", next="use TARGET=local or TARGET=docker")
+            raise TargetUnavailable(
+                f"TARGET={named} is none", next="use " + " or ".join(f"TARGET={each}" for each in TargetName)
+            )
         target = TargetName(named)
         project = Path(environ.get("SLIPWAY_PROJECT") or ROOT).resolve()
-        home = Path(environ.get("SLIPWAY_HOME") or project / _HOMES[target]).resolve()
+        home = Path(environ.get("SLIPWAY_HOME") or project / target.home).resolve()
         ports = {name: _port(environ, name, default) for name, default in _PORTS.items()}
-        used = [port for name, port in ports.items() if target is TargetName.DOCKER or name not in _OF_CONTAINERS]
+        used = [port for name, port in ports.items() if target is not TargetName.LOCAL or name not in _NOT_LOCAL]
         if len(set(used)) < len(used):
             raise UsageError("two SLIPWAY_PORT_ settings name the same port", next="give each its own")
         binding = Binding.from_environ(environ)
@@ -252,8 +267,12 @@ class Settings:
 
 
 def model_name(project: Path) -> str:
-    """Return the model that model.yaml names, without reading more of it."""
-    for line in (project / "model.yaml").read_text().splitlines():
+    """Return the model that model.yaml names, without reading more of it; raise UsageError when it names none."""
+    try:
+        lines = (project / "model.yaml").read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"model.yaml can't be read: {error}", next="set SLIPWAY_PROJECT to a project") from error
+    for line in lines:
         key, _, value = line.partition(":")
         name = value.split("#")[0].strip().strip("\"'")
         if key == "name" and name:

@@ -1,4 +1,4 @@
-"""Register a trained working tree in MLflow, with the trainer's rights only.
+"""The command line that registers a trained working tree, with the trainer's rights only.
 
 The one line on stdout is `{"run_id", "accuracy", "model_version"}`; progress goes to stderr.
 """
@@ -9,17 +9,20 @@ import http.client
 import json
 import sys
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipelines.errors import RegistryUnavailable, SlipwayError, UsageError
 from pipelines.training.workspace import Workspace, utter
 
+# Takes the working tree, the address of the registry, and where git is asked; returns what the line on stdout says.
+Register = Callable[[Workspace, str, Path], dict[str, Any]]
 _PROBE_TIMEOUT_S = 5.0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Register a working tree; return the exit code."""
+def main(register: Register, argv: Sequence[str] | None = None) -> int:
+    """Have `register` register a working tree; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tracking-uri", required=True, help="address of the MLflow server")
     parser.add_argument("--root", type=Path, default=Path(), help="project root (default: here)")
@@ -31,9 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         reach(uri)
         # MLflow prints links to stdout, which belongs to the result.
         with contextlib.redirect_stdout(sys.stderr):
-            # MLflow takes seconds to import: an absent server is told before.
-            from pipelines.adapters.mlflow.training_run import register
-
             result = register(Workspace(root), uri, arguments.git_root or root)
     except SlipwayError as error:
         return utter(error)
@@ -53,7 +53,3 @@ def reach(tracking_uri: str) -> None:
             f"MLflow at {tracking_uri} does not answer: {error}",
             next='run "make up", or look at the log of the model registry with "make logs"',
         ) from error
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,1 +1,1 @@
-"""Joins ports and adapters: the one place that names concrete ones."""
+"""The one place that joins ports and adapters: nothing else names a concrete adapter."""

@@ -19,6 +19,7 @@ import pytest
 
 from pipelines.adapters.database.records import SqlRecords, prepare_records
 from pipelines.domain.audit import verify
+from pipelines.domain.events import EventKind
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import (
     Approval,
@@ -29,11 +30,11 @@ from pipelines.domain.records import (
     Observation,
     PinnedVersion,
     PolicyChange,
-    Progress,
     Promotion,
     Record,
     ReleaseRecord,
     Rollback,
+    Subscriber,
 )
 from pipelines.domain.release import Environment
 from pipelines.errors import DatabaseUnavailable, UsageError
@@ -67,7 +68,7 @@ FULL: list[Record] = [
     Maintenance("c-1", "toy-model", "up", "alice", NOW, held_at=NOW, error={"code": "x"}),
     Lease("toy-model/production", None, 7, "x1", NOW),
     LeaderLease("executor", "x1", 12, 1767323045.25, NOW, "host-1", NOW),
-    Progress("s-1", "p-1", "K5", "line", NOW),
+    Subscriber("notifications", 7),
     Observation("toy-model/production", None, "2", [{"name": "live-1", "ready": True}], None, NOW),
 ]
 BARE: list[Record] = [
@@ -325,13 +326,15 @@ def test_a_hundred_audit_writers_of_which_some_are_killed_make_one_chain_without
 def test_sixty_threads_of_one_process_wait_for_each_other(records: SqlRecords) -> None:
     def write(number: int) -> None:
         with records.write() as transaction:
-            transaction.add(Progress(transaction.new_id(Progress), "p-1", "step", str(number), NOW))
+            transaction.add(Subscriber(transaction.new_id(Subscriber), number))
+            transaction.emit(EventKind.PROGRESS_MADE, subject=str(number))
             transaction.audit("alice", "test", "intent", subject=str(number))
 
     with ThreadPoolExecutor(60) as pool:
         list(pool.map(write, range(60)))
 
-    assert [line.id for line in records.find(Progress)] == [f"s-{number}" for number in range(1, 61)]
+    assert [kept.id for kept in records.find(Subscriber)] == [f"u-{number}" for number in range(1, 61)]
+    assert [event.seq for event in records.events()] == list(range(1, 61))
     assert verify(records.audit_trail(), [checkpoint_of(records)]).entries == 60
 
 

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 def run_register(uri: str, root: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "pipelines.training.register", "--tracking-uri", uri, "--root", str(root)],
+        [sys.executable, "-m", "pipelines.wiring.register", "--tracking-uri", uri, "--root", str(root)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,

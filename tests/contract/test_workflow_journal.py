@@ -23,7 +23,7 @@ PROGRAM = """
 
     from dbos import DBOS, SetWorkflowID
 
-    from pipelines.executor.scheduler import engine_config
+    from pipelines.adapters.workflows.dbos import engine_config
 
     url, output, crash = sys.argv[1:]
 

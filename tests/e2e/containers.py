@@ -12,7 +12,7 @@ from docker.errors import APIError, NotFound
 from pipelines.adapters.installation.engine_parts import DockerInstallation
 from pipelines.adapters.installation.engine_secrets import PREFIX_LABEL, DockerSecrets
 from pipelines.adapters.swarm.engine import DockerEngine
-from pipelines.wiring.swarm import ENGINE_URL, open_swarm_installation
+from pipelines.wiring.docker import ENGINE_URL, open_installation
 from tests.e2e.installation import Installation
 from tests.support.containers.engine import left_of
 
@@ -35,7 +35,7 @@ class Containers(Installation):
 
     def plan(self) -> str:
         """Return what Terraform would change now."""
-        return open_swarm_installation(self.settings, self.environ).plan()
+        return open_installation(self.settings, self.environ).plan()
 
     def running(self, service: str) -> set[str]:
         """Return the ids of the running containers of a service, such as `production-live`."""

@@ -17,7 +17,8 @@ import yaml
 
 from bench.support.place import TOOLS
 from pipelines.settings.settings import Settings
-from pipelines.wiring.common import TEST_MARK, open_installation
+from pipelines.wiring.processes import TEST_MARK
+from pipelines.wiring.targets import open_installation
 from tests.support.servers.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,7 +102,7 @@ class Installation:
     def register(self, tree: Path | None = None) -> str:
         """Register what the demonstration, or another tree, trained last as one more version, without evaluating it."""
         tree = tree or self.tree
-        command = [sys.executable, "-m", "pipelines.training.register"]
+        command = [sys.executable, "-m", "pipelines.wiring.register"]
         command += ["--tracking-uri", self.settings.mlflow_url, "--root", str(tree)]
         environ = self.environ | open_installation(self.settings, self.environ).trainer()
         ended = subprocess.run(

@@ -16,14 +16,14 @@ import pytest
 
 from pipelines.adapters.database.records import SqlRecords
 from pipelines.adapters.load.process import LoadProcess
-from pipelines.api.auth import make_tokens
 from pipelines.domain.bundle import Feature, FeatureType
 from pipelines.errors import UsageError
 from pipelines.operator.load_run import LoadRequest, run_loadtest
 from pipelines.packaging.snapshot import SnapshotDescription, write_snapshot
 from pipelines.ports import LoadRunner
 from pipelines.settings.settings import Settings
-from pipelines.wiring.common import open_checkpoints
+from pipelines.settings.tokens import make_tokens
+from pipelines.wiring.stores import open_checkpoints
 from tests.integration.test_load_run import LIMIT_MS, serving
 from tests.support.servers.servers import await_http, free_port
 from tests.support.world.records import policy_body, put_in_force

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,10 @@ from pipelines.adapters.installation.maintenance_hold import MaintenanceHold
 from pipelines.adapters.installation.terraform import Terraform, find_settings
 from pipelines.adapters.storage.object_store import S3Access, connect
 from pipelines.adapters.swarm.engine import DockerEngine
-from pipelines.api.auth import make_tokens
+from pipelines.api.client import ApiClient, executor_silence
 from pipelines.errors import PortTaken
 from pipelines.settings.settings import ROOT, Settings
+from pipelines.settings.tokens import make_tokens
 from tests.support.containers.engine import FIRST_BUILD_S, left_of
 from tests.support.containers.needs import skip_without_containers
 from tests.support.servers.servers import free_port
@@ -63,7 +65,13 @@ class Operator:
         work = self.home / "terraform"
         terraform = Terraform(ROOT / "infra", work, os.environ, find_settings(os.environ, ROOT))
         executor = ExecutorInside(DockerEngine(ENGINE), self.prefix)
-        hold = MaintenanceHold(self.settings, work=executor.work)
+        hold = MaintenanceHold(
+            partial(ApiClient, self.settings),
+            executor_silence,
+            self.settings.home,
+            self.settings.tokens_file,
+            work=executor.work,
+        )
         return SwarmInstallation(options, self.home, terraform, lambda report_progress: self._images, hold=hold)
 
     @property

@@ -1,13 +1,16 @@
 """What SQLite and PostgreSQL need said differently; everything else about Slipway's state is said once.
 
-Both keep the same promises: one writer at a time, an audit log that only grows, waits that end.
+Both keep the same promises: one writer at a time, so that audit entries and events are numbered in the order of their
+commits; an audit log that only grows; waits that end.
 """
 
+from pathlib import Path
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from pipelines.adapters.database.tables import AUDIT_LOG, SCHEMA_VERSION
+from pipelines.adapters.database.signals import FifoSignals, PostgresSignals
+from pipelines.adapters.database.tables import AUDIT_LOG, EVENTS, SCHEMA_VERSION, carry_progress
 from pipelines.errors import UsageError
 
 # A writer waits so long for the one before it; a writer that stops moving is cut off after as long.
@@ -58,6 +61,9 @@ class Dialect(Protocol):
     def lock(self, connection: sa.Connection) -> None:
         """Begin a transaction that holds the one write lock to its end."""
 
+    def signals(self, url: sa.URL) -> FifoSignals | PostgresSignals:
+        """Return how the processes of a database tell each other that events were committed."""
+
 
 class SqliteDialect:
     """One file, whose owner is whoever runs Slipway: it makes its own tables."""
@@ -83,6 +89,10 @@ class SqliteDialect:
     def lock(self, connection: sa.Connection) -> None:
         """Take the file's write lock."""
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def signals(self, url: sa.URL) -> FifoSignals:
+        """Use FIFOs beside the file: its processes are on one machine."""
+        return FifoSignals(Path(f"{url.database}-signals"))
 
 
 class PostgresDialect:
@@ -110,7 +120,7 @@ class PostgresDialect:
         for statement in _POSTGRES_APPEND_ONLY:
             connection.exec_driver_sql(statement)
         for table in metadata.sorted_tables:
-            rights = "SELECT, INSERT" if table.name == AUDIT_LOG else "SELECT, INSERT, UPDATE"
+            rights = "SELECT, INSERT" if table.name in (AUDIT_LOG, EVENTS) else "SELECT, INSERT, UPDATE"
             connection.exec_driver_sql(f"REVOKE ALL ON {table.name} FROM PUBLIC, {quote(role)}")
             connection.exec_driver_sql(f"GRANT {rights} ON {table.name} TO {quote(role)}")
         connection.exec_driver_sql(f"COMMENT ON TABLE {AUDIT_LOG} IS '{_COMMENT}'")
@@ -137,6 +147,10 @@ class PostgresDialect:
         """Take the lock that every writer takes; the application's role has no right to lock a table."""
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})")
 
+    def signals(self, url: sa.URL) -> PostgresSignals:
+        """Use the server's own."""
+        return PostgresSignals(url)
+
 
 def dialect_of(url: sa.URL) -> SqliteDialect | PostgresDialect:
     """Return the dialect of a database URL, or raise UsageError."""
@@ -157,6 +171,7 @@ def _make_missing(connection: sa.Connection, metadata: sa.MetaData) -> None:
             if column.name not in there:
                 kind = column.type.compile(connection.dialect)
                 connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
+    carry_progress(connection, metadata.tables[EVENTS])
 
 
 def _configure_sqlite(connection: Any, _: object) -> None:

@@ -1,11 +1,12 @@
-"""Slipway's own state in SQL: one table a record kind, and the append-only audit log.
+"""Slipway's own state in SQL: one table a record kind, the append-only audit log, and the events.
 
-Every writer takes the database's one write lock first: the audit chain can neither fork nor have a gap.
+Every writer takes the database's one write lock first: the audit chain can neither fork nor have a gap,
+and whoever has read an event has seen every one before it.
 """
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -13,8 +14,10 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from pipelines.adapters.database.dialects import WAIT_S, PostgresDialect, dialect_of
-from pipelines.adapters.database.tables import NAMES, RecordTables, record_of, row_of, sql_value
+from pipelines.adapters.database.signals import FifoListener, PostgresListener
+from pipelines.adapters.database.tables import NAMES, RecordTables, event_of, record_of, row_of, sql_value
 from pipelines.domain import audit
+from pipelines.domain.events import Event, EventKind
 from pipelines.domain.records import Record
 from pipelines.errors import DatabaseUnavailable, SlipwayError, UsageError
 from pipelines.ports import Checkpoints
@@ -52,6 +55,7 @@ class SqlRecords:
         self._tables = RecordTables()
         location = sa.make_url(url)
         self._dialect = dialect_of(location)
+        self._signals = self._dialect.signals(location)
         self._engine = self._dialect.engine(location)
         try:
             with _translated(), self._engine.connect() as connection:
@@ -62,12 +66,16 @@ class SqlRecords:
 
     @contextmanager
     def write(self) -> Iterator["SqlTransaction"]:
-        """Open a transaction under the write lock; export the new checkpoint after its commit."""
+        """Open a transaction under the write lock; after its commit, tell of its events and export its checkpoint."""
         with _translated(), self._engine.connect() as connection:
             self._dialect.lock(connection)
             transaction = SqlTransaction(connection, self._tables)
             yield transaction
+            if transaction.emitted:
+                self._signals.announce(connection)
             self._commit(connection, transaction.checkpoint)
+        if transaction.emitted:
+            self._signals.ring()
         if transaction.checkpoint is not None:
             _export(self._checkpoints, transaction.checkpoint)
 
@@ -80,6 +88,18 @@ class SqlRecords:
         """Return the records whose fields equal `equals`, oldest first."""
         with _translated(), self._engine.connect() as connection:
             return SqlTransaction(connection, self._tables).find(kind, **equals)
+
+    def events(
+        self, *, after: int = 0, subject: str | None = None, kinds: Collection[EventKind] = (), limit: int | None = None
+    ) -> list[Event]:
+        """Return the events after a number, in their order: of one subject, of some kinds, the first `limit`."""
+        with _translated(), self._engine.connect() as connection:
+            transaction = SqlTransaction(connection, self._tables)
+            return transaction.events(after=after, subject=subject, kinds=kinds, limit=limit)
+
+    def listen(self) -> FifoListener | PostgresListener:
+        """Return what waits for the next events."""
+        return self._signals.listen()
 
     def audit_trail(self) -> list[audit.Entry]:
         """Return the whole audit chain, first entry first."""
@@ -120,12 +140,16 @@ class SqlRecords:
 
 
 class SqlTransaction:
-    """Fills ports.Transaction on one open connection; `checkpoint` is the last audit entry it wrote."""
+    """Fills ports.Transaction on one open connection.
+
+    `checkpoint` is the last audit entry that it wrote, `emitted` says whether it wrote an event.
+    """
 
     def __init__(self, connection: sa.Connection, tables: RecordTables) -> None:
         self._connection = connection
         self._tables = tables
         self.checkpoint: audit.Checkpoint | None = None
+        self.emitted = False
 
     def new_id(self, kind: type[Record]) -> str:
         """Return the next id of a kind; rows are never deleted, so their count is the last number."""
@@ -179,6 +203,31 @@ class SqlTransaction:
         entry = audit.chained(previous, unplaced)
         self._connection.execute(log.insert().values(**row_of(entry)))
         self.checkpoint = audit.Checkpoint(entry.seq, entry.hash)
+
+    def emit(
+        self, kind: EventKind, *, subject: str, model: str | None = None, detail: dict[str, Any] | None = None
+    ) -> None:
+        """Append one event."""
+        values = {"at": now(), "kind": kind, "model": model, "subject": subject}
+        columns = {name: sql_value(value) for name, value in values.items()}
+        self._connection.execute(self._tables.events.insert().values(**columns, detail=detail or {}))
+        self.emitted = True
+
+    def newest_event(self) -> int:
+        """Return the number of the newest event, 0 before the first."""
+        return self._connection.scalar(sa.select(sa.func.max(self._tables.events.c.seq))) or 0
+
+    def events(
+        self, *, after: int = 0, subject: str | None = None, kinds: Collection[EventKind] = (), limit: int | None = None
+    ) -> list[Event]:
+        """Return the events after a number, in their order: of one subject, of some kinds, the first `limit`."""
+        table = self._tables.events
+        query = sa.select(table).where(table.c.seq > after).order_by(table.c.seq).limit(limit)
+        if subject is not None:
+            query = query.where(table.c.subject == sql_value(subject))
+        if kinds:
+            query = query.where(table.c.kind.in_([str(kind) for kind in kinds]))
+        return [event_of(row) for row in self._connection.execute(query).mappings()]
 
 
 def _export(checkpoints: Checkpoints, checkpoint: audit.Checkpoint) -> None:

@@ -10,15 +10,19 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from pipelines.domain import audit, records
+from pipelines.domain.events import Event, EventKind
 from pipelines.domain.records import Record
 from pipelines.errors import UsageError
 
 R = TypeVar("R", bound=Record)
 
 # Bumped with the tables; a database that says another has not got them yet.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 AUDIT_LOG = "audit_log"
+EVENTS = "events"
+# Lines of progress, before they were events.
+_PROGRESS = "progress"
 
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
@@ -34,8 +38,8 @@ NAMES: dict[type[Any], tuple[str, str]] = {
     records.Maintenance: ("shape_changes", "c"),
     records.Lease: ("leases", "l"),
     records.LeaderLease: ("executors", "x"),
-    records.Progress: ("progress", "s"),
     records.Observation: ("observations", "o"),
+    records.Subscriber: ("subscribers", "u"),
 }
 
 
@@ -53,12 +57,13 @@ _FIELDS: dict[type[Any], dict[str, Any]] = {
 
 
 class RecordTables:
-    """Every table, those of the records by their kind and the audit log."""
+    """Every table, those of the records by their kind, the audit log and the events."""
 
     def __init__(self) -> None:
         self.metadata = sa.MetaData()
         self._of_kind = {kind: _table(self.metadata, kind, name) for kind, (name, _) in NAMES.items()}
         self.audit_log = _audit_table(self.metadata)
+        self.events = _events_table(self.metadata)
 
     def __getitem__(self, kind: type[Any]) -> sa.Table:
         """Return the table of a record kind."""
@@ -86,6 +91,23 @@ def record_of(kind: type[R], row: sa.RowMapping) -> R:
     return kind(**values)
 
 
+def event_of(row: sa.RowMapping) -> Event:
+    """Return the event of a row."""
+    return Event(**{**row, "kind": EventKind(row["kind"])})
+
+
+def carry_progress(connection: sa.Connection, events: sa.Table) -> None:
+    """Make events of the lines of progress that an older Slipway kept in a table of their own."""
+    if not sa.inspect(connection).has_table(_PROGRESS):
+        return
+    lines = connection.exec_driver_sql(f"SELECT subject, step, message, at FROM {_PROGRESS} ORDER BY row").all()
+    for line in lines:
+        told = {"step": line.step, "message": line.message}
+        values = {"at": line.at, "kind": str(EventKind.PROGRESS_MADE), "subject": line.subject, "detail": told}
+        connection.execute(events.insert().values(**values))
+    connection.exec_driver_sql(f"DROP TABLE {_PROGRESS}")
+
+
 def _table(metadata: sa.MetaData, kind: type[Any], name: str) -> sa.Table:
     columns = [sa.Column(field, _sql_type(hint), unique=field == "id") for field, hint in _FIELDS[kind].items()]
     # An identity, not a serial: who may insert then needs no right on a sequence besides.
@@ -98,6 +120,21 @@ def _audit_table(metadata: sa.MetaData) -> sa.Table:
     columns = [sa.Column(name, sa.JSON if name == "detail" else sa.Text) for name in fields if name != "seq"]
     seq = sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False)
     return sa.Table(AUDIT_LOG, metadata, seq, *columns)
+
+
+def _events_table(metadata: sa.MetaData) -> sa.Table:
+    return sa.Table(
+        EVENTS,
+        metadata,
+        sa.Column("seq", sa.Integer, sa.Identity(), primary_key=True),
+        sa.Column("at", sa.Text),
+        sa.Column("kind", sa.Text),
+        sa.Column("model", sa.Text),
+        sa.Column("subject", sa.Text, index=True),
+        sa.Column("detail", sa.JSON),
+        # A number is never given twice, even after the last rows were deleted.
+        sqlite_autoincrement=True,
+    )
 
 
 def _sql_type(kind: Any) -> Any:

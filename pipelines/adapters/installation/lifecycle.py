@@ -24,12 +24,13 @@ from pipelines.adapters.installation.terraform import Terraform
 from pipelines.adapters.installation.tls_secrets import TlsSecrets
 from pipelines.adapters.load.swarm import LoadSwarm
 from pipelines.adapters.storage.dvc_remote import DvcRemote
-from pipelines.adapters.storage.object_store import S3Access
+from pipelines.adapters.storage.object_store import Buckets, S3Access
 from pipelines.adapters.swarm.edge_socket import EdgeSocket
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.adapters.swarm.engine_check import check_disk, check_engine, check_ports
 from pipelines.errors import DeployFailed, SlipwayError, Undecided, UsageError
 from pipelines.settings.binding import ON_LOOPBACK, Binding
+from pipelines.settings.terraform_outputs import Edge, StackOutputs, read_stack
 
 ANSWER_S = 120.0
 # A process that is run in a container has none of the variables that its first one got from secrets.
@@ -189,11 +190,11 @@ class SwarmInstallation:
 
     def data_remote(self) -> DvcRemote:
         """Return where DVC's data goes, for the user that has no other right."""
-        store, secret = self.outputs()["object_store"], self.secrets.value
+        store, secret = self.outputs().object_store, self.secrets.value
         user, password = secret("dvc-objects-user"), secret("dvc-objects-password")
         authority = self._outside.store.authority if self._outside.store else self._options.authority
-        access = S3Access(store["url"], user, password, authority, store["region"])
-        return DvcRemote(access, store["buckets"]["dvc"], self._dvc_directory)
+        access = S3Access(store.url, user, password, authority, store.region)
+        return DvcRemote(access, store.buckets.dvc, self._dvc_directory)
 
     def entered_engine(self) -> DockerEngine:
         """Return the engine of this machine, which may push and pull the installation's images."""
@@ -203,7 +204,7 @@ class SwarmInstallation:
 
     def doctor(self) -> dict[str, Any]:
         """Have the executor, which alone reaches everything, examine the installation."""
-        service = str(self.outputs()["services"]["executor"])
+        service = self.outputs().services.executor
         _, told = self._engine.run_inside(service, _DOCTOR)
         try:
             examined: dict[str, Any] = json.loads(told)
@@ -213,12 +214,12 @@ class SwarmInstallation:
             raise SlipwayError.from_dict(examined["error"])
         return examined
 
-    def outputs(self) -> dict[str, Any]:
+    def outputs(self) -> StackOutputs:
         """Return what Terraform says of the installation; raise UsageError while it is not there as a whole."""
-        stack: dict[str, Any] | None = self._terraform.outputs().get("stack") if self.is_up() else None
+        stack = self._terraform.outputs().get("stack") if self.is_up() else None
         if stack is None:
             raise UsageError("nothing runs here", next='run "make up" first')
-        return stack
+        return read_stack(stack, source="the output of Terraform")
 
     def _check_prefix(self) -> None:
         """Raise UsageError for another prefix than the home's: Terraform would replace everything, volumes too."""
@@ -310,14 +311,14 @@ class SwarmInstallation:
     def _settle(self, variables: Mapping[str, Any], report_progress: ProgressReporter) -> None:
         """Bring what lives inside of the services in line, and forget what is no longer used."""
         outputs = self._terraform.outputs()
-        self._reload_edge(outputs, report_progress)
+        stack = read_stack(outputs["stack"], source="the output of Terraform")
+        self._reload_edge(stack.edge, str(outputs["edge_config_sha256"]), report_progress)
         urls = {name: f"{self._options.binding.base_url}:{port}" for name, port in self._published.items()}
         inside = Provisioning(urls, self.secrets, self._options.authority)
         self._await_answers(inside)
         if not self._outside.store:
-            inside.make_buckets(
-                outputs["stack"]["object_store"]["buckets"], retention_days=self._options.retention_days
-            )
+            buckets = Buckets(**stack.object_store.buckets.model_dump())
+            inside.make_buckets(buckets, retention_days=self._options.retention_days)
             report_progress("buckets and their users are there")
         inside.make_users(self._options.model)
         report_progress("the users of the model registry are there")
@@ -329,13 +330,12 @@ class SwarmInstallation:
         for name in self._docker_secrets.remove_others([each["name"] for each in variables["secrets"].values()]):
             report_progress(f"removed the former secret {name}")
 
-    def _reload_edge(self, outputs: Mapping[str, Any], report_progress: ProgressReporter) -> None:
-        """Let the running edge take a new configuration over; its container and connections stay."""
-        wanted, edge = str(outputs["edge_config_sha256"]), outputs["stack"]["edge"]
+    def _reload_edge(self, edge: Edge, wanted: str, report_progress: ProgressReporter) -> None:
+        """Let the running edge take its new configuration, of the digest `wanted`, over; its connections stay."""
         if self._edge_record.exists() and self._edge_record.read_text() == wanted:
             return
         report_progress("the edge takes its configuration over")
-        EdgeSocket(self._engine, edge["container"] or edge["service"]).reload()
+        EdgeSocket(self._engine, edge.name).reload()
         self._edge_record.write_text(wanted)
 
     def _await_answers(self, inside: Provisioning) -> None:

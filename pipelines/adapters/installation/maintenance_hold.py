@@ -9,13 +9,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from pipelines.adapters.installation.secret_store import TOKENS, SecretStore
-from pipelines.api.auth import read_tokens
-from pipelines.errors import DeployFailed, LeaseHeld, NotAllowed, Undecided, UsageError
-from pipelines.operator.client import ApiClient, executor_silence
-from pipelines.settings.settings import Settings
+from pipelines.errors import DeployFailed, LeaseHeld, NotAllowed, OtherModel, Undecided, UsageError
+from pipelines.settings.tokens import read_tokens
 
 OPERATOR = "alice"
 _POLL_S = 0.3
@@ -38,19 +37,39 @@ class HoldPatience:
     give_back_s: float = 60.0
 
 
+class Api(Protocol):
+    """The installation's API, asked as one person; both raise the refusal that it answers with."""
+
+    def get(self, path: str) -> dict[str, Any]:
+        """GET a path below /api/v1."""
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """POST JSON to a path below /api/v1."""
+
+
 class MaintenanceHold:
     """The leases of one installation, asked for by an operator who holds its home's lock.
 
-    `work` tells what the executor works on where the API can't be asked.
+    `api` opens the API with a token; `silence` reads off the API's status how an executor is silent, "" when it is
+    not; `work` tells what the executor works on where the API can't be asked.
     """
 
     def __init__(
-        self, settings: Settings, patience: HoldPatience = HoldPatience(), *, work: Callable[[], Sequence[str]]
+        self,
+        api: Callable[[str], Api],
+        silence: Callable[[dict[str, Any]], str],
+        home: Path,
+        tokens_file: Path,
+        *,
+        work: Callable[[], Sequence[str]],
+        patience: HoldPatience = HoldPatience(),
     ) -> None:
-        self._settings = settings
+        self._api = api
+        self._silence = silence
         self._patience = patience
         self._work = work
-        self._secrets = SecretStore(settings.home / "secrets.json", settings.tokens_file)
+        self._tokens_file = tokens_file
+        self._secrets = SecretStore(home / "secrets.json", tokens_file)
 
     @contextmanager
     def unchanged(self, verb: str, report_progress: ProgressReporter) -> Iterator[None]:
@@ -72,7 +91,7 @@ class MaintenanceHold:
         while True:
             try:
                 status = self._ask("/status")
-                silence = executor_silence(status)
+                silence = self._silence(status)
                 # What was there before may be the last sign of one that is gone.
                 seen |= set() if silence else {status["executor"]["heartbeat_at"]}
             except (Undecided, NotAllowed) as error:
@@ -99,6 +118,8 @@ class MaintenanceHold:
         try:
             id = self._ask("/maintenance", {"verb": verb})["id"]
             return self._await(f"/maintenance/{id}", verb, report_progress)
+        except OtherModel:
+            raise
         except (Undecided, NotAllowed, UsageError) as error:
             # A UsageError is that of an API which does not know the request yet: `up` is about to replace it.
             self._check_idle(verb, error.message)
@@ -131,7 +152,7 @@ class MaintenanceHold:
             if waiting != told:
                 report_progress(f"waiting {waiting}")
             told = waiting
-            silence = executor_silence(self._ask("/status"))
+            silence = self._silence(self._ask("/status"))
             if silence:
                 report_progress(f"nothing is held: {silence}")
                 return False
@@ -221,12 +242,12 @@ class MaintenanceHold:
         return self._send(last, path, body)
 
     def _send(self, token: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        api = ApiClient(self._settings, token)
+        api = self._api(token)
         return api.get(path) if body is None else api.post(path, body)
 
     def _tokens(self) -> list[str]:
         """Return the operator's tokens, the present one first; those that a killed rotation left follow."""
-        file = self._settings.tokens_file
+        file = self._tokens_file
         present = read_tokens(file).get(OPERATOR, "") if file.exists() else ""
         return [present, *(json.loads(text).get(OPERATOR, "") for text in self._secrets.former(TOKENS))]
 

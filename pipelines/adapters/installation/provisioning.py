@@ -39,11 +39,10 @@ class Provisioning:
         answers = {name: self._answer(url) for name, url in asked.items()}
         return {name: answer for name, answer in answers.items() if answer != "200"}
 
-    def make_buckets(self, names: Mapping[str, str], *, retention_days: int) -> None:
+    def make_buckets(self, buckets: Buckets, *, retention_days: int) -> None:
         """Make the buckets, and for each its user with the present password and no other right."""
         secret = self._secrets.value
         root = S3Access(self._urls["s3"], secret("minio-root-user"), secret("minio-root-password"), self._authority)
-        buckets = Buckets(**names)
         make_buckets(root, buckets, retention_days=retention_days)
         users = MinioUsers(root)
         for client, policy in policies(buckets).items():

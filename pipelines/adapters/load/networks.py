@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from pipelines.adapters.swarm.target import PORT
 from pipelines.errors import Undecided
+from pipelines.settings.terraform_outputs import StackOutputs
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,13 @@ class LoadNetworks:
         self._fronts = {**{front.url: front for front in fronts.values()}, **fronts}
 
     @classmethod
-    def of_stack(cls, stack: Mapping[str, Any]) -> "LoadNetworks":
-        """Read Terraform's output `stack`: the front of each slot, also by the URL of the slot's own service."""
+    def of_stack(cls, stack: StackOutputs) -> "LoadNetworks":
+        """Return the front of each slot, also by the URL of the slot's own service."""
         return cls(
             {
-                f"http://{service['name']}:{PORT}": LoadFront(
-                    environment["load_network"], environment["load_urls"][slot]
-                )
-                for environment in stack["environments"].values()
-                for slot, service in environment["slots"].items()
+                f"http://{service.name}:{PORT}": LoadFront(environment.load_network, environment.load_urls[slot])
+                for environment in stack.environments.values()
+                for slot, service in environment.slots.items()
             }
         )
 

@@ -12,7 +12,11 @@ from pipelines.domain.policy import Policy
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Approval, Evaluation, PolicyChange, Promotion, ReleaseRecord
 from pipelines.domain.release import Environment
+from pipelines.domain.report import Compared, Report
+from pipelines.domain.sections import Profile
 from pipelines.domain.verdict import GateResult, Verdict
+from pipelines.evaluation.gates.registry import GATES
+from pipelines.governance.progress import report_progress
 from pipelines.ports import Records
 
 MODEL = "toy-model"
@@ -26,7 +30,7 @@ def policy_body(**changes: Any) -> dict[str, Any]:
     It compares no latencies with production's, unless `changes` say how.
     """
     body: dict[str, Any] = copy.deepcopy(yaml.safe_load(POLICY_FILE.read_text()))
-    del body["slo"]["comparison"]
+    body["slo"]["comparison"] = False
     for path, value in changes.items():
         *sections, key = path.split(".")
         section = body
@@ -38,17 +42,15 @@ def policy_body(**changes: Any) -> dict[str, Any]:
 
 def policy(**changes: Any) -> Policy:
     """Return the policy of policy.yaml with `changes`."""
-    return Policy.parse(policy_body(**changes))
+    return GATES.read_policy(policy_body(**changes))
 
 
 def put_in_force(records: Records, body: dict[str, Any] | None = None) -> Policy:
     """Record a policy as applied and return it."""
-    applied = Policy.parse(body or policy_body())
+    applied = GATES.read_policy(body or policy_body())
     with records.write() as transaction:
         id = transaction.new_id(PolicyChange)
-        transaction.add(
-            PolicyChange(id, applied.digest, body or policy_body(), "alice", NOW, state=RunState.DONE, ended_at=NOW)
-        )
+        transaction.add(PolicyChange(id, applied.digest, applied.body, "alice", NOW, state=RunState.DONE, ended_at=NOW))
     return applied
 
 
@@ -66,21 +68,25 @@ def report(
     verdict: Verdict = Verdict.PASSED,
     profile: str = "full",
 ) -> dict[str, Any]:
-    """Return a report of `version` as evidence.build_report would."""
-    compared = {"release": champion.id, "version": champion.version} if champion else None
-    return {
-        "schema_version": 1,
-        "model": MODEL,
-        "version": version,
-        "bundle_digest": bundle_digest(version),
-        "policy_digest": policy.digest,
-        "profile": profile,
-        "evalset_digest": "sha256:e",
-        "champion": compared,
-        "gates": [gate.as_dict() for gate in gates],
-        "verdict": str(verdict),
-        "created_at": NOW,
-    }
+    """Return a report of `version` as it is kept."""
+    compared = (
+        Compared(release=champion.id, version=champion.version, bundle_digest=champion.bundle_digest)
+        if champion
+        else None
+    )
+    made = Report(
+        model=MODEL,
+        version=version,
+        bundle_digest=bundle_digest(version),
+        policy_digest=policy.digest,
+        profile=Profile(profile),
+        evalset_digest="sha256:e",
+        champion=compared,
+        gates=gates,
+        verdict=verdict,
+        created_at=NOW,
+    )
+    return made.as_json()
 
 
 def evaluation(id: str = "e-1", version: str = "2", *, report: dict[str, Any] | None, **changes: Any) -> Evaluation:
@@ -127,3 +133,9 @@ def checkpoint_of(records: Records) -> Checkpoint:
     """Return the checkpoint of the audit chain as it is now."""
     last = records.audit_trail()[-1]
     return Checkpoint(last.seq, last.hash)
+
+
+def report_step(records: Records, subject: str, step: str, message: str = "") -> None:
+    """Tell one line of progress."""
+    with records.write() as transaction:
+        report_progress(transaction, subject, step, message)

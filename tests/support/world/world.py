@@ -8,16 +8,18 @@ from typing import Any
 
 import pytest
 
+from pipelines import commands
 from pipelines.adapters.database.records import SqlRecords, now
 from pipelines.adapters.storage.bundle_store import BundleStore
 from pipelines.adapters.storage.checkpoints_file import FileCheckpoints
-from pipelines.commands import requests as commands
 from pipelines.domain.bundle import digest_of
 from pipelines.domain.promotion import Override
 from pipelines.domain.records import Evaluation, Promotion, Rollback
 from pipelines.domain.release import Environment, Slot
 from pipelines.evaluation.evaluate import evaluate
+from pipelines.evaluation.gates.registry import GATES
 from pipelines.executor.scheduler import carry_out
+from pipelines.governance.standing import evidence_of
 from pipelines.ports import HttpReply, LoadRun
 from pipelines.releases.leader import take_leader_lease
 from pipelines.releases.promote import release_promotion
@@ -117,7 +119,7 @@ class World:
         if not evaluation.state.final:
             evaluate(self.services, evaluation.id, self.step)
         self.round()
-        evidence = commands.evidence_of(self.records, asked)
+        evidence = evidence_of(self.records, asked)
         commands.decide(
             self.records, person="bob", promotion_id=asked.id, approved=True, reason="", evidence=evidence, now=now()
         )
@@ -149,7 +151,7 @@ class World:
     def apply_policy(self, **accuracy: float) -> None:
         body = policy_body()
         body["gates"]["accuracy"].update(accuracy)
-        commands.request_policy(self.records, person="alice", body=body, now=now())
+        commands.request_policy(self.records, person="alice", policy=GATES.read_policy(body), now=now())
         self.round()
 
 

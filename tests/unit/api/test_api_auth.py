@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.api.auth import PEOPLE, make_tokens, person_of, read_tokens
+from pipelines.api.auth import person_of
 from pipelines.errors import NotAllowed, UsageError
+from pipelines.settings.tokens import PEOPLE, make_tokens, read_tokens
 
 TOKENS = {"alice": "token-of-alice", "bob": "token-of-bob"}
 

@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 
+from pipelines import commands
 from pipelines.adapters.database.records import SqlRecords
-from pipelines.commands import requests as commands
 from pipelines.domain.promotion import Evidence, Override, ReleaseState, RunState
 from pipelines.domain.records import Approval, Evaluation, PolicyChange, Promotion, ReleaseRecord, Rollback
 from pipelines.domain.release import Environment
 from pipelines.domain.verdict import Verdict
 from pipelines.errors import ApprovalVoid, NotAllowed, PolicyInvalid, SlipwayError, UsageError
+from pipelines.evaluation.gates.registry import GATES
+from pipelines.governance.standing import evidence_of, expiry, policy_in_force
 from tests.support.world.fakes import FakeCheckpoints
 from tests.support.world.records import (
     MODEL,
@@ -53,7 +55,7 @@ def waiting(records: SqlRecords, **changes: Any) -> Promotion:
 def decide(
     records: SqlRecords, person: str, *, approved: bool = True, evidence: Evidence | None = None, reason: str = "why"
 ) -> Approval:
-    seen = evidence or commands.evidence_of(records, records.get(Promotion, "p-1"))
+    seen = evidence or evidence_of(records, records.get(Promotion, "p-1"))
     return commands.decide(
         records, person=person, promotion_id="p-1", approved=approved, reason=reason, evidence=seen, now=NOW
     )
@@ -240,7 +242,7 @@ def test_evidence_names_all_that_a_yes_covers(records: SqlRecords) -> None:
     asked = waiting(records)
     measured = records.get(Evaluation, "e-1")
 
-    assert asdict(commands.evidence_of(records, asked)) == {
+    assert asdict(evidence_of(records, asked)) == {
         "model": MODEL,
         "version": "2",
         "environment": "production",
@@ -258,7 +260,7 @@ def test_another_persons_yes_approves(records: SqlRecords) -> None:
 
     assert records.get(Promotion, "p-1").state is RunState.APPROVED
     assert records.find(Approval) == [given]
-    assert given.evidence == asdict(commands.evidence_of(records, asked))
+    assert given.evidence == asdict(evidence_of(records, asked))
     assert audited(records) == [("bob", "promotion.approve", "outcome")]
 
 
@@ -328,7 +330,7 @@ def test_only_a_waiting_promotion_is_decided(records: SqlRecords, state: RunStat
 
 @pytest.mark.parametrize("changed", [{"version": "3"}, {"report_digest": "sha256:older"}, {"report_digest": ""}])
 def test_a_yes_to_other_evidence_is_void(records: SqlRecords, changed: dict[str, str]) -> None:
-    seen = replace(commands.evidence_of(records, waiting(records)), **changed)
+    seen = replace(evidence_of(records, waiting(records)), **changed)
 
     refused(records, ApprovalVoid, "bob", evidence=seen)
 
@@ -368,16 +370,18 @@ def test_a_rollback_is_recorded_with_who_asked(records: SqlRecords) -> None:
 def test_a_policy_is_recorded_but_not_in_force_before_the_executor_says_so(records: SqlRecords) -> None:
     body = policy_body(**{"gates.accuracy.minimum": 0.9})
 
-    change = commands.request_policy(records, person="bob", body=body, now=NOW)
+    change = commands.request_policy(records, person="bob", policy=GATES.read_policy(body), now=NOW)
 
     assert records.get(PolicyChange, change.id).state is RunState.REQUESTED
-    assert commands.policy_in_force(records) == policy()
+    assert policy_in_force(records) == policy()
     assert audited(records) == [("bob", "policy", "intent")]
 
 
 def test_an_illegal_policy_leaves_no_trace(records: SqlRecords) -> None:
     with pytest.raises(PolicyInvalid):
-        commands.request_policy(records, person="bob", body={**policy_body(), "gatse": {}}, now=NOW)
+        commands.request_policy(
+            records, person="bob", policy=GATES.read_policy({**policy_body(), "gatse": {}}), now=NOW
+        )
 
     assert len(records.find(PolicyChange)) == 1
     assert records.audit_trail() == []
@@ -387,4 +391,4 @@ def test_an_illegal_policy_leaves_no_trace(records: SqlRecords) -> None:
     ("hours", "until"), [(24, "2026-01-03T03:04:05.000+00:00"), (0.5, "2026-01-02T03:34:05.000+00:00")]
 )
 def test_a_wait_expires_after_the_hours_of_the_policy(hours: float, until: str) -> None:
-    assert commands.expiry(policy(**{"approvals.valid_h": hours}), NOW) == until
+    assert expiry(policy(**{"approvals.valid_h": hours}), NOW) == until

@@ -12,8 +12,10 @@ import yaml
 
 from bench import BENCHMARKS
 from pipelines.cli import app
-from pipelines.domain.policy import Policy
 from pipelines.errors import SlipwayError
+from pipelines.evaluation.gates.offline.accuracy import ACCURACY
+from pipelines.evaluation.gates.registry import GATES
+from pipelines.evaluation.gates.service.slo import SLO
 from pipelines.operator.demo import STRICT_ACCURACY
 from pipelines.settings.settings import Settings
 
@@ -136,9 +138,9 @@ def test_every_benchmark_is_listed_and_no_other() -> None:
 
 
 def test_limits_quoted_in_a_document_are_those_of_a_policy(document: Path) -> None:
-    policies = [Policy.parse(yaml.safe_load(path.read_text())) for path in POLICIES]
-    latencies = {(f"{q.quantile * 100:g}", q.limit_ms) for policy in policies for q in policy.slo.quantiles}
-    accuracies = {policy.gates.accuracy.minimum for policy in policies} | {STRICT_ACCURACY}
+    policies = [GATES.read_policy(yaml.safe_load(path.read_text())) for path in POLICIES]
+    latencies = {(f"{q.quantile * 100:g}", q.limit_ms) for policy in policies for q in SLO.limits_of(policy).quantiles}
+    accuracies = {ACCURACY.limits_of(policy).minimum for policy in policies} | {STRICT_ACCURACY}
     text = document.read_text()
     quoted = re.findall(r"\bp(\d+(?:\.\d+)?) <= (\d+(?:\.\d+)?) ms", text)
     assert {(quantile, float(limit)) for quantile, limit in quoted} <= latencies

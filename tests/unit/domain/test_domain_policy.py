@@ -1,4 +1,4 @@
-import dataclasses
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -6,9 +6,13 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.domain.bundle import canonical, digest_of
-from pipelines.domain.policy import Arrivals, LoadComparison, Policy, Profile, QuantileLimit
+from pipelines.domain.policy import VERSION, Policy
+from pipelines.domain.sections import Profile
 from pipelines.errors import PolicyInvalid
+from pipelines.evaluation.gates.offline.accuracy import ACCURACY
+from pipelines.evaluation.gates.registry import GATES
+from pipelines.evaluation.gates.service.slo import SLO
+from pipelines.evaluation.gates.service.slo_limits import Arrivals, LoadComparison, QuantileLimit
 from tests.support.world.records import POLICY_FILE, policy, policy_body
 
 BATCH = {
@@ -19,7 +23,7 @@ BATCH = {
 COMPARISON = {"blocks": 100, "block_s": 1, "warmup_s": 0.2, "margin": 1.1, "tolerance_ms": 0.5}
 
 LIMITS: dict[str, tuple[list[object], list[object]]] = {
-    "schema_version": ([1], [0, 2]),
+    "schema_version": ([1, VERSION], [0, VERSION + 1]),
     "gates.accuracy.minimum": ([0, 1, 0.5], [-0.01, 1.01]),
     "gates.comparison.margin": ([0.01, 0.99], [0, 1, -0.1]),
     "gates.parity.tolerance": ([1e-5, 0.001], [0, 0.0011]),
@@ -115,7 +119,7 @@ def test_values_of_the_wrong_kind_are_refused(path: str, value: object) -> None:
 @pytest.mark.parametrize("body", [None, [], "policy", 1, {}])
 def test_what_is_no_policy_at_all_is_refused(body: object) -> None:
     with pytest.raises(PolicyInvalid):
-        Policy.parse(body)
+        GATES.read_policy(body)
 
 
 @pytest.mark.parametrize("section", ["", "gates", "gates.accuracy", "slo", "approvals", "production"])
@@ -129,19 +133,19 @@ def test_an_unknown_key_is_refused_wherever_it_stands(section: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["gates", "slo", "approvals", "production", "profile", "slo.rate_per_s"])
-def test_a_missing_key_is_refused_by_name(path: str) -> None:
-    body = policy_body()
+def test_version_1_has_no_defaults_and_a_missing_key_is_refused_by_name(path: str) -> None:
+    body = policy_body(schema_version=1)
     *sections, key = path.split(".")
     section: dict[str, Any] = body[sections[0]] if sections else body
     del section[key]
 
     with pytest.raises(PolicyInvalid, match=f"'{key}' is missing"):
-        Policy.parse(body)
+        GATES.read_policy(body)
 
 
 @pytest.mark.parametrize("file", ["policy.yaml", "policy.demo.yaml"])
 def test_the_policies_of_this_repository_are_legal(file: str) -> None:
-    assert Policy.parse(yaml.safe_load(Path(POLICY_FILE.parent / file).read_text()))
+    assert GATES.read_policy(yaml.safe_load(Path(POLICY_FILE.parent / file).read_text()))
 
 
 @pytest.mark.parametrize(
@@ -208,32 +212,103 @@ def test_a_higher_quantile_may_not_have_the_lower_limit(judged: bool) -> None:
 
 def test_each_route_has_limits_of_its_own_and_shares_the_rest() -> None:
     changes = {"slo.routes": [BATCH], "slo.comparison": COMPARISON, "slo.first_request_ms": 1000}
-    first, batch = policy(**changes).slo.each_route()
+    first, batch = SLO.limits_of(policy(**changes)).each_route()
 
     assert (first.route, first.rate_per_s, first.first_request_ms) == ("/predict", 200, 1000)
-    assert first.comparison == LoadComparison(100, 1.0, 0.2, 1.1, 0.5)
+    assert first.comparison == LoadComparison.model_validate(COMPARISON)
     assert (batch.route, batch.rate_per_s, batch.duration_s) == ("/predict/batch", 20, 60)
-    assert batch.quantiles == (QuantileLimit(0.95, 400, judged=True),)
-    assert (batch.comparison, batch.first_request_ms) == (None, None)
+    assert batch.quantiles == (QuantileLimit(quantile=0.95, limit_ms=400, judged=True),)
+    assert (batch.comparison, batch.first_request_ms) == (False, None)
 
 
-def test_what_a_policy_leaves_out_does_not_count_in_its_digest() -> None:
-    body = policy_body()
-    left_out = ("first_request_ms", "workers", "comparison", "routes")
-    for key in left_out:
-        body["slo"].pop(key, None)
-    plain = Policy.parse(body)
-    as_before = dataclasses.asdict(plain)
-    for key in left_out:
-        del as_before["slo"][key]
+def test_what_has_no_limit_does_not_count_in_a_digest() -> None:
+    plain = policy()
 
-    assert plain.digest == digest_of(canonical(as_before))
+    assert not {"first_request_ms", "workers", "routes"} & set(plain.body["slo"])
     assert policy(**{"slo.comparison": COMPARISON}).digest != plain.digest
     assert policy(**{"slo.routes": [BATCH]}).digest != plain.digest
 
 
+def test_sections_and_keys_that_are_left_out_have_their_defaults() -> None:
+    shortest = GATES.read_policy({"schema_version": VERSION, "profile": "full"})
+    written_out = GATES.read_policy(yaml.safe_load(POLICY_FILE.read_text()))
+    one_key = GATES.read_policy({"schema_version": VERSION, "profile": "full", "slo": {"rate_per_s": 300}})
+
+    assert shortest == written_out
+    assert shortest.digest == written_out.digest
+    assert SLO.limits_of(one_key) == SLO.limits_of(shortest).model_copy(update={"rate_per_s": 300})
+
+
+def test_what_is_put_in_force_says_every_limit_so_that_a_new_default_changes_nothing() -> None:
+    body = GATES.read_policy({"schema_version": VERSION, "profile": "full"}).body
+
+    assert body["gates"] == {
+        "parity": {"tolerance": 1e-5},
+        "accuracy": {"minimum": 0.78},
+        "comparison": {"margin": 0.01},
+    }
+    assert body["slo"]["comparison"]["blocks"] == 100
+    assert body["approvals"] == {"count": 1, "valid_h": 24}
+
+
+@pytest.mark.parametrize("key", ["profile", "schema_version"])
+def test_what_has_no_default_is_refused_by_name_where_it_is_missing(key: str) -> None:
+    body = {"schema_version": VERSION, "profile": "full"}
+    del body[key]
+
+    with pytest.raises(PolicyInvalid, match=f"'{key}' is missing"):
+        GATES.read_policy(body)
+
+
+def test_a_policy_of_a_newer_version_is_refused_with_both_versions() -> None:
+    newer = {"schema_version": VERSION + 1, "anything": "else"}
+
+    for read in (GATES.read_policy, Policy.read):
+        with pytest.raises(PolicyInvalid, match=f"is {VERSION + 1}, and this Slipway knows {VERSION} at most"):
+            read(newer)
+
+
+STORED = sorted((Path(__file__).parent / "stored").glob("policy.1.*.json"))
+
+
+@pytest.mark.parametrize("file", STORED, ids=lambda file: str(file.name))
+def test_a_stored_policy_of_version_1_is_read_and_keeps_its_digest(file: Path) -> None:
+    stored = json.loads(file.read_text())
+    read = Policy.read(stored["body"])
+
+    assert (read.digest, read.body) == (stored["digest"], stored["body"])
+    assert (read.approvals.count, read.approvals.valid_h) == (1, 24)
+    assert ACCURACY.limits_of(read).minimum == 0.78
+    assert SLO.limits_of(read).comparison == LoadComparison.model_validate(stored["body"]["slo"]["comparison"])
+
+
+@pytest.mark.parametrize("file", STORED, ids=lambda file: str(file.name))
+def test_a_file_of_version_1_is_put_in_force_as_todays_with_the_same_limits(file: Path) -> None:
+    body = json.loads(file.read_text())["body"]
+    applied = GATES.read_policy(body)
+
+    assert applied.body["schema_version"] == VERSION
+    assert [gate.limits_of(applied) for gate in GATES.all] == [gate.limits_of(Policy.read(body)) for gate in GATES.all]
+
+
+def test_version_1_compared_only_where_it_said_how() -> None:
+    (stored,) = (json.loads(file.read_text())["body"] for file in STORED if "full" in file.name)
+    del stored["slo"]["comparison"]
+
+    assert SLO.limits_of(Policy.read(stored)).comparison is False
+    assert SLO.limits_of(GATES.read_policy(stored)).comparison is False
+
+
+def test_limits_of_a_gate_that_no_longer_hold_stop_nothing_but_the_gate() -> None:
+    stored = policy_body(**{"gates.accuracy.minimum": 7, "gates.retired": {}})
+
+    assert Policy.read(stored).approvals.count == 1
+    with pytest.raises(PolicyInvalid, match=r"policy\.gates\.accuracy\.minimum is out of range"):
+        ACCURACY.limits_of(Policy.read(stored))
+
+
 def test_demo_evidence_is_not_accepted_by_the_full_policy() -> None:
-    demo = Policy.parse(yaml.safe_load((POLICY_FILE.parent / "policy.demo.yaml").read_text()))
+    demo = GATES.read_policy(yaml.safe_load((POLICY_FILE.parent / "policy.demo.yaml").read_text()))
 
     assert demo.profile not in policy().production.accepts
 
@@ -242,11 +317,11 @@ def test_the_digest_counts_values_and_not_their_order_or_spelling() -> None:
     body = policy_body()
     reversed_body = dict(reversed(body.items()))
 
-    assert Policy.parse(reversed_body).digest == policy().digest
+    assert GATES.read_policy(reversed_body).digest == policy().digest
     assert policy(**{"slo.rate_per_s": 200.0}).digest == policy(**{"slo.rate_per_s": 200}).digest
     assert policy(**{"gates.accuracy.minimum": 0.79}).digest != policy().digest
 
 
 def test_texts_become_enums() -> None:
     assert policy().profile is Profile.FULL
-    assert policy().slo.arrivals is Arrivals.POISSON
+    assert SLO.limits_of(policy()).arrivals is Arrivals.POISSON

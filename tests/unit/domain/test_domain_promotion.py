@@ -3,8 +3,6 @@ from dataclasses import fields, replace
 import pytest
 
 from pipelines.domain.promotion import (
-    GATES,
-    OVERRIDABLE,
     Evidence,
     Override,
     PastRelease,
@@ -17,11 +15,14 @@ from pipelines.domain.promotion import (
     void_reasons,
 )
 from pipelines.domain.release import Environment
+from pipelines.domain.report import Report
 from pipelines.domain.verdict import GateResult, Verdict
 from pipelines.domain.version import Lifecycle
 from pipelines.errors import NoRollbackTarget, UsageError
+from pipelines.evaluation.gates.registry import GATES
 from tests.support.world.records import policy, report
 
+OVERRIDABLE = GATES.overridable
 EVIDENCE = Evidence("toy-model", "2", "production", "sha256:b", "sha256:r", "sha256:p", "r-1")
 STATES = {
     "serving": ReleaseState.SERVING,
@@ -125,12 +126,12 @@ def test_a_first_champion_voids_an_approval_given_without_one() -> None:
 
 
 def test_no_override_is_asked_for_without_gates_and_reason() -> None:
-    assert Override.parse([], None) is None
-    assert Override.parse(["", " "], "") is None
+    assert Override.parse([], None, overridable=OVERRIDABLE) is None
+    assert Override.parse(["", " "], "", overridable=OVERRIDABLE) is None
 
 
 def test_an_override_names_its_gates_once_each() -> None:
-    assert Override.parse([" accuracy", "slo", "accuracy"], " hotfix ") == Override(
+    assert Override.parse([" accuracy", "slo", "accuracy"], " hotfix ", overridable=OVERRIDABLE) == Override(
         frozenset({"accuracy", "slo"}), "hotfix"
     )
 
@@ -141,23 +142,25 @@ def test_an_override_names_its_gates_once_each() -> None:
 )
 def test_half_an_override_is_refused(gates: list[str], reason: str | None) -> None:
     with pytest.raises(UsageError, match="its gates and a reason"):
-        Override.parse(gates, reason)
+        Override.parse(gates, reason, overridable=OVERRIDABLE)
 
 
-@pytest.mark.parametrize("gate", [*sorted(set(GATES) - OVERRIDABLE), "approval", "slo.p99", "Accuracy", "x" * 100])
+@pytest.mark.parametrize(
+    "gate", [*sorted({gate.name for gate in GATES.all} - OVERRIDABLE), "approval", "slo.p99", "Accuracy", "x" * 100]
+)
 def test_gates_of_safety_and_unknown_ones_can_not_be_overridden(gate: str) -> None:
     with pytest.raises(UsageError, match="can't be overridden"):
-        Override.parse(["accuracy", gate], "because")
+        GATES.read_override(["accuracy", gate], "because")
 
 
 def test_safety_and_a_persons_yes_are_not_overridable() -> None:
     assert not OVERRIDABLE & {"digest", "golden_rows", "artifact_safety", "schema", "smoke", "approval"}
-    assert set(GATES) >= OVERRIDABLE
+    assert {gate.name for gate in GATES.all} >= OVERRIDABLE
 
 
 def test_a_reports_verdict_leaves_out_the_overridden_gates_only() -> None:
     gates = (GateResult("accuracy", Verdict.FAILED, ""), GateResult("slo.p99", Verdict.PASSED, ""))
-    body = report(policy=policy(), gates=gates)
+    body = Report.read(report(policy=policy(), gates=gates))
 
     assert report_verdict(body, None) is Verdict.FAILED
     assert report_verdict(body, Override(frozenset({"slo"}), "why")) is Verdict.FAILED
@@ -173,7 +176,7 @@ def test_a_reports_verdict_leaves_out_the_overridden_gates_only() -> None:
     ],
 )
 def test_demo_evidence_stops_before_production(profile: str, environment: Environment, refused: bool) -> None:
-    refusal = profile_refusal(report(policy=policy(), profile=profile), policy(), environment)
+    refusal = profile_refusal(Report.read(report(policy=policy(), profile=profile)), policy(), environment)
 
     assert (refusal is not None) is refused
 

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
+from pipelines import commands
 from pipelines.adapters.database.records import now
-from pipelines.commands import requests as commands
 from pipelines.domain.bundle import digest_of
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Evaluation, Lease, ReleaseRecord
 from pipelines.domain.release import Environment, Release, Slot
 from pipelines.errors import DeployFailed
 from pipelines.evaluation.evaluate import evaluate
+from pipelines.evaluation.gates.registry import GATES
 from pipelines.ports import HttpReply
 from tests.support.world.world import MODEL, PRODUCTION, STAGING, World, policy_body
 
@@ -168,7 +169,7 @@ def test_a_first_request_that_times_out_is_a_no_where_the_policy_limits_it(
 ) -> None:
     body = policy_body()
     body["slo"]["first_request_ms"] = 500
-    commands.request_policy(world.records, person="alice", body=body, now=now())
+    commands.request_policy(world.records, person="alice", policy=GATES.read_policy(body), now=now())
     world.round()
     post = world.services.probe.post
     waits: list[float | None] = []

@@ -1,27 +1,54 @@
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from pipelines.domain.bundle import digest_of
-from pipelines.domain.verdict import Verdict
-from pipelines.evaluation.gates.offline.accuracy import judge_accuracy, measure_accuracy
-from pipelines.evaluation.gates.offline.comparison import auc, judge_comparison, measure_comparison
-from pipelines.evaluation.gates.offline.parity import judge_parity, measure_parity
-from pipelines.evaluation.gates.offline.safety import (
-    judge_golden_rows,
-    measure_artifact_safety,
-    measure_digest,
-    measure_golden_rows,
-)
-from pipelines.evaluation.gates.offline.schema import judge_schema
-from pipelines.packaging.onnx_model import Scores
-from tests.support.world.bundles import make_bundle, read_description
+from pipelines.domain.bundle import Feature, FeatureType, digest_of
+from pipelines.domain.verdict import GateResult, Verdict
+from pipelines.evaluation.gates.gate import Gate, NoLimits
+from pipelines.evaluation.gates.offline import accuracy, comparison, golden_rows, parity
+from pipelines.evaluation.gates.offline.accuracy import ACCURACY, Counts
+from pipelines.evaluation.gates.offline.artifact_safety import ARTIFACT_SAFETY
+from pipelines.evaluation.gates.offline.comparison import COMPARISON, Difference, auc
+from pipelines.evaluation.gates.offline.digest import DIGEST
+from pipelines.evaluation.gates.offline.golden_rows import GOLDEN_ROWS, Replay
+from pipelines.evaluation.gates.offline.parity import PARITY, Differences
+from pipelines.evaluation.gates.offline.schema import SCHEMA
+from pipelines.evaluation.gates.offline.world import Offline, OpenedBundle
+from pipelines.evaluation.gates.registry import GATES
+from pipelines.packaging.onnx_model import OnnxModel, Scores
+from pipelines.packaging.snapshot import Snapshot, SnapshotDescription
+from tests.support.world.bundles import make_bundle, read_description, valid_row
+from tests.support.world.records import policy
 
 MARGIN = 0.01
+BY_MARGIN = comparison.Limits(margin=MARGIN)
+ROWS = pd.DataFrame([valid_row(age=age) for age in (20, 40, 60)]).assign(churned=["Yes", "No", "Yes"])
+
+
+def world(bundle: tuple[Path, str], champion: Path | None = None, predictions: pd.DataFrame | None = None) -> Offline:
+    """Return what offline gates measure of a bundle, on three rows."""
+    features = tuple(Feature(str(name), FeatureType.NUMBER) for name in ROWS.columns if name != "churned")
+    snapshot = Snapshot(
+        ROWS, SnapshotDescription("toy-model", "churned", "Yes", ("No", "Yes"), features, ()), "sha256:e"
+    )
+    path, digest = bundle
+    served = OpenedBundle(champion, read_description(champion), snapshot) if champion else None
+    return Offline(digest, OpenedBundle(path, read_description(path), snapshot), snapshot, predictions, served)
+
+
+def result_of(gate: Gate[Offline, Any, Any], measured: Offline) -> GateResult:
+    (result,) = gate.results(measured, policy())
+    return result
+
+
+def compared(candidate: np.ndarray, champion: np.ndarray, positive: np.ndarray) -> GateResult:
+    (result,) = comparison.judge(comparison.compare(candidate, champion, positive), BY_MARGIN)
+    return result
 
 
 @pytest.mark.parametrize(
@@ -39,23 +66,25 @@ MARGIN = 0.01
 def test_accuracy_is_judged_by_its_point_estimate(
     right: int, n: int, minimum: float, verdict: Verdict, message: str
 ) -> None:
-    result = judge_accuracy(right, n, minimum=minimum)
+    (result,) = accuracy.judge(Counts(right, n), accuracy.Limits(minimum=minimum))
 
     assert (result.verdict, result.message) == (verdict, message)
 
 
 def test_accuracy_shows_the_interval_it_could_as_well_have_been() -> None:
-    result = judge_accuracy(80, 100, minimum=0.79)
+    (result,) = accuracy.judge(Counts(80, 100), accuracy.Limits(minimum=0.79))
 
     # Wilson at 95 %: (p + z2/2n -+ z sqrt(pq/n + z2/4n2)) / (1 + z2/n)
     assert result.interval == pytest.approx((0.71117, 0.86664), abs=1e-4)
     assert (result.observed, result.limit) == (0.8, 0.79)
 
 
-def test_accuracy_counts_equal_labels() -> None:
-    predicted, actual = np.array(["Yes", "No", "No"], dtype=object), np.array(["Yes", "Yes", "No"], dtype=object)
+def test_accuracy_counts_equal_labels(tmp_path: Path) -> None:
+    measured = world(make_bundle(tmp_path))
+    right = int((measured.candidate.scores.labels == np.array(["Yes", "No", "Yes"], dtype=object)).sum())
 
-    assert measure_accuracy(predicted, actual, minimum=0.5).observed == pytest.approx(2 / 3)
+    assert result_of(ACCURACY, measured).observed == pytest.approx(right / 3)
+    assert 0 < right < 3
 
 
 @pytest.mark.parametrize(
@@ -71,7 +100,7 @@ def test_accuracy_counts_equal_labels() -> None:
     ],
 )
 def test_comparison_has_three_answers(interval: tuple[float, float], verdict: Verdict) -> None:
-    result = judge_comparison(-0.02, interval, margin=MARGIN)
+    (result,) = comparison.judge(Difference(-0.02, interval), BY_MARGIN)
 
     assert result.verdict is verdict
     assert result.message.startswith(
@@ -88,7 +117,7 @@ def truth_and_scores(noise: float, n: int = 2000) -> tuple[np.ndarray, np.ndarra
 def test_a_candidate_equal_to_the_champion_passes() -> None:
     positive, scores = truth_and_scores(1.0)
 
-    result = measure_comparison(scores, scores.copy(), positive, margin=MARGIN)
+    result = compared(scores, scores.copy(), positive)
 
     assert (result.verdict, result.observed) == (Verdict.PASSED, 0.0)
 
@@ -97,22 +126,22 @@ def test_a_clearly_worse_candidate_fails_and_a_clearly_better_one_passes() -> No
     positive, good = truth_and_scores(0.5)
     bad = np.random.default_rng(4).random(len(positive))
 
-    assert measure_comparison(bad, good, positive, margin=MARGIN).verdict is Verdict.FAILED
-    assert measure_comparison(good, bad, positive, margin=MARGIN).verdict is Verdict.PASSED
+    assert compared(bad, good, positive).verdict is Verdict.FAILED
+    assert compared(good, bad, positive).verdict is Verdict.PASSED
 
 
 def test_too_few_rows_to_tell_are_inconclusive() -> None:
     positive, good = truth_and_scores(1.0, n=30)
     other = good + np.random.default_rng(5).normal(0, 1, 30)
 
-    assert measure_comparison(other, good, positive, margin=MARGIN).verdict is Verdict.INCONCLUSIVE
+    assert compared(other, good, positive).verdict is Verdict.INCONCLUSIVE
 
 
 def test_the_comparison_repeats_to_the_bit() -> None:
     positive, good = truth_and_scores(1.0, n=200)
     other = good + np.random.default_rng(5).normal(0, 0.3, 200)
 
-    first, second = (measure_comparison(other, good, positive, margin=MARGIN) for _ in range(2))
+    first, second = (compared(other, good, positive) for _ in range(2))
 
     assert first == second
 
@@ -121,7 +150,7 @@ def test_the_comparison_repeats_to_the_bit() -> None:
 def test_a_comparison_on_one_class_is_inconclusive(positive: np.ndarray) -> None:
     scores = np.linspace(0, 1, len(positive))
 
-    assert measure_comparison(scores, scores, positive, margin=MARGIN).verdict is Verdict.INCONCLUSIVE
+    assert compared(scores, scores, positive).verdict is Verdict.INCONCLUSIVE
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
@@ -132,7 +161,7 @@ def test_probabilities_that_are_no_numbers_never_pass_a_comparison(poison: float
     poisoned = np.where(positive, poison, scores)
     candidate, champion = (poisoned, scores) if whose == "candidate" else (scores, poisoned)
 
-    assert measure_comparison(candidate, champion, positive, margin=MARGIN).verdict is Verdict.ERROR
+    assert compared(candidate, champion, positive).verdict is Verdict.ERROR
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -161,7 +190,10 @@ def test_auc_of_constant_scores_is_a_half() -> None:
     ],
 )
 def test_parity_allows_a_difference_up_to_its_tolerance(difference: float, other_labels: int, verdict: Verdict) -> None:
-    assert judge_parity(difference, other_labels=other_labels, tolerance=1e-5).verdict is verdict
+    found = Differences(rows=1, logged=1, largest=difference, labels=other_labels)
+    (result,) = parity.judge(found, parity.Limits(tolerance=1e-5))
+
+    assert result.verdict is verdict
 
 
 def scores_of(labels: list[str], probabilities: list[float]) -> Scores:
@@ -182,43 +214,59 @@ def scores_of(labels: list[str], probabilities: list[float]) -> Scores:
 def test_parity_is_measured_row_by_row(labels: list[str], probabilities: list[float], verdict: Verdict) -> None:
     trained = pd.DataFrame({"label": ["No", "Yes"], "probability": [0.2, 0.7]})
 
-    assert measure_parity(scores_of(labels, probabilities), trained, tolerance=1e-5).verdict is verdict
+    assert parity_of(scores_of(labels, probabilities), trained).verdict is verdict
 
 
-def test_parity_without_predictions_is_not_applicable_and_without_rows_inconclusive() -> None:
+def parity_of(scores: Scores, trained: pd.DataFrame) -> GateResult:
+    (result,) = parity.judge(parity.compare(scores, trained), parity.Limits(tolerance=1e-5))
+    return result
+
+
+def test_parity_without_predictions_is_not_applicable_and_without_rows_inconclusive(tmp_path: Path) -> None:
     empty = pd.DataFrame({"label": [], "probability": []})
+    absent = result_of(PARITY, world(make_bundle(tmp_path)))
 
-    assert measure_parity(scores_of(["No"], [0.2]), None, tolerance=1e-5).verdict is Verdict.NOT_APPLICABLE
-    assert measure_parity(scores_of([], []), empty, tolerance=1e-5).verdict is Verdict.INCONCLUSIVE
+    assert absent.verdict is Verdict.NOT_APPLICABLE
+    assert absent.message == "no scikit-learn predictions were logged with this version"
+    assert parity_of(scores_of([], []), empty).verdict is Verdict.INCONCLUSIVE
+
+
+def test_parity_is_measured_with_the_predictions_of_the_training(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path)
+    answered = world(bundle).candidate.scores
+    same = pd.DataFrame({"label": answered.labels, "probability": answered.probabilities})
+
+    assert result_of(PARITY, world(bundle, predictions=same)).verdict is Verdict.PASSED
+    assert result_of(PARITY, world(bundle, predictions=same.assign(label="No"))).verdict is Verdict.FAILED
 
 
 def test_the_digest_gate_names_both_digests_when_they_differ(tmp_path: Path) -> None:
     path, digest = make_bundle(tmp_path)
-    assert measure_digest(path, expected=digest).verdict is Verdict.PASSED
+    measured = world((path, digest))
+    assert result_of(DIGEST, measured).verdict is Verdict.PASSED
 
     content = (path / "bundle.json").read_bytes() + b" "
     (path / "bundle.json").write_bytes(content)
 
-    result = measure_digest(path, expected=digest)
+    result = result_of(DIGEST, measured)
     assert result.verdict is Verdict.FAILED
     assert result.message == f"FAIL: digest mismatch, expected {digest} got {digest_of(content)}"
 
 
 def test_a_file_that_is_no_onnx_model_fails_the_safety_gate(tmp_path: Path) -> None:
-    path, _ = make_bundle(tmp_path)
-    assert measure_artifact_safety(path).verdict is Verdict.PASSED
+    bundle = make_bundle(tmp_path)
+    assert result_of(ARTIFACT_SAFETY, world(bundle)).verdict is Verdict.PASSED
 
-    (path / "model.onnx").write_bytes(b"\x80\x04cos\nsystem\n.")
+    (bundle[0] / "model.onnx").write_bytes(b"\x80\x04cos\nsystem\n.")
 
-    assert measure_artifact_safety(path).verdict is Verdict.FAILED
+    assert result_of(ARTIFACT_SAFETY, world(bundle)).verdict is Verdict.FAILED
 
 
 def test_golden_rows_are_replayed(tmp_path: Path) -> None:
-    right, _ = make_bundle(tmp_path)
-    wrong, _ = make_bundle(tmp_path, wrong_golden=True)
+    right, wrong = make_bundle(tmp_path), make_bundle(tmp_path, wrong_golden=True)
 
-    assert measure_golden_rows(right, read_description(right)).verdict is Verdict.PASSED
-    assert measure_golden_rows(wrong, read_description(wrong)).verdict is Verdict.FAILED
+    assert result_of(GOLDEN_ROWS, world(right)).verdict is Verdict.PASSED
+    assert result_of(GOLDEN_ROWS, world(wrong)).verdict is Verdict.FAILED
 
 
 @pytest.mark.parametrize(
@@ -234,16 +282,40 @@ def test_golden_rows_are_replayed(tmp_path: Path) -> None:
 def test_golden_rows_allow_a_difference_up_to_their_tolerance(
     difference: float, labels_agree: bool, verdict: Verdict
 ) -> None:
-    assert judge_golden_rows(difference, labels_agree=labels_agree, tolerance=1e-5).verdict is verdict
+    (result,) = golden_rows.judge(Replay(difference, labels_agree, tolerance=1e-5), NoLimits())
+
+    assert result.verdict is verdict
 
 
 def test_the_schema_gate_tells_every_break_and_needs_a_champion(tmp_path: Path) -> None:
-    champion = read_description(make_bundle(tmp_path)[0])
-    wider = read_description(make_bundle(tmp_path, extra_features=2)[0])
+    champion, wider = make_bundle(tmp_path), make_bundle(tmp_path, extra_features=2)
 
-    assert judge_schema(champion, None).verdict is Verdict.NOT_APPLICABLE
-    assert judge_schema(champion, champion).verdict is Verdict.PASSED
-    refused = judge_schema(wider, champion)
+    first = result_of(SCHEMA, world(champion))
+    assert (first.verdict, first.message) == (Verdict.NOT_APPLICABLE, "no champion yet, so no client to break")
+    assert result_of(SCHEMA, world(champion, champion[0])).verdict is Verdict.PASSED
+    refused = result_of(SCHEMA, world(wider, champion[0]))
     assert refused.verdict is Verdict.FAILED
     assert "extra_0" in refused.message
     assert "extra_1" in refused.message
+
+
+def test_a_candidate_is_compared_with_the_champion_on_the_same_rows(tmp_path: Path) -> None:
+    candidate, champion = make_bundle(tmp_path), make_bundle(tmp_path, extra_features=2)
+
+    assert result_of(COMPARISON, world(candidate)).message == "no champion yet to compare with"
+    assert result_of(COMPARISON, world(candidate, candidate[0])).verdict is Verdict.PASSED
+    lacking = result_of(COMPARISON, world(candidate, champion[0]))
+    assert lacking.message == "INCONCLUSIVE: comparison: the evaluation set lacks the champion's extra_0, extra_1"
+
+
+def test_each_model_is_opened_and_scored_once_for_all_gates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    load = OnnxModel.load
+    monkeypatch.setattr(OnnxModel, "load", lambda path: opened.append(path) or load(path))
+    candidate, champion = make_bundle(tmp_path), make_bundle(tmp_path, seed=1)
+    measured = world(candidate, champion[0])
+
+    for gate in (*GATES.of_the_bundle, *GATES.of_the_model):
+        gate.results(measured, policy())
+
+    assert opened == [candidate[0] / "model.onnx", champion[0] / "model.onnx"]

@@ -14,24 +14,22 @@ from loadtests.runner.result import as_json, of_judgement
 from loadtests.samples import Window
 from loadtests.study.simulation import CONTROL, look_of, plan_of
 from pipelines.domain.bundle import Feature, FeatureType
-from pipelines.domain.verdict import Verdict, overall
+from pipelines.domain.policy import Policy
+from pipelines.domain.release import Environment, Release
+from pipelines.domain.verdict import GateResult, Verdict, overall
 from pipelines.errors import DeployFailed, Undecided
-from pipelines.evaluation.gates.service.slo import (
-    MAX_ROWS,
-    Measured,
-    load_plan,
-    measure_slo,
-    results_of,
-    time_first_request,
-)
+from pipelines.evaluation.gates.service.load_plan import MAX_ROWS, load_plan
+from pipelines.evaluation.gates.service.slo import SLO, RouteRun, judge_run, time_first_request
+from pipelines.evaluation.gates.service.slo_limits import SloLimits
+from pipelines.evaluation.gates.service.world import Beside, Service
 from pipelines.packaging.snapshot import Snapshot, SnapshotDescription
-from pipelines.ports import HttpReply, LoadRun
-from tests.support.world.fakes import FakeLoadRunner
+from pipelines.ports import HttpReply, LoadRun, LoadRunner
+from tests.support.world.fakes import FakeLoadRunner, FakeProbe
 from tests.support.world.records import policy
 
 URL, CHAMPION_URL = "http://127.0.0.1:9", "http://127.0.0.1:8"
-MEASURED = Measured(URL, "2")
-BESIDE = Measured(URL, "2", CHAMPION_URL, "1", first_request_ms=12.0)
+CHAMPION = Beside(CHAMPION_URL, "1")
+RELEASE = Release("trial-e-1", "toy-model", Environment.STAGING, "2", "sha256:b")
 COMPARISON = {"blocks": 100, "block_s": 1, "warmup_s": 0.2, "margin": 1.1, "tolerance_ms": 0.5}
 BATCH = {
     "route": "/predict/batch",
@@ -59,6 +57,38 @@ def judged(latency_ms: Any, **changes: Any) -> dict[str, Any]:
     judgement = judge(plan, looks, CONTROL)
     body: dict[str, Any] = json.loads(as_json(of_judgement(plan, "now", looks=looks, judgement=judgement, raws=[])))
     return body
+
+
+def limits(**changes: Any) -> SloLimits:
+    return SLO.limits_of(policy(**changes))
+
+
+def results_of(result: dict[str, Any], *, demo: bool) -> list[GateResult]:
+    return judge_run(RouteRun("slo", result), demo=demo)
+
+
+def plan_for(slo: SloLimits, **changes: Any) -> dict[str, Any]:
+    return load_plan(slo, URL, "2", **changes)
+
+
+def measured(
+    loads: LoadRunner, by: Policy, workdir: Path, *, rows: int = 3, beside: bool = False, first_ms: float | None = None
+) -> list[GateResult]:
+    """Return what the gate finds of version 2, and without `beside` not that there was nobody to compare with."""
+    service = Service(
+        url=URL,
+        release=RELEASE,
+        body={},
+        profile=by.profile,
+        snapshot=snapshot(rows),
+        probe=FakeProbe(RELEASE, {}),
+        loads=loads,
+        releases=list,
+        workdir=workdir,
+        first_request_ms=first_ms,
+        champion=CHAMPION if beside else None,
+    )
+    return SLO.results(service, by)
 
 
 def snapshot(rows: int = 3) -> Snapshot:
@@ -160,14 +190,14 @@ def test_a_run_that_measured_nothing_is_inconclusive() -> None:
 def test_a_run_that_could_not_be_carried_out_is_an_error_not_a_pass(tmp_path: Path) -> None:
     loads = FakeLoadRunner(refusal=Undecided("the load run ended with 2"))
 
-    (found,) = measure_slo(loads, policy(), MEASURED, snapshot=snapshot(), workdir=tmp_path)
+    (found,) = measured(loads, policy(), tmp_path)
 
     assert found.verdict is Verdict.ERROR
     assert "ended with 2" in found.message
 
 
 def test_the_plan_states_the_policy_and_the_version_that_must_answer() -> None:
-    plan = load_plan(policy(**{"slo.rate_per_s": 123.5, "slo.timeout_s": 2}).slo, MEASURED)
+    plan = plan_for(limits(**{"slo.rate_per_s": 123.5, "slo.timeout_s": 2}))
 
     assert (plan["host"], plan["path"], plan["expected_version"]) == (URL, "/predict", "2")
     assert (plan["rate_per_s"], plan["timeout_s"], plan["max_in_flight"]) == (123.5, 2.0, 247)
@@ -179,7 +209,7 @@ def test_the_plan_states_the_policy_and_the_version_that_must_answer() -> None:
 
 @pytest.mark.parametrize(("changes", "workers"), [({}, 1), ({"slo.workers": 4}, 4)])
 def test_the_load_comes_from_as_many_workers_as_the_policy_says(changes: dict[str, Any], workers: int) -> None:
-    assert load_plan(policy(**changes).slo, MEASURED)["workers"] == workers
+    assert plan_for(limits(**changes))["workers"] == workers
 
 
 def test_the_load_runs_own_parser_takes_the_plan(tmp_path: Path) -> None:
@@ -187,7 +217,7 @@ def test_the_load_runs_own_parser_takes_the_plan(tmp_path: Path) -> None:
     rows_file.write_text('[{"age": 1}]')
 
     plan_file = tmp_path / "plan.json"
-    plan_file.write_text(json.dumps({**load_plan(policy().slo, MEASURED), "rows_file": str(rows_file)}))
+    plan_file.write_text(json.dumps({**plan_for(limits()), "rows_file": str(rows_file)}))
 
     plan = read_plan(plan_file)
 
@@ -203,7 +233,7 @@ def test_the_rows_sent_are_those_of_the_evaluation_set_without_the_answer(tmp_pa
             return super().run(plan, rows, workdir)
 
     loads = Recording(result(check()))
-    results = measure_slo(loads, policy(), MEASURED, snapshot=snapshot(MAX_ROWS + 5), workdir=tmp_path)
+    results = measured(loads, policy(), tmp_path, rows=MAX_ROWS + 5)
 
     assert overall(results) is Verdict.PASSED
     assert len(sent[0]) == MAX_ROWS
@@ -226,7 +256,7 @@ class Answering(FakeLoadRunner):
 
 def test_each_route_is_loaded_by_itself_and_named_in_its_results(tmp_path: Path) -> None:
     loads = Answering()
-    results = measure_slo(loads, policy(**{"slo.routes": [BATCH]}), BESIDE, snapshot=snapshot(), workdir=tmp_path)
+    results = measured(loads, policy(**{"slo.routes": [BATCH]}), tmp_path, beside=True)
 
     assert [found.name for found in results] == ["slo.p99", "slo.batch.p99"]
     assert [(plan["path"], plan["rate_per_s"]) for plan in loads.plans] == [
@@ -239,17 +269,19 @@ def test_each_route_is_loaded_by_itself_and_named_in_its_results(tmp_path: Path)
 
 def test_after_a_no_no_further_route_is_loaded(tmp_path: Path) -> None:
     loads = Answering(predict="failed")
-    results = measure_slo(loads, policy(**{"slo.routes": [BATCH]}), BESIDE, snapshot=snapshot(), workdir=tmp_path)
+    results = measured(loads, policy(**{"slo.routes": [BATCH]}), tmp_path, beside=True)
 
     assert [found.name for found in results] == ["slo.p99"]
 
 
 def test_a_comparison_names_the_champion_and_the_first_request_what_it_took(tmp_path: Path) -> None:
-    limits = policy(**{"slo.comparison": COMPARISON, "slo.first_request_ms": 500})
+    slo = limits(**{"slo.comparison": COMPARISON, "slo.first_request_ms": 500})
     rows_file = tmp_path / "rows.json"
     rows_file.write_text('[{"age": 1}]')
     plan_file = tmp_path / "plan.json"
-    plan_file.write_text(json.dumps({**load_plan(limits.slo, BESIDE), "rows_file": str(rows_file)}))
+    plan_file.write_text(
+        json.dumps({**plan_for(slo, champion=CHAMPION, first_request_ms=12.0), "rows_file": str(rows_file)})
+    )
 
     plan = read_plan(plan_file)
 
@@ -257,15 +289,17 @@ def test_a_comparison_names_the_champion_and_the_first_request_what_it_took(tmp_
     assert (plan.comparison.host, plan.comparison.expected_version) == (CHAMPION_URL, "1")
     assert (plan.comparison.blocks, plan.comparison.margin) == (100, 1.1)
     assert (plan.first_request_ms, plan.first_request_took_ms) == (500.0, 12.0)
-    assert "comparison" not in load_plan(limits.slo, MEASURED)
+    assert "comparison" not in plan_for(slo)
 
 
 def test_the_batch_plan_is_one_that_the_load_run_takes(tmp_path: Path) -> None:
-    (_, batch) = policy(**{"slo.routes": [BATCH]}).slo.each_route()
+    (_, batch) = limits(**{"slo.routes": [BATCH]}).each_route()
     rows_file = tmp_path / "rows.json"
     rows_file.write_text('[{"age": 1}]')
     plan_file = tmp_path / "plan.json"
-    plan_file.write_text(json.dumps({**load_plan(batch, BESIDE), "rows_file": str(rows_file)}))
+    plan_file.write_text(
+        json.dumps({**plan_for(batch, champion=CHAMPION, first_request_ms=12.0), "rows_file": str(rows_file)})
+    )
 
     plan = read_plan(plan_file)
 
@@ -302,10 +336,8 @@ def test_the_first_request_is_a_prediction_and_is_timed_when_it_was_answered() -
 
 def test_a_first_request_without_an_answer_is_a_no_and_nothing_is_loaded(tmp_path: Path) -> None:
     loads = Answering()
-    limits = policy(**{"slo.first_request_ms": 500})
-    silent = Measured(URL, "2", first_request_ms=math.inf)
 
-    (found,) = measure_slo(loads, limits, silent, snapshot=snapshot(), workdir=tmp_path)
+    (found,) = measured(loads, policy(**{"slo.first_request_ms": 500}), tmp_path, first_ms=math.inf)
 
     assert (found.name, found.verdict, loads.plans) == ("slo.first_request", Verdict.FAILED, [])
     assert found.message.startswith("FAIL: first_request=inf ms > 500 ms (the first one after the deploy was not ")
@@ -314,13 +346,12 @@ def test_a_first_request_without_an_answer_is_a_no_and_nothing_is_loaded(tmp_pat
 
 def test_a_first_request_without_a_limit_stops_nothing(tmp_path: Path) -> None:
     loads = Answering()
-    silent = Measured(URL, "2", first_request_ms=math.inf)
 
-    assert overall(measure_slo(loads, policy(), silent, snapshot=snapshot(), workdir=tmp_path)) is Verdict.PASSED
+    assert overall(measured(loads, policy(), tmp_path, first_ms=math.inf)) is Verdict.PASSED
     assert "first_request_took_ms" not in loads.plans[0]
 
 
 def test_a_first_request_that_took_no_time_is_told_as_well() -> None:
-    limits = policy(**{"slo.first_request_ms": 500})
+    slo = limits(**{"slo.first_request_ms": 500})
 
-    assert load_plan(limits.slo, Measured(URL, "2", first_request_ms=0.0))["first_request_took_ms"] == 0.0
+    assert plan_for(slo, first_request_ms=0.0)["first_request_took_ms"] == 0.0

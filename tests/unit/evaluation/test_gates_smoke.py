@@ -1,13 +1,17 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipelines.domain.release import Environment, Release
-from pipelines.domain.verdict import Verdict
+from pipelines.domain.sections import Profile
+from pipelines.domain.verdict import GateResult, Verdict
 from pipelines.errors import DeployFailed
-from pipelines.evaluation.gates.service.smoke import check_smoke
+from pipelines.evaluation.gates.service.smoke import SMOKE
+from pipelines.evaluation.gates.service.world import Service
 from pipelines.ports import HttpReply
-from tests.support.world.fakes import FakeProbe
+from tests.support.world.fakes import FakeLoadRunner, FakeProbe
+from tests.support.world.records import policy
 
 RELEASE = Release("trial-e-1", "toy-model", Environment.STAGING, "2", "sha256:b")
 BODY: dict[str, Any] = {
@@ -27,8 +31,25 @@ def probe() -> FakeProbe:
     return FakeProbe(RELEASE, BODY["golden"])
 
 
+def smoke(probe: FakeProbe) -> GateResult:
+    no_rows: Any = None
+    service = Service(
+        url="http://127.0.0.1:9",
+        release=RELEASE,
+        body=BODY,
+        profile=Profile.FULL,
+        snapshot=no_rows,
+        probe=probe,
+        loads=FakeLoadRunner(),
+        releases=list,
+        workdir=Path(),
+    )
+    (result,) = SMOKE.results(service, policy())
+    return result
+
+
 def test_a_service_that_keeps_its_contract_passes(probe: FakeProbe) -> None:
-    result = check_smoke(probe, "http://127.0.0.1:9", BODY, RELEASE)
+    result = smoke(probe)
 
     assert (result.verdict, result.message) == (
         Verdict.PASSED,
@@ -94,7 +115,7 @@ def test_one_wrong_answer_fails_the_gate_and_is_named(
 ) -> None:
     probe.answers[asked] = answer
 
-    result = check_smoke(probe, "http://127.0.0.1:9", BODY, RELEASE)
+    result = smoke(probe)
 
     assert result.verdict is Verdict.FAILED
     assert result.message.startswith("FAIL: smoke: ")

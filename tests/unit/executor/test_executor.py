@@ -5,14 +5,15 @@ from typing import Any
 
 import pytest
 
+from pipelines import commands
 from pipelines.adapters.database.records import now
-from pipelines.commands import requests as commands
 from pipelines.domain import audit
-from pipelines.domain.policy import Policy
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Evaluation, Lease, Promotion, ReleaseRecord
 from pipelines.errors import SlipwayError
-from pipelines.executor.scheduler import end_abandoned
+from pipelines.evaluation.gates.offline.accuracy import ACCURACY
+from pipelines.evaluation.gates.registry import GATES
+from pipelines.executor.workflows import end_abandoned
 from pipelines.releases.promote import release_promotion
 from tests.support.world.world import MODEL, PRODUCTION, World, policy_body
 
@@ -32,8 +33,8 @@ def test_every_outside_effect_has_its_intent_and_outcome_in_one_valid_chain(worl
 
 def test_a_policy_comes_into_force_and_is_audited(world: World) -> None:
     world.apply_policy(minimum=0.7)
-    assert world.services.policy().gates.accuracy.minimum == 0.7
-    assert Policy.parse(policy_body()).digest != world.services.policy().digest
+    assert ACCURACY.limits_of(world.services.policy()).minimum == 0.7
+    assert GATES.read_policy(policy_body()).digest != world.services.policy().digest
     assert [entry.phase for entry in world.records.audit_trail() if entry.action == "policy"][-2:] == [
         "intent",
         "outcome",

@@ -6,20 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipelines.settings.settings import ROOT, Login, Runtime, Settings
-from pipelines.wiring.swarm import await_swarm_target
+from pipelines.wiring import docker
+from tests.support.world.stacks import stack
 
 RUNTIME = Runtime(
-    stack={
-        "edge": {"container": "none-edge", "service": None},
-        "image_registry": {"authority_file": None, "plain_http": True, "pull": "127.0.0.1:1", "push": "127.0.0.1:1"},
-        "images": {"app": "sha256:" + "0" * 64},
-        "prefix": "none",
-    },
+    stack=stack("none"),
     mlflow_url="http://127.0.0.1:1",
     mlflow=Login("promoter", ""),
     objects=Login("audit", ""),
@@ -64,7 +61,7 @@ def test_an_executor_is_healthy_while_it_works_and_not_while_it_is_frozen(tmp_pa
 
 def test_in_a_container_it_is_the_file_that_the_health_check_looks_at(tmp_path: Path) -> None:
     inside = Settings.from_environ({"SLIPWAY_HOME": str(tmp_path)})
-    path = str(Settings(**{**vars(inside), "runtime": RUNTIME}).sign_of_life)
+    path = str(replace(inside, runtime=RUNTIME).sign_of_life)
     assert f"find {path} " in (ROOT / "infra/modules/control/main.tf").read_text()
 
 
@@ -81,5 +78,5 @@ def test_an_executor_that_waits_for_the_apps_image_shows_that_it_lives(tmp_path:
             raise Enough
 
     with pytest.raises(Enough):
-        await_swarm_target(RUNTIME, tmp_path, lambda digest: tmp_path, show_life)
+        docker.await_target(replace(Settings.from_environ({"SLIPWAY_HOME": str(tmp_path)}), runtime=RUNTIME), show_life)
     assert shown[2] - shown[0] < 20.0

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from pipelines.adapters.database.records import SqlRecords
-from pipelines.commands import requests as commands
 from pipelines.domain.audit import Checkpoint
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Approval, Evaluation, Lease, Promotion, ReleaseRecord
 from pipelines.domain.release import Environment, Slot
 from pipelines.domain.verdict import GateResult, Verdict
 from pipelines.errors import RegistryUnavailable
+from pipelines.governance.standing import evidence_of
 from pipelines.operator.doctor import Invariant, Patient, examine, open_intents
 from tests.support.world.fakes import FakeBundles, FakeCheckpoints, FakeTarget
 from tests.support.world.records import (
@@ -76,7 +76,7 @@ def ward(tmp_path: Path) -> Iterator[Ward]:
     serving = release("r-2", "2", evidence={"report_digest": measured.report_digest})
     add(records, release("r-1", "1", change_id="p-0", state=ReleaseState.SUPERSEDED), measured, asked, serving)
     with records.write() as transaction:
-        evidence = asdict(commands.evidence_of(records, asked))
+        evidence = asdict(evidence_of(records, asked))
         transaction.add(approval(evidence))
         transaction.audit("bob", "promotion.approve", "outcome", subject="p-1")
         transaction.audit("alice", "release.promotion", "intent", subject="r-2")

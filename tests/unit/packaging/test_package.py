@@ -13,7 +13,7 @@ from pipelines.domain.bundle import canonical, digest_of
 from pipelines.errors import DeployFailed, NotServable, Refused, UsageError
 from pipelines.packaging.golden import TOLERANCE
 from pipelines.packaging.onnx_model import MAX_BYTES, OnnxModel
-from pipelines.packaging.package import Packaged, make_bundle
+from pipelines.packaging.package import Packaged, kept_predictions, make_bundle
 from pipelines.training.workspace import Workspace
 from tests.support.world import trained
 from tests.support.world.fakes import FakeModelRegistry
@@ -63,6 +63,15 @@ class Desk:
             workdir=self.root / "work",
         )
 
+    def predictions(self, packaged: Packaged) -> Any:
+        """Return the predictions that were kept when the bundle was made."""
+        return kept_predictions(
+            self.registry,
+            lambda: self.registry.newest("plant-model"),
+            digest=packaged.predictions,
+            workdir=self.root / "work",
+        )
+
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
@@ -88,8 +97,9 @@ def test_a_bundle_holds_schema_golden_rows_and_provenance(desk: Desk) -> None:
     assert body["files"] == {"model.onnx": digest_of((folder / "model.onnx").read_bytes())}
     assert body["provenance"]["git_commit"] == "c0ffee"
     assert body["provenance"]["datasets"] == {"train": "sha256:1", "evaluation": packaged.evaluation.digest}
-    assert packaged.predictions is not None
-    assert len(packaged.predictions) == len(packaged.evaluation.frame)
+    kept = desk.predictions(packaged)
+    assert kept is not None
+    assert len(kept) == len(packaged.evaluation.frame)
 
 
 def test_golden_rows_replay_and_cover_both_classes(desk: Desk) -> None:

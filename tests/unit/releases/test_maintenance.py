@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import commands
 from pipelines.adapters.database.records import SqlRecords, now
-from pipelines.commands import requests as commands
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Evaluation, LeaderLease, Lease, Maintenance, Progress, Promotion, Rollback
+from pipelines.domain.records import Evaluation, LeaderLease, Lease, Maintenance, Promotion, Rollback
 from pipelines.domain.release import Environment
 from pipelines.errors import LeaseHeld
 from pipelines.executor.scheduler import carry_out
+from pipelines.governance.progress import progress_of
 from pipelines.releases import leases
 from pipelines.releases.leader import give_up_leader_lease, take_leader_lease
 from pipelines.releases.maintenance import LIMIT_S, under_way
@@ -116,7 +117,7 @@ def test_none_is_held_while_other_work_has_one_and_it_is_told_once_which(
         round_of(services)
     assert look(records, change).state is RunState.REQUESTED
     assert holders(records) == {"production": "p-12"}
-    told = [(line.step, line.message) for line in records.find(Progress, subject=change.id)]
+    told = [(line.step, line.message) for line in progress_of(records, change.id)]
     assert told == [("waiting", "for p-12, which changes production")]
 
     leases.give_back(services, "p-12")

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from pipelines import commands
 from pipelines.adapters.database.records import now
-from pipelines.commands import requests as commands
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation, Promotion, Rollback
 from pipelines.releases.promote import release_promotion

@@ -1,3 +1,4 @@
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 from pipelines.domain.release import Environment
 from pipelines.errors import TargetUnavailable, UsageError
 from pipelines.settings.settings import ROOT, Settings, TargetName, model_name
+from tests.support.world.stacks import stack_body
 
 
 def test_an_empty_environment_gives_the_documented_defaults() -> None:
@@ -38,7 +40,7 @@ CONTAINER = {
 
 def test_a_process_in_a_container_takes_what_its_surroundings_say(tmp_path: Path) -> None:
     stack = tmp_path / "stack.json"
-    stack.write_text('{"prefix": "slipway"}')
+    stack.write_text(json.dumps(stack_body()))
     settings = Settings.from_environ({**CONTAINER, "SLIPWAY_STACK": str(stack)})
     assert settings.mlflow_url == "http://slipway-mlflow:5000"
     assert settings.database_url == "postgresql://slipway:se%2Fcret%403@slipway-postgres:5432/slipway"
@@ -51,7 +53,7 @@ def test_a_process_in_a_container_takes_what_its_surroundings_say(tmp_path: Path
 @pytest.mark.parametrize("missing", ["MLFLOW_TRACKING_PASSWORD", "AWS_ACCESS_KEY_ID", "PGHOST"])
 def test_a_container_that_lacks_something_says_what(missing: str, tmp_path: Path) -> None:
     stack = tmp_path / "stack.json"
-    stack.write_text("{}")
+    stack.write_text(json.dumps(stack_body()))
     given = {name: value for name, value in CONTAINER.items() if name != missing}
     with pytest.raises(UsageError, match=missing):
         Settings.from_environ({**given, "SLIPWAY_STACK": str(stack)})

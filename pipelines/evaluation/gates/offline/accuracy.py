@@ -1,24 +1,58 @@
 """Gate: the share of right predictions on the frozen evaluation set."""
 
-import numpy as np
-from scipy import stats
+from dataclasses import dataclass
 
+from pydantic import Field
+
+from pipelines.domain.sections import Section
 from pipelines.domain.verdict import GateResult, Verdict
+from pipelines.evaluation.gates.gate import Gate, Need
+from pipelines.evaluation.gates.offline.world import Offline
 
 
-def measure_accuracy(predicted: np.ndarray, actual: np.ndarray, *, minimum: float) -> GateResult:
-    """Judge labels (n,) against the true ones (n,), both as text."""
-    return judge_accuracy(int(np.sum(predicted == actual)), len(actual), minimum=minimum)
+class Limits(Section):
+    """Limit on the share of right predictions on the evaluation set."""
+
+    minimum: float = Field(
+        0.78, ge=0, le=1, description="the share of right answers, as measured; its interval is shown"
+    )
 
 
-def judge_accuracy(right: int, n: int, *, minimum: float) -> GateResult:
+@dataclass(frozen=True)
+class Counts:
+    """How many of the rows were answered rightly."""
+
+    right: int
+    rows: int
+
+
+def measure(world: Offline, limits: Limits) -> Counts:
+    """Count the labels that are the true ones, both as text."""
+    return Counts(int((world.candidate.scores.labels == world.actual).sum()), len(world.actual))
+
+
+def judge(counts: Counts, limits: Limits) -> list[GateResult]:
     """Judge the point estimate; the interval shown is Wilson's at 95 % (Wilson 1927)."""
-    if n == 0:
-        return GateResult("accuracy", Verdict.INCONCLUSIVE, "INCONCLUSIVE: accuracy: no evaluation rows")
-    accuracy = right / n
-    bounds = stats.binomtest(right, n).proportion_ci(confidence_level=0.95, method="wilson")
+    from scipy import stats
+
+    if counts.rows == 0:
+        return [GateResult("accuracy", Verdict.INCONCLUSIVE, "INCONCLUSIVE: accuracy: no evaluation rows")]
+    accuracy, minimum = counts.right / counts.rows, limits.minimum
+    bounds = stats.binomtest(counts.right, counts.rows).proportion_ci(confidence_level=0.95, method="wilson")
     interval = (float(bounds.low), float(bounds.high))
     good = accuracy >= minimum
     verdict = Verdict.PASSED if good else Verdict.FAILED
     message = f"PASS accuracy={accuracy:.4f} >= {minimum:g}" if good else f"FAIL: accuracy={accuracy:.4f} < {minimum:g}"
-    return GateResult("accuracy", verdict, message, observed=accuracy, interval=interval, limit=minimum)
+    return [GateResult("accuracy", verdict, message, observed=accuracy, interval=interval, limit=minimum)]
+
+
+ACCURACY = Gate(
+    name="accuracy",
+    description="The share of right predictions on the evaluation set is at least the minimum. The point estimate is"
+    " judged; its 95 % interval is shown beside it.",
+    limits=Limits,
+    measure=measure,
+    judge=judge,
+    needs=frozenset({Need.MODEL, Need.EVALUATION_SET}),
+    overridable=True,
+)

@@ -3,24 +3,64 @@
 Non-inferiority of ROC AUC: a paired bootstrap keeps what both models find hard together.
 """
 
-import numpy as np
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from pydantic import Field
+
+from pipelines.domain.sections import Section
 from pipelines.domain.verdict import GateResult, Verdict
+from pipelines.evaluation.gates.gate import Gate, Need
+from pipelines.evaluation.gates.offline.world import Offline
+
+if TYPE_CHECKING:
+    import numpy as np
 
 RESAMPLES = 2000
 SEED = 20_240_501
 
 
-def measure_comparison(
-    candidate: np.ndarray, champion: np.ndarray, positive: np.ndarray, *, margin: float
-) -> GateResult:
-    """Judge P(positive) of both models, each (n,), against the truth (n,) as booleans."""
+class Limits(Section):
+    """Non-inferiority margin on ROC AUC against the champion."""
+
+    margin: float = Field(0.01, gt=0, lt=1, description="how much lower than the champion's the ROC AUC may be")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """AUC(candidate) - AUC(champion), with its one-sided 95 % bounds."""
+
+    observed: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Unmeasured:
+    """Why there is no difference to judge."""
+
+    verdict: Verdict
+    why: str
+
+
+def measure(world: Offline, limits: Limits) -> Difference | Unmeasured:
+    """Compare both models on the rows of the evaluation set."""
+    assert world.champion is not None
+    frame = world.snapshot.frame
+    missing = [f["name"] for f in world.champion.body["features"] if f["name"] not in frame.columns]
+    if missing:
+        return Unmeasured(Verdict.INCONCLUSIVE, f"the evaluation set lacks the champion's {', '.join(missing)}")
+    positive = world.actual == world.candidate.body["output"]["positive"]
+    return compare(world.candidate.scores.probabilities, world.champion.scores.probabilities, positive)
+
+
+def compare(candidate: "np.ndarray", champion: "np.ndarray", positive: "np.ndarray") -> Difference | Unmeasured:
+    """Compare P(positive) of both models, each (n,), by the truth (n,) as booleans."""
+    import numpy as np
+
     if positive.all() or not positive.any():
-        message = "INCONCLUSIVE: comparison: the evaluation set has one class only"
-        return GateResult("comparison", Verdict.INCONCLUSIVE, message)
+        return Unmeasured(Verdict.INCONCLUSIVE, "the evaluation set has one class only")
     if not (np.isfinite(candidate).all() and np.isfinite(champion).all()):
-        message = "ERROR: comparison: a probability is not a finite number"
-        return GateResult("comparison", Verdict.ERROR, message)
+        return Unmeasured(Verdict.ERROR, "a probability is not a finite number")
     observed = auc(candidate, positive) - auc(champion, positive)
     generator = np.random.default_rng(SEED)
     differences: list[float] = []
@@ -30,12 +70,14 @@ def measure_comparison(
         if truth.any() and not truth.all():
             differences.append(auc(candidate[rows], truth) - auc(champion[rows], truth))
     lower, upper = np.quantile(differences, [0.05, 0.95])
-    return judge_comparison(observed, (float(lower), float(upper)), margin=margin)
+    return Difference(observed, (float(lower), float(upper)))
 
 
-def judge_comparison(observed: float, interval: tuple[float, float], *, margin: float) -> GateResult:
-    """Judge the one-sided 95 % bounds of AUC(candidate) - AUC(champion) against `-margin`."""
-    lower, upper = interval
+def judge(found: Difference | Unmeasured, limits: Limits) -> list[GateResult]:
+    """Judge the one-sided 95 % bounds of the difference against `-margin`."""
+    if isinstance(found, Unmeasured):
+        return [GateResult("comparison", found.verdict, f"{found.verdict.upper()}: comparison: {found.why}")]
+    (lower, upper), observed, margin = found.interval, found.observed, limits.margin
     shown = f"comparison={observed:+.4f} AUC against production, one-sided 95 % bounds {lower:+.4f} and {upper:+.4f}"
     if lower > -margin:
         verdict, message = Verdict.PASSED, f"PASS {shown}, margin {margin:g}"
@@ -43,11 +85,13 @@ def judge_comparison(observed: float, interval: tuple[float, float], *, margin: 
         verdict, message = Verdict.FAILED, f"FAIL: comparison={observed:.4f} < {-margin:g} ({shown})"
     else:
         verdict, message = Verdict.INCONCLUSIVE, f"INCONCLUSIVE: {shown}, margin {margin:g}"
-    return GateResult("comparison", verdict, message, observed=observed, interval=interval, limit=-margin)
+    return [GateResult("comparison", verdict, message, observed=observed, interval=found.interval, limit=-margin)]
 
 
-def auc(scores: np.ndarray, positive: np.ndarray) -> float:
+def auc(scores: "np.ndarray", positive: "np.ndarray") -> float:
     """Return the ROC AUC as the Mann-Whitney statistic with midranks for ties (Hanley & McNeil 1982)."""
+    import numpy as np
+
     order = np.argsort(scores, kind="stable")
     ranked = scores[order]
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
@@ -56,3 +100,17 @@ def auc(scores: np.ndarray, positive: np.ndarray) -> float:
     n_positive = int(positive.sum())
     rank_sum = float(midranks[positive[order]].sum())
     return (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * (len(positive) - n_positive))
+
+
+COMPARISON = Gate(
+    name="comparison",
+    description="The candidate is not worse than the champion: on the same evaluation rows its ROC AUC is less than the"
+    " margin below the champion's. Passed and failed are proven by the one-sided 95 % bounds of a paired bootstrap;"
+    " what lies between is inconclusive.",
+    limits=Limits,
+    measure=measure,
+    judge=judge,
+    needs=frozenset({Need.MODEL, Need.EVALUATION_SET, Need.CHAMPION}),
+    unless="no champion yet to compare with",
+    overridable=True,
+)

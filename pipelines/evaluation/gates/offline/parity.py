@@ -1,37 +1,84 @@
 """Gate: the ONNX model that is served answers like the scikit-learn model that was trained."""
 
-import numpy as np
-import pandas as pd
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from pydantic import Field
+
+from pipelines.domain.sections import Section
 from pipelines.domain.verdict import GateResult, Verdict
-from pipelines.packaging.onnx_model import Scores
+from pipelines.evaluation.gates.gate import Gate, Need
+from pipelines.evaluation.gates.offline.world import Offline
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pipelines.packaging.onnx_model import Scores
 
 
-def measure_parity(scores: Scores, trained: pd.DataFrame | None, *, tolerance: float) -> GateResult:
-    """Compare ONNX scores with the training's own predictions on the same rows, in the same order.
+class Limits(Section):
+    """Largest allowed difference of a probability between ONNX and scikit-learn."""
 
-    `trained` has the columns `label` and `probability`; None means that none were logged.
-    """
-    if trained is None:
-        reason = "no scikit-learn predictions were logged with this version"
-        return GateResult("parity", Verdict.NOT_APPLICABLE, reason)
-    if len(trained) != len(scores.probabilities):
-        message = f"{len(trained)} predictions were logged for {len(scores.probabilities)} evaluation rows"
-        return GateResult("parity", Verdict.ERROR, message)
-    if len(trained) == 0:
-        return GateResult("parity", Verdict.INCONCLUSIVE, "INCONCLUSIVE: parity: no evaluation rows")
-    difference = float(np.max(np.abs(scores.probabilities - trained["probability"].to_numpy())))
-    other_labels = int(np.sum(scores.labels != trained["label"].astype(str).to_numpy()))
-    return judge_parity(difference, other_labels=other_labels, tolerance=tolerance)
-
-
-def judge_parity(difference: float, *, other_labels: int, tolerance: float) -> GateResult:
-    """Pass when no label differs and no probability by more than `tolerance`; NaN fails."""
-    good = other_labels == 0 and difference <= tolerance
-    message = (
-        f"PASS parity: largest difference {difference:.2g} <= {tolerance:g}"
-        if good
-        else f"FAIL: parity={difference:.4g} > {tolerance:g} ({other_labels} labels differ)"
+    tolerance: float = Field(
+        1e-5, gt=0, le=0.001, description="the largest difference of a probability, ONNX against scikit-learn"
     )
-    verdict = Verdict.PASSED if good else Verdict.FAILED
-    return GateResult("parity", verdict, message, observed=difference, limit=tolerance)
+
+
+@dataclass(frozen=True)
+class Differences:
+    """How far two models are apart on `rows` rows, of which `logged` were answered when it was trained.
+
+    `largest` is of a probability, `labels` counts those that differ; both are None where the rows can't be matched.
+    """
+
+    rows: int
+    logged: int
+    largest: float | None = None
+    labels: int | None = None
+
+
+def measure(world: Offline, limits: Limits) -> Differences:
+    """Compare the ONNX scores with the training's own predictions on the same rows, in the same order."""
+    assert world.predictions is not None
+    return compare(world.candidate.scores, world.predictions)
+
+
+def compare(scores: "Scores", trained: "pd.DataFrame") -> Differences:
+    """Compare scores with a frame of the columns `label` and `probability`."""
+    import numpy as np
+
+    rows, logged = len(scores.probabilities), len(trained)
+    if rows != logged or not rows:
+        return Differences(rows, logged)
+    largest = float(np.max(np.abs(scores.probabilities - trained["probability"].to_numpy())))
+    labels = int(np.sum(scores.labels != trained["label"].astype(str).to_numpy()))
+    return Differences(rows, logged, largest, labels)
+
+
+def judge(found: Differences, limits: Limits) -> list[GateResult]:
+    """Pass when no label differs and no probability by more than the tolerance; NaN fails."""
+    if found.rows != found.logged:
+        message = f"{found.logged} predictions were logged for {found.rows} evaluation rows"
+        return [GateResult("parity", Verdict.ERROR, message)]
+    if found.largest is None:
+        return [GateResult("parity", Verdict.INCONCLUSIVE, "INCONCLUSIVE: parity: no evaluation rows")]
+    if found.labels == 0 and found.largest <= limits.tolerance:
+        verdict = Verdict.PASSED
+        message = f"PASS parity: largest difference {found.largest:.2g} <= {limits.tolerance:g}"
+    else:
+        verdict = Verdict.FAILED
+        message = f"FAIL: parity={found.largest:.4g} > {limits.tolerance:g} ({found.labels} labels differ)"
+    return [GateResult("parity", verdict, message, observed=found.largest, limit=limits.tolerance)]
+
+
+PARITY = Gate(
+    name="parity",
+    description="The ONNX model that is served answers the evaluation set like the scikit-learn model that was trained:"
+    " the same labels, and no probability further away than the tolerance.",
+    limits=Limits,
+    measure=measure,
+    judge=judge,
+    needs=frozenset({Need.MODEL, Need.EVALUATION_SET, Need.PREDICTIONS}),
+    unless="no scikit-learn predictions were logged with this version",
+    overridable=True,
+)

@@ -1,144 +1,147 @@
-"""Gate: the latency SLO of a route, measured by an open-model load run and judged on raw latencies.
+"""Gate: the latency SLO of each route, measured by open-model load runs and judged on raw latencies.
 
-The load run judges itself by statistics that its own page explains; this gate states the plan from the
-policy and carries the checks into the report.
+A load run judges itself by statistics that its own page explains; this gate states its plan from the policy, and
+carries its checks into the report. A no counts only from a run that was sound, while nothing was released.
 """
 
 import json
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from http import HTTPStatus
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipelines.domain.policy import PREDICT, Policy, Profile, Slo
+from pipelines.domain.promotion import ReleaseState
+from pipelines.domain.records import ReleaseRecord
+from pipelines.domain.sections import Profile
 from pipelines.domain.verdict import GateResult, Verdict
 from pipelines.errors import DeployFailed, Undecided
-from pipelines.packaging.snapshot import Snapshot
-from pipelines.ports import LoadRunner, ServiceProbe
+from pipelines.evaluation.gates.gate import Gate, Need
+from pipelines.evaluation.gates.service.load_plan import MAX_ROWS, load_plan
+from pipelines.evaluation.gates.service.slo_limits import PREDICT, SloLimits
+from pipelines.evaluation.gates.service.world import Service
+from pipelines.ports import ServiceProbe
 
-SEED = 1
-MAX_ROWS = 1000
+if TYPE_CHECKING:
+    from pipelines.packaging.snapshot import Snapshot
+
 FIRST_REQUEST = "first_request"
+COMPARED = "slo.p99_ratio"
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a load run is for: where the release is reached, and the champion that it is compared with, if any.
+class RouteRun:
+    """The load run of one route under its name in the report: its parsed result, or why there is none."""
 
-    `first_request_ms` is how long the first request after the deploy took, infinite where it was not answered; None
-    where there is none to speak of.
+    name: str
+    result: Mapping[str, Any]
+    refusal: str | None = None
+
+
+@dataclass(frozen=True)
+class Loads:
+    """What was measured under load: one run a route, until one said no.
+
+    `first_request_ms` is infinite where nobody answered. `meanwhile` names the releases under way during the runs.
     """
 
-    url: str
-    version: str
-    champion_url: str | None = None
-    champion_version: str | None = None
+    runs: tuple[RouteRun, ...]
+    demo: bool
+    compared: bool
     first_request_ms: float | None = None
+    meanwhile: tuple[str, ...] = ()
 
 
-def measure_slo(
-    loads: LoadRunner, policy: Policy, measured: Measured, *, snapshot: Snapshot, workdir: Path
-) -> list[GateResult]:
-    """Run the policy's load for each of its routes, until one says no; return a result a check, `slo.<check>`.
+def measure(world: Service, limits: SloLimits) -> Loads:
+    """Run the policy's load for each of its routes, until one says no.
 
-    The checks of a further route carry its last part, as in `slo.batch.p99`. Each run leaves `report.html` and
-    `result.json` in a directory of its name in `workdir`. A first request that nobody answered is a no already, where
-    the policy limits it.
+    Each run leaves `report.html` and `result.json` in a directory of its name. A first request that nobody answered is
+    a no already, where the policy limits it: then nothing is loaded.
     """
-    demo = policy.profile is Profile.DEMO
-    if policy.slo.first_request_ms is not None and measured.first_request_ms == math.inf:
-        return [_unanswered(policy.slo.first_request_ms, demo=demo)]
-    rows: list[Any] = snapshot.features.head(MAX_ROWS).to_dict(orient="records")
-    results: list[GateResult] = []
-    for slo in policy.slo.each_route():
-        name = "slo" if slo.route == policy.slo.route else f"slo.{slo.route.rpartition('/')[2]}"
-        place = workdir / name
-        place.mkdir(parents=True, exist_ok=True)
-        try:
-            run = loads.run(load_plan(slo, measured), rows, place)
-        except Undecided as error:
-            return [*results, GateResult(f"{name}.run", Verdict.ERROR, f"ERROR: {name}: {error.message}")]
-        (place / "report.html").write_bytes(run.report_html)
-        (place / "result.json").write_text(json.dumps(run.result, indent=1))
-        results += results_of(run.result, name=name, demo=demo)
-        if any(result.verdict is Verdict.FAILED for result in results):
+    demo, compared = world.profile is Profile.DEMO, world.champion is not None
+    if limits.first_request_ms is not None and world.first_request_ms == math.inf:
+        return Loads((), demo, compared, math.inf)
+    before = world.releases()
+    rows: list[Any] = world.snapshot.features.head(MAX_ROWS).to_dict(orient="records")
+    runs: list[RouteRun] = []
+    for slo in limits.each_route():
+        runs.append(_loaded(world, slo, rows))
+        if runs[-1].refusal or runs[-1].result["verdict"] == Verdict.FAILED:
             break
+    return Loads(tuple(runs), demo, compared, world.first_request_ms, _under_way(before, world.releases()))
+
+
+def _loaded(world: Service, slo: SloLimits, rows: list[Any]) -> RouteRun:
+    name = "slo" if slo.route == PREDICT else f"slo.{slo.route.rpartition('/')[2]}"
+    plan = load_plan(
+        slo, world.url, world.release.version, champion=world.champion, first_request_ms=world.first_request_ms
+    )
+    place = world.workdir / name
+    place.mkdir(parents=True, exist_ok=True)
+    try:
+        run = world.loads.run(plan, rows, place)
+    except Undecided as error:
+        return RouteRun(name, {}, error.message)
+    (place / "report.html").write_bytes(run.report_html)
+    (place / "result.json").write_text(json.dumps(run.result, indent=1))
+    return RouteRun(name, run.result)
+
+
+def _under_way(before: list[ReleaseRecord], after: list[ReleaseRecord]) -> tuple[str, ...]:
+    """Return the ids of the releases that began, went on or ended between two looks at all of them."""
+    known = {record.id: record for record in before}
+    return tuple(r.id for r in after if r.state is ReleaseState.STARTING or known.get(r.id) != r)
+
+
+def judge(loads: Loads, limits: SloLimits) -> list[GateResult]:
+    """Return a result a check, `slo.<check>`; those of a further route carry its last part, as in `slo.batch.p99`."""
+    results: list[GateResult] = []
+    if limits.first_request_ms is not None and loads.first_request_ms == math.inf:
+        results.append(_unanswered(limits.first_request_ms, demo=loads.demo))
+    else:
+        for run in loads.runs:
+            results += judge_run(run, demo=loads.demo)
+    if loads.meanwhile:
+        why = f"a release was under way during the load run: {', '.join(loads.meanwhile)}"
+        unsound = GateResult("slo.validity", Verdict.INCONCLUSIVE, f"INCONCLUSIVE: slo.validity: {why}")
+        results = [*_without_no(results, why), unsound]
+    if limits.comparison and not loads.compared:
+        results.append(GateResult(COMPARED, Verdict.NOT_APPLICABLE, f"{COMPARED}: no champion yet to compare with"))
     return results
 
 
-def time_first_request(probe: ServiceProbe, measured_url: str, snapshot: Snapshot, *, timeout_s: float) -> float:
-    """Send one prediction and return its milliseconds; infinite where it was not answered within `timeout_s`."""
-    row = snapshot.features.head(1).to_json(orient="records", lines=True).strip()
-    json_type = {"Content-Type": "application/json"}
-    begun = time.perf_counter()
-    try:
-        answer = probe.post(f"{measured_url}{PREDICT}", row.encode(), json_type, timeout_s=timeout_s)
-    except DeployFailed:
-        return math.inf
-    return (time.perf_counter() - begun) * 1000 if answer.status == HTTPStatus.OK else math.inf
-
-
-def load_plan(slo: Slo, measured: Measured) -> dict[str, Any]:
-    """Return the plan of a load run of one route's SLO (the format of loadtests/plan/plan.py)."""
-    plan: dict[str, Any] = {
-        "host": measured.url,
-        "path": slo.route,
-        "rate_per_s": slo.rate_per_s,
-        "warmup_s": slo.warmup_s,
-        "duration_s": slo.duration_s,
-        "arrivals": str(slo.arrivals),
-        "seed": SEED,
-        "timeout_s": slo.timeout_s,
-        "max_in_flight": math.ceil(slo.rate_per_s * slo.timeout_s),
-        "workers": slo.workers or 1,
-        "expected_version": measured.version,
-        "limits": [{"quantile": q.quantile, "limit_ms": q.limit_ms, "judged": q.judged} for q in slo.quantiles],
-        "max_error_rate": slo.max_error_rate,
-        "max_stall_s": slo.max_stall_s,
-        "extension": slo.extension,
-    }
-    if slo.first_request_ms is not None:
-        plan["first_request_ms"] = slo.first_request_ms
-        plan |= {} if measured.first_request_ms is None else {"first_request_took_ms": measured.first_request_ms}
-    if slo.comparison and measured.champion_url:
-        blocks = asdict(slo.comparison)
-        plan["comparison"] = {"host": measured.champion_url, "expected_version": measured.champion_version, **blocks}
-    return plan
-
-
-def results_of(result: dict[str, Any], *, name: str = "slo", demo: bool) -> list[GateResult]:
-    """Return the judged and shown checks of a load run's result, each with the path measured.
+def judge_run(run: RouteRun, *, demo: bool) -> list[GateResult]:
+    """Return the judged and shown checks of a load run, each with the path measured.
 
     A shown one never stops a version, nor does a no in a run that itself is none: its validity comes first.
     """
-    results = []
-    for check in result["checks"]:
-        verdict = Verdict(check["verdict"]) if check["judged"] else Verdict.NOT_APPLICABLE
-        shown = "" if check["judged"] else " (shown, not judged)"
-        # Whoever deployed has sent the first request to the replica itself.
-        path = "direct" if check["name"] == FIRST_REQUEST else result["via"]
-        interval = check["interval"]
-        results.append(
-            GateResult(
-                f"{name}.{check['name']}",
-                verdict,
-                check["message"] + shown + _mark(path, demo=demo),
-                observed=check["observed"],
-                interval=(interval[0], interval[1]) if interval else None,
-                limit=check["limit"],
-            )
-        )
+    if run.refusal is not None:
+        return [GateResult(f"{run.name}.run", Verdict.ERROR, f"ERROR: {run.name}: {run.refusal}")]
+    results = [_checked(run, check, demo=demo) for check in run.result["checks"]]
     if not results:
-        return [GateResult(f"{name}.run", Verdict.INCONCLUSIVE, f"INCONCLUSIVE: {name}: nothing was measured")]
-    if result["verdict"] != Verdict.FAILED:
-        return without_no(results, f"the run is {result['verdict']}")
+        return [GateResult(f"{run.name}.run", Verdict.INCONCLUSIVE, f"INCONCLUSIVE: {run.name}: nothing was measured")]
+    if run.result["verdict"] != Verdict.FAILED:
+        return _without_no(results, f"the run is {run.result['verdict']}")
     return results
 
 
-def without_no(results: Sequence[GateResult], why: str) -> list[GateResult]:
+def _checked(run: RouteRun, check: Mapping[str, Any], *, demo: bool) -> GateResult:
+    shown = "" if check["judged"] else " (shown, not judged)"
+    # Whoever deployed has sent the first request to the replica itself.
+    path = "direct" if check["name"] == FIRST_REQUEST else run.result["via"]
+    interval = check["interval"]
+    return GateResult(
+        f"{run.name}.{check['name']}",
+        Verdict(check["verdict"]) if check["judged"] else Verdict.NOT_APPLICABLE,
+        check["message"] + shown + _mark(path, demo=demo),
+        observed=check["observed"],
+        interval=(interval[0], interval[1]) if interval else None,
+        limit=check["limit"],
+    )
+
+
+def _without_no(results: Sequence[GateResult], why: str) -> list[GateResult]:
     """Return the results with every no inconclusive, because of the run that it was measured in."""
     return [
         replace(result, verdict=Verdict.INCONCLUSIVE, message=f"{result.message} (does not count: {why})")
@@ -156,3 +159,32 @@ def _unanswered(limit_ms: float, *, demo: bool) -> GateResult:
 
 def _mark(path: str, *, demo: bool) -> str:
     return f" [path: {path}]" + " [demo evidence]" * demo
+
+
+def time_first_request(probe: ServiceProbe, url: str, snapshot: "Snapshot", *, timeout_s: float) -> float:
+    """Send one prediction and return its milliseconds; infinite where it was not answered within `timeout_s`."""
+    row = snapshot.features.head(1).to_json(orient="records", lines=True).strip()
+    json_type = {"Content-Type": "application/json"}
+    begun = time.perf_counter()
+    try:
+        answer = probe.post(f"{url}{PREDICT}", row.encode(), json_type, timeout_s=timeout_s)
+    except DeployFailed:
+        return math.inf
+    return (time.perf_counter() - begun) * 1000 if answer.status == HTTPStatus.OK else math.inf
+
+
+SLO = Gate(
+    name="slo",
+    description="Under the policy's load every judged quantile of the latency, the share of errors and the longest"
+    " stall stay within their limits, on each route; where production serves something, p99 is compared with the"
+    " champion's, which runs beside the version and is loaded in turn. A no counts only from a run that was sound, and"
+    " during which nothing was released.",
+    limits=SloLimits,
+    measure=measure,
+    judge=judge,
+    needs=frozenset({Need.SERVICE, Need.EVALUATION_SET}),
+    overridable=True,
+    section="slo",
+    step="latency SLO under load",
+    beside=lambda limits: COMPARED if limits.comparison else None,
+)

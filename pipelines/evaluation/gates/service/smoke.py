@@ -4,38 +4,55 @@ Health alone proves nothing: the golden rows are asked through the same route th
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pipelines.domain.release import Release
 from pipelines.domain.verdict import GateResult, Verdict
 from pipelines.errors import DeployFailed
+from pipelines.evaluation.gates.gate import Gate, Need, NoLimits
+from pipelines.evaluation.gates.service.world import Service
 from pipelines.ports import HttpReply, ServiceProbe
 
 _JSON = {"content-type": "application/json"}
 
 
-def check_smoke(probe: ServiceProbe, url: str, body: dict[str, Any], release: Release) -> GateResult:
-    """Run every contract check against the service at `url`; the first that does not hold is named."""
-    checks = {
+@dataclass(frozen=True)
+class Contract:
+    """The checks that were made in turn; `broken` says what the last one found, None that all hold."""
+
+    checks: tuple[str, ...]
+    broken: str | None = None
+
+
+def measure(world: Service, limits: NoLimits) -> Contract:
+    """Run every contract check against the service, until one does not hold."""
+    probe, url, body, release = world.probe, world.url, world.body, world.release
+    checks: dict[str, Callable[[], str | None]] = {
         "health": lambda: _check_health(probe, url, release),
         "ready": lambda: _check_ready(probe, url, release),
         "golden rows": lambda: _check_golden(probe, url, body, release),
         "batch": lambda: _check_batch(probe, url, body),
         "refusals": lambda: _check_refusals(probe, url, body["golden"]["rows"][0]),
     }
-    return _first_failure(checks)
-
-
-def _first_failure(checks: dict[str, Callable[[], str | None]]) -> GateResult:
+    made: list[str] = []
     for name, check in checks.items():
+        made.append(name)
         try:
             wrong = check()
         except DeployFailed as failure:
             wrong = failure.message
         if wrong:
-            return GateResult("smoke", Verdict.FAILED, f"FAIL: smoke: {name}: {wrong}")
-    return GateResult("smoke", Verdict.PASSED, f"PASS smoke: {', '.join(checks)}")
+            return Contract(tuple(made), wrong)
+    return Contract(tuple(made))
+
+
+def judge(contract: Contract, limits: NoLimits) -> list[GateResult]:
+    """Pass when every check held; the first that did not is named."""
+    if contract.broken:
+        return [GateResult("smoke", Verdict.FAILED, f"FAIL: smoke: {contract.checks[-1]}: {contract.broken}")]
+    return [GateResult("smoke", Verdict.PASSED, f"PASS smoke: {', '.join(contract.checks)}")]
 
 
 def _check_health(probe: ServiceProbe, url: str, release: Release) -> str | None:
@@ -56,7 +73,7 @@ def _check_ready(probe: ServiceProbe, url: str, release: Release) -> str | None:
     return None if good else f"got {answer.status} {answer.body}"
 
 
-def _check_golden(probe: ServiceProbe, url: str, body: dict[str, Any], release: Release) -> str | None:
+def _check_golden(probe: ServiceProbe, url: str, body: Mapping[str, Any], release: Release) -> str | None:
     golden = body["golden"]
     for number, (row, expected) in enumerate(zip(golden["rows"], golden["expected"], strict=True)):
         headers = {**_JSON, "x-request-id": f"smoke-{number}"}
@@ -68,7 +85,7 @@ def _check_golden(probe: ServiceProbe, url: str, body: dict[str, Any], release: 
     return None
 
 
-def _check_batch(probe: ServiceProbe, url: str, body: dict[str, Any]) -> str | None:
+def _check_batch(probe: ServiceProbe, url: str, body: Mapping[str, Any]) -> str | None:
     golden = body["golden"]
     answer = probe.post(f"{url}/predict/batch", json.dumps({"rows": golden["rows"]}).encode(), _JSON)
     predictions = _fields(answer.body).get("predictions")
@@ -111,3 +128,15 @@ def _close(got: Any, expected: dict[str, Any], tolerance: float) -> bool:
 def _fields(answered: Any) -> dict[str, Any]:
     """Return a JSON object's fields; none for anything else, which a wrong service may well answer."""
     return answered if isinstance(answered, dict) else {}
+
+
+SMOKE = Gate(
+    name="smoke",
+    description="The version, started in staging's trial slot, keeps its contract: health and readiness name it, the"
+    " golden rows are answered rightly one by one and as a batch, and wrong requests are refused by field.",
+    limits=NoLimits,
+    measure=measure,
+    judge=judge,
+    needs=frozenset({Need.SERVICE}),
+    step="smoke and contract",
+)

@@ -13,7 +13,7 @@ from pipelines.adapters.storage.external_store import ExternalStore
 from pipelines.adapters.storage.object_store import Buckets
 from pipelines.errors import UsageError
 from pipelines.settings.settings import ROOT, Settings
-from pipelines.wiring.swarm import open_swarm_installation
+from pipelines.wiring.docker import open_installation
 
 VARIABLES = (ROOT / "infra" / "variables.tf").read_text()
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
@@ -168,4 +168,4 @@ def test_whoever_opens_an_installation_reads_the_file_of_its_home(tmp_path: Path
     (tmp_path / "infra.json").write_text('{"replicas": 3}')
     settings = Settings.from_environ({"TARGET": "docker", "SLIPWAY_HOME": str(tmp_path)})
     with pytest.raises(UsageError, match="replicas can't be chosen"):
-        open_swarm_installation(settings, {})
+        open_installation(settings, {})

@@ -5,6 +5,7 @@ import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from pipelines.adapters.installation.maintenance_hold import MaintenanceHold
 from pipelines.adapters.installation.terraform import Terraform
 from pipelines.adapters.storage.external_store import ExternalStore
 from pipelines.adapters.storage.object_store import Buckets
-from pipelines.api.auth import make_tokens
+from pipelines.api.client import ApiClient, executor_silence
 from pipelines.errors import SlipwayError, Undecided, UsageError
 from pipelines.settings.settings import ROOT, Settings
+from pipelines.settings.tokens import make_tokens
 from tests.support.servers.servers import free_port
 
 
@@ -47,7 +49,10 @@ class Operator:
         options = InstallationOptions(model="m", model_file=ROOT / "model.yaml", ports=ports, **given)
         terraform = Terraform(ROOT / "infra", self.work, {"PATH": self.path}, self.work / "none.rc")
         given = {"TARGET": "docker", "SLIPWAY_HOME": str(self.home), "SLIPWAY_PORT_API": str(ports["api"])}
-        hold = MaintenanceHold(Settings.from_environ(given), work=list)
+        settings = Settings.from_environ(given)
+        hold = MaintenanceHold(
+            partial(ApiClient, settings), executor_silence, self.home, settings.tokens_file, work=list
+        )
         return SwarmInstallation(options, self.home, terraform, lambda report_progress: {}, hold=hold)
 
     def answer(self, path: str) -> object:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pipelines.adapters.database.records import SqlRecords, now
 from pipelines.adapters.installation.maintenance_hold import HoldPatience, MaintenanceHold
 from pipelines.adapters.installation.secret_store import SecretStore
 from pipelines.api.app import create_app
-from pipelines.api.auth import make_tokens, read_tokens
+from pipelines.api.client import ApiClient, executor_silence
 from pipelines.api.state import ApiState
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation, LeaderLease, Lease, Maintenance, Promotion, Rollback
@@ -27,6 +28,7 @@ from pipelines.releases import leases
 from pipelines.releases.leader import renew_leader_lease, take_leader_lease
 from pipelines.releases.reconcile import observe_environment
 from pipelines.settings.settings import Settings
+from pipelines.settings.tokens import make_tokens, read_tokens
 from tests.support.servers.servers import free_port
 from tests.support.world.executors import executor
 from tests.support.world.fakes import FakeCheckpoints, FakeVersions
@@ -53,7 +55,14 @@ class Installation:
 
     @property
     def hold(self) -> MaintenanceHold:
-        return MaintenanceHold(self.settings, PATIENCE, work=self.ask_inside)
+        return MaintenanceHold(
+            partial(ApiClient, self.settings),
+            executor_silence,
+            self.settings.home,
+            self.settings.tokens_file,
+            work=self.ask_inside,
+            patience=PATIENCE,
+        )
 
     def ask_inside(self) -> list[str]:
         """Stand for what is run in the executor's container."""

@@ -18,19 +18,9 @@ from pipelines.adapters.load.tasks import Parts
 from pipelines.adapters.swarm.tasks import Task
 from pipelines.errors import Undecided
 from pipelines.ports import LoadRun
+from tests.support.world.stacks import stack
 
-STACK = {
-    "environments": {
-        "staging": {
-            "load_network": "net-1",
-            "load_urls": {"live": "http://slipway-edge:8100", "trial": "http://slipway-edge:8200"},
-            "slots": {
-                "live": {"id": "s-1", "name": "slipway-staging-live"},
-                "trial": {"id": "s-2", "name": "slipway-staging-trial"},
-            },
-        },
-    }
-}
+STACK = stack()
 
 
 def archive(*entries: tuple[str, bytes], links: tuple[str, ...] = ()) -> bytes:
@@ -59,7 +49,7 @@ def leave(directory: Path, raw: bytes = b"raw", *, judged: bytes = b"raw") -> Pa
 
 @pytest.mark.parametrize("url", ["http://slipway-staging-trial:8000", "http://slipway-edge:8200"])
 def test_a_slot_is_found_by_its_own_url_and_by_that_of_its_front(url: str) -> None:
-    assert LoadNetworks.of_stack(STACK).front(url) == LoadFront("net-1", "http://slipway-edge:8200")
+    assert LoadNetworks.of_stack(STACK).front(url) == LoadFront("slipway-load-staging", "http://slipway-edge:8200")
 
 
 def task(number: int, state: str, exit_code: int = 0) -> Task:

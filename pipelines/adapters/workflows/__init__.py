@@ -1,0 +1,1 @@
+"""Durable workflows on somebody else's engine."""

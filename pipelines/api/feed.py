@@ -1,0 +1,77 @@
+"""Wakes the open streams of an API process as soon as events were committed, by whichever process."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipelines.ports import Listener, Records
+
+_LOOK_S = 60.0
+
+
+class Wake:
+    """What one stream waits for; it is set at first, for what was committed while the stream began."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+        self._event.set()
+
+    def set(self) -> None:
+        """Wake the stream, from any thread."""
+        # A loop that has ended needs no waking.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._event.set)
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait until something may have changed; return False after `timeout_s` without a sign of it."""
+        try:
+            await asyncio.wait_for(self._event.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        self._event.clear()
+        return True
+
+
+class EventFeed:
+    """One listener for all streams of the process, as long as there are any."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._lock = threading.Lock()
+        self._streams: set[Wake] = set()
+        self._listening = False
+        self._listener: Listener | None = None
+
+    @contextmanager
+    def joined(self) -> Iterator[Wake]:
+        """Have a stream woken for the length of a block."""
+        stream = Wake()
+        with self._lock:
+            self._streams.add(stream)
+            if not self._listening:
+                self._listening = True
+                threading.Thread(target=self._listen, daemon=True).start()
+        try:
+            yield stream
+        finally:
+            with self._lock:
+                self._streams.discard(stream)
+                if not self._streams and self._listener:
+                    self._listener.wake()
+
+    def _listen(self) -> None:
+        listener = self._listener = self._records.listen()
+        while True:
+            with self._lock:
+                if not self._streams:
+                    self._listening, self._listener = False, None
+                    break
+                streams = list(self._streams)
+            # At first as well: what was committed before this listener was there.
+            for stream in streams:
+                stream.set()
+            listener.wait(_LOOK_S)
+        listener.close()

@@ -1,0 +1,91 @@
+"""What routes are given: who asks, about which model, and what there is to answer from.
+
+No route is entered with a request about another model than the installation's.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Depends, Query, Request
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from pipelines.api.state import ApiState
+from pipelines.domain.promotion import Override
+from pipelines.errors import OtherModel
+from pipelines.evaluation.gates.registry import GATES
+
+
+def _state(request: Request) -> ApiState:
+    state: ApiState = request.app.state.slipway
+    return state
+
+
+def _person(request: Request) -> str:
+    person: str = request.state.person
+    return person
+
+
+def _encodable(text: str) -> str:
+    # Half a surrogate pair raises a ValueError here; neither the database nor an answer could carry it.
+    text.encode()
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+State = Annotated[ApiState, Depends(_state)]
+Person = Annotated[str, Depends(_person)]
+
+
+class RequestBody(BaseModel):
+    """What asks for a change: it names its model, so that no installation changes another one's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Text = Field(description="The registered model that the request is about, as model.yaml names it.")
+
+    def model_of(self, state: ApiState) -> str:
+        """Return the model, which is the installation's; raise OtherModel when it is not."""
+        return _checked(self.model, state)
+
+
+class VersionRequest(RequestBody):
+    """Asks for an evaluation or a promotion."""
+
+    version: Text | None = Field(None, description="Which version; the one registered last, if none is named.")
+    override_reason: Text | None = Field(None, description="Why the named gates may be passed over.")
+    override_gates: list[Text] = Field([], description="The gates that may be passed over.")
+
+    def override(self) -> Override | None:
+        """Return the override asked for, checked."""
+        return GATES.read_override(self.override_gates, self.override_reason)
+
+
+def _read(
+    state: State,
+    model: Annotated[
+        Text | None,
+        Query(description="The registered model that is asked about; the installation's, if none is named."),
+    ] = None,
+) -> ApiState:
+    if model is not None:
+        _checked(model, state)
+    return state
+
+
+# What a reading route works with: whoever names a model is refused if it is another one's.
+Reading = Annotated[ApiState, Depends(_read)]
+
+
+def _checked(model: str, state: ApiState) -> str:
+    if model != state.model:
+        raise OtherModel(
+            f"this installation is that of model {state.model!r}, and the request is about {model[:40]!r}",
+            next=f'ask from the project whose model.yaml says "name: {state.model}", '
+            "or ask the other model's installation (SLIPWAY_HOME, SLIPWAY_PORT_API)",
+        )
+    return model
+
+
+def now() -> str:
+    """Return the time of a request: ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

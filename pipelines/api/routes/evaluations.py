@@ -1,0 +1,117 @@
+"""/evaluations: measuring a version, into staging."""
+
+from typing import Annotated
+
+from fastapi import Request
+from fastapi.responses import StreamingResponse
+from pydantic import Field
+
+from pipelines import commands
+from pipelines.api.guard import guarded_router
+from pipelines.api.requests import Person, Reading, State, VersionRequest, now
+from pipelines.api.responses import (
+    AskedVersion,
+    Digest,
+    ModelName,
+    PersonName,
+    Refusal,
+    ResponseBody,
+    Time,
+    Version,
+    refusals,
+)
+from pipelines.api.work import Step, events_of, follow_work, shown_work
+from pipelines.domain.promotion import RunState
+from pipelines.domain.records import Evaluation
+from pipelines.domain.verdict import Verdict
+from pipelines.ports import Records
+
+router = guarded_router("evaluations")
+
+
+class ReportedGate(ResponseBody):
+    """One rule over measurements, judged."""
+
+    name: str
+    verdict: Annotated[Verdict, Field(strict=False)]
+    message: str = Field(description="The verdict with its numbers, for people.")
+    observed: int | float | None = Field(description="What was measured, in the gate's unit; null for nothing numeric.")
+    interval: list[int | float] | None = Field(description="Confidence interval of `observed`, in its unit.")
+    limit: int | float | None = Field(description="The bound that was judged against, in the unit of `observed`.")
+
+
+class ReportedChampion(ResponseBody):
+    """The release that served production when the version was compared with it."""
+
+    release: str
+    version: Version
+    bundle_digest: Digest
+
+
+class Report(ResponseBody):
+    """What was measured on a version and judged by a policy, frozen."""
+
+    schema_version: int
+    model: ModelName
+    version: Version
+    bundle_digest: Digest
+    policy_digest: Digest
+    profile: str = Field(description="How thorough the evidence is: `full` or `demo`.")
+    evalset_digest: Digest
+    champion: ReportedChampion | None = Field(description="Null when nothing served production.")
+    gates: list[ReportedGate]
+    verdict: Annotated[Verdict, Field(strict=False)]
+    created_at: Time
+
+
+class EvaluationRecord(ResponseBody):
+    """One measuring of a version, from packaging to its report."""
+
+    id: str
+    model: ModelName
+    version: Version
+    requested_by: PersonName
+    created_at: Time
+    state: RunState
+    override_gates: list[str] = Field(description="Gates that may be passed over.")
+    override_reason: str | None
+    bundle_digest: Digest | None
+    report: Report | None = Field(description="Null until everything is measured.")
+    report_digest: Digest | None
+    verdict: Annotated[Verdict, Field(strict=False)] | None
+    error: Refusal | None = Field(description="Why it was stopped.")
+    ended_at: Time | None
+
+
+class EvaluationShown(EvaluationRecord):
+    """An evaluation with its steps so far."""
+
+    steps: list[Step]
+
+
+@router.post("", status_code=202, responses=refusals(404))
+def ask_evaluation(body: VersionRequest, state: State, person: Person) -> AskedVersion:
+    """Evaluate a version into staging."""
+    model, override = body.model_of(state), body.override()
+    version = state.versions.resolve(model, body.version)
+    asked = commands.request_evaluation(
+        state.records, person=person, model=model, version=version, override=override, now=now()
+    )
+    return AskedVersion(id=asked.id, version=version)
+
+
+@router.get("/{id}")
+def show_evaluation(id: str, state: Reading) -> EvaluationShown:
+    """Return an evaluation, its report and its steps so far."""
+    return shown_evaluation(state.records, id)
+
+
+@router.get("/{id}/events", **events_of(EvaluationShown))
+def follow_evaluation(id: str, request: Request, state: Reading) -> StreamingResponse:
+    """Stream an evaluation's state and steps as server-sent events until it has ended."""
+    return follow_work(request, state, lambda: shown_evaluation(state.records, id))
+
+
+def shown_evaluation(records: Records, id: str) -> EvaluationShown:
+    """Return an evaluation as it is shown; raise UsageError when there is none."""
+    return shown_work(EvaluationShown, records.get(Evaluation, id), records)

@@ -1,0 +1,99 @@
+"""/policy: the limits in force, and changing them."""
+
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import StreamingResponse
+from pydantic import Field, JsonValue
+
+from pipelines import commands
+from pipelines.api.guard import guarded_router
+from pipelines.api.requests import Person, Reading, RequestBody, State, now
+from pipelines.api.responses import Asked, Digest, PersonName, Refusal, ResponseBody, Time
+from pipelines.api.work import Step, events_of, follow_work, shown_work
+from pipelines.domain.promotion import RunState
+from pipelines.domain.records import PolicyChange
+from pipelines.evaluation.gates.registry import GATES
+from pipelines.ports import Records
+
+router = guarded_router("policy")
+
+
+class PolicyRequest(RequestBody):
+    """Asks for a policy to be put in force."""
+
+    policy: dict[str, Any] = Field(description="The policy, with the keys of policy.yaml.")
+
+
+class AskedPolicy(Asked):
+    """A change of the policy that was written down."""
+
+    digest: Digest
+
+
+class NoPolicy(ResponseBody):
+    """No policy is in force yet."""
+
+    policy: None
+
+
+class PolicyInForce(ResponseBody):
+    """The policy that versions are judged by."""
+
+    policy: dict[str, JsonValue] = Field(description="The policy, with the keys of policy.yaml.")
+    digest: Digest
+    applied_by: PersonName
+    at: Time | None = Field(description="Since when it is in force.")
+
+
+class PolicyChangeShown(ResponseBody):
+    """A change of the policy with its steps so far."""
+
+    id: str
+    digest: Digest
+    body: dict[str, JsonValue] = Field(description="The policy, with the keys of policy.yaml.")
+    applied_by: PersonName
+    created_at: Time
+    state: RunState
+    error: Refusal | None = Field(description="Why it was stopped.")
+    ended_at: Time | None
+    steps: list[Step]
+
+
+@router.post("", status_code=202)
+def apply_policy(body: PolicyRequest, state: State, person: Person) -> AskedPolicy:
+    """Put a policy in force."""
+    body.model_of(state)
+    change = commands.request_policy(state.records, person=person, policy=GATES.read_policy(body.policy), now=now())
+    return AskedPolicy(id=change.id, digest=change.digest)
+
+
+@router.get("")
+def show_policy(state: Reading) -> PolicyInForce | NoPolicy:
+    """Return the policy in force and who applied it; `policy` is null before the first."""
+    return policy_in_force(state.records)
+
+
+@router.get("/{id}")
+def show_policy_change(id: str, state: Reading) -> PolicyChangeShown:
+    """Return one asked-for change of the policy."""
+    return _shown(state.records, id)
+
+
+@router.get("/{id}/events", **events_of(PolicyChangeShown))
+def follow_policy_change(id: str, request: Request, state: Reading) -> StreamingResponse:
+    """Stream a change of the policy as server-sent events until it has ended."""
+    return follow_work(request, state, lambda: _shown(state.records, id))
+
+
+def policy_in_force(records: Records) -> PolicyInForce | NoPolicy:
+    """Return the policy in force as it is shown."""
+    applied = records.find(PolicyChange, state=RunState.DONE)
+    if not applied:
+        return NoPolicy(policy=None)
+    newest = applied[-1]
+    return PolicyInForce(policy=newest.body, digest=newest.digest, applied_by=newest.applied_by, at=newest.ended_at)
+
+
+def _shown(records: Records, id: str) -> PolicyChangeShown:
+    return shown_work(PolicyChangeShown, records.get(PolicyChange, id), records)

@@ -1,0 +1,128 @@
+"""/status: what serves, what was last seen serving, and what is under way."""
+
+from typing import Any
+
+from pydantic import Field
+
+from pipelines.api.guard import guarded_router
+from pipelines.api.requests import Reading
+from pipelines.api.responses import Digest, ModelName, ResponseBody, Time, Version
+from pipelines.api.routes.evaluations import EvaluationRecord
+from pipelines.api.routes.maintenance import MaintenanceRecord
+from pipelines.api.routes.policy import PolicyInForce, policy_in_force
+from pipelines.api.routes.promotions import PromotionRecord
+from pipelines.api.routes.releases import ReleaseShown
+from pipelines.api.routes.rollbacks import RollbackRecord
+from pipelines.domain.promotion import ReleaseState
+from pipelines.domain.records import (
+    Evaluation,
+    LeaderLease,
+    Lease,
+    Maintenance,
+    Observation,
+    Promotion,
+    ReleaseRecord,
+    Rollback,
+)
+from pipelines.ports import Records
+
+router = guarded_router("status")
+
+UnfinishedWork = EvaluationRecord | PromotionRecord | RollbackRecord | MaintenanceRecord
+
+
+class ReplicaSeen(ResponseBody):
+    """One serving process as it answered on its own address; null means that it did not answer."""
+
+    name: str
+    digest: Digest | None
+    version: Version | None
+    ready: bool
+    restarts: int = Field(description="How often it was started again.")
+    pid: int | None = Field(description="Its process id, where it runs.")
+
+
+class EnvironmentSeen(ResponseBody):
+    """What an environment was last seen to serve, beside what the records and the alias say."""
+
+    id: str = Field(description="Model and environment, with a slash between.")
+    recorded: Version | None = Field(description="The version that the release record names.")
+    alias: Version | None = Field(description="The version that the registry's alias points at.")
+    replicas: list[ReplicaSeen]
+    drift: str | None = Field(description="How record, alias and replicas disagree.")
+    at: Time
+
+
+class LeaseHeldBy(ResponseBody):
+    """Who may change an environment now."""
+
+    id: str = Field(description="Model and environment, with a slash between.")
+    holder: str | None = Field(description="Id of the work that changes it.")
+    epoch: int = Field(description="Grows with every holder and every take-over.")
+    executor: str
+    acquired_at: Time
+
+
+class ExecutorSign(ResponseBody):
+    """The executor's last sign of life."""
+
+    heartbeat_at: Time | None = Field(description="Null when there has never been one.")
+
+
+class PolicyName(ResponseBody):
+    """Which policy is in force; both null before the first."""
+
+    digest: Digest | None
+    profile: str | None = Field(description="`full` or `demo`.")
+
+
+class Status(ResponseBody):
+    """What serves, what was last seen serving, what waits, and who holds a lease."""
+
+    model: ModelName
+    serving: dict[str, ReleaseShown] = Field(description="By environment; none where nothing was released.")
+    observed: dict[str, EnvironmentSeen] = Field(description="By environment.")
+    unfinished: list[UnfinishedWork]
+    leases: list[LeaseHeldBy] = Field(description="Those that are held.")
+    executor: ExecutorSign
+    policy: PolicyName
+
+
+@router.get("")
+def show_status(state: Reading) -> Status:
+    """Return what serves, what was last seen serving, what waits, who holds a lease, and the executor's last sign."""
+    records, model = state.records, state.model
+    leaders = records.find(LeaderLease)
+    serving = records.find(ReleaseRecord, model=model, state=ReleaseState.SERVING)
+    return Status(
+        model=model,
+        serving={str(release.environment): ReleaseShown.model_validate(release) for release in serving},
+        observed={seen.id.split("/")[1]: EnvironmentSeen.model_validate(seen) for seen in records.find(Observation)},
+        unfinished=_unfinished(records, model),
+        leases=[LeaseHeldBy.model_validate(lease) for lease in records.find(Lease) if lease.holder],
+        executor=ExecutorSign(heartbeat_at=leaders[0].heartbeat_at if leaders else None),
+        policy=_policy_name(records),
+    )
+
+
+def _unfinished(records: Records, model: str) -> list[UnfinishedWork]:
+    forms: tuple[tuple[type[Any], type[Any]], ...] = (
+        (Evaluation, EvaluationRecord),
+        (Promotion, PromotionRecord),
+        (Rollback, RollbackRecord),
+        (Maintenance, MaintenanceRecord),
+    )
+    return [
+        form.model_validate(work)
+        for kind, form in forms
+        for work in records.find(kind, model=model)
+        if not work.state.final
+    ]
+
+
+def _policy_name(records: Records) -> PolicyName:
+    policy = policy_in_force(records)
+    if not isinstance(policy, PolicyInForce):
+        return PolicyName(digest=None, profile=None)
+    profile = policy.policy.get("profile")
+    return PolicyName(digest=policy.digest, profile=str(profile) if profile else None)

@@ -1,0 +1,102 @@
+"""How the routes show a piece of work: with its steps so far, once, or as events each time that it has changed."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Protocol, TypeVar
+
+from fastapi import Request
+from fastapi.responses import StreamingResponse
+from pydantic import Field
+
+from pipelines.api.responses import ResponseBody, Time
+from pipelines.api.state import ApiState
+from pipelines.domain.promotion import RunState
+from pipelines.domain.records import Evaluation, LeaderLease, Maintenance, PolicyChange, Promotion, Rollback
+from pipelines.errors import DatabaseUnavailable
+from pipelines.governance.progress import progress_of
+from pipelines.ports import Records
+
+# So long a stream is silent at most.
+SIGN_S = 5.0
+
+
+class Step(ResponseBody):
+    """One line of what a piece of work is doing."""
+
+    id: str
+    subject: str = Field(description="Id of the work.")
+    step: str = Field(description="Name of the step.")
+    message: str = Field(description="What is known of it; may be empty.")
+    at: Time
+
+
+class WorkShown(Protocol):
+    """A piece of work in the form of its route, with its steps so far."""
+
+    @property
+    def state(self) -> RunState:
+        """How far it is."""
+
+    def model_dump_json(self) -> str:
+        """Return it as JSON."""
+
+
+W = TypeVar("W", bound=ResponseBody)
+
+
+def shown_work(
+    kind: type[W],
+    record: Evaluation | Promotion | Rollback | PolicyChange | Maintenance,
+    records: Records,
+    **more: object,
+) -> W:
+    """Return a record as a `kind`, with its steps and what else belongs to it."""
+    steps = [Step.model_validate(line) for line in progress_of(records, record.id)]
+    return kind.model_validate({**vars(record), "steps": steps, **more})
+
+
+def events_of(kind: type[ResponseBody]) -> dict[str, Any]:
+    """Describe a stream of `kind`, for a route's decorator."""
+    text = (
+        f"Server-sent events: the data of each is the work as `{kind.__name__}`; the last one is its end. "
+        "Events named `executor` in between tell when the executor last showed itself."
+    )
+    content = {"text/event-stream": {"schema": {"type": "string"}}}
+    return {"response_class": StreamingResponse, "responses": {200: {"description": text, "content": content}}}
+
+
+def follow_work(request: Request, state: ApiState, read: Callable[[], WorkShown]) -> StreamingResponse:
+    """Stream what `read` returns; what it refuses at first is a refusal, not a stream.
+
+    Who comes back with the id of the last state that was sent gets the next one. While nothing changes, the last sign
+    of the executor is sent from time to time.
+    """
+    first = read()
+
+    async def events() -> AsyncIterator[str]:
+        shown, sent = first, request.headers.get("last-event-id")
+        with state.feed.joined() as wake:
+            while True:
+                text = shown.model_dump_json()
+                id = hashlib.sha256(text.encode()).hexdigest()[:16]
+                if id != sent:
+                    yield f"id: {id}\ndata: {text}\n\n"
+                    sent = id
+                if shown.state.final:
+                    return
+                try:
+                    if not await wake.wait(SIGN_S):
+                        yield f"event: executor\ndata: {await asyncio.to_thread(_last_sign, state.records)}\n\n"
+                    shown = await asyncio.to_thread(read)
+                except DatabaseUnavailable:
+                    # Whoever follows comes back, and is told the same until it answers.
+                    return
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+def _last_sign(records: Records) -> str:
+    leaders = records.find(LeaderLease)
+    return json.dumps({"heartbeat_at": leaders[0].heartbeat_at if leaders else None})

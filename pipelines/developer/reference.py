@@ -1,0 +1,38 @@
+"""Writes the schemas of all formats that cross a border into docs/reference, and says which of them are out of date.
+
+A schema comes from the code that reads or answers the format, never by hand; a test holds the files to it.
+"""
+
+import json
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipelines.settings.settings import ROOT
+
+REFERENCE = ROOT / "docs" / "reference"
+
+# File name -> the function without arguments that returns the schema, as `module:function`. They are looked up by
+# name, because a developer's tool sees all parts of the project, while these never import each other.
+SCHEMAS = {
+    "api.openapi.json": "pipelines.api.app:describe_api",
+}
+
+
+def schema_text(name: str) -> str:
+    """Return what the file `name` of docs/reference has to say: the schema as JSON, with a newline at its end."""
+    describe: Callable[[], dict[str, Any]] = pkgutil.resolve_name(SCHEMAS[name])
+    return json.dumps(describe(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_reference(directory: Path = REFERENCE) -> list[str]:
+    """Write all schemas into `directory`; return the names of the files that changed."""
+    directory.mkdir(parents=True, exist_ok=True)
+    changed = []
+    for name in SCHEMAS:
+        path, text = directory / name, schema_text(name)
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+            changed.append(name)
+    return changed

@@ -1,0 +1,67 @@
+"""What gates measure without a service: two bundles, each opened and scored once, on one frozen evaluation set."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.evaluation.gates.gate import Need
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from pipelines.packaging.onnx_model import OnnxModel, Scores
+    from pipelines.packaging.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class OpenedBundle:
+    """A bundle in the store; `body` is its parsed `bundle.json`."""
+
+    path: Path
+    body: Mapping[str, Any]
+    snapshot: "Snapshot"
+
+    @cached_property
+    def model(self) -> "OnnxModel":
+        """The model, opened at first use; raises NotServable when it is none that may be run."""
+        from pipelines.packaging.onnx_model import OnnxModel
+
+        return OnnxModel.load(self.path / "model.onnx")
+
+    @cached_property
+    def scores(self) -> "Scores":
+        """The model's answers to the rows of the evaluation set, (n,)."""
+        return self.model.score(self.snapshot.frame, positive_index=self.positive_index)
+
+    @property
+    def positive_index(self) -> int:
+        """The column of the positive class's probability."""
+        index: int = self.body["onnx"]["positive_index"]
+        return index
+
+
+@dataclass(frozen=True)
+class Offline:
+    """A candidate with the digest pinned for it, its training's own predictions, and the champion if there is one."""
+
+    digest: str
+    candidate: OpenedBundle
+    snapshot: "Snapshot"
+    predictions: "pd.DataFrame | None" = None
+    champion: OpenedBundle | None = None
+
+    @property
+    def present(self) -> frozenset[Need]:
+        """What there is to measure with."""
+        found = {Need.MODEL, Need.EVALUATION_SET}
+        found |= {Need.PREDICTIONS} if self.predictions is not None else set()
+        found |= {Need.CHAMPION} if self.champion is not None else set()
+        return frozenset(found)
+
+    @property
+    def actual(self) -> "np.ndarray":
+        """The true labels of the evaluation set, as text (n,)."""
+        return self.snapshot.target.astype(str).to_numpy()

@@ -1,0 +1,68 @@
+"""The durable workflows, one for each kind of work that takes a lease: how they begin, and what is told of them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pipelines.domain.promotion import RunState
+from pipelines.domain.records import Evaluation, Promotion, Rollback
+from pipelines.errors import SlipwayError
+from pipelines.evaluation.evaluate import evaluate
+from pipelines.governance.work import move
+from pipelines.ports import Step, WorkflowEngine
+from pipelines.releases.leased import Leased, stop_work
+from pipelines.releases.promote import release_promotion
+from pipelines.releases.rollback import roll_back
+from pipelines.releases.services import Services
+
+Start = Callable[[str], None]
+
+# The engine's journal knows each by the name of its function.
+_BODIES: Mapping[type[Leased], Callable[[Services, str, Step], None]] = {
+    Evaluation: evaluate,
+    Promotion: release_promotion,
+    Rollback: roll_back,
+}
+
+
+def register_workflows(services: Services, engine: WorkflowEngine) -> dict[type[Leased], Start]:
+    """Register the workflows and return how to start each by the id of its work."""
+    return {kind: _register(services, engine, body) for kind, body in _BODIES.items()}
+
+
+def begin(services: Services, work: Leased, start: Start) -> None:
+    """Start a workflow under the work's own id: starting it twice is starting it once."""
+    start(work.id)
+    with services.records.write() as transaction:
+        current = transaction.get(type(work), work.id)
+        # The workflow may have ended by now, or have written this itself.
+        if current.state is work.state:
+            move(transaction, current, RunState.RUNNING)
+
+
+def end_abandoned(services: Services, has_ended: Callable[[str], bool]) -> None:
+    """End work whose workflow ended without recording so.
+
+    That takes a database that stayed away longer than every retry; without this the lease would be held for ever.
+    """
+    for kind in _BODIES:
+        for work in services.records.find(kind, state=RunState.RUNNING):
+            if has_ended(work.id):
+                lost = SlipwayError(f"{work.id} ended without an outcome", next='run "slipway doctor", then ask again')
+                stop_work(services, work, lost)
+
+
+def _register(services: Services, engine: WorkflowEngine, body: Callable[[Services, str, Step], None]) -> Start:
+    name = body.__name__
+
+    def run(work_id: str, step: Step) -> None:
+        def told_step(name: str, action: Callable[[], Any]) -> Any:
+            def attempt() -> Any:
+                services.note(work_id, name, "")
+                return action()
+
+            return step(name, attempt)
+
+        body(services, work_id, told_step)
+
+    engine.register(name, run)
+    return lambda work_id: engine.start(name, work_id)

@@ -1,0 +1,51 @@
+"""What stands at this moment: the policy in force, the release that serves, and what an approval would cover."""
+
+from datetime import datetime, timedelta
+
+from pipelines.domain.policy import Policy
+from pipelines.domain.promotion import Evidence, ReleaseState, RunState
+from pipelines.domain.records import Evaluation, PolicyChange, Promotion, ReleaseRecord
+from pipelines.domain.release import Environment
+from pipelines.errors import UsageError
+from pipelines.ports import Records, Transaction
+
+
+def policy_in_force(transaction: Transaction | Records) -> Policy:
+    """Return the policy in force; raise UsageError before any was applied."""
+    applied = transaction.find(PolicyChange, state=RunState.DONE)
+    if not applied:
+        raise UsageError("no policy is in force", next='run "slipway policy apply policy.yaml"')
+    return Policy.read(applied[-1].body)
+
+
+def serving_release(transaction: Transaction | Records, model: str, environment: Environment) -> ReleaseRecord | None:
+    """Return the recorded release of an environment's live slot, if any."""
+    found = transaction.find(ReleaseRecord, model=model, environment=environment, state=ReleaseState.SERVING)
+    return found[-1] if found else None
+
+
+def evidence_of(records: Records, promotion: Promotion) -> Evidence:
+    """Return what an approval of `promotion` covers at this moment."""
+    evaluation = records.get(Evaluation, promotion.evaluation_id)
+    champion = serving_release(records, promotion.model, promotion.environment)
+    return Evidence(
+        model=promotion.model,
+        version=promotion.version,
+        environment=promotion.environment,
+        bundle_digest=evaluation.bundle_digest or "",
+        report_digest=evaluation.report_digest or "",
+        policy_digest=policy_in_force(records).digest,
+        champion_release=champion.id if champion else None,
+    )
+
+
+def judged_by(evaluation: Evaluation) -> tuple[str, str | None]:
+    """Return the policy and the champion's release that a report was made with."""
+    report = evaluation.report or {"policy_digest": "", "champion": None}
+    return report["policy_digest"], (report["champion"] or {}).get("release")
+
+
+def expiry(policy: Policy, now: str) -> str:
+    """Return when a promotion that starts to wait at `now` expires."""
+    until = datetime.fromisoformat(now) + timedelta(hours=policy.approvals.valid_h)
+    return until.isoformat(timespec="milliseconds")

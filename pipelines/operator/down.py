@@ -1,0 +1,29 @@
+"""Takes an installation down, and removes it for ever."""
+
+import shutil
+from collections.abc import Callable, Mapping
+
+from pipelines.errors import UsageError
+from pipelines.settings.settings import Settings
+
+ProgressReporter = Callable[[str], None]
+
+
+def take_down(settings: Settings, environ: Mapping[str, str], report_progress: ProgressReporter) -> None:
+    """Stop what `up` started, and keep all state."""
+    from pipelines.wiring.targets import open_installation
+
+    open_installation(settings, environ).down(report_progress)
+
+
+def destroy_home(settings: Settings, environ: Mapping[str, str], report_progress: ProgressReporter) -> None:
+    """Stop everything and delete the home, if it is one."""
+    from pipelines.wiring.targets import open_installation
+
+    if not settings.home.exists():
+        raise UsageError(f"there is no {settings.home}", next="nothing to destroy")
+    if not settings.tokens_file.exists():
+        raise UsageError(f"{settings.home} is not a Slipway home", next="set SLIPWAY_HOME to one")
+    open_installation(settings, environ).destroy(report_progress)
+    shutil.rmtree(settings.home)
+    report_progress(f"removed {settings.home}")

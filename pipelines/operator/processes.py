@@ -1,0 +1,34 @@
+"""Runs the two processes of Slipway itself, the API and the executor, until they are told to end."""
+
+import logging
+import signal
+import threading
+import uuid
+from collections.abc import Mapping
+
+from pipelines.settings.settings import Settings, model_name
+
+
+def run_api(settings: Settings) -> None:
+    """Serve the API until SIGTERM."""
+    from pipelines.api.server import serve_api
+    from pipelines.wiring.processes import open_api_state
+
+    serve_api(open_api_state(settings), host=settings.api_host, port=settings.api_port)
+
+
+def run_executor(settings: Settings, environ: Mapping[str, str]) -> None:
+    """Serve as the executor until SIGTERM."""
+    from pipelines.executor.scheduler import serve
+    from pipelines.wiring.processes import build_services, open_engine
+
+    settings.sign_of_life.touch()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for noisy in ("httpx", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    services = build_services(settings, executor=uuid.uuid4().hex[:12], environ=environ)
+    show_life = settings.sign_of_life.touch
+    serve(services, open_engine(settings), model=model_name(settings.project), show_life=show_life, stop=stop)

@@ -1,0 +1,189 @@
+"""Wires the target of containers: the operator's view of an installation, and that of the processes inside.
+
+The latter are told of their installation by the output of Terraform that `settings.runtime` carries.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from pipelines.adapters.database.records import prepare_records
+from pipelines.adapters.images import build as images
+from pipelines.adapters.images.release_images import ImageRegistry, ReleaseImages, find_app
+from pipelines.adapters.installation.executor_inside import ExecutorInside
+from pipelines.adapters.installation.external_services import ExternalServices
+from pipelines.adapters.installation.infra_file import read_choices
+from pipelines.adapters.installation.lifecycle import InstallationOptions, SwarmInstallation
+from pipelines.adapters.installation.maintenance_hold import MaintenanceHold
+from pipelines.adapters.installation.terraform import Terraform, find_settings
+from pipelines.adapters.load.job import LoadJob
+from pipelines.adapters.load.networks import LoadFront, LoadNetworks
+from pipelines.adapters.load.swarm import LoadSwarm
+from pipelines.adapters.storage.checkpoints_s3 import S3Checkpoints
+from pipelines.adapters.storage.object_store import S3Access
+from pipelines.adapters.swarm.edge_socket import EdgeSocket
+from pipelines.adapters.swarm.engine import DockerEngine
+from pipelines.adapters.swarm.services import SwarmServices
+from pipelines.adapters.swarm.target import SwarmTarget
+from pipelines.api.client import ApiClient, executor_silence
+from pipelines.domain.release import Environment, Slot
+from pipelines.errors import DeployFailed, UsageError
+from pipelines.ports import Checkpoints, DataRemote, LoadRunner, Target
+from pipelines.releases.services import Timing
+from pipelines.settings.settings import ROOT, Runtime, Settings, model_name
+from pipelines.settings.terraform_outputs import StackOutputs
+from pipelines.wiring.stores import open_bundles
+
+CRANE = Path("/usr/local/bin/crane")
+ENGINE_URL = "unix:///var/run/docker.sock"
+LOAD_PATH = "edge"
+# The role that API and executor work as; the owner of its tables is another.
+APPLICATION_ROLE = "slipway"
+# So long the executor waits at its start until "slipway up" has pushed the app's image.
+APP_S = 600.0
+APP_POLL_S = 1.0
+
+
+def open_installation(settings: Settings, environ: Mapping[str, str]) -> SwarmInstallation:
+    """Open the installation on containers of this home."""
+    choices = read_choices(settings.infra_file, settings.home / "infra.json")
+    outside = ExternalServices(choices.object_store, choices.image_registry, settings.s3_keys, settings.registry_login)
+
+    def build(report_progress: Callable[[str], None]) -> Mapping[str, str]:
+        names = [name for name in images.image_names(ROOT) if name not in outside.images]
+        return images.build_images(ROOT, names, report_progress=report_progress, environ=environ)
+
+    work = settings.home / "terraform"
+    url = _engine_url(environ)
+    executor = ExecutorInside(DockerEngine(url), settings.prefix)
+    return SwarmInstallation(
+        InstallationOptions(
+            model=model_name(settings.project),
+            model_file=settings.project / "model.yaml",
+            ports={
+                "api": settings.api_port,
+                "images": settings.images_port,
+                "mlflow": settings.mlflow_port,
+                "production": settings.production_port,
+                "s3": settings.s3_port,
+                "staging": settings.staging_port,
+            },
+            prefix=settings.prefix,
+            binding=settings.binding,
+            authority=settings.authority_file,
+            engine_url=url,
+            retention_days=choices.retention_days,
+            outside=outside,
+            more=choices.variables,
+        ),
+        settings.home,
+        Terraform(ROOT / "infra", work, environ, find_settings(environ, ROOT)),
+        build,
+        hold=MaintenanceHold(
+            partial(ApiClient, settings), executor_silence, settings.home, settings.tokens_file, work=executor.work
+        ),
+    )
+
+
+def open_secrets(settings: Settings, environ: Mapping[str, str]) -> SwarmInstallation:
+    """Open the secrets, which the installation keeps itself."""
+    return open_installation(settings, environ)
+
+
+def open_data_remote(settings: Settings, environ: Mapping[str, str]) -> DataRemote:
+    """Open the bucket of DVC's data; raise UsageError while nothing runs."""
+    return open_installation(settings, environ).data_remote()
+
+
+def find_staging_load(
+    settings: Settings, environ: Mapping[str, str], report_progress: Callable[[str], None]
+) -> Callable[[], LoadRunner] | None:
+    """Return what opens the way to load staging's live slot inside of the Swarm, from the operator's machine."""
+    return partial(_open_staging_load, settings, environ, report_progress)
+
+
+def open_checkpoints(settings: Settings) -> Checkpoints:
+    """Open the audit chain's checkpoints in the locked bucket."""
+    runtime = _runtime(settings)
+    store, login = runtime.stack.object_store, runtime.objects
+    access = S3Access(store.endpoint, login.user, login.password, region=store.region)
+    return S3Checkpoints(access, store.buckets.heads)
+
+
+def prepare_tables(settings: Settings) -> None:
+    """Make the tables as their owner, in the one process that has the owner's login."""
+    prepare_records(_runtime(settings).databases["owner"], APPLICATION_ROLE)
+
+
+def open_target(settings: Settings) -> Target:
+    """Open the Swarm, from inside of the executor's container."""
+    stack = _runtime(settings).stack
+    engine = DockerEngine(ENGINE_URL)
+    place = stack.image_registry
+    registry = ImageRegistry(
+        here=place.push, engines=place.pull, app="", plain_http=place.plain_http, authority=place.authority_file
+    )
+    records = settings.home / "images"
+    registry = replace(registry, app=find_app(CRANE, registry, stack.images.app, records))
+    return SwarmTarget(
+        SwarmServices(engine, stack.prefix),
+        ReleaseImages(CRANE, registry, open_bundles(settings).path, records=records, engine=engine),
+        EdgeSocket(engine, stack.edge.name),
+    )
+
+
+def await_target(settings: Settings, show_life: Callable[[], None]) -> Target:
+    """Open the Swarm once the app's image is in the registry: bringing all up puts it there after the executor's start.
+
+    Calls `show_life` meanwhile; raises DeployFailed after APP_S without the image.
+    """
+    deadline = time.monotonic() + APP_S
+    while True:
+        try:
+            return open_target(settings)
+        except DeployFailed:
+            if time.monotonic() > deadline:
+                raise
+        show_life()
+        time.sleep(APP_POLL_S)
+
+
+def open_loads(settings: Settings) -> LoadRunner:
+    """Run load inside of the Swarm."""
+    stack = _runtime(settings).stack
+    return LoadJob(_load_swarm(stack, DockerEngine(ENGINE_URL), owner="executor"), LoadNetworks.of_stack(stack))
+
+
+def timing() -> Timing:
+    """Return the deadlines of a Swarm: a look costs several calls, and it has a deadline of its own, by replicas."""
+    return Timing(poll_s=0.25, converge_s=600.0)
+
+
+def _open_staging_load(
+    settings: Settings, environ: Mapping[str, str], report_progress: Callable[[str], None]
+) -> LoadJob:
+    installation = open_installation(settings, environ)
+    stack = installation.outputs()
+    staging = stack.environments[Environment.STAGING]
+    front = LoadFront(staging.load_network, staging.load_urls[Slot.LIVE])
+    swarm = _load_swarm(stack, installation.entered_engine(), owner="operator")
+    return LoadJob(swarm, LoadNetworks({settings.url(settings.staging_port): front}), report_progress=report_progress)
+
+
+def _runtime(settings: Settings) -> Runtime:
+    """Return what the processes inside are told; raise UsageError anywhere else."""
+    if settings.runtime is None:
+        raise UsageError("this is for a container of the installation only", next="leave it to the executor")
+    return settings.runtime
+
+
+def _engine_url(environ: Mapping[str, str]) -> str:
+    """Return where the operator's engine listens."""
+    return environ.get("DOCKER_HOST") or ENGINE_URL
+
+
+def _load_swarm(stack: StackOutputs, engine: DockerEngine, *, owner: str) -> LoadSwarm:
+    repository = f"{stack.image_registry.pull}/slipway/loadtest"
+    return LoadSwarm(engine, stack.prefix, stack.images.loadtest, repository, owner=owner)

@@ -1,0 +1,75 @@
+"""Wires the target of one machine: supervisors, a load run as a process, and all state in the home."""
+
+from collections.abc import Callable, Mapping
+
+from pipelines.adapters.database.records import now
+from pipelines.adapters.load.process import LoadProcess
+from pipelines.adapters.local.installation import LocalInstallation
+from pipelines.adapters.local.target import LocalTarget
+from pipelines.adapters.storage.checkpoints_file import FileCheckpoints
+from pipelines.domain.records import LeaderLease
+from pipelines.errors import TargetUnavailable, UsageError
+from pipelines.ports import Checkpoints, DataRemote, LoadRunner, SecretKeeper, Target
+from pipelines.releases.leader import is_alive
+from pipelines.releases.services import Timing
+from pipelines.settings.settings import Settings
+from pipelines.wiring.stores import open_bundles, open_records
+
+LOAD_PATH = "direct"
+
+
+def open_installation(settings: Settings, environ: Mapping[str, str]) -> LocalInstallation:
+    """Open the record of this home's processes."""
+
+    def executor_alive(pid: int) -> bool:
+        return any(leader.pid == pid and is_alive(leader, now()) for leader in open_records(settings).find(LeaderLease))
+
+    return LocalInstallation(settings, environ, executor_alive)
+
+
+def open_secrets(settings: Settings, environ: Mapping[str, str]) -> SecretKeeper:
+    """Refuse: the processes of one machine need none."""
+    raise UsageError("only the installation on containers has secrets", next="TARGET=docker")
+
+
+def open_data_remote(settings: Settings, environ: Mapping[str, str]) -> DataRemote:
+    """Refuse: there is no object store."""
+    raise TargetUnavailable(
+        f"TARGET={settings.target} has no object store", next="TARGET=docker; or dvc with a remote of your own"
+    )
+
+
+def find_staging_load(
+    settings: Settings, environ: Mapping[str, str], report_progress: Callable[[str], None]
+) -> Callable[[], LoadRunner] | None:
+    """Find none: all workers are of this machine."""
+    return None
+
+
+def open_checkpoints(settings: Settings) -> Checkpoints:
+    """Open the audit chain's checkpoints in the home."""
+    return FileCheckpoints(settings.checkpoints_file)
+
+
+def prepare_tables(settings: Settings) -> None:
+    """Do nothing: whoever opens a SQLite file makes its tables."""
+
+
+def open_target(settings: Settings) -> Target:
+    """Open the supervisors of this home."""
+    return LocalTarget(settings.home, open_bundles(settings).path)
+
+
+def await_target(settings: Settings, show_life: Callable[[], None]) -> Target:
+    """Open the supervisors of this home, which are started before the executor."""
+    return open_target(settings)
+
+
+def open_loads(settings: Settings) -> LoadRunner:
+    """Run load as a process beside this one."""
+    return LoadProcess(settings.root)
+
+
+def timing() -> Timing:
+    """Return the usual deadlines."""
+    return Timing()

@@ -1,0 +1,84 @@
+"""Builds what the processes of an installation work with: the executor's services and the API's state."""
+
+import os
+import signal
+from collections.abc import Callable, Mapping
+
+from pipelines.adapters.database.records import now
+from pipelines.adapters.http_probe import HttpProbe
+from pipelines.api.state import ApiState
+from pipelines.errors import UsageError
+from pipelines.ports import WorkflowEngine
+from pipelines.releases.maintenance import under_way
+from pipelines.releases.services import Services
+from pipelines.settings.settings import Settings, model_name
+from pipelines.settings.tokens import read_tokens
+from pipelines.wiring.stores import open_bundles, open_checkpoints, open_records, open_registry, open_versions
+from pipelines.wiring.targets import wiring_of
+
+# A home carries this file only when the tests made it.
+TEST_MARK = ".made-by-tests"
+
+
+def open_api_state(settings: Settings) -> ApiState:
+    """Open what the API's routes work with."""
+    return ApiState(
+        records=open_records(settings),
+        checkpoints=open_checkpoints(settings),
+        versions=open_versions(settings),
+        model=model_name(settings.project),
+        tokens=read_tokens(settings.tokens_file),
+    )
+
+
+def build_services(settings: Settings, *, executor: str, environ: Mapping[str, str]) -> Services:
+    """Build all that the workflows need, for the executor of that name; make the tables before where it has to."""
+    wiring = wiring_of(settings.target)
+    wiring.prepare_tables(settings)
+    return Services(
+        records=open_records(settings),
+        registry=open_registry(settings),
+        target=wiring.await_target(settings, settings.sign_of_life.touch),
+        loads=wiring.open_loads(settings),
+        probe=HttpProbe(),
+        bundles=open_bundles(settings),
+        workdir=settings.home,
+        executor=executor,
+        now=now,
+        fault=planned_fault(settings, environ),
+        timing=wiring.timing(),
+    )
+
+
+def open_engine(settings: Settings) -> WorkflowEngine:
+    """Open the engine of durable workflows (its import takes a second)."""
+    from pipelines.adapters.workflows.dbos import DbosEngine
+
+    return DbosEngine(settings.workflows_url)
+
+
+def find_work(settings: Settings) -> list[str]:
+    """Return what this installation's executor does or is about to begin, asked beside it."""
+    return under_way(open_records(settings), now())
+
+
+def planned_fault(settings: Settings, environ: Mapping[str, str]) -> Callable[[str], None]:
+    """Return what stops this process at the step that SLIPWAY_FAULT names (`K5:kill`, `K5:freeze`).
+
+    Honoured only with a home made by the tests; refused elsewhere.
+    """
+    asked = environ.get("SLIPWAY_FAULT", "")
+    if not asked:
+        return lambda step: None
+    if not (settings.home / TEST_MARK).exists():
+        raise UsageError("SLIPWAY_FAULT works with a home made by the tests only", next="unset SLIPWAY_FAULT")
+    wanted, _, how = asked.partition(":")
+    signals = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}
+    if how not in signals:
+        raise UsageError(f"SLIPWAY_FAULT={asked!r} is not STEP:kill or STEP:freeze", next="name one of them")
+
+    def stop(step: str) -> None:
+        if step == wanted:
+            os.kill(os.getpid(), signals[how])
+
+    return stop

@@ -1,0 +1,37 @@
+"""Opens what an installation keeps: records, bundles, and the model registry."""
+
+from pipelines.adapters.database.records import SqlRecords
+from pipelines.adapters.mlflow.versions import MlflowVersions
+from pipelines.adapters.storage.bundle_store import BundleStore
+from pipelines.ports import Checkpoints, ModelRegistry
+from pipelines.settings.settings import Settings
+from pipelines.wiring.targets import wiring_of
+
+
+def open_records(settings: Settings) -> SqlRecords:
+    """Open Slipway's own state and its checkpoints."""
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return SqlRecords(settings.database_url, open_checkpoints(settings))
+
+
+def open_checkpoints(settings: Settings) -> Checkpoints:
+    """Open the audit chain's checkpoints."""
+    return wiring_of(settings.target).open_checkpoints(settings)
+
+
+def open_versions(settings: Settings) -> MlflowVersions:
+    """Connect to the registry for reading, without MLflow's own library."""
+    guard = settings.runtime.mlflow if settings.runtime else None
+    return MlflowVersions(settings.mlflow_url, login=(guard.user, guard.password) if guard else None)
+
+
+def open_registry(settings: Settings) -> ModelRegistry:
+    """Connect to the model registry (imports MLflow, which takes seconds)."""
+    from pipelines.adapters.mlflow.registry import MlflowModelRegistry
+
+    return MlflowModelRegistry(settings.mlflow_url)
+
+
+def open_bundles(settings: Settings) -> BundleStore:
+    """Open the store of bundles."""
+    return BundleStore(settings.home / "bundles")

@@ -1,0 +1,69 @@
+"""Finds the wiring of the target that is set: one module here for each, by the target's name.
+
+A module of that name fills TargetWiring with functions, and is all that Slipway's processes and verbs know of a target.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Protocol, cast
+
+from pipelines.ports import Checkpoints, DataRemote, Installation, LoadRunner, SecretKeeper, Target
+from pipelines.releases.services import Timing
+from pipelines.settings.settings import Settings, TargetName
+
+
+class TargetWiring(Protocol):
+    """What each target provides, on the operator's machine and in the processes of the installation."""
+
+    # How the operator's load runs reach an environment, as their results say it.
+    LOAD_PATH: str
+
+    def open_installation(self, settings: Settings, environ: Mapping[str, str]) -> Installation:
+        """Open all of the home's installation, from the operator's side."""
+
+    def open_secrets(self, settings: Settings, environ: Mapping[str, str]) -> SecretKeeper:
+        """Open the installation's secrets; raise UsageError where there are none."""
+
+    def open_data_remote(self, settings: Settings, environ: Mapping[str, str]) -> DataRemote:
+        """Open the installation's store of DVC's data; raise TargetUnavailable where there is none."""
+
+    def find_staging_load(
+        self, settings: Settings, environ: Mapping[str, str], report_progress: Callable[[str], None]
+    ) -> Callable[[], LoadRunner] | None:
+        """Return what opens the way to load staging by several workers of the target; None where there is none."""
+
+    def open_checkpoints(self, settings: Settings) -> Checkpoints:
+        """Open the audit chain's checkpoints, in a process of the installation."""
+
+    def prepare_tables(self, settings: Settings) -> None:
+        """Make Slipway's tables where that is not for their user to do."""
+
+    def open_target(self, settings: Settings) -> Target:
+        """Open where releases run; without its supervisors, or its engine, it can do nothing."""
+
+    def await_target(self, settings: Settings, show_life: Callable[[], None]) -> Target:
+        """Open where releases run, as an executor does that may be started before all is there.
+
+        Calls `show_life` while it waits.
+        """
+
+    def open_loads(self, settings: Settings) -> LoadRunner:
+        """Open what runs the load of the gates."""
+
+    def timing(self) -> Timing:
+        """Return how long releases may take there."""
+
+
+def wiring_of(target: TargetName) -> TargetWiring:
+    """Return the wiring of a target, importing no other's adapters."""
+    return cast(TargetWiring, importlib.import_module(f"pipelines.wiring.{target}"))
+
+
+def open_installation(settings: Settings, environ: Mapping[str, str]) -> Installation:
+    """Open this home's installation, whatever its target."""
+    return wiring_of(settings.target).open_installation(settings, environ)
+
+
+def open_target(settings: Settings) -> Target:
+    """Open where this installation's releases run."""
+    return wiring_of(settings.target).open_target(settings)

@@ -1,0 +1,5 @@
+"""The API that these tests ask."""
+
+from tests.support.world.api import api
+
+__all__ = ["api"]

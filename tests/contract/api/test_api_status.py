@@ -1,0 +1,29 @@
+"""What serves and what is under way."""
+
+from pipelines.domain.promotion import RunState
+from pipelines.domain.records import LeaderLease, Lease, Observation, Rollback
+from pipelines.domain.release import Environment
+from tests.support.world.api import Api, wait_for_people
+from tests.support.world.records import MODEL, NOW, add, policy
+
+
+def test_status_tells_what_serves_what_was_seen_what_waits_and_who_holds(api: Api) -> None:
+    wait_for_people(api.records)
+    add(
+        api.records,
+        Lease(f"{MODEL}/production", "p-1", 1, "x1", NOW),
+        Lease(f"{MODEL}/staging", None, 1, "x1", NOW),
+        Observation(f"{MODEL}/production", "1", "1", [], None, NOW),
+        Rollback("b-1", MODEL, Environment.PRODUCTION, "bob", NOW, state=RunState.DONE),
+        LeaderLease("executor", "x1", 4711, 1.0, NOW),
+    )
+
+    shown = api.get("status")
+
+    assert shown["model"] == MODEL
+    assert {name: found["version"] for name, found in shown["serving"].items()} == {"production": "1"}
+    assert {name: seen["alias"] for name, seen in shown["observed"].items()} == {"production": "1"}
+    assert [work["id"] for work in shown["unfinished"]] == ["p-1"]
+    assert [lease["holder"] for lease in shown["leases"]] == ["p-1"]
+    assert shown["policy"] == {"digest": policy().digest, "profile": "full"}
+    assert shown["executor"] == {"heartbeat_at": NOW}

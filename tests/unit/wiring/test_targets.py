@@ -1,0 +1,22 @@
+"""Every target is wired by one module of its name, which fills all that a target is asked for."""
+
+import inspect
+
+import pytest
+
+from pipelines.settings.settings import TargetName
+from pipelines.wiring.targets import TargetWiring, wiring_of
+
+ASKED = [name for name in vars(TargetWiring) if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("target", TargetName)
+@pytest.mark.parametrize("name", ASKED)
+def test_a_target_fills_every_role(target: TargetName, name: str) -> None:
+    wanted = list(inspect.signature(getattr(TargetWiring, name)).parameters)[1:]
+    assert list(inspect.signature(getattr(wiring_of(target), name)).parameters) == wanted
+
+
+@pytest.mark.parametrize(("target", "path"), [(TargetName.LOCAL, "direct"), (TargetName.DOCKER, "edge")])
+def test_a_target_says_how_load_reaches_it(target: TargetName, path: str) -> None:
+    assert path == wiring_of(target).LOAD_PATH
