@@ -376,8 +376,8 @@ def test_candidate_and_champion_are_measured_in_turn(tmp_path: Path) -> None:
     }
     assert "blocks 1: candidate and champion in turn, 10 times, 34 s" in progress
     raw = pq.read_table(tmp_path / "out" / files[-1])
-    legs = sorted(zip(raw["leg"].to_pylist(), raw["version"].to_pylist(), strict=True))
-    served = [{version for leg, version in legs if leg == number} for number in range(20)]
+    turns = sorted(zip(raw["turn"].to_pylist(), raw["version"].to_pylist(), strict=True))
+    served = [{version for turn, version in turns if turn == number} for number in range(20)]
     assert served == [{"6"}, {"5"}, {"5"}, {"6"}] * 5
     assert (tmp_path / "out" / "report.html").read_text().count("<svg") == 4
 

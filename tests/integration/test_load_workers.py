@@ -95,7 +95,7 @@ def test_the_same_workers_serve_every_stretch_and_their_raw_values_are_judged_to
         assert run.returncode == 0, progress
 
     result, out = result_of(tmp_path), tmp_path / "out"
-    names = [f"{stretch}-worker{number}.parquet" for stretch in ("look1", "blocks1") for number in range(2)]
+    names = [f"{phase}-worker{number}.parquet" for phase in ("look1", "blocks1") for number in range(2)]
     assert [raw["file"] for raw in result["raw"]] == names
     for raw in result["raw"]:
         assert raw["sha256"] == f"sha256:{hashlib.sha256((out / raw['file']).read_bytes()).hexdigest()}"
@@ -107,8 +107,8 @@ def test_the_same_workers_serve_every_stretch_and_their_raw_values_are_judged_to
     # Two halves of the load, each by a schedule of its own.
     assert abs(tables[0].num_rows - tables[1].num_rows) < 150
     assert not set(tables[0]["intended_s"].to_pylist()) & set(tables[1]["intended_s"].to_pylist())
-    legs = {(leg, version) for leg, version in _pairs(out / names[3], "leg", "version")}
-    assert legs == {(leg, "6" if leg % 4 in (0, 3) else "5") for leg in range(20)}
+    turns = {(turn, version) for turn, version in _pairs(out / names[3], "turn", "version")}
+    assert turns == {(turn, "6" if turn % 4 in (0, 3) else "5") for turn in range(20)}
     assert re.search(r"^look 1: .* sent, 0 errors$", progress, re.MULTILINE)
 
 

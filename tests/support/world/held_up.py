@@ -1,4 +1,4 @@
-"""A dispatcher that is held up as its leg ends.
+"""A dispatcher that is held up as its turn ends.
 
 `python -m tests.support.world.held_up SECONDS` prints what it sent and planned.
 
@@ -14,7 +14,8 @@ from typing import Any
 from locust.env import Environment
 from locust.runners import STATE_RUNNING
 
-from loadtests.generator.users import Leg, Load, OpenModelUser
+from loadtests.generator.turn import Turn
+from loadtests.generator.users import Load, OpenModelUser
 from loadtests.plan.personas import requests_of
 from loadtests.plan.plan import Arrivals
 from loadtests.plan.shapes import STEADY
@@ -24,7 +25,7 @@ DURATION_S, RATE_PER_S = 0.3, 200.0
 
 
 class HeldUp:
-    """An alarm that wakes its sleeper `late_s` too late, once, at the end of the leg."""
+    """An alarm that wakes its sleeper `late_s` too late, once, at the end of the turn."""
 
     def __init__(self, late_s: float) -> None:
         self._late_s = late_s
@@ -45,7 +46,7 @@ class Windows:
     def begin(self) -> None:
         pass
 
-    def end(self, leg: int, *, planned: int, **_: float) -> None:
+    def end(self, turn: int, *, planned: int, **_: float) -> None:
         self.planned = planned
 
 
@@ -57,8 +58,9 @@ def main(late_s: str) -> None:
         rate_per_s=RATE_PER_S,
         shape=STEADY,
         arrivals=Arrivals.FIXED,
+        seed=1,
         expected_version="",
-        legs=(Leg("http://127.0.0.1:9", 0.0, DURATION_S, 1),),
+        turns=(Turn(0, "http://127.0.0.1:9", 0.0, DURATION_S),),
         timeout_s=1.0,
         max_in_flight=100,
     )
@@ -69,7 +71,7 @@ def main(late_s: str) -> None:
     user.on_start()
     user._alarm = HeldUp(float(late_s))  # type: ignore[assignment]
     user._send = sent.append  # type: ignore[method-assign]
-    user._send_leg(0, OpenModelUser.load.legs[0])
+    user._send_turn(0, OpenModelUser.load.turns[0])
     sys.stdout.write(json.dumps({"sent": len(sent), "planned": windows.planned}))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from loadtests.judge.slo import judge
 from loadtests.plan.plan import Via
-from loadtests.plan.plan_reading import read_plan
+from loadtests.plan.reading import read_plan
 from loadtests.runner.result import as_json, of_judgement
 from loadtests.samples import Window
 from loadtests.study.simulation import CONTROL, look_of, plan_of
