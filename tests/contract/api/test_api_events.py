@@ -1,20 +1,26 @@
 """The events of work: its state each time that it has changed, until its end."""
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from pipelines.adapters.database.records import SqlRecords
+from pipelines.api.work import SIGN_S
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Evaluation, Maintenance, PolicyChange, Promotion, Rollback
+from pipelines.domain.records import Evaluation, LeaderLease, Maintenance, PolicyChange, Promotion, Rollback
 from pipelines.domain.release import Environment
 from pipelines.governance.progress import report_progress
+from pipelines.governance.work import move
 from tests.support.world.api import Api
-from tests.support.world.records import MODEL, NOW, add, evaluation, promotion
+from tests.support.world.fakes import FakeCheckpoints
+from tests.support.world.records import MODEL, NOW, add, evaluation, promotion, report_step
 
 WORK = [
     ("evaluations", "e-1", Evaluation),
@@ -73,3 +79,68 @@ def test_the_events_of_running_work_go_on_until_it_ends(api: Api, kind: str, id:
     assert events[-1]["state"] == "done"
     assert [line["step"] for line in events[-1]["steps"]] == ["K0", "K1"]
     assert all(before != after for before, after in pairwise(events))
+
+
+def test_a_change_is_sent_as_soon_as_another_process_has_committed_it(api: Api, tmp_path: Path) -> None:
+    store_work(api.records, RunState.RUNNING)
+    other = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeCheckpoints())
+    with closing(other), ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(api.send, "GET", "/api/v1/promotions/p-1/events")
+        await_listener(tmp_path)
+        report_step(other, "p-1", "K0")
+        # By now it has read what was there when it began: only a signal tells it of the end in time.
+        time.sleep(0.3)
+        with other.write() as transaction:
+            move(transaction, transaction.get(Promotion, "p-1"), RunState.DONE)
+        committed = time.monotonic()
+        assert events_of(answer.result(timeout=30))[-1]["state"] == "done"
+        assert time.monotonic() - committed < SIGN_S / 5
+
+
+def test_who_comes_back_with_the_last_id_is_sent_what_is_new_only(api: Api) -> None:
+    store_work(api.records, RunState.DONE)
+    path = "/api/v1/rollbacks/b-1/events"
+    (message,) = messages_of(api.send("GET", path))
+
+    assert messages_of(api.send("GET", path, headers={"last-event-id": message["id"]})) == []
+    assert messages_of(api.send("GET", path, headers={"last-event-id": "another"})) == [message]
+
+
+def test_while_nothing_happens_the_last_sign_of_the_executor_is_sent(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.api.work.SIGN_S", 0.05)
+    store_work(api.records, RunState.RUNNING)
+    add(api.records, LeaderLease("executor", "x1", 4711, 1.0, NOW))
+
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(api.send, "GET", "/api/v1/rollbacks/b-1/events")
+        with pytest.raises(TimeoutError):
+            answer.result(timeout=0.5)
+        with api.records.write() as transaction:
+            move(transaction, transaction.get(Rollback, "b-1"), RunState.DONE)
+        signs = [message for message in messages_of(answer.result(timeout=30)) if "event" in message]
+
+    assert signs
+    assert {sign["event"] for sign in signs} == {"executor"}
+    assert {json.loads(sign["data"])["heartbeat_at"] for sign in signs} == {NOW}
+
+
+def test_streams_leave_no_listener_behind(api: Api, tmp_path: Path) -> None:
+    store_work(api.records, RunState.DONE)
+    for _ in range(3):
+        api.send("GET", "/api/v1/rollbacks/b-1/events")
+
+    deadline = time.monotonic() + 10
+    while listeners(tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def listeners(home: Path) -> list[Path]:
+    return list((home / "slipway.db-signals").glob("*.fifo"))
+
+
+def await_listener(home: Path) -> None:
+    deadline = time.monotonic() + 10
+    while not listeners(home):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -2,16 +2,18 @@ import http.server
 import json
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipelines.adapters.installation.certificates import issue, make_authority
 from pipelines.api.client import ApiClient, executor_silence
 from pipelines.domain.release import Environment
-from pipelines.errors import ApiUnavailable, UsageError
+from pipelines.errors import ApiUnavailable, NotAllowed, Rejected, UsageError
 from pipelines.operator.health import read_health
 from pipelines.settings.settings import Settings
 
@@ -88,3 +90,130 @@ def test_an_executor_that_does_not_show_itself_is_told_with_what_to_do(silent_s:
     assert bool(told) is bool(says)
     assert says in told
     assert told == "" or '"make up" starts it' in told
+
+
+class Stream(http.server.BaseHTTPRequestHandler):
+    """Answers each GET with the next of the server's scripts: a refusal, or messages and then a broken connection."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        server: Any = self.server
+        server.asked.append((self.path, self.headers["Last-Event-ID"]))
+        script = server.scripts.pop(0) if server.scripts else (503, UNAVAILABLE)
+        self.close_connection = True
+        if isinstance(script, tuple):
+            status, error = script
+            body = json.dumps({"error": error}).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            return
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for message in script:
+            self.wfile.write(f"{len(message):x}\r\n{message}\r\n".encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+UNAVAILABLE = {"code": "database_unavailable", "message": "no database", "next": "wait"}
+REJECTED = {"code": "rejected", "message": "rejected by bob: slow", "next": ""}
+
+
+def state(id: str, *steps: str, state: str = "running", **more: Any) -> str:
+    work = {"state": state, "steps": [{"step": step, "message": ""} for step in steps], **more}
+    return f"id: {id}\ndata: {json.dumps(work)}\n\n"
+
+
+def sign(seen_at: str | None) -> str:
+    return f"event: executor\ndata: {json.dumps({'heartbeat_at': seen_at})}\n\n"
+
+
+@contextmanager
+def streaming(*scripts: Any, patience_s: float = 30.0) -> Iterator[tuple[ApiClient, Any]]:
+    """Serve scripts, one a request, and give a client of that."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stream) as server:
+        running: Any = server
+        running.asked, running.scripts = [], list(scripts)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        settings = Settings.from_environ({"SLIPWAY_PORT_API": str(server.server_address[1])})
+        try:
+            yield ApiClient(settings, "token", patience_s=patience_s), running
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def waited(
+    client: ApiClient, until: Callable[[dict[str, Any]], bool] | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    told: list[str] = []
+    return client.wait("/promotions/p-1", told.append, until=until), told
+
+
+def test_a_wait_is_one_request_that_tells_each_step_once() -> None:
+    script = [state("a", "K0"), state("b", "K0", "K1"), state("c", "K0", "K1", state="done")]
+    with streaming(script) as (client, server):
+        work, told = waited(client)
+
+    assert (work["state"], told) == ("done", ["K0", "K1"])
+    assert [path.partition("?")[0] for path, _ in server.asked] == ["/api/v1/promotions/p-1/events"]
+
+
+def test_a_broken_stream_goes_on_after_the_last_state_that_was_seen() -> None:
+    scripts = [state("a", "K0")], (503, UNAVAILABLE), [], [state("b", "K0", "K1", state="done")]
+    with streaming(*scripts) as (client, server):
+        work, told = waited(client)
+
+    assert (work["state"], told) == ("done", ["K0", "K1"])
+    assert [last_id for _, last_id in server.asked] == ["", "a", "a", "a"]
+
+
+def test_after_a_while_without_an_api_the_wait_ends_and_says_that_the_work_goes_on() -> None:
+    with (
+        streaming([state("a", "K0")], patience_s=0.5) as (client, server),
+        pytest.raises(ApiUnavailable) as refused,
+    ):
+        waited(client)
+
+    assert len(server.asked) > 2
+    assert refused.value.exit_code == 4
+    assert "no database; asked for 0.5 s" in refused.value.message
+    assert "the work goes on" in refused.value.next
+    assert "nothing was changed" not in str(refused.value) + refused.value.next
+
+
+def test_what_is_refused_is_not_asked_again() -> None:
+    refusal = {"code": "not_allowed", "message": "no valid token", "next": "send one"}
+    with streaming((401, refusal)) as (client, server), pytest.raises(NotAllowed):
+        waited(client)
+
+    assert len(server.asked) == 1
+
+
+def test_stopped_work_raises_its_own_refusal() -> None:
+    with streaming([state("a", state="stopped", error=REJECTED)]) as (client, _), pytest.raises(Rejected, match="slow"):
+        waited(client)
+
+
+def test_a_wait_ends_early_where_it_was_asked_to() -> None:
+    script = [state("a"), state("b", "K0", state="waiting"), state("c", state="done")]
+    with streaming(script) as (client, _):
+        work, told = waited(client, until=lambda work: work["state"] == "waiting")
+
+    assert (work["state"], told) == ("waiting", ["K0"])
+
+
+def test_a_silent_executor_is_told_once_until_it_shows_itself() -> None:
+    now = datetime.now(UTC).isoformat()
+    script = [sign(None), sign(None), sign(now), sign(None), state("a", state="done")]
+    with streaming(script) as (client, _):
+        _, told = waited(client)
+
+    assert [line.split(":")[0] for line in told] == ["the executor has never been there"] * 2
+    assert told[0].endswith("what was asked for goes on")
