@@ -1,4 +1,4 @@
-"""The verbs of those who change Slipway: check, test, bench, lock."""
+"""The verbs of those who change Slipway: check, test, seed faults, bench, lock."""
 
 import os
 import subprocess
@@ -51,6 +51,11 @@ def run_tests(words: list[str], environ: Mapping[str, str]) -> int:
         for run in runs
     ]
     return next((code for code in codes if code), 0)
+
+
+def run_mutants(word: str) -> int:
+    """Seed the faults that hold `word` into copies of the tree, all by default; return the exit code."""
+    return subprocess.run([sys.executable, "-m", "tests.mutants", word], cwd=ROOT, check=False).returncode
 
 
 def become_benchmark(name: str, environ: Mapping[str, str], root: Path = ROOT) -> NoReturn:
