@@ -16,10 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from tests.mutants.faults import ROOT, Fault, read_faults
 
 AT_ONCE = 2
 LIMIT_S = 180
+WITHOUT_FAULT_S = 900
+SAID_CHARS = 3000
 PASSED, FAILED = 0, 1
 
 
@@ -37,8 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for number in range(AT_ONCE):
             copies.put(_copy_tree(Path(directory) / str(number)))
         first = copies.get()
-        if _run_tests(first, sorted({test for fault in chosen for test in fault.tests})) != PASSED:
-            _say("the tests fail without any fault\nnext: make test")
+        every = sorted({test for fault in chosen for test in fault.tests})
+        code, said = _run_tests(first, ["-n", str(AT_ONCE), "--dist=loadfile", *every], WITHOUT_FAULT_S)
+        if code != PASSED:
+            _say(f"{said}\nthe tests fail without any fault\nnext: make test")
             return 2
         copies.put(first)
         verdicts = list(pool.map(lambda fault: _try(fault, copies), chosen))
@@ -53,7 +59,7 @@ def _try(fault: Fault, copies: "queue.Queue[Path]") -> str:
     begun = time.monotonic()
     try:
         with _seeded(tree / fault.file, fault):
-            code = _run_tests(tree, fault.tests)
+            code, _ = _run_tests(tree, fault.tests, LIMIT_S)
     finally:
         copies.put(tree)
     # A fault that keeps the tests from being collected is found, but not by what they assert.
@@ -72,19 +78,22 @@ def _seeded(path: Path, fault: Fault) -> Iterator[None]:
         path.write_text(content, encoding="utf-8")
 
 
-def _run_tests(tree: Path, tests: Sequence[str]) -> int | None:
-    """Return pytest's exit code in a copy, or None when it took too long."""
+def _run_tests(tree: Path, words: Sequence[str], limit_s: float) -> tuple[int | None, str]:
+    """Return pytest's exit code in a copy, None when it took too long, and the end of what it said."""
     # The editable installation leads to the tree that was copied: the copy has to come before it.
     environ = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *tests]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *words]
     with tempfile.TemporaryFile() as output:
-        run = subprocess.Popen(command, cwd=tree, env=environ, stdout=output, stderr=output, start_new_session=True)
+        run = subprocess.Popen(command, cwd=tree, env=environ, stdout=output, stderr=output)
         try:
-            return run.wait(LIMIT_S * (1 if len(tests) < 10 else 5))
+            code: int | None = run.wait(limit_s)
         except subprocess.TimeoutExpired:
-            os.killpg(run.pid, 9)
+            for process in [*psutil.Process(run.pid).children(recursive=True), run]:
+                process.kill()
             run.wait()
-            return None
+            code = None
+        output.seek(0)
+        return code, output.read().decode(errors="replace")[-SAID_CHARS:]
 
 
 def _copy_tree(tree: Path) -> Path:
