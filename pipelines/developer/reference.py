@@ -17,13 +17,20 @@ REFERENCE = ROOT / "docs" / "reference"
 # name, because a developer's tool sees all parts of the project, while these never import each other.
 SCHEMAS = {
     "api.openapi.json": "pipelines.api.app:describe_api",
+    "bundle.schema.json": "pipelines.domain.description:describe",
+    "gates.md": "pipelines.evaluation.gates.reference:describe_gates",
+    "policy.schema.json": "pipelines.evaluation.gates.reference:describe_policy",
+    "report.schema.json": "pipelines.domain.report:describe",
 }
 
 
 def schema_text(name: str) -> str:
-    """Return what the file `name` of docs/reference has to say: the schema as JSON, with a newline at its end."""
-    describe: Callable[[], dict[str, Any]] = pkgutil.resolve_name(SCHEMAS[name])
-    return json.dumps(describe(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """Return what the file `name` of docs/reference has to say: a page as it is, a schema as JSON."""
+    describe: Callable[[], dict[str, Any] | str] = pkgutil.resolve_name(SCHEMAS[name])
+    described = describe()
+    if isinstance(described, str):
+        return described
+    return json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_reference(directory: Path = REFERENCE) -> list[str]:
