@@ -24,6 +24,9 @@ SCHEMAS = {
     "app.openapi.json": "tests.support.world.served:describe_service",
     "bundle.schema.json": "pipelines.domain.description:describe",
     "gates.md": "pipelines.evaluation.gates.reference:describe_gates",
+    "load-capacity.schema.json": "loadtests.runner.capacity:describe_capacity",
+    "load-plan.schema.json": "loadtests.plan.plan:describe_plan",
+    "load-result.schema.json": "loadtests.runner.result:describe_result",
     "policy.schema.json": "pipelines.evaluation.gates.reference:describe_policy",
     "report.schema.json": "pipelines.domain.report:describe",
 }
