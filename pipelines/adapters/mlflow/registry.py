@@ -70,14 +70,18 @@ class MlflowModelRegistry:
         return FetchedModel(onnx_path, input_types, requirements)
 
     def fetch_artifact(self, run_id: str, path: str, into: Path) -> Path | None:
-        """Download one file of a run, or return None when the run has none at `path`."""
+        """Download one file of a run to `into / path`, or return None when the run has none at `path`."""
         into.mkdir(parents=True, exist_ok=True)
         parent = str(Path(path).parent)
         with mlflow_calls(self._uri, subject=f"artifact {path} of run {run_id}"):
             held = self._client.list_artifacts(run_id, None if parent == "." else parent)
             if not any(info.path == path and not info.is_dir for info in held):
                 return None
-            return Path(self._client.download_artifacts(run_id, path, str(into)))
+            found = Path(self._client.download_artifacts(run_id, path, str(into)))
+        # MLflow's client leaves the folders of `path` away.
+        kept = into / path
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        return found.rename(kept)
 
     def run_tags(self, run_id: str) -> dict[str, str]:
         """Return the tags of a run."""
