@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pipelines.domain.events import EventKind
 from pipelines.domain.records import Lease, Observation
-from pipelines.domain.release import Environment, Release, Slot, SlotState
+from pipelines.domain.release import Endpoint, Environment, Release, Slot, SlotState
 from pipelines.errors import SlipwayError
 from pipelines.releases.leases import lease_id
 from pipelines.releases.maintenance import unfinished
@@ -30,7 +30,7 @@ def observe_environment(
     alias, replicas, seen_drift, unseen = None, [], None, None
     release = recorded.release if recorded else None
     try:
-        state = services.target.observe(environment, Slot.LIVE)
+        state = services.target.observe(Endpoint(model, environment), Slot.LIVE)
         replicas = [dataclasses.asdict(replica) for replica in state.replicas]
         alias = (aliases() if aliases else services.registry.aliases(model)).get(environment)
         seen_drift = find_drift(release, alias, state)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipelines.wiring.common import open_checkpoints
 
 from pipelines.adapters.database.records import SqlRecords
-from pipelines.api.auth import make_tokens
 from pipelines.settings.settings import ROOT, Settings, model_name
+from pipelines.settings.tokens import make_tokens
+from pipelines.wiring.stores import open_checkpoints
 from tests.support.servers.servers import await_http, free_port
 from tests.support.world.records import put_in_force
 

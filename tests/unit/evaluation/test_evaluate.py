@@ -1,7 +1,9 @@
 """Evaluations over fakes of the ports and a real database: gates, staging, evidence."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +13,14 @@ from pipelines.adapters.database.records import now
 from pipelines.domain.bundle import digest_of
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Evaluation, Lease, ReleaseRecord
-from pipelines.domain.release import Environment, Release, Slot
+from pipelines.domain.release import Endpoint, Environment, Release, Slot
+from pipelines.domain.version import RegisteredVersion
 from pipelines.errors import DeployFailed
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.gates.registry import GATES
-from pipelines.ports import HttpReply
+from pipelines.evaluation.subject import workdir_of
+from pipelines.packaging.snapshot import read_snapshot, write_snapshot
+from pipelines.ports import FetchedModel, HttpReply
 from tests.support.world.world import MODEL, PRODUCTION, STAGING, World, policy_body
 
 
@@ -23,7 +28,7 @@ def test_a_passing_version_becomes_stagings_live_release_with_its_report_attache
     evaluation = world.evaluated(world.register())
     assert (evaluation.state, evaluation.verdict) == (RunState.DONE, "passed")
     assert world.serving(STAGING) == "1"
-    assert world.target.observe(STAGING, Slot.TRIAL).release is None
+    assert world.target.observe(Endpoint(MODEL, STAGING), Slot.TRIAL).release is None
     assert world.registry.aliases(MODEL) == {"staging": "1"}
     assert world.lifecycle("1") == "Staging"
     evidence = world.registry.evidence[MODEL, "1"]
@@ -69,7 +74,7 @@ def test_an_slo_that_can_not_be_decided_holds_the_version(world: World) -> None:
     assert evaluation.error is not None
     assert evaluation.error["code"] == "inconclusive"
     assert world.serving(STAGING) is None
-    assert world.target.observe(STAGING, Slot.TRIAL).release is None
+    assert world.target.observe(Endpoint(MODEL, STAGING), Slot.TRIAL).release is None
 
 
 def slow(verdict: str) -> dict[str, Any]:
@@ -159,7 +164,7 @@ def test_a_slot_that_does_not_empty_says_nothing_of_the_version(
     evaluation = world.evaluated(version)
     assert evaluation.error is not None
     assert evaluation.error["code"] == "deploy_failed"
-    assert evaluation.error["message"] == f"the {slot} slot of staging does not empty"
+    assert evaluation.error["message"] == f"the {slot} slot of {MODEL} in staging does not empty"
     assert evaluation.report is None
     assert world.lifecycle(version) == "Candidate"
 
@@ -169,7 +174,7 @@ def test_a_first_request_that_times_out_is_a_no_where_the_policy_limits_it(
 ) -> None:
     body = policy_body()
     body["slo"]["first_request_ms"] = 500
-    commands.request_policy(world.records, person="alice", policy=GATES.read_policy(body), now=now())
+    commands.request_policy(world.records, person="alice", model=MODEL, policy=GATES.read_policy(body), now=now())
     world.round()
     post = world.services.probe.post
     waits: list[float | None] = []
@@ -224,7 +229,7 @@ def test_an_artifact_changed_after_its_pin_is_refused(world: World) -> None:
 
 def test_a_report_is_judged_by_the_policy_that_was_in_force_at_its_packaging(world: World) -> None:
     version = world.register()
-    before = world.services.policy().digest
+    before = world.services.policy(MODEL).digest
     asked = commands.request_evaluation(
         world.records, person="alice", model=MODEL, version=version, override=None, now=now()
     )
@@ -239,7 +244,7 @@ def test_a_report_is_judged_by_the_policy_that_was_in_force_at_its_packaging(wor
     report = world.records.get(Evaluation, asked.id).report or {}
     assert report["policy_digest"] == before
     assert {gate["name"]: gate["limit"] for gate in report["gates"]}["accuracy"] == 0.5
-    assert world.services.policy().digest != before
+    assert world.services.policy(MODEL).digest != before
 
 
 def test_a_candidate_is_compared_with_the_champion_in_stagings_baseline_slot(world: World) -> None:
@@ -248,7 +253,7 @@ def test_a_candidate_is_compared_with_the_champion_in_stagings_baseline_slot(wor
     beside: list[tuple[str, str]] = []
 
     def look() -> None:
-        states = (world.target.observe(STAGING, slot).release for slot in (Slot.TRIAL, Slot.BASELINE))
+        states = (world.target.observe(Endpoint(MODEL, STAGING), slot).release for slot in (Slot.TRIAL, Slot.BASELINE))
         beside.append(tuple(release.version for release in states if release))  # type: ignore[arg-type]
 
     world.loads.meanwhile = look
@@ -258,7 +263,7 @@ def test_a_candidate_is_compared_with_the_champion_in_stagings_baseline_slot(wor
     assert world.loads.plans[-1]["comparison"]["expected_version"] == "1"
     assert world.serving(STAGING) == "2"
     for slot in (Slot.TRIAL, Slot.BASELINE):
-        assert world.target.observe(STAGING, slot).release is None
+        assert world.target.observe(Endpoint(MODEL, STAGING), slot).release is None
 
 
 def test_the_first_version_has_nobody_to_be_compared_with_and_says_so(world: World) -> None:
@@ -286,3 +291,97 @@ def test_a_champion_that_does_not_start_beside_it_holds_the_candidate(
     assert "the champion v1 did not start: no room" in evaluation.error["message"]
     assert evaluation.verdict == "error"
     assert world.serving(STAGING) == "1"
+
+
+def test_a_version_is_downloaded_once_an_evaluation(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    model, artifact = world.registry.fetch_model, world.registry.fetch_artifact
+
+    def fetch_model(version: RegisteredVersion, into: Path) -> FetchedModel:
+        asked.append("model")
+        return model(version, into)
+
+    def fetch_artifact(run_id: str, path: str, into: Path) -> Path | None:
+        asked.append(path)
+        return artifact(run_id, path, into)
+
+    monkeypatch.setattr(world.registry, "fetch_model", fetch_model)
+    monkeypatch.setattr(world.registry, "fetch_artifact", fetch_artifact)
+    assert world.evaluated(world.register()).verdict == "passed"
+    assert sorted(asked) == ["model", "slipway/evaluation.parquet", "slipway/predictions.parquet"]
+
+
+def after_packaging(world: World, change: Callable[[Evaluation], None]) -> Evaluation:
+    """Evaluate a new version, and change what lies on the disk once it was packaged."""
+    asked = commands.request_evaluation(
+        world.records, person="alice", model=MODEL, version=world.register(), override=None, now=now()
+    )
+
+    def step(name: str, action: Callable[[], Any]) -> Any:
+        answer = action()
+        if name == "packaging":
+            change(asked)
+        return answer
+
+    evaluate(world.services, asked.id, step)
+    return world.records.get(Evaluation, asked.id)
+
+
+def predictions_of(world: World, evaluation: Evaluation) -> Path:
+    return workdir_of(world.services, evaluation) / "predictions" / "slipway" / "predictions.parquet"
+
+
+@pytest.mark.parametrize("how", ["lost", "changed"])
+def test_predictions_that_a_step_left_are_used_only_while_they_are_the_same(world: World, how: str) -> None:
+    def spoil(evaluation: Evaluation) -> None:
+        kept = predictions_of(world, evaluation)
+        if how == "lost":
+            kept.unlink()
+        else:
+            kept.write_bytes(b"other bytes")
+
+    evaluation = after_packaging(world, spoil)
+    assert evaluation.report is not None
+    assert {gate["name"]: gate["verdict"] for gate in evaluation.report["gates"]}["parity"] == "passed"
+    assert evaluation.verdict == "passed"
+
+
+def test_an_evaluation_set_changed_on_the_disk_judges_nothing(world: World) -> None:
+    def spoil(evaluation: Evaluation) -> None:
+        (kept,) = (world.services.workdir / "evaluation-sets").glob("*.parquet")
+        other = other_set(world, evaluation)
+        kept.write_bytes(other)
+
+    evaluation = after_packaging(world, spoil)
+    assert evaluation.error is not None
+    assert "digest mismatch, expected sha256:" in evaluation.error["message"]
+    assert "was changed after it was kept" in evaluation.error["message"]
+    assert evaluation.report is None
+    assert world.evaluated(evaluation.version).verdict == "passed"
+
+
+def other_set(world: World, evaluation: Evaluation) -> bytes:
+    """Return a sound evaluation set with one row less."""
+    path = workdir_of(world.services, evaluation) / "other.parquet"
+    kept = next((world.services.workdir / "evaluation-sets").glob("*.parquet"))
+    snapshot = read_snapshot(kept)
+    write_snapshot(path, snapshot.frame.iloc[1:], snapshot.description)
+    return path.read_bytes()
+
+
+def test_an_evaluation_that_was_packaged_before_predictions_were_kept_by_digest_goes_on(world: World) -> None:
+    asked = commands.request_evaluation(
+        world.records, person="alice", model=MODEL, version=world.register(), override=None, now=now()
+    )
+
+    def step(name: str, action: Callable[[], Any]) -> Any:
+        answer = action()
+        if name == "packaging":
+            predictions_of(world, asked).unlink()
+            del answer["predictions"]
+        # The journal gives back JSON, and nothing but JSON.
+        return json.loads(json.dumps(answer))
+
+    evaluate(world.services, asked.id, step)
+    report = world.records.get(Evaluation, asked.id).report or {}
+    assert {gate["name"]: gate["verdict"] for gate in report["gates"]}["parity"] == "passed"

@@ -76,7 +76,7 @@ class Installation:
     def serve(self, version: str) -> None:
         target, wanted = self.services.target, release(f"r-{version}", version).release
         target.start(wanted, Slot.LIVE, epoch=1)
-        await_until(lambda: target.observe(PRODUCTION, Slot.LIVE).serves(wanted))
+        await_until(lambda: target.observe(wanted.endpoint, Slot.LIVE).serves(wanted))
 
     def holders(self) -> set[str | None]:
         return {lease.holder for lease in self.records.find(Lease)}
