@@ -47,12 +47,17 @@ class DbosEngine:
 
     def __init__(self, journal_url: str) -> None:
         self._workflows: dict[str, Callable[[str], None]] = {}
+        self._begun: set[str] = set()
+        self._cut_off: set[str] = set()
+        self._launched = False
         self._engine = DBOS(config=engine_config(journal_url))
 
     def register(self, name: str, body: Callable[[str, Step], None]) -> None:
         """Name what a workflow does, before `launch`."""
 
         def run(work_id: str) -> None:
+            self._begun.add(work_id)
+            self._rest_when_recovered()
             body(work_id, durable_step(work_id))
 
         self._workflows[name] = DBOS.workflow(name=name)(run)
@@ -60,9 +65,19 @@ class DbosEngine:
     def launch(self) -> None:
         """Begin, and go on with what was cut off."""
         DBOS.launch()
-        # Nothing is queued, delayed or scheduled here, but the threads that see to that ask the journal every second.
-        for stop in (*self._engine.background_thread_stop_events, self._engine._background_jobs_stop_event):
-            stop.set()
+        unfinished = DBOS.list_workflows(status=list(_UNFINISHED), load_input=False, load_output=False)
+        self._cut_off = {each.workflow_id for each in unfinished}
+        self._launched = True
+        self._rest_when_recovered()
+
+    def _rest_when_recovered(self) -> None:
+        """Stop the engine's threads for queued, delayed and scheduled work, which ask the journal every second.
+
+        Nothing here is any of these, but what was cut off goes on through a queue: that comes first.
+        """
+        if self._launched and self._cut_off <= self._begun:
+            for stop in (*self._engine.background_thread_stop_events, self._engine._background_jobs_stop_event):
+                stop.set()
 
     def start(self, name: str, work_id: str) -> None:
         """Start a workflow under its work's id: starting it twice is starting it once."""
