@@ -10,7 +10,7 @@ endif
 export TARGET ?= local
 
 .PHONY: help setup lock demo up down destroy status logs doctor candidate deploy-staging promote approve reject \
-  rollback loadtest data-push data-pull history audit audit-verify policy-apply images offline secrets test check bench reference
+  rollback loadtest data-push data-pull history audit audit-verify policy-apply images offline secrets test mutants check bench reference
 
 help: ## Show every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -92,6 +92,9 @@ secrets: ## Name the secrets of the containers, or change them everywhere: [ROTA
 
 test: setup ## Run every test that this machine can, naming what it skips
 	@$(SLIPWAY) test
+
+mutants: setup ## Seed faults, and name those that no test finds: [WORD=gates]
+	@$(SLIPWAY) mutants $(WORD)
 
 check: setup ## Format, lint, types and import contracts
 	@$(SLIPWAY) check

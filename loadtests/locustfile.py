@@ -21,10 +21,11 @@ from locust.runners import MasterRunner, WorkerRunner
 from loadtests.generator.control import ENDPOINT_VARIABLE, OWN_ENDPOINT
 from loadtests.generator.gathering import Gathering, SentRecording
 from loadtests.generator.recording import Recording
-from loadtests.generator.users import Leg, Load, OpenModelUser
+from loadtests.generator.turn import Turn
+from loadtests.generator.users import Load, OpenModelUser
 from loadtests.plan.personas import read_mix, requests_of
 from loadtests.plan.plan import Arrivals, PlanError
-from loadtests.plan.plan_reading import read_rows
+from loadtests.plan.reading import read_rows
 from loadtests.plan.shapes import STEADY, ShapeKind, read_shape
 
 __all__ = ["OpenModelUser"]
@@ -48,9 +49,9 @@ def add_arguments(parser: LocustArgumentParser) -> None:
     group.add_argument("--warmup", type=float, default=0.0, help="seconds before the measured window")
     group.add_argument("--duration", type=float, default=math.inf, help="seconds to measure")
     group.add_argument("--expected-version", default="", help="another one in a reply counts as a failure")
-    group.add_argument("--legs-file", default="", help="JSON list of host, warmup_s, duration_s and seed, in turn")
+    group.add_argument("--turns-file", default="", help="JSON list of number, host, warmup_s and duration_s, in turn")
     group.add_argument("--raw-file", default="", help="Parquet file for raw values, one a worker (one user each)")
-    group.add_argument("--gather", action="store_true", help="send workers rows and legs, and write their raw files")
+    group.add_argument("--gather", action="store_true", help="send workers rows and turns, and write their raw files")
 
 
 @events.init.add_listener  # type: ignore[untyped-decorator]
@@ -98,37 +99,38 @@ def _read_load(environment: Environment) -> Load:
     sent = isinstance(environment.runner, WorkerRunner) and options.gather
     contents = json.loads(options.contents) if sent else _read_files(options)
     host = os.environ.get(ENDPOINT_VARIABLE) if environment.host == OWN_ENDPOINT else options.host
-    leg = {"host": host or "", "warmup_s": options.warmup, "duration_s": options.duration, "seed": options.seed}
+    turn = {"number": 0, "host": host or "", "warmup_s": options.warmup, "duration_s": options.duration}
     return Load(
         requests={persona: requests_of(persona, contents["rows"], options.path) for persona, _ in mix},
         mix=mix,
         rate_per_s=options.rate,
         shape=shape if math.isfinite(options.duration) else STEADY,
         arrivals=Arrivals(options.arrivals),
+        seed=options.seed,
         expected_version=options.expected_version,
-        legs=tuple(Leg(**each) for each in contents["legs"] or [leg]),
+        turns=tuple(Turn(**each) for each in contents["turns"] or [turn]),
         timeout_s=options.timeout,
         max_in_flight=options.max_in_flight,
     )
 
 
 def _read_files(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
-    """Return what the files hold that the options name; without a legs file there is one leg, of the options."""
-    legs = json.loads(Path(options.legs_file).read_bytes()) if options.legs_file else []
-    return {"rows": read_rows(Path(options.rows_file)), "legs": legs}
+    """Return what the files hold that the options name; without a turns file there is one turn, of the options."""
+    turns = json.loads(Path(options.turns_file).read_bytes()) if options.turns_file else []
+    return {"rows": read_rows(Path(options.rows_file)), "turns": turns}
 
 
 def _record(environment: Environment, path: Path) -> Recording:
     """Record every request of this process; workers of one master write a file each, or send it."""
-    legs, runner = len(OpenModelUser.load.legs), environment.runner
+    turns, runner = len(OpenModelUser.load.turns), environment.runner
     if not isinstance(runner, WorkerRunner):
-        recording = Recording(path, legs)
+        recording = Recording(path, turns)
     elif _options(environment).gather:
-        recording = SentRecording(path, legs)
+        recording = SentRecording(path, turns)
     else:
         # It ends with its master, which would take its end for a loss.
         path = path.with_stem(f"{path.stem}-worker{runner.worker_index}")
-        recording = Recording(path, legs, ends_run=False)
+        recording = Recording(path, turns, ends_run=False)
     environment.events.request.add_listener(recording.on_request)  # type: ignore[no-untyped-call]
     environment.events.quit.add_listener(recording.on_quit)  # type: ignore[no-untyped-call]
     return recording

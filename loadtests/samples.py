@@ -28,7 +28,7 @@ SCHEMA = pa.schema(
         ("error", pa.string()),
         ("route", pa.string()),
         ("persona", pa.string()),
-        ("leg", pa.int16()),
+        ("turn", pa.int16()),
     ]
 )
 
@@ -56,7 +56,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Look:
-    """The measured requests of all workers in one stretch of load, one array element a request.
+    """The measured requests of all workers in one phase of load, one array element a request.
 
     Times are seconds of the machine's monotonic clock, or, of workers that may be on machines of their own, since
     each one's measured window began. `latency_ms` counts from the intended time; it is infinite where no reply came.
@@ -86,12 +86,12 @@ class Look:
 
     @property
     def duration_s(self) -> float:
-        """Return the length of the measured stretch."""
+        """Return the length of the measured phase."""
         return self.window.measured_until_s - self.window.measured_from_s
 
 
 def write_raw(into: Path | BinaryIO, columns: Columns, windows: Sequence[Window]) -> None:
-    """Write one worker's raw values, warm-up included, with the window of each leg in the file's metadata.
+    """Write one worker's raw values, warm-up included, with the window of each turn in the file's metadata.
 
     What is written to a path is there whole or not at all.
     """
@@ -103,11 +103,11 @@ def write_raw(into: Path | BinaryIO, columns: Columns, windows: Sequence[Window]
 
 
 def since_start(columns: Columns, windows: Sequence[Window]) -> tuple[Columns, list[Window]]:
-    """Return raw values whose times count from the measured window of their leg, which then begins at 0.
+    """Return raw values whose times count from the measured window of their turn, which then begins at 0.
 
     A monotonic clock means nothing on another machine.
     """
-    began_s = np.array([window.measured_from_s for window in windows])[np.array(columns["leg"], dtype=np.int16)]
+    began_s = np.array([window.measured_from_s for window in windows])[np.array(columns["turn"], dtype=np.int16)]
     times = {name: np.array(columns[name], dtype=np.float64) - began_s for name in ("intended_s", "sent_s")}
     moved = [
         replace(window, measured_from_s=0.0, measured_until_s=window.measured_until_s - window.measured_from_s)
@@ -118,18 +118,18 @@ def since_start(columns: Columns, windows: Sequence[Window]) -> tuple[Columns, l
 
 def read_look(paths: Sequence[Path]) -> Look:
     """Read the raw files of one look's workers and drop the warm-up of each."""
-    (look,) = read_legs(paths)
+    (look,) = read_turns(paths)
     return look
 
 
-def read_legs(paths: Sequence[Path]) -> list[Look]:
-    """Read the raw files of one stretch's workers as a look for each of its legs, without their warm-ups."""
+def read_turns(paths: Sequence[Path]) -> list[Look]:
+    """Read the raw files of one phase's workers as a look for each of its turns, without their warm-ups."""
     files = [pq.read_table(path) for path in paths]
     windows = [_windows(table) for table in files]
-    legs = zip(*windows, strict=True)
+    turns = zip(*windows, strict=True)
     return [
-        _merged([(_measured(table, number, window), window) for table, window in zip(files, leg, strict=True)])
-        for number, leg in enumerate(legs)
+        _merged([(_measured(table, number, window), window) for table, window in zip(files, turn, strict=True)])
+        for number, turn in enumerate(turns)
     ]
 
 
@@ -137,13 +137,13 @@ def _windows(table: pa.Table) -> list[Window]:
     return [Window(**window) for window in json.loads(table.schema.metadata[METADATA_KEY])]
 
 
-def _measured(table: pa.Table, leg: int, window: Window) -> pa.Table:
-    of_leg = pc.and_(pc.equal(table["leg"], leg), pc.greater_equal(table["intended_s"], window.measured_from_s))
-    return table.filter(of_leg).replace_schema_metadata()
+def _measured(table: pa.Table, turn: int, window: Window) -> pa.Table:
+    of_turn = pc.and_(pc.equal(table["turn"], turn), pc.greater_equal(table["intended_s"], window.measured_from_s))
+    return table.filter(of_turn).replace_schema_metadata()
 
 
 def _merged(measured: Sequence[tuple[pa.Table, Window]]) -> Look:
-    """Join what the workers measured in one leg."""
+    """Join what the workers measured in one turn."""
     if len(measured) == 1:
         return _look(*measured[0])
     tables, windows = zip(*measured, strict=True)

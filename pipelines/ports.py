@@ -45,7 +45,7 @@ class ModelRegistry(Protocol):
         """Download the ONNX model; raise NotServable when it or its signature is missing."""
 
     def fetch_artifact(self, run_id: str, path: str, into: Path) -> Path | None:
-        """Download one file of a run, or return None when the run has none at `path`."""
+        """Download one file of a run to `into / path`, or return None when the run has none at `path`."""
 
     def run_tags(self, run_id: str) -> dict[str, str]:
         """Return the tags of a run."""

@@ -14,12 +14,14 @@ from tests.support.containers.needs import CONTAINERS
 from tests.support.containers.swarm import image_registry, swarm
 from tests.support.servers.object_store import minio, store
 from tests.support.servers.postgres import postgres
-from tests.support.servers.servers import mlflow_uri
+from tests.support.servers.servers import end_shared_servers, mlflow_uri, share_servers
 
 __all__ = ["engine", "image_registry", "images", "minio", "mlflow_uri", "network", "postgres", "store", "swarm"]
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    if not _is_beside_others(config):
+        share_servers()
     # Who starts the tests in the background has them, and all that they start, ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -34,8 +36,15 @@ def _same_environment() -> Generator[None]:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_sessionfinish() -> None:
+def pytest_sessionfinish(session: pytest.Session) -> None:
     remove_what_is_left()
+    if not _is_beside_others(session.config):
+        end_shared_servers()
+
+
+def _is_beside_others(config: pytest.Config) -> bool:
+    """Tell whether this process is one of those that xdist started."""
+    return hasattr(config, "workerinput")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -12,6 +12,7 @@ from pipelines.wiring.images import build_images, open_engine_client
 
 LIMIT_S = 720
 APP_LIMIT_MB = 220
+CONTROL_LIMIT_MB = 700
 REPOSITORY = "slipway-bench"
 MB = 1e6
 
@@ -35,6 +36,7 @@ def measure(place: Place) -> Measured:
         limits=(
             Limit("first_build_s", Bound.AT_MOST, LIMIT_S),
             Limit("app_over_base_mb", Bound.AT_MOST, APP_LIMIT_MB),
+            Limit("control_over_base_mb", Bound.AT_MOST, CONTROL_LIMIT_MB),
         ),
     )
 

@@ -47,7 +47,7 @@ class Gathering:
         environment.events.test_start.add_listener(self._begin)  # type: ignore[no-untyped-call]
 
     def _begin(self, **_: Any) -> None:
-        """Give each worker a number, by their hosts, so that it keeps it in every stretch of a load run."""
+        """Give each worker a number, by their hosts, so that it keeps it in every phase of a load run."""
         self._numbers = {client: number for number, client in enumerate(sorted(self._runner.clients))}
         self._awaited = set(self._numbers)
         gevent.spawn(self._watch)

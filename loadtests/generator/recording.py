@@ -24,19 +24,19 @@ class Sample:
     error: str
     route: str
     persona: str
-    leg: int
+    turn: int
 
 
 class Recording:
-    """The raw values of one worker; `begin` and `end` mark the measured window of each leg."""
+    """The raw values of one worker; `begin` and `end` mark the measured window of each turn."""
 
-    def __init__(self, path: Path, legs: int, *, ends_run: bool = True) -> None:
-        """Begin a recording of so many legs that will be written to `path`; the run may end with it."""
+    def __init__(self, path: Path, turns: int, *, ends_run: bool = True) -> None:
+        """Begin a recording of so many turns that will be written to `path`; the run may end with it."""
         self._path = path
         self._ends_run = ends_run
-        self._legs = legs
+        self._turns = turns
         self._numbers = {name: array("d") for name in ("intended_s", "sent_s", "latency_ms")}
-        self._status, self._leg = array("h"), array("h")
+        self._status, self._turn = array("h"), array("h")
         self._texts: dict[str, list[str]] = {name: [] for name in ("version", "error", "route", "persona")}
         self._errors = 0
         self._began: tuple[float, float] | None = None
@@ -48,7 +48,7 @@ class Recording:
         for name, values in self._numbers.items():
             values.append(getattr(sample, name))
         self._status.append(sample.status)
-        self._leg.append(sample.leg)
+        self._turn.append(sample.turn)
         for name, texts in self._texts.items():
             texts.append(getattr(sample, name))
         self._errors += bool(sample.error)
@@ -57,13 +57,13 @@ class Recording:
         """Start to account the CPU time of this process: warm-up is over."""
         self._began = (time.monotonic(), time.process_time())
 
-    def end(self, leg: int, *, measured_from_s: float, measured_until_s: float, planned: int) -> None:
-        """Close the measured window of a leg, in which `planned` arrivals were due."""
+    def end(self, turn: int, *, measured_from_s: float, measured_until_s: float, planned: int) -> None:
+        """Close the measured window of a turn, in which `planned` arrivals were due."""
         cpu = 0.0
         if self._began:
             cpu = (time.process_time() - self._began[1]) / (time.monotonic() - self._began[0])
         self._began = None
-        self._windows[leg] = Window(measured_from_s, measured_until_s, planned, cpu)
+        self._windows[turn] = Window(measured_from_s, measured_until_s, planned, cpu)
 
     def show_progress(self) -> None:
         """Tell how far the run is."""
@@ -71,8 +71,8 @@ class Recording:
 
     @property
     def whole(self) -> bool:
-        """Whether every leg has had its window."""
-        return len(self._windows) == self._legs
+        """Whether every turn has had its window."""
+        return len(self._windows) == self._turns
 
     def over(self, runner: Any) -> None:
         """Take note that no request will follow."""
@@ -91,8 +91,8 @@ class Recording:
         return file.getvalue()
 
     def _content(self) -> tuple[Columns, list[Window]]:
-        columns: Columns = {**self._numbers, "status": self._status, **self._texts, "leg": self._leg}
-        return columns, [self._windows[leg] for leg in range(self._legs)]
+        columns: Columns = {**self._numbers, "status": self._status, **self._texts, "turn": self._turn}
+        return columns, [self._windows[turn] for turn in range(self._turns)]
 
 
 def write_progress(raw: Path, *, sent: int, errors: int) -> None:

@@ -20,13 +20,14 @@ from locust.runners import STATE_RUNNING, STATE_SPAWNING
 from loadtests.generator.clock import Alarm
 from loadtests.generator.recording import Recording, Sample
 from loadtests.generator.schedule import CHUNK, course_offsets
-from loadtests.plan.personas import Mix, ReplyCheck, Request, check_answer
+from loadtests.generator.turn import Turn
+from loadtests.plan.personas import Mix, Reply, Request, check_reply
 from loadtests.plan.plan import Arrivals
 from loadtests.plan.shapes import Course, Shape
 from loadtests.samples import Persona
 
 LEAD_S = 0.05
-# So long after the end of a leg is sent what was due in it: a moment's pause there is no loss.
+# So long after the end of a turn is sent what was due in it: a moment's pause there is no loss.
 GRACE_S = 0.25
 PROGRESS_EVERY_S = 1.0
 SENDING = (STATE_SPAWNING, STATE_RUNNING)
@@ -35,18 +36,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Leg:
-    """A part of a run against one host; an infinite `duration_s` lasts until Locust stops it."""
-
-    host: str
-    warmup_s: float
-    duration_s: float
-    seed: int
-
-
-@dataclass(frozen=True)
 class Load:
-    """What one user sends, at its own `rate_per_s`, in one leg after the other.
+    """What one user sends, at its own `rate_per_s`, in one turn after the other.
 
     `requests` holds what each persona of the `mix` sends. A reply of another version than `expected_version` is a
     failure in Locust's statistics; nothing is expected where that is empty.
@@ -57,8 +48,9 @@ class Load:
     rate_per_s: float
     shape: Shape
     arrivals: Arrivals
+    seed: int
     expected_version: str
-    legs: tuple[Leg, ...]
+    turns: tuple[Turn, ...]
     timeout_s: float
     max_in_flight: int
 
@@ -91,12 +83,12 @@ class OpenModelUser(User):
 
     @task
     def dispatch(self) -> None:
-        """Send every arrival of each leg's schedule when it is due, wait for the last replies, and end the run."""
+        """Send every arrival of each turn's schedule when it is due, wait for the last replies, and end the run."""
         load, recording = self.load, self.recording
         reporter = gevent.spawn(self._report) if recording else None
-        for number, leg in enumerate(load.legs):
+        for number, turn in enumerate(load.turns):
             if self.environment.runner.state in SENDING:
-                self._send_leg(number, leg)
+                self._send_turn(number, turn)
                 self._pool.join(timeout=load.timeout_s + 1)
         if reporter:
             reporter.kill()
@@ -104,15 +96,15 @@ class OpenModelUser(User):
             gevent.spawn(recording.over, self.environment.runner)
         raise StopUser
 
-    def _send_leg(self, number: int, leg: Leg) -> None:
+    def _send_turn(self, number: int, turn: Turn) -> None:
         load, recording = self.load, self.recording
-        rng = np.random.default_rng([leg.seed, *self._seed])
-        course = Course(load.shape, rate_per_s=load.rate_per_s, warmup_s=leg.warmup_s, duration_s=leg.duration_s)
+        rng = np.random.default_rng([load.seed, turn.number, *self._seed])
+        course = Course(load.shape, rate_per_s=load.rate_per_s, warmup_s=turn.warmup_s, duration_s=turn.duration_s)
         requests = self._requests(rng)
-        client = self._client(leg.host or self.environment.host)
+        client = self._client(turn.host or self.environment.host)
         start_s = time.monotonic() + LEAD_S
-        measured_from_s = start_s + leg.warmup_s
-        measured_until_s = measured_from_s + leg.duration_s
+        measured_from_s = start_s + turn.warmup_s
+        measured_until_s = measured_from_s + turn.duration_s
         planned = 0
         for offset_s in course_offsets(load.arrivals, course, rng):
             due_s = start_s + offset_s
@@ -132,7 +124,7 @@ class OpenModelUser(User):
             recording.end(number, measured_from_s=measured_from_s, measured_until_s=measured_until_s, planned=planned)
 
     def _client(self, host: str) -> HTTPClient:
-        """Return the connections to a host, which stay open from leg to leg."""
+        """Return the connections to a host, which stay open from turn to turn."""
         timeout_s = self.load.timeout_s
         if host not in self._clients:
             self._clients[host] = HTTPClient.from_url(
@@ -151,16 +143,16 @@ class OpenModelUser(User):
     def _requests(self, rng: np.random.Generator) -> Iterator[Request]:
         """Yield what to send: a persona by its weight, and of each persona its requests in turn."""
         personas, weights = zip(*self.load.mix, strict=True)
-        turns = [_in_turn(self.load.requests[persona], rng) for persona in personas]
-        if len(turns) == 1:
-            yield from turns[0]
+        streams = [_in_turn(self.load.requests[persona], rng) for persona in personas]
+        if len(streams) == 1:
+            yield from streams[0]
         while True:
-            for index in rng.choice(len(turns), CHUNK, p=weights).tolist():
-                yield next(turns[index])
+            for index in rng.choice(len(streams), CHUNK, p=weights).tolist():
+                yield next(streams[index])
 
     def _send(self, shot: "_Shot") -> None:
         if len(self._pool) >= self.load.max_in_flight:
-            self._fire(shot, (time.monotonic(), math.inf, 0), ReplyCheck("", "too many in flight"))
+            self._fire(shot, (time.monotonic(), math.inf, 0), Reply("", "too many in flight"))
         else:
             self._pool.spawn(self._exchange, shot)
 
@@ -174,33 +166,33 @@ class OpenModelUser(User):
                 response = shot.client.request("POST", request.route, request.body, headers)
                 reply = bytes(response.read())
                 status, replied_s = response.status_code, time.monotonic()
-            answer = check_answer(request, status, reply)
+            found = check_reply(request, status, reply)
         except (gevent.Timeout, TimeoutError):
-            answer = ReplyCheck("", "timeout")
+            found = Reply("", "timeout")
         except (OSError, HTTPParseError) as failure:
-            answer = ReplyCheck("", type(failure).__name__)
+            found = Reply("", type(failure).__name__)
         except Exception as failure:
             # Without a sample it would be nobody's error.
             log.exception("a request ended otherwise than expected")
-            answer = ReplyCheck("", type(failure).__name__)
+            found = Reply("", type(failure).__name__)
         elapsed_ms = ((replied_s if status else time.monotonic()) - due_s) * 1000
         measured = (sent_s, elapsed_ms if status else math.inf, status)
-        self._fire(shot, measured, answer, elapsed_ms=elapsed_ms, length=len(reply))
+        self._fire(shot, measured, found, elapsed_ms=elapsed_ms, length=len(reply))
 
     def _fire(
         self,
         shot: "_Shot",
         measured: tuple[float, float, int],
-        answer: ReplyCheck,
+        found: Reply,
         *,
         elapsed_ms: float | None = None,
         length: int = 0,
     ) -> None:
         """Tell Locust, whose statistics can't hold an infinite response time."""
-        failure, expected, request = answer.error, self.load.expected_version, shot.request
-        if answer.version and expected and answer.version != expected:
-            failure = f"version {answer.version} instead of {expected}"
-        sample = Sample(shot.due_s, *measured, answer.version, answer.error, request.route, request.persona, shot.leg)
+        failure, expected, request = found.error, self.load.expected_version, shot.request
+        if found.version and expected and found.version != expected:
+            failure = f"version {found.version} instead of {expected}"
+        sample = Sample(shot.due_s, *measured, found.version, found.error, request.route, request.persona, shot.turn)
         self.environment.events.request.fire(
             request_type="POST",
             name=request.name,
@@ -213,9 +205,9 @@ class OpenModelUser(User):
 
 @dataclass(frozen=True, slots=True)
 class _Shot:
-    """A request that is due, the leg that it belongs to, and the connections that it takes."""
+    """A request that is due, the turn that it belongs to, and the connections that it takes."""
 
-    leg: int
+    turn: int
     client: HTTPClient
     due_s: float
     request: Request

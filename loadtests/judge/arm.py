@@ -22,6 +22,21 @@ def counted(look: Look) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
+class Arm:
+    """One side of a comparison: the looks at it, one a block, and the latencies that count in each."""
+
+    name: str
+    version: str
+    looks: Sequence[Look]
+    latency_ms: Sequence[NDArray[np.float64]]
+
+    @classmethod
+    def of(cls, name: str, version: str, looks: Sequence[Look]) -> "Arm":
+        """Take what counts from the looks at a service that should be of this version."""
+        return cls(name, version, looks, [counted(look) for look in looks])
+
+
+@dataclass(frozen=True)
 class Trouble:
     """Why an arm can't be compared, and whom that is about."""
 
@@ -29,18 +44,19 @@ class Trouble:
     about: About = About.TARGET
 
 
-def trouble_in(plan: Plan, looks: Sequence[Look], version: str) -> Trouble | None:
-    """Say what is wrong with the replies of an arm that should be of this version, None where nothing is."""
-    trouble = _first_not_passed([validity.data_check(looks), validity.version_check(looks, version)])
+def trouble_in(plan: Plan, arm: Arm) -> Trouble | None:
+    """Say what is wrong with the replies of an arm, None where nothing is."""
+    looks = arm.looks
+    trouble = _first_not_passed([validity.data_check(looks), validity.version_check(looks, arm.version)])
     if trouble:
         return trouble
     least = MIN_BLOCK_REQUESTS // 2
-    for number, look in enumerate(looks, start=1):
-        if len(counted(look)) < least:
-            return Trouble(f"block {number} has {len(counted(look))} requests that count, needed {least}")
-    n, failed = sum(len(look.failed) for look in looks), sum(int(look.failed.sum()) for look in looks)
-    if failed / n > plan.max_error_rate:
-        return Trouble(f"{failed:,} of {n:,} failed, which is judged apart and flatters p99")
+    for number, latency_ms in enumerate(arm.latency_ms, start=1):
+        if len(latency_ms) < least:
+            return Trouble(f"block {number} has {len(latency_ms)} requests that count, needed {least}")
+    failed = np.concatenate([look.failed for look in looks])
+    if failed.mean() > plan.max_error_rate:
+        return Trouble(f"{failed.sum():,} of {len(failed):,} failed, which is judged apart and flatters p99")
     return _stalled(looks, plan.max_stall_s)
 
 

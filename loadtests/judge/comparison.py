@@ -8,14 +8,15 @@ passes whose whole p99 is far above the champion's.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
-from loadtests.judge import arm
-from loadtests.judge.arm import Trouble
-from loadtests.judge.quantiles import observed_quantile
+from loadtests.judge.arm import Arm, Trouble, trouble_in, trouble_in_sending
+from loadtests.judge.quantiles import observed_quantile, observed_quantiles
 from loadtests.judge.verdict import Check, Verdict, failure
 from loadtests.plan.plan import MIN_BLOCKS, ComparisonPlan, Plan
 from loadtests.samples import Look
@@ -87,21 +88,20 @@ def judge_comparison(plan: Plan, blocks: Sequence[Block]) -> Check:
     comparison = plan.comparison
     if comparison is None:
         return _untrusted(Trouble("the plan has none"), None)
-    trouble = _trouble(plan, comparison, blocks)
+    if len(blocks) < (needed := max(MIN_BLOCKS, comparison.blocks)):
+        return _untrusted(Trouble(f"{len(blocks)} blocks, needed {needed}"), comparison.margin)
+    arms = (
+        Arm.of("candidate", plan.expected_version, [block.candidate for block in blocks]),
+        Arm.of("champion", comparison.expected_version, [block.champion for block in blocks]),
+    )
+    trouble = _first_of(arms, lambda arm: trouble_in(plan, arm)) or _trouble_in_p99(arms)
     if trouble:
         return _untrusted(trouble, comparison.margin)
-    timeout_ms = plan.timeout_s * 1000
-    arms = ([arm.counted(block.candidate) for block in blocks], [arm.counted(block.champion) for block in blocks])
-    for number, latency_ms in enumerate(arms[1], start=1):
-        if math.isinf(_p99_ms(latency_ms)):
-            return _untrusted(Trouble(f"block {number}: the champion's p99 is a timeout"), comparison.margin)
     # The candidate's timeouts took at least this long.
-    candidate_ms, champion_ms = ([np.where(np.isinf(block), timeout_ms, block) for block in each] for each in arms)
-    if not all(_p99_ms(block) > 0 for block in (*candidate_ms, *champion_ms)):
-        return _untrusted(Trouble("a block has a p99 of 0 ms"), comparison.margin)
-    evidence = compare_arms(candidate_ms, champion_ms, alpha=plan.alpha, seed=plan.seed)
-    p99_ms = evidence.typical_ms
-    trouble = _first_of(blocks, lambda _, looks: arm.trouble_in_sending(plan, comparison, looks, p99_ms))
+    timeout_ms = plan.timeout_s * 1000
+    finite_ms = [[np.where(np.isinf(block), timeout_ms, block) for block in arm.latency_ms] for arm in arms]
+    evidence = compare_arms(*finite_ms, alpha=plan.alpha, seed=plan.seed)
+    trouble = _first_of(arms, lambda arm: trouble_in_sending(plan, comparison, arm.looks, evidence.typical_ms))
     if trouble:
         return _untrusted(trouble, comparison.margin)
     return _check(plan, comparison, evidence, looks=len(blocks) // comparison.blocks)
@@ -118,52 +118,57 @@ def compare_arms(candidate_ms: Sequence[Floats], champion_ms: Sequence[Floats], 
     Whole blocks are drawn anew. The draws' quantiles are taken further out than `alpha`, by as much as Student's t
     lies outside the normal law, because the draws of a few blocks spread too little.
     """
-    ours, theirs = (np.log([_p99_ms(block) for block in each]) for each in (candidate_ms, champion_ms))
+    ours, theirs = (np.log(observed_quantiles(each, QUANTILE)) for each in (candidate_ms, champion_ms))
     logs = ours - theirs
-    drawn = np.random.default_rng(seed).integers(len(logs), size=(BOOTSTRAPS, len(logs)))
-    means = _typical(logs[drawn])
+    order = np.argsort(logs)
+    # The place of each block in that order: places of 16 bits are sorted far faster than the values themselves.
+    place = np.empty(len(logs), dtype=np.int16)
+    place[order] = np.arange(len(logs))
+    drawn = np.sort(place[_drawn_blocks(len(logs), seed)], axis=1)
+    means = logs[order][_middle(drawn)].mean(axis=1)
     shares = [_expanded(alpha * STOP_SHARE, len(logs)), _expanded(1 - alpha, len(logs))]
     low, high = np.quantile(means, shares)
     return Evidence(
-        ratio=math.exp(_typical(logs[None, :])[0]),
+        ratio=math.exp(_middle(logs[order]).mean()),
         low=math.exp(low),
         high=math.exp(high),
-        candidate_ms=_p99_ms(np.concatenate(candidate_ms)),
-        champion_ms=_p99_ms(np.concatenate(champion_ms)),
-        typical_ms=math.exp(_typical(theirs[None, :])[0]),
+        candidate_ms=observed_quantile(np.concatenate(candidate_ms), QUANTILE),
+        champion_ms=observed_quantile(np.concatenate(champion_ms), QUANTILE),
+        typical_ms=math.exp(_middle(np.sort(theirs)).mean()),
     )
 
 
-def _typical(logs: Floats) -> Floats:
-    """Return the mean of each row without its outer parts."""
-    out = int(logs.shape[1] * LEFT_OUT)
-    middle: Floats = np.sort(logs, axis=1)[:, out : logs.shape[1] - out].mean(axis=1)
-    return middle
+@lru_cache(maxsize=4)
+def _drawn_blocks(blocks: int, seed: int) -> NDArray[np.int64]:
+    """Return the blocks of each draw, a row each."""
+    drawn = np.random.default_rng(seed).integers(blocks, size=(BOOTSTRAPS, blocks))
+    drawn.setflags(write=False)
+    return drawn
+
+
+def _middle(ordered: NDArray[Any]) -> NDArray[Any]:
+    """Return ascending values without the outer parts."""
+    out = int(ordered.shape[-1] * LEFT_OUT)
+    return ordered[..., out : ordered.shape[-1] - out]
 
 
 def _expanded(share: float, n: int) -> float:
-    return float(stats.norm.cdf(math.sqrt(n / (n - 1)) * stats.t.ppf(share, n - 1)))
+    return float(special.ndtr(math.sqrt(n / (n - 1)) * special.stdtrit(n - 1, share)))
 
 
-def _p99_ms(latency_ms: Floats) -> float:
-    return observed_quantile(np.sort(latency_ms), QUANTILE)
-
-
-def _trouble(plan: Plan, comparison: ComparisonPlan, blocks: Sequence[Block]) -> Trouble | None:
-    """Say why the blocks can't be judged, None where they can."""
-    needed = max(MIN_BLOCKS, comparison.blocks)
-    if len(blocks) < needed:
-        return Trouble(f"{len(blocks)} blocks, needed {needed}")
-    versions = {"candidate": plan.expected_version, "champion": comparison.expected_version}
-    return _first_of(blocks, lambda name, looks: arm.trouble_in(plan, looks, versions[name]))
-
-
-def _first_of(blocks: Sequence[Block], trouble_in: Callable[[str, list[Look]], Trouble | None]) -> Trouble | None:
+def _first_of(arms: Sequence[Arm], trouble_in: Callable[[Arm], Trouble | None]) -> Trouble | None:
     """Return the first trouble of an arm, with its name."""
-    arms = {"candidate": [block.candidate for block in blocks], "champion": [block.champion for block in blocks]}
-    troubles = ((name, trouble_in(name, looks)) for name, looks in arms.items())
-    found = ((name, trouble) for name, trouble in troubles if trouble)
+    found = ((arm.name, trouble) for arm in arms if (trouble := trouble_in(arm)))
     return next((replace(trouble, message=f"the {name}: {trouble.message}") for name, trouble in found), None)
+
+
+def _trouble_in_p99(arms: tuple[Arm, Arm]) -> Trouble | None:
+    """Say why the blocks' p99 have no ratio, None where they have."""
+    candidate_ms, champion_ms = (observed_quantiles(arm.latency_ms, QUANTILE) for arm in arms)
+    unanswered = np.flatnonzero(np.isinf(champion_ms))
+    if len(unanswered):
+        return Trouble(f"block {unanswered[0] + 1}: the champion's p99 is a timeout")
+    return None if min(candidate_ms.min(), champion_ms.min()) > 0 else Trouble("a block has a p99 of 0 ms")
 
 
 def _untrusted(trouble: Trouble, margin: float | None) -> Check:

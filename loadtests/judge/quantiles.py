@@ -1,11 +1,13 @@
 """Exact, distribution-free statistics of a quantile and of an error rate; no assumption on latency's distribution."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 BOOTSTRAPS = 400
 GRID = 2000
@@ -19,15 +21,34 @@ Ints = NDArray[np.int64]
 
 def max_slow(n: int, quantile: float, alpha: float) -> int:
     """Return m = max{j : P(Bin(n, 1 - quantile) <= j) <= alpha}; -1 where even 0 slow prove nothing."""
-    if n <= 0:
+    share = 1 - quantile
+    if n <= 0 or special.bdtr(0, n, share) > alpha:
         return -1
-    first = int(stats.binom.ppf(alpha, n, 1 - quantile))
-    return first if stats.binom.cdf(first, n, 1 - quantile) <= alpha else first - 1
+    most = _near(alpha, n, share)
+    while special.bdtr(most, n, share) > alpha:
+        most -= 1
+    while special.bdtr(most + 1, n, share) <= alpha:
+        most += 1
+    return most
 
 
 def min_failing(n: int, quantile: float, alpha: float) -> int:
     """Return the least k with P(Bin(n, 1 - quantile) >= k) <= alpha; n + 1 where no k is."""
-    return int(stats.binom.isf(alpha, n, 1 - quantile)) + 1 if n > 0 else n + 1
+    if n <= 0:
+        return n + 1
+    share = 1 - quantile
+    above = _near(1 - alpha, n, share)
+    while above > 0 and special.bdtrc(above - 1, n, share) <= alpha:
+        above -= 1
+    while special.bdtrc(above, n, share) > alpha:
+        above += 1
+    return above + 1
+
+
+def _near(probability: float, n: int, share: float) -> int:
+    """Return a count about which the binomial distribution reaches a probability."""
+    count = special.bdtrik(probability, n, share)
+    return min(n, max(0, int(count))) if math.isfinite(count) else int(n * share)
 
 
 def window_length_s(measured_s: float) -> float:
@@ -79,9 +100,21 @@ class Count:
         return math.floor(self.slow / self.deff) >= min_failing(self.effective_n, quantile, alpha)
 
 
-def observed_quantile(sorted_ms: Floats, quantile: float) -> float:
-    """Return the ceil(n q)-th smallest of sorted values: a value that was measured, never interpolated."""
-    return float(sorted_ms[max(0, math.ceil(len(sorted_ms) * quantile) - 1)])
+def observed_quantile(values_ms: Floats, quantile: float) -> float:
+    """Return the ceil(n q)-th smallest value: one that was measured, never interpolated."""
+    place = max(0, math.ceil(len(values_ms) * quantile) - 1)
+    return float(np.partition(values_ms, place)[place])
+
+
+def observed_quantiles(samples_ms: Sequence[Floats], quantile: float) -> Floats:
+    """Return the observed quantile of each of several samples, none of them empty."""
+    sizes = np.array([len(sample) for sample in samples_ms])
+    ordered = np.full((len(sizes), sizes.max()), np.inf)
+    ordered[np.arange(sizes.max()) < sizes[:, None]] = np.concatenate(samples_ms)
+    ordered.sort(axis=1)
+    places = np.maximum(0, np.ceil(sizes * quantile).astype(np.int64) - 1)
+    found: Floats = ordered[np.arange(len(sizes)), places]
+    return found
 
 
 def bootstrap_interval(latency_ms: Floats, window: Ints, *, quantile: float, seed: int) -> tuple[float, float]:
@@ -95,15 +128,25 @@ def bootstrap_interval(latency_ms: Floats, window: Ints, *, quantile: float, see
     around = int(n * max(0.0, 1 - 8 * (1 - quantile)))
     # Without the window that all slow requests lie in, a draw's quantile is one of the quick.
     ranks = np.concatenate((np.linspace(0, around, GRID // 10), np.linspace(around, n - 1, GRID)))
-    grid = ordered[np.unique(ranks.astype(np.int64))]
-    by_window = np.argsort(window, kind="stable")
-    _, starts = np.unique(window[by_window], return_index=True)
-    parts = np.split(latency_ms[by_window], starts[1:])
-    below = np.array([np.searchsorted(np.sort(part), grid, side="right") for part in parts], dtype=float)
-    draws = np.random.default_rng(seed).multinomial(len(parts), [1 / len(parts)] * len(parts), BOOTSTRAPS)
-    needed = quantile * (draws @ np.array([len(part) for part in parts]))
+    values = ordered[ranks.astype(np.int64)]
+    grid: Floats = values[np.append(True, values[1:] > values[:-1])]
+    sizes = np.bincount(window)
+    # How many requests of each window are at most as slow as each place of the grid.
+    places = window * len(grid) + np.searchsorted(grid, latency_ms)
+    counts = np.bincount(places, minlength=len(sizes) * len(grid)).reshape(len(sizes), len(grid))
+    below = np.cumsum(counts, axis=1, dtype=np.float64)[sizes > 0]
+    draws = _window_draws(len(below), seed)
+    needed: Floats = np.multiply(quantile, draws @ sizes[sizes > 0], dtype=np.float64)
     low, high = np.quantile(grid[_first_reaching(needed, draws, below)], INTERVAL, method="inverted_cdf")
     return float(low), float(high)
+
+
+@lru_cache(maxsize=8)
+def _window_draws(windows: int, seed: int) -> Ints:
+    """Return how often each window is drawn in each draw."""
+    draws: Ints = np.random.default_rng(seed).multinomial(windows, [1 / windows] * windows, BOOTSTRAPS)
+    draws.setflags(write=False)
+    return draws
 
 
 def _first_reaching(needed: Floats, draws: Ints, below: Floats) -> Ints:
@@ -119,6 +162,6 @@ def _first_reaching(needed: Floats, draws: Ints, below: Floats) -> Ints:
 
 def clopper_pearson(errors: int, n: int, alpha: float) -> tuple[float, float]:
     """Return the one-sided lower and upper bounds of an error rate, each at confidence 1 - alpha."""
-    low = float(stats.beta.ppf(alpha, errors, n - errors + 1)) if errors else 0.0
-    high = float(stats.beta.ppf(1 - alpha, errors + 1, n - errors)) if errors < n else 1.0
+    low = float(special.betaincinv(errors, n - errors + 1, alpha)) if errors else 0.0
+    high = float(special.betaincinv(errors + 1, n - errors, 1 - alpha)) if errors < n else 1.0
     return low, high

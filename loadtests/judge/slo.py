@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from loadtests.judge import quantiles, validity
 from loadtests.judge.population import Population
 from loadtests.judge.stall import longest_stall
@@ -73,7 +71,7 @@ def median_ms(plan: Plan, looks: Sequence[Look]) -> tuple[float | None, tuple[fl
     if not len(found.latency_ms):
         return None, None
     interval = quantiles.bootstrap_interval(found.latency_ms, found.window, quantile=MEDIAN, seed=plan.seed)
-    return quantiles.observed_quantile(np.sort(found.latency_ms), MEDIAN), interval
+    return quantiles.observed_quantile(found.latency_ms, MEDIAN), interval
 
 
 def _conclude(*, identity: Sequence[Check], stall: Check, generator: Sequence[Check], slo: Sequence[Check]) -> Verdict:
@@ -101,7 +99,7 @@ def _quantile_check(plan: Plan, limit: Limit, looks: Sequence[Look]) -> tuple[Ch
     deff = quantiles.design_effect(slow, found.stage)
     missing = validity.missing_requests(looks)
     count = quantiles.Count(len(found.latency_ms), int(slow.sum()), deff, missing)
-    observed_ms = quantiles.observed_quantile(np.sort(found.latency_ms), limit.quantile)
+    observed_ms = quantiles.observed_quantile(found.latency_ms, limit.quantile)
     verdict = judge_count(count, limit.quantile, alpha=plan.alpha, windows=len(found.stage))
     message = _quantile_message(plan, limit, verdict, observed_ms=observed_ms, count=count, looks=len(looks))
     interval = quantiles.bootstrap_interval(found.latency_ms, found.window, quantile=limit.quantile, seed=plan.seed)

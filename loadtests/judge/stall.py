@@ -47,8 +47,9 @@ def _longest_in(look: Look, number: int) -> Stall:
     due_from = np.maximum(silence_from, np.minimum(awaited_s, lost_s))
     # After the last arrival there is nobody whose reply could end a silence: what a few slow requests make of it ends
     # with the look.
-    few = _due_between(look, due_from, silence_until) < MANY_WAITING
-    silence_until = np.where(few, np.minimum(silence_until, look.window.measured_until_s), silence_until)
+    late = np.flatnonzero(silence_until > look.window.measured_until_s)
+    few = late[_due_between(look, due_from[late], silence_until[late]) < MANY_WAITING]
+    silence_until[few] = look.window.measured_until_s
     length_s = np.where(np.isfinite(due_from), silence_until - due_from, 0.0)
     worst = int(length_s.argmax())
     inside = (look.intended_s >= due_from[worst]) & (look.intended_s <= silence_until[worst])

@@ -25,11 +25,11 @@ ABOUT = {
 
 def data_check(looks: Sequence[Look]) -> Check:
     """Check that there are requests and that every value is a possible one."""
-    n = sum(len(look.latency_ms) for look in looks)
+    latency_ms = np.concatenate([look.latency_ms for look in looks])
+    times_s = np.concatenate([values for look in looks for values in (look.intended_s, look.sent_s)])
+    n = len(latency_ms)
     # NaN compares false, so it is counted here as well as what is negative.
-    wrong = sum(int(np.sum(~(look.latency_ms >= 0))) for look in looks)
-    times = [values for look in looks for values in (look.intended_s, look.sent_s)]
-    wrong += sum(int(np.sum(~np.isfinite(values))) for values in times)
+    wrong = int(np.sum(~(latency_ms >= 0)) + np.sum(~np.isfinite(times_s)))
     holds = n > 0 and wrong == 0
     return _check("data", holds, float(wrong), 0.0, f"{n:,} requests, {wrong:,} impossible values")
 
@@ -124,7 +124,8 @@ def missing_requests(looks: Sequence[Look]) -> int:
 
 def achieved_sends(looks: Sequence[Look]) -> int:
     """Count the requests sent before their look was over."""
-    return sum(int(np.sum(look.sent_s <= look.window.measured_until_s)) for look in looks)
+    over_s = np.repeat([look.window.measured_until_s for look in looks], [len(look.sent_s) for look in looks])
+    return int(np.sum(np.concatenate([look.sent_s for look in looks]) <= over_s))
 
 
 def send_lag_p99_ms(looks: Sequence[Look]) -> float:

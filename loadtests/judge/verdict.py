@@ -1,10 +1,20 @@
 """Say what a check found; a check's no always opens with `FAIL: <name>=<observed> > <limit>`."""
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 
+from pydantic import BeforeValidator, WithJsonSchema
+
+# Infinite where no reply came, which JSON writes as null.
+Measured = Annotated[
+    float,
+    BeforeValidator(lambda value: math.inf if value is None else value),
+    WithJsonSchema({"type": ["number", "null"]}),
+]
 LISTED = 3
 LONGEST = 40
 
@@ -33,10 +43,10 @@ class Check:
 
     name: str
     verdict: Verdict
-    observed: float | None
+    observed: Measured | None
     limit: float | None
     message: str
-    interval: tuple[float, float] | None = None
+    interval: tuple[Measured, Measured] | None = None
     judged: bool = True
     about: About = About.TARGET
 

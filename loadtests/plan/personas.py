@@ -6,8 +6,11 @@ Each has bodies drawn from the same rows, and its own idea of a right answer.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field, TypeAdapter, ValidationError
+
+from loadtests.plan.strict import STRICT, refusal
 from loadtests.samples import OK, Persona
 
 BATCH_ROWS = 20
@@ -20,6 +23,8 @@ MAX_WEIGHT = 1e9
 
 BATCH_SUFFIX = "/batch"
 Mix = tuple[tuple[Persona, float], ...]
+Weight = Annotated[float, Field(gt=0, le=MAX_WEIGHT)]
+Weights = Annotated[dict[Persona, Weight], Field(min_length=1)]
 ONLY_SINGLE: Mix = ((Persona.SINGLE, 1.0),)
 
 
@@ -40,27 +45,27 @@ class Request:
 
 
 @dataclass(frozen=True)
-class ReplyCheck:
-    """What a reply came to: `error` is empty where it is right, `version` where it names none."""
+class Reply:
+    """A reply as the persona that asked reads it: `error` is empty where it is right, `version` where it names none."""
 
     version: str
     error: str
 
 
-def read_mix(value: object) -> Mix:
-    """Read weights by persona, as an object or as `single=9,batch=1`; raise ValueError saying what is wrong."""
-    if isinstance(value, str):
-        pairs = [part.partition("=") for part in value.split(",")]
-        value = {name.strip(): _number(weight) for name, _, weight in pairs}
-    if not isinstance(value, Mapping) or not value:
-        raise ValueError('mix must be an object of weights such as {"single": 0.9, "batch": 0.1}')
-    for name, weight in value.items():
-        if name not in list(Persona):
-            raise ValueError(f"mix has no persona {str(name)[:40]!r}, only {', '.join(Persona)}")
-        if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 < weight <= MAX_WEIGHT:
-            raise ValueError(f"mix: {name} is {weight!r:.40}, must be above 0, at most {MAX_WEIGHT:g}")
-    total = sum(value.values())
-    return tuple((persona, value[persona] / total) for persona in Persona if persona in value)
+def read_mix(text: str) -> Mix:
+    """Read weights by persona from `single=9,batch=1`; raise ValueError saying what is wrong."""
+    pairs = [part.partition("=") for part in text.split(",")]
+    weights = {name.strip(): _number(weight) for name, _, weight in pairs}
+    try:
+        return shares_of(TypeAdapter(Weights, config=STRICT).validate_json(json.dumps(weights)))
+    except ValidationError as error:
+        raise ValueError(refusal(error, "mix")) from error
+
+
+def shares_of(weights: Mapping[Persona, float]) -> Mix:
+    """Return the share of each persona that has a weight."""
+    total = sum(weights.values())
+    return tuple((persona, weights[persona] / total) for persona in Persona if persona in weights)
 
 
 def scorer_of(path: str) -> Persona:
@@ -83,20 +88,20 @@ def requests_of(persona: Persona, rows: Sequence[dict[str, Any]], path: str) -> 
     return tuple(request for row in rows for request in _mistakes(row, path))
 
 
-def check_answer(request: Request, status: int, reply: bytes) -> ReplyCheck:
-    """Judge a whole reply as the persona that asked does."""
+def check_reply(request: Request, status: int, reply: bytes) -> Reply:
+    """Read a whole reply as the persona that asked does."""
     if not request.predictions:
-        return ReplyCheck("", "" if status in REFUSALS else f"status {status} for a mistake")
+        return Reply("", "" if status in REFUSALS else f"status {status} for a mistake")
     if status != OK:
-        return ReplyCheck("", f"status {status}")
+        return Reply("", f"status {status}")
     try:
         body = json.loads(reply)
     except (ValueError, RecursionError):
-        return ReplyCheck("", "body is not JSON")
+        return Reply("", "body is not JSON")
     if not isinstance(body, dict):
-        return ReplyCheck("", "body is no object")
+        return Reply("", "body is no object")
     version = body.get("version")
-    return ReplyCheck(version if isinstance(version, str) else "", _mistake_in(_predictions(request, body), request))
+    return Reply(version if isinstance(version, str) else "", _mistake_in(_predictions(request, body), request))
 
 
 def _predictions(request: Request, body: dict[str, Any]) -> list[Any]:

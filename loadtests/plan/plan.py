@@ -1,16 +1,30 @@
-"""The plan of a load run, fixed beforehand."""
+"""The plan of a load run, fixed beforehand: the one definition of the format of plan.json.
+
+docs/reference/load-plan.schema.json describes it for whoever writes plans without importing this package.
+"""
 
 import math
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-from loadtests.plan.personas import ONLY_SINGLE, Mix, scorer_of
-from loadtests.plan.shapes import STEADY, Shape, expected_requests
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, WithJsonSchema
+from pydantic.dataclasses import dataclass
+
+from loadtests.plan.personas import Mix, Weights, scorer_of, shares_of
+from loadtests.plan.shapes import STEADY, Shape, ShapeKind, expected_requests, named_shape
+from loadtests.plan.strict import STRICT, FileSchema, Left
 
 MIN_BLOCKS = 10
+# A raw file counts the turns of a run in 16 bits, two to a block.
+MAX_BLOCKS = 10_000
 MIN_BLOCK_REQUESTS = 100
+MAX_MARGIN = 2
+MAX_RATE_PER_S = 1_000_000
+MAX_S = 24 * 3600
 ALPHA = 0.05
+LEAST_SHARE = 1e-9
 
 
 class PlanError(Exception):
@@ -31,12 +45,55 @@ class Via(StrEnum):
     DIRECT = "direct"
 
 
-@dataclass(frozen=True)
+def _is_plain(text: str) -> bool:
+    """Tell whether text can stand in the head of a request as it is."""
+    return text.isascii() and text.isprintable() and " " not in text
+
+
+def _host(text: str) -> str:
+    try:
+        # Both are parsed when asked for, and refuse a port out of range and a name that can't be looked up.
+        url = urlsplit(text)
+        named = bool((url.hostname or "").encode("idna")) and url.port != 0
+    except ValueError:
+        named = False
+    bare = named and url.path in ("", "/") and not (url.query or url.fragment or url.username)
+    if not (bare and _is_plain(text) and url.scheme in ("http", "https")):
+        raise ValueError("not an http URL of a host")
+    return text
+
+
+def _path(text: str) -> str:
+    if not (text.startswith("/") and _is_plain(text)):
+        raise ValueError("must start with / and be ASCII without spaces, the rest percent-encoded")
+    return text
+
+
+def _share(value: float) -> float:
+    if not LEAST_SHARE <= value <= 1 - LEAST_SHARE:
+        raise ValueError(f"must be between 0 and 1, and {LEAST_SHARE:g} off both")
+    return value
+
+
+Host = Annotated[str, AfterValidator(_host)]
+Route = Annotated[str, AfterValidator(_path)]
+Version = Annotated[str, Field(min_length=1)]
+Share = Annotated[
+    float,
+    AfterValidator(_share),
+    WithJsonSchema({"type": "number", "minimum": LEAST_SHARE, "maximum": 1 - LEAST_SHARE}),
+]
+Positive = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=MAX_S)]
+WarmupSeconds = Annotated[float, Field(ge=0, le=MAX_S)]
+
+
+@dataclass(frozen=True, config=STRICT)
 class Limit:
     """Claim that the `quantile` of latencies is at most `limit_ms`; only shown where it is not `judged`."""
 
-    quantile: float
-    limit_ms: float
+    quantile: Share
+    limit_ms: Positive
     judged: bool
 
     @property
@@ -45,7 +102,7 @@ class Limit:
         return f"p{self.quantile * 100:g}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class ComparisonPlan:
     """A comparison with the champion at `host`, in short blocks that measure both arms one after the other.
 
@@ -54,55 +111,61 @@ class ComparisonPlan:
     that differs by less than `tolerance_ms` is no difference, whatever its ratio.
     """
 
-    host: str
-    expected_version: str
-    blocks: int
-    block_s: float
-    warmup_s: float
-    margin: float
-    tolerance_ms: float
+    host: Host
+    expected_version: Version
+    blocks: Annotated[int, Field(ge=MIN_BLOCKS, le=MAX_BLOCKS)]
+    block_s: Seconds
+    warmup_s: WarmupSeconds
+    margin: Annotated[float, Field(gt=1, le=MAX_MARGIN)]
+    tolerance_ms: Annotated[float, Field(ge=0)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Join:
-    """Where the workers of other machines join each stretch, and how long at most they are waited for."""
+    """Where the workers of other machines join each phase, and how long at most they are waited for."""
 
-    port: int
-    wait_s: int
+    port: Annotated[int, Field(ge=1, le=65535)]
+    wait_s: Annotated[int, Field(gt=0)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Plan:
     """A load run fixed beforehand: `duration_s` is one look's, `rate_per_s` that of all workers together.
 
-    The rate is the highest of the `shape`; `mix` says who sends. `via` names the path measured, where it is known.
-    Whoever has just deployed the service may say how long its first request took, for `first_request_ms` to judge.
-    With `join` the workers are not processes of this machine: they join the run from others (loadtests.runner.join).
+    The rate is the highest of the `shape`; `mix` says who sends, by weights; left out, it is the client of the `path`.
+    `via` names the path measured, where it is known. Whoever has just deployed the service may say how long its first
+    request took, for `first_request_ms` to judge. With `join` the workers are not processes of this machine: they
+    join the run from others (loadtests.runner.join).
     """
 
-    host: str
-    path: str
-    rate_per_s: float
-    warmup_s: float
-    duration_s: float
+    host: Host
+    path: Route
+    rate_per_s: Annotated[float, Field(gt=0, le=MAX_RATE_PER_S)]
+    warmup_s: WarmupSeconds
+    duration_s: Seconds
     arrivals: Arrivals
-    seed: int
-    timeout_s: float
-    max_in_flight: int
-    workers: int
-    expected_version: str
+    seed: Annotated[int, Field(ge=0)]
+    timeout_s: Seconds
+    max_in_flight: Annotated[int, Field(ge=1)]
+    workers: Annotated[int, Field(ge=1)]
+    expected_version: Version
     rows_file: Path
     limits: tuple[Limit, ...]
-    max_error_rate: float
-    max_stall_s: float
+    max_error_rate: Share
+    max_stall_s: Positive
     extension: bool
-    first_request_ms: float | None = None
-    first_request_took_ms: float | None = None
-    comparison: ComparisonPlan | None = None
-    shape: Shape = STEADY
-    mix: Mix = ONLY_SINGLE
-    via: Via | None = None
-    join: Join | None = None
+    first_request_ms: Annotated[Positive | None, Left] = None
+    first_request_took_ms: Annotated[float | None, Left] = None
+    comparison: Annotated[ComparisonPlan | None, Left] = None
+    shape: Annotated[Shape, BeforeValidator(named_shape, json_schema_input_type=ShapeKind | Shape)] = STEADY
+    mix: Annotated[Weights | None, Left] = None
+    via: Annotated[Via | None, Left] = None
+    join: Annotated[Join | None, Left] = None
+
+    @property
+    def shares(self) -> Mix:
+        """Return who sends which share of the requests."""
+        return shares_of(self.mix or {scorer_of(self.path): 1.0})
 
     @property
     def looks(self) -> int:
@@ -138,9 +201,17 @@ class Plan:
     @property
     def judged_share(self) -> float:
         """Return the share of requests that go to `path` and are meant to be answered."""
-        return dict(self.mix).get(scorer_of(self.path), 0.0)
+        return dict(self.shares).get(scorer_of(self.path), 0.0)
 
 
 def min_requests(share: float, alpha: float) -> int:
     """Return the fewest requests that can prove a share of bad ones below `share`: all of them good."""
     return math.ceil(math.log(alpha) / math.log1p(-share))
+
+
+PLAN = TypeAdapter(Plan)
+
+
+def describe_plan() -> dict[str, Any]:
+    """Return the JSON Schema of plan.json."""
+    return PLAN.json_schema(schema_generator=FileSchema)

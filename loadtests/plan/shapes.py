@@ -2,13 +2,16 @@
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from enum import StrEnum
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from loadtests.plan.strict import STRICT, refusal
 
 SPIKE_FROM, SPIKE_UNTIL = 0.4, 0.6
 MAX_STEPS = 50
@@ -24,7 +27,7 @@ class ShapeKind(StrEnum):
     STEP = "step"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Shape:
     """A kind of shape: `low` is the share of the rate where ramp and spike begin, `steps` those of a staircase.
 
@@ -33,8 +36,8 @@ class Shape:
     """
 
     kind: ShapeKind = ShapeKind.STEADY
-    low: float = 0.2
-    steps: int = 5
+    low: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    steps: Annotated[int, Field(ge=2, le=MAX_STEPS)] = 5
 
     def stages(self, duration_s: float) -> tuple["Stage", ...]:
         """Cut a run of that length into stages, their rates as shares of the plan's."""
@@ -109,24 +112,15 @@ def expected_requests(shape: Shape, rate_per_s: float, duration_s: float) -> int
     return math.floor(course.measured_requests + 1e-9)
 
 
-def read_shape(value: object) -> Shape:
-    """Read a shape from its name, its JSON text or parsed JSON; raise ValueError saying what is wrong."""
-    if isinstance(value, str):
-        value = json.loads(value) if value.lstrip().startswith("{") else {"kind": value}
-    if not isinstance(value, Mapping):
-        raise ValueError('a shape is a name or an object such as {"kind": "ramp", "low": 0.2}')
-    return _checked(value)
+def named_shape(value: object) -> object:
+    """Take the name of a kind for the shape of that kind."""
+    return {"kind": value} if isinstance(value, str) else value
 
 
-def _checked(value: Mapping[str, Any]) -> Shape:
-    unknown = value.keys() - {field.name for field in fields(Shape)}
-    if unknown:
-        raise ValueError(f"shape has unknown keys: {', '.join(sorted(map(str, unknown)))}")
-    kind, low, steps = value.get("kind", ShapeKind.STEADY), value.get("low", Shape.low), value.get("steps", Shape.steps)
-    if kind not in list(ShapeKind):
-        raise ValueError(f"shape is {str(kind)[:40]!r}, not one of {', '.join(ShapeKind)}")
-    if not isinstance(low, int | float) or isinstance(low, bool) or not 0 < low < 1:
-        raise ValueError(f"shape: low is {low!r}, must be between 0 and 1")
-    if type(steps) is not int or not 2 <= steps <= MAX_STEPS:
-        raise ValueError(f"shape: steps is {steps!r}, must be a whole number from 2 to {MAX_STEPS}")
-    return Shape(ShapeKind(kind), float(low), steps)
+def read_shape(text: str) -> Shape:
+    """Read a shape from its name or its JSON text; raise ValueError saying what is wrong."""
+    text = text if text.lstrip().startswith("{") else json.dumps(named_shape(text))
+    try:
+        return TypeAdapter(Shape).validate_json(text)
+    except ValidationError as error:
+        raise ValueError(refusal(error, "shape")) from error

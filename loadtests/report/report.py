@@ -40,7 +40,7 @@ def render(plan: Plan, result: Result, looks: Sequence[Look]) -> str:
     limit = next((check.limit for check in result.checks if check.name == comparison.NAME), None)
     if result.blocks and limit:
         drawings["ratios"] = _ratios(result, limit)
-    mix = ", ".join(f"{share:.0%} {persona}" for persona, share in plan.mix)
+    mix = ", ".join(f"{share:.0%} {persona}" for persona, share in plan.shares)
     values = {"plan": plan, "result": result, "mix": mix, "windows": windows_of(plan, looks) if looks else []}
     return _fill(RUN, verdict=result.verdict, number=_number, **values, **drawings)
 

@@ -41,7 +41,7 @@ def _rows(plan: Plan, look: Look, number: int, looks: int) -> Iterator[WindowRow
     scored = look.part(plan.path)
     inside = np.digitize(scored.intended_s - look.window.measured_from_s, edges_s[1:-1])
     for index, (begin_s, end_s) in enumerate(pairwise(edges_s)):
-        latency_ms = np.sort(scored.latency_ms[inside == index])
+        latency_ms = scored.latency_ms[inside == index]
         n = int((every == index).sum())
         yield WindowRow(
             look=number,
@@ -53,7 +53,7 @@ def _rows(plan: Plan, look: Look, number: int, looks: int) -> Iterator[WindowRow
             slow=int((latency_ms > plan.strictest_ms).sum()),
             p50_ms=observed_quantile(latency_ms, 0.5) if len(latency_ms) else None,
             p99_ms=observed_quantile(latency_ms, 0.99) if len(latency_ms) else None,
-            slowest_ms=float(latency_ms[-1]) if len(latency_ms) else None,
+            slowest_ms=float(latency_ms.max()) if len(latency_ms) else None,
         )
 
 

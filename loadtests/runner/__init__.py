@@ -1,1 +1,1 @@
-"""Runs the stretches of a plan as processes, and writes down what they found."""
+"""Runs the phases of a plan as processes, and writes down what they found."""

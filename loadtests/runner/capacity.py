@@ -5,12 +5,16 @@ A rate counts as met by a passed run only, and as too high by a failed one only.
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
-from loadtests.judge.verdict import About, Verdict
-from loadtests.plan.plan import Plan
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass as written
+
+from loadtests.judge.verdict import About, Check, Verdict
+from loadtests.plan.plan import Plan, Via
 from loadtests.plan.shapes import STEADY
-from loadtests.runner.result import Result, strict_json
+from loadtests.runner.result import WRITTEN, Result
 
 STEP = 2.0
 RESOLUTION = 1.1
@@ -92,13 +96,35 @@ def conclude(tries: list[Try]) -> Capacity:
     return Capacity(Verdict.INCONCLUSIVE, f"INCONCLUSIVE: capacity: {shown}; {why}", passed, failed, tuple(tries))
 
 
+@written(frozen=True, config=WRITTEN)
+class CapacityResult:
+    """The content of result.json of a search, whose one check has the bracket as its interval."""
+
+    verdict: Verdict
+    message: str
+    highest_passed_per_s: float | None
+    lowest_failed_per_s: float | None
+    tries: tuple[Try, ...]
+    checks: tuple[Check, ...]
+    via: Via | None
+    started_at: str
+
+
+CAPACITY = TypeAdapter(CapacityResult)
+
+
+def describe_capacity() -> dict[str, Any]:
+    """Return the JSON Schema of the result.json of a search for the highest rate."""
+    return CAPACITY.json_schema(mode="serialization")
+
+
 def capacity_json(plan: Plan, capacity: Capacity, started_at: str) -> str:
     """Write the content of result.json, with the bracket as the interval of its one check."""
-    bounds = (capacity.highest_passed_per_s, capacity.lowest_failed_per_s)
-    interval = bounds if None not in bounds else None
-    check: dict[str, object] = {"name": "capacity", "verdict": capacity.verdict, "observed": bounds[0], "limit": None}
-    check |= {"message": capacity.message, "interval": interval, "judged": True, "about": About.TARGET}
-    return strict_json({**asdict(capacity), "checks": [check], "via": plan.via, "started_at": started_at})
+    passed, failed = capacity.highest_passed_per_s, capacity.lowest_failed_per_s
+    interval = (passed, failed) if passed is not None and failed is not None else None
+    check = Check("capacity", capacity.verdict, passed, None, capacity.message, interval)
+    result = CapacityResult(**vars(capacity), checks=(check,), via=plan.via, started_at=started_at)
+    return CAPACITY.dump_json(result, indent=2).decode() + "\n"
 
 
 def _try(rate_per_s: float, result: Result) -> Try:

@@ -1,4 +1,4 @@
-"""Serve as a worker of load runs on a machine of its own: join Locust's master for one stretch after the other.
+"""Serve as a worker of load runs on a machine of its own: join Locust's master for one phase after the other.
 
 `python -m loadtests.runner.join --master-host HOST` ends when it is told to, when Locust fails, or when no master was
 there for five minutes. Plan and rows come from the master, and the raw values go there; nothing is kept here.

@@ -1,22 +1,39 @@
-"""Write down what a run found, so that it can be read by a program and judged again from the raw files."""
+"""The result of a load run: the one definition of the format of result.json, and how it is filled.
 
-import json
-import math
+docs/reference/load-result.schema.json describes it for whoever reads results without importing this package.
+"""
+
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.dataclasses import dataclass
+
 from loadtests.judge import validity
 from loadtests.judge.slo import Judgement, median_ms
-from loadtests.judge.verdict import Check, Verdict
+from loadtests.judge.verdict import Check, Measured, Verdict
 from loadtests.plan.plan import Plan, Via
 from loadtests.plan.shapes import STEADY, Shape
 from loadtests.runner.blocks import Ratio
 from loadtests.samples import Look, sha256_of
 
+# JSON knows no infinity: what took for ever is null.
+WRITTEN = ConfigDict(
+    extra="forbid", strict=True, ser_json_inf_nan="null", json_schema_serialization_defaults_required=True
+)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config=WRITTEN)
+class RawFile:
+    """A file of raw values beside the result, and its digest as `sha256:<hex>`."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, config=WRITTEN)
 class Result:
     """The content of result.json; what was not measured is null, and so is an infinite observation."""
 
@@ -30,16 +47,29 @@ class Result:
     n: int = 0
     looks: int = 0
     deff: float | None = None
-    p50_ms: float | None = None
-    p50_interval_ms: tuple[float, float] | None = None
+    p50_ms: Measured | None = None
+    p50_interval_ms: tuple[Measured, Measured] | None = None
     achieved_rate_per_s: float | None = None
     generator_cpu: float | None = None
     send_lag_p99_ms: float | None = None
     served_versions: dict[str, int] = field(default_factory=dict)
-    raw: tuple[dict[str, str], ...] = ()
+    raw: tuple[RawFile, ...] = ()
     via: Via | None = None
     shape: Shape = STEADY
     blocks: tuple[Ratio, ...] = ()
+
+
+RESULT = TypeAdapter(Result)
+
+
+def describe_result() -> dict[str, Any]:
+    """Return the JSON Schema of the result.json of a run."""
+    return RESULT.json_schema(mode="serialization")
+
+
+def as_json(result: Result) -> str:
+    """Write the content of result.json."""
+    return RESULT.dump_json(result, indent=2).decode() + "\n"
 
 
 def without_judgement(plan: Plan, started_at: str, check: Check) -> Result:
@@ -81,23 +111,5 @@ def of_judgement(
         generator_cpu=validity.generator_cpu(looks),
         send_lag_p99_ms=validity.send_lag_p99_ms(looks),
         served_versions=validity.served_versions(looks),
-        raw=tuple({"file": raw.name, "sha256": sha256_of(raw)} for raw in raws),
+        raw=tuple(RawFile(raw.name, sha256_of(raw)) for raw in raws),
     )
-
-
-def as_json(result: Result) -> str:
-    """Write the result as strict JSON, which knows no infinity."""
-    return strict_json(asdict(result))
-
-
-def strict_json(body: dict[str, Any]) -> str:
-    """Write JSON with null for what is not finite."""
-    return json.dumps(_strict(body), indent=2, allow_nan=False) + "\n"
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

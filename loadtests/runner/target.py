@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from loadtests.judge.verdict import Check, Verdict, quoted
-from loadtests.plan.personas import Request, check_answer
+from loadtests.plan.personas import Request, check_reply
 from loadtests.plan.plan import Plan
-from loadtests.runner.look import LoadError
+from loadtests.runner.caller import LoadError
 from loadtests.samples import OK
 
 LONGEST_ERROR = 200
@@ -45,7 +45,7 @@ def check_target(plan: Plan, request: Request) -> First:
     latency_ms = (time.monotonic() - began_s) * 1000
     if response.status != OK:
         return First(None, math.inf)
-    version = check_answer(request, response.status, body).version
+    version = check_reply(request, response.status, body).version
     if version == plan.expected_version:
         return First(None, latency_ms)
     served = f'the target serves {quoted(version)}, the plan expects "{plan.expected_version}"'

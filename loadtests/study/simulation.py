@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loadtests.judge.comparison import Block, judge_comparison
 from loadtests.judge.slo import judge
@@ -64,21 +65,20 @@ def plan_of(**changes: Any) -> Plan:
     return replace(plan, **changes)
 
 
-def look_of(latency_ms: Any, *, duration_s: float = RUN_S, version: str = "6", **changes: Any) -> Look:
-    """Return a sound look whose evenly spaced requests took `latency_ms`; infinite ones had no reply."""
-    latency_ms = np.asarray(latency_ms, dtype=float)
-    n = len(latency_ms)
+def looks_of(latency_ms: NDArray[np.float64], *, duration_s: float, version: str) -> list[Look]:
+    """Return a sound look for each row, whose evenly spaced requests took so long; infinite ones had no reply."""
+    n = latency_ms.shape[1]
+    window = Window(1000, 1000 + duration_s, n, 0.1)
     intended_s = 1000 + np.arange(n) * duration_s / max(n, 1)
-    look = Look(
-        window=Window(1000, 1000 + duration_s, n, 0.1),
-        intended_s=intended_s,
-        sent_s=intended_s + 0.0001,
-        latency_ms=latency_ms,
-        failed=np.isinf(latency_ms),
-        answered=~np.isinf(latency_ms),
-        served={version: n},
-        errors={},
-    )
+    sent_s = intended_s + 0.0001
+    failed = np.isinf(latency_ms)
+    rows = zip(latency_ms, failed, ~failed, strict=True)
+    return [Look(window, intended_s, sent_s, *row, served={version: n}, errors={}) for row in rows]
+
+
+def look_of(latency_ms: Any, *, duration_s: float = RUN_S, version: str = "6", **changes: Any) -> Look:
+    """Return one sound look with what differs in it."""
+    (look,) = looks_of(np.asarray(latency_ms, dtype=float)[None, :], duration_s=duration_s, version=version)
     return replace(look, **changes)
 
 
@@ -96,13 +96,9 @@ def blocks_of(service: Service, change: Change, plan: Plan, rng: np.random.Gener
     turns = latency_ms.reshape(comparison.blocks, 2, size)
     turns[1::2] = turns[1::2, ::-1].copy()
     added_ms = change.added_ms(np.arange(comparison.blocks * size) / plan.rate_per_s, rng).reshape(-1, size)
-    return [
-        Block(
-            look_of(candidate + added, duration_s=comparison.block_s, version=plan.expected_version),
-            look_of(champion, duration_s=comparison.block_s, version=comparison.expected_version),
-        )
-        for (candidate, champion), added in zip(turns, added_ms, strict=True)
-    ]
+    candidates = looks_of(turns[:, 0] + added_ms, duration_s=comparison.block_s, version=plan.expected_version)
+    champions = looks_of(turns[:, 1], duration_s=comparison.block_s, version=comparison.expected_version)
+    return [Block(*pair) for pair in zip(candidates, champions, strict=True)]
 
 
 def limit_cases() -> dict[str, Case]:

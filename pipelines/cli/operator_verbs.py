@@ -199,6 +199,14 @@ def test(context: typer.Context) -> None:
     raise typer.Exit(run_tests(context.args, os.environ))
 
 
+@app.command()
+def mutants(word: Annotated[str, typer.Argument(help="Only faults whose file or text holds it.")] = "") -> None:
+    """Seed faults into copies of the code, and name those that no test finds (3)."""
+    from pipelines.developer.develop import run_mutants
+
+    raise typer.Exit(run_mutants(word))
+
+
 @app.command("lock")
 def lock_dependencies() -> None:
     """Resolve all dependencies anew into requirements/."""

@@ -1,4 +1,4 @@
-"""The verbs of those who change Slipway: check, test, bench, lock."""
+"""The verbs of those who change Slipway: check, test, seed faults, bench, lock."""
 
 import os
 import subprocess
@@ -11,10 +11,11 @@ from pipelines.errors import SlipwayError, UsageError
 from pipelines.settings.settings import ROOT
 
 BIN = Path(sys.executable).parent
-PROCESSES = ("app", "pipelines", "loadtests", "mlflow", "dev")
+PROCESSES = ("app", "control", "pipelines", "loadtests", "mlflow", "dev")
 TOOLCHAIN = "toolchain"
 # Most tests wait for something that starts or ends, so there is room for more of them than cores.
 FILES_BESIDE = ("-n3", "--dist=loadfile", "--no-loadscope-reorder")
+SLOWEST = "--durations=10"
 
 
 def run_checks() -> None:
@@ -41,7 +42,7 @@ def run_tests(words: list[str], environ: Mapping[str, str]) -> int:
     Test files run side by side, in their order, which ends with the many short ones; but for the end-to-end ones: these
     judge latencies of the whole machine.
     """
-    runs = [words] if words else [[*FILES_BESIDE, "--ignore=tests/e2e"], ["tests/e2e"]]
+    runs = [words] if words else [[*FILES_BESIDE, "--ignore=tests/e2e", SLOWEST], ["tests/e2e", SLOWEST]]
     path = f"{BIN}{os.pathsep}{environ.get('PATH', '')}"
     codes = [
         subprocess.run(
@@ -50,6 +51,11 @@ def run_tests(words: list[str], environ: Mapping[str, str]) -> int:
         for run in runs
     ]
     return next((code for code in codes if code), 0)
+
+
+def run_mutants(word: str) -> int:
+    """Seed the faults that hold `word` into copies of the tree, all by default; return the exit code."""
+    return subprocess.run([sys.executable, "-m", "tests.mutants", word], cwd=ROOT, check=False).returncode
 
 
 def become_benchmark(name: str, environ: Mapping[str, str], root: Path = ROOT) -> NoReturn:

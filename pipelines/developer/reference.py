@@ -22,13 +22,20 @@ SCHEMAS = {
     "terraform-outputs.schema.json": "pipelines.settings.terraform_outputs:describe_stack",
     # The service describes the features of what it serves: here, those of the tests' example bundle.
     "app.openapi.json": "tests.support.world.served:describe_service",
+    "bundle.schema.json": "pipelines.domain.description:describe",
+    "gates.md": "pipelines.evaluation.gates.reference:describe_gates",
+    "policy.schema.json": "pipelines.evaluation.gates.reference:describe_policy",
+    "report.schema.json": "pipelines.domain.report:describe",
 }
 
 
 def schema_text(name: str) -> str:
-    """Return what the file `name` of docs/reference has to say: the schema as JSON, with a newline at its end."""
-    describe: Callable[[], dict[str, Any]] = pkgutil.resolve_name(SCHEMAS[name])
-    return json.dumps(describe(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """Return what the file `name` of docs/reference has to say: a page as it is, a schema as JSON."""
+    describe: Callable[[], dict[str, Any] | str] = pkgutil.resolve_name(SCHEMAS[name])
+    described = describe()
+    if isinstance(described, str):
+        return described
+    return json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_reference(directory: Path = REFERENCE) -> list[str]:

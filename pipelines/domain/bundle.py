@@ -1,4 +1,4 @@
-"""A bundle's own description: its typed schema, its digest, and what may follow what.
+"""What a bundle is known by: its typed schema, its digest, and what may follow what.
 
 The digest of a bundle is the SHA-256 of its canonical `bundle.json`, which holds the SHA-256 of every
 other file of the bundle.
@@ -6,12 +6,11 @@ other file of the bundle.
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-SCHEMA_VERSION = 1
+from pipelines.domain.description import CategoryFeature, Description, NumericFeature, Range
 
 
 class FeatureType(StrEnum):
@@ -37,25 +36,30 @@ class Feature:
     observed: tuple[float, float] | None = None
     categories: tuple[str, ...] = ()
 
-    def as_dict(self) -> dict[str, Any]:
+    def written(self) -> CategoryFeature | NumericFeature:
         """Return the form that stands in `bundle.json`."""
         if self.type is FeatureType.CATEGORY:
-            return {"name": self.name, "type": str(self.type), "categories": list(self.categories)}
-        observed = {"minimum": self.observed[0], "maximum": self.observed[1]} if self.observed else None
-        bounds = {"minimum": self.minimum, "maximum": self.maximum, "observed": observed}
-        return {"name": self.name, "type": str(self.type), **bounds}
+            return CategoryFeature(name=self.name, type="category", categories=self.categories)
+        return NumericFeature(
+            name=self.name,
+            type="integer" if self.type is FeatureType.INTEGER else "number",
+            minimum=self.minimum,
+            maximum=self.maximum,
+            observed=Range(minimum=self.observed[0], maximum=self.observed[1]) if self.observed else None,
+        )
 
     @classmethod
-    def from_dict(cls, body: dict[str, Any]) -> "Feature":
-        """Rebuild what `as_dict` wrote."""
-        observed = body.get("observed")
+    def read(cls, written: CategoryFeature | NumericFeature) -> "Feature":
+        """Rebuild what `written` returned."""
+        if isinstance(written, CategoryFeature):
+            return cls(written.name, FeatureType.CATEGORY, categories=written.categories)
+        seen = written.observed
         return cls(
-            name=body["name"],
-            type=FeatureType(body["type"]),
-            minimum=body.get("minimum"),
-            maximum=body.get("maximum"),
-            observed=(observed["minimum"], observed["maximum"]) if observed else None,
-            categories=tuple(body.get("categories", ())),
+            name=written.name,
+            type=FeatureType(written.type),
+            minimum=written.minimum,
+            maximum=written.maximum,
+            observed=(seen.minimum, seen.maximum) if seen else None,
         )
 
 
@@ -68,13 +72,10 @@ class Schema:
     positive: str
 
     @classmethod
-    def from_bundle(cls, body: Mapping[str, Any]) -> "Schema":
-        """Read the schema out of a parsed `bundle.json`."""
-        return cls(
-            features=tuple(Feature.from_dict(feature) for feature in body["features"]),
-            classes=tuple(body["output"]["classes"]),
-            positive=body["output"]["positive"],
-        )
+    def of(cls, bundle: Description) -> "Schema":
+        """Return the schema of a bundle."""
+        features = tuple(Feature.read(feature) for feature in bundle.features)
+        return cls(features, bundle.output.classes, bundle.output.positive)
 
 
 def canonical(body: dict[str, Any]) -> bytes:

@@ -16,7 +16,7 @@ VERSION: Literal[1] = 1
 
 
 class _Facts(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_serialization_defaults_required=True)
 
 
 class Compared(_Facts):
@@ -66,3 +66,8 @@ class Report(_Facts):
     def digest(self) -> str:
         """`sha256:<hex>` of the canonical report."""
         return digest_of(canonical(self.as_json()))
+
+
+def describe() -> dict[str, Any]:
+    """Return the JSON Schema of `report.json`."""
+    return Report.model_json_schema(mode="serialization")

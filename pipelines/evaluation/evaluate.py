@@ -4,6 +4,7 @@ Staging's live release changes only for a version that passed.
 """
 
 from pipelines.domain.bundle import canonical
+from pipelines.domain.description import Description
 from pipelines.domain.events import EventKind
 from pipelines.domain.promotion import RunState, report_verdict
 from pipelines.domain.records import Evaluation, PinnedVersion, ReleaseRecord
@@ -134,7 +135,7 @@ def _offline_world(services: Services, evaluation: Evaluation, subject: Subject)
     snapshot = kept_evaluation_set(services, subject.evalset_digest)
 
     def opened(digest: str) -> OpenedBundle:
-        return OpenedBundle(services.bundles.path(digest), services.bundles.body(digest), snapshot)
+        return OpenedBundle(services.bundles.path(digest), Description.read(services.bundles.body(digest)), snapshot)
 
     champion = services.records.get(ReleaseRecord, subject.champion_release) if subject.champion_release else None
     return Offline(

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from pipelines.domain.description import Description
 from pipelines.domain.records import Evaluation, ReleaseRecord
 from pipelines.domain.release import Endpoint, Environment, Release, Slot
 from pipelines.domain.verdict import GateResult, Verdict, overall
@@ -88,7 +89,7 @@ class Trial:
         return Service(
             url=url,
             release=trial,
-            body=self.services.bundles.body(trial.bundle_digest),
+            golden=Description.read(self.services.bundles.body(trial.bundle_digest)).golden,
             profile=self.subject.policy.profile,
             snapshot=kept_evaluation_set(self.services, self.subject.evalset_digest),
             probe=self.services.probe,

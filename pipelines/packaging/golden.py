@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.domain.bundle import Feature, FeatureType
+from pipelines.domain.description import Answer, Golden
 from pipelines.errors import NotServable
 from pipelines.packaging.onnx_model import OnnxModel
 from pipelines.packaging.snapshot import Snapshot
@@ -17,7 +18,7 @@ _DECIMALS = 6
 
 def golden_rows(
     model: OnnxModel, evaluation: Snapshot, features: tuple[Feature, ...], *, positive_index: int
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> Golden:
     """Return request rows spread over all classes, and the answer to each of them asked alone."""
     rows, expected = [], []
     for position in _spread(evaluation):
@@ -25,8 +26,8 @@ def golden_rows(
         scores = model.score(one, positive_index=positive_index)
         rows.append({feature.name: _value(feature, one[feature.name].iloc[0]) for feature in features})
         probability = round(float(scores.probabilities[0]), _DECIMALS)
-        expected.append({"prediction": str(scores.labels[0]), "probability": probability})
-    return rows, expected
+        expected.append(Answer(prediction=str(scores.labels[0]), probability=probability))
+    return Golden(rows=tuple(rows), expected=tuple(expected), tolerance=TOLERANCE)
 
 
 def label_columns(model: OnnxModel, evaluation: Snapshot) -> tuple[str, ...]:

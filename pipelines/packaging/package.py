@@ -12,10 +12,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.domain.bundle import SCHEMA_VERSION, Feature, FeatureType, canonical, digest_of
+from pipelines.domain.bundle import Feature, FeatureType, canonical, digest_of
+from pipelines.domain.description import Datasets, Description, ModelInput, Onnx, Output, Provenance
 from pipelines.domain.version import RegisteredVersion
 from pipelines.errors import NotServable, Refused
-from pipelines.packaging.golden import TOLERANCE, golden_rows, label_columns
+from pipelines.packaging.golden import golden_rows, label_columns
 from pipelines.packaging.onnx_model import OnnxModel
 from pipelines.packaging.snapshot import Snapshot, SnapshotDescription, read_snapshot
 from pipelines.ports import FetchedModel, ModelRegistry
@@ -95,7 +96,7 @@ def make_bundle(
             _refuse_changed(version, body["provenance"]["datasets"]["evaluation"], evaluation.digest)
         digest = pinned
     else:
-        body = _body(_Material(version, tags, fetched, evaluation))
+        body = _describe(_Material(version, tags, fetched, evaluation)).as_json()
         if pinned is not None:
             _refuse_changed(version, pinned, digest_of(canonical(body)))
         digest = store.put(body, {"model.onnx": fetched.onnx_path})
@@ -164,9 +165,13 @@ def kept_predictions(
 
 def _fetch_predictions(registry: ModelRegistry, version: RegisteredVersion, workdir: Path) -> str | None:
     """Download the predictions to their place in `workdir` and return their digest, None when none were logged."""
-    path = registry.fetch_artifact(version.run_id, _PREDICTIONS, workdir / "predictions")
+    path = registry.fetch_artifact(version.run_id, _PREDICTIONS, workdir / "fetched")
     if path is None:
         return None
+    # Where in its directory a registry leaves a file is its own affair.
+    kept = workdir / "predictions" / _PREDICTIONS
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    path = path.replace(kept)
     try:
         _read_predictions(path)
     except (pa.ArrowException, ValueError, OSError) as error:
@@ -182,7 +187,7 @@ def _read_predictions(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _body(material: _Material) -> dict[str, Any]:
+def _describe(material: _Material) -> Description:
     description = material.evaluation.description
     features = _features(material.fetched.input_types, description)
     model = OnnxModel.load(material.fetched.onnx_path)
@@ -193,39 +198,26 @@ def _body(material: _Material) -> dict[str, Any]:
             next="log the ONNX model with the signature of the features it takes",
         )
     classes = label_columns(model, material.evaluation)
-    positive_index = classes.index(description.positive)
-    rows, expected = golden_rows(model, material.evaluation, features, positive_index=positive_index)
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "model": material.version.model,
-        "features": [feature.as_dict() for feature in features],
-        "output": {
-            "target": description.target,
-            "classes": list(classes),
-            "positive": description.positive,
-        },
-        "onnx": {
-            "inputs": [{"name": name, "dtype": dtype} for name, dtype in model.inputs],
-            "label": "label",
-            "probabilities": "probabilities",
-            "positive_index": positive_index,
-        },
-        "golden": {"rows": rows, "expected": expected, "tolerance": TOLERANCE},
-        "provenance": _provenance(material),
-        "files": {"model.onnx": digest_of(material.fetched.onnx_path.read_bytes())},
-    }
-
-
-def _provenance(material: _Material) -> dict[str, Any]:
-    return {
-        "run_id": material.version.run_id or None,
-        "git_commit": material.tags.get(_COMMIT_TAG),
-        "datasets": {
-            "train": material.tags.get(_TRAIN_TAG),
-            "evaluation": material.evaluation.digest,
-        },
-        "dependencies": digest_of(material.fetched.requirements.encode()),
-    }
+    index = classes.index(description.positive)
+    return Description(
+        model=material.version.model,
+        features=tuple(feature.written() for feature in features),
+        output=Output(target=description.target, classes=classes, positive=description.positive),
+        onnx=Onnx(
+            inputs=tuple(ModelInput.model_validate({"name": name, "dtype": dtype}) for name, dtype in model.inputs),
+            label="label",
+            probabilities="probabilities",
+            positive_index=index,
+        ),
+        golden=golden_rows(model, material.evaluation, features, positive_index=index),
+        provenance=Provenance(
+            run_id=material.version.run_id or None,
+            git_commit=material.tags.get(_COMMIT_TAG),
+            datasets=Datasets(train=material.tags.get(_TRAIN_TAG), evaluation=material.evaluation.digest),
+            dependencies=digest_of(material.fetched.requirements.encode()),
+        ),
+        files={"model.onnx": digest_of(material.fetched.onnx_path.read_bytes())},
+    )
 
 
 def _features(input_types: Mapping[str, str], description: SnapshotDescription) -> tuple[Feature, ...]:

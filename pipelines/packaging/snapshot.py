@@ -13,8 +13,10 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
 
 from pipelines.domain.bundle import Feature, FeatureType, canonical, digest_of
+from pipelines.domain.description import WrittenFeature
 from pipelines.errors import NotServable
 
 _KEY = b"slipway.description"
@@ -23,6 +25,19 @@ _ARROW = {
     FeatureType.NUMBER: pa.float64(),
     FeatureType.CATEGORY: pa.string(),
 }
+
+
+class _Described(BaseModel):
+    """The form that stands in a snapshot's metadata."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    target: str
+    positive: str
+    classes: tuple[str, ...]
+    features: tuple[WrittenFeature, ...]
+    protected: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -38,26 +53,14 @@ class SnapshotDescription:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the form that stands in the file's metadata."""
-        return {
-            "model": self.model,
-            "target": self.target,
-            "positive": self.positive,
-            "classes": list(self.classes),
-            "features": [feature.as_dict() for feature in self.features],
-            "protected": list(self.protected),
-        }
+        written = tuple(feature.written() for feature in self.features)
+        return _Described(**{**vars(self), "features": written}).model_dump(mode="json")
 
     @classmethod
     def from_dict(cls, body: dict[str, Any]) -> "SnapshotDescription":
         """Rebuild what `as_dict` wrote."""
-        return cls(
-            model=body["model"],
-            target=body["target"],
-            positive=body["positive"],
-            classes=tuple(body["classes"]),
-            features=tuple(Feature.from_dict(feature) for feature in body["features"]),
-            protected=tuple(body["protected"]),
-        )
+        read = _Described.model_validate(body)
+        return cls(**{**dict(read), "features": tuple(Feature.read(feature) for feature in read.features)})
 
     @property
     def columns(self) -> tuple[str, ...]:

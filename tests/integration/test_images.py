@@ -20,7 +20,7 @@ import pytest
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
-from pipelines.adapters.images.build import image_names
+from pipelines.adapters.images.build import BASE, image_names
 from pipelines.adapters.mlflow.registry import MlflowModelRegistry
 from tests.support.containers.engine import (
     FIRST_BUILD_S,
@@ -33,6 +33,7 @@ from tests.support.containers.engine import (
     secret_files,
     url_of,
 )
+from tests.support.imports import CONTROL, libraries_of, modules_of
 from tests.support.servers.mlflow_trainer import MlflowTrainer
 from tests.support.world.bundles import make_bundle, read_description, valid_row, write_bundle
 from tests.support.world.replicas import release
@@ -74,6 +75,28 @@ def test_an_image_holds_no_setuid_file_no_key_and_no_certificates_of_this_networ
         images[name], search.split(), entrypoint=[], user="0", remove=True, network_mode="none"
     )
     assert found.decode().split() == []
+
+
+def test_the_control_image_imports_all_that_its_processes_may_without_a_network(
+    engine: docker.DockerClient, images: dict[str, str]
+) -> None:
+    names = sorted({*modules_of(CONTROL), *libraries_of(CONTROL)} - {f"{CONTROL}.__main__"})
+    program = f"import importlib\nfor name in {names}: importlib.import_module(name)\nprint('all')"
+    told = engine.containers.run(
+        images["control"],
+        ["-c", program],
+        entrypoint=["python"],
+        remove=True,
+        network_mode="none",
+        read_only=True,
+        tmpfs={"/tmp": ""},
+    )
+    assert told.decode().split() == ["all"]
+
+
+def test_the_control_image_adds_at_most_700_mb_to_its_base(engine: docker.DockerClient, images: dict[str, str]) -> None:
+    whole, base = (engine.images.get(name).attrs["Size"] for name in (images["control"], BASE))
+    assert (whole - base) / 1e6 <= 700
 
 
 def test_the_service_without_a_release_is_alive_and_says_so(images: dict[str, str]) -> None:

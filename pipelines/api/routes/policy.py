@@ -1,6 +1,6 @@
 """/policy: the limits in force, and changing them."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
@@ -19,11 +19,16 @@ from pipelines.ports import Records
 
 router = guarded_router("policy")
 
+KeptPolicy = Annotated[
+    dict[str, JsonValue],
+    Field(description="The policy as it was asked for; docs/reference/policy.schema.json is the form of today's."),
+]
+
 
 class PolicyRequest(RequestBody):
     """Asks for a policy to be put in force."""
 
-    policy: dict[str, Any] = Field(description="The policy, with the keys of policy.yaml.")
+    policy: dict[str, Any] = Field(description="The policy, in the form of docs/reference/policy.schema.json.")
 
 
 class AskedPolicy(Asked):
@@ -41,7 +46,7 @@ class NoPolicy(ResponseBody):
 class PolicyInForce(ResponseBody):
     """The policy that versions are judged by."""
 
-    policy: dict[str, JsonValue] = Field(description="The policy, with the keys of policy.yaml.")
+    policy: KeptPolicy
     digest: Digest
     applied_by: PersonName
     at: Time | None = Field(description="Since when it is in force.")
@@ -52,7 +57,7 @@ class PolicyChangeShown(ResponseBody):
 
     id: str
     digest: Digest
-    body: dict[str, JsonValue] = Field(description="The policy, with the keys of policy.yaml.")
+    body: KeptPolicy
     applied_by: PersonName
     created_at: Time
     state: RunState

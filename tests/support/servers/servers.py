@@ -1,23 +1,31 @@
 """Servers that tests run for real, each with a home of its own and on a free port.
 
-`mlflow_uri` is a fixture for every test: one MLflow a session.
+`mlflow_uri` is a fixture for every test: one MLflow for all processes that test side by side. Who needs it first starts
+it, and `end_shared_servers` ends it when all of them have ended.
 """
 
+import contextlib
+import fcntl
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 READY_DEADLINE_S = 120.0
+ENDS_WITHIN_S = 20.0
+# Names a directory that all test processes of a session share.
+_SHARED = "SLIPWAY_TEST_SERVERS"
 
 
 def free_port() -> int:
@@ -28,9 +36,33 @@ def free_port() -> int:
         return port
 
 
-@contextmanager
-def running_mlflow(home: Path) -> Iterator[str]:
-    """Run an MLflow server on SQLite with its files in `home`; yield its address, then end it."""
+def share_servers() -> None:
+    """Make the directory whereby the test processes that are about to start find the servers of each other."""
+    os.environ[_SHARED] = tempfile.mkdtemp(prefix="slipway-test-servers-")
+
+
+def end_shared_servers() -> None:
+    """End the servers that any test process has started, and remove their files."""
+    home = Path(os.environ[_SHARED])
+    for record in home.glob("*.json"):
+        _end(json.loads(record.read_text())["pid"])
+    shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def mlflow_uri() -> str:
+    """Address of the one MLflow server; its experiments and models are everybody's."""
+    home = Path(os.environ[_SHARED])
+    record = home / "mlflow.json"
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not record.exists():
+            pid, uri = _start_mlflow(home)
+            record.write_text(json.dumps({"pid": pid, "uri": uri}))
+        return str(json.loads(record.read_text())["uri"])
+
+
+def _start_mlflow(home: Path) -> tuple[int, str]:
     port = free_port()
     address = f"127.0.0.1:{port}"
     settings = {
@@ -56,15 +88,24 @@ def running_mlflow(home: Path) -> Iterator[str]:
         )
     try:
         await_http(f"http://{address}/health", process, log)
-        yield f"http://{address}"
-    finally:
-        process.send_signal(signal.SIGTERM)
+    except BaseException:
+        _end(process.pid)
+        raise
+    # It may outlive this process: whoever ends it knows its number only.
+    process.returncode = 0
+    return process.pid, f"http://{address}"
+
+
+def _end(pid: int) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        server = psutil.Process(pid)
+        server.send_signal(signal.SIGTERM)
         try:
-            process.wait(timeout=20.0)
-        except subprocess.TimeoutExpired:
+            server.wait(ENDS_WITHIN_S)
+        except psutil.TimeoutExpired:
             # The session is this server's alone.
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(timeout=20.0)
+            os.killpg(pid, signal.SIGKILL)
+            server.wait(ENDS_WITHIN_S)
 
 
 def await_http(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
@@ -82,10 +123,3 @@ def await_http(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
         time.sleep(0.1)
     tail = log.read_text(encoding="utf-8", errors="replace")[-2000:]
     raise AssertionError(f"{url} is not ready: {last}, exit code {process.poll()}\n{tail}")
-
-
-@pytest.fixture(scope="session")
-def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of the session's MLflow server."""
-    with running_mlflow(tmp_path_factory.mktemp("mlflow")) as uri:
-        yield uri

@@ -1,4 +1,4 @@
-"""A dispatcher that is held up as its leg ends.
+"""A dispatcher that is held up as its turn ends.
 
 `python -m tests.support.world.held_up SECONDS` prints what it sent and planned.
 
@@ -14,7 +14,8 @@ from typing import Any
 from locust.env import Environment
 from locust.runners import STATE_RUNNING
 
-from loadtests.generator.users import Leg, Load, OpenModelUser
+from loadtests.generator.turn import Turn
+from loadtests.generator.users import Load, OpenModelUser
 from loadtests.plan.personas import requests_of
 from loadtests.plan.plan import Arrivals
 from loadtests.plan.shapes import STEADY
@@ -24,7 +25,7 @@ DURATION_S, RATE_PER_S = 0.3, 200.0
 
 
 class HeldUp:
-    """An alarm that wakes its sleeper `late_s` too late, once, at the end of the leg."""
+    """An alarm that wakes its sleeper `late_s` too late, once, at the end of the turn."""
 
     def __init__(self, late_s: float) -> None:
         self._late_s = late_s
@@ -45,33 +46,39 @@ class Windows:
     def begin(self) -> None:
         pass
 
-    def end(self, leg: int, *, planned: int, **_: float) -> None:
+    def end(self, turn: int, *, planned: int, **_: float) -> None:
         self.planned = planned
 
 
-def main(late_s: str) -> None:
+def held_up(late_s: float) -> dict[str, int]:
+    """Dispatch one turn."""
     windows, sent = Windows(), list[Any]()
+    OpenModelUser.recording = windows  # type: ignore[assignment]
+    environment = Environment(user_classes=[OpenModelUser])
+    environment.runner = SimpleNamespace(state=STATE_RUNNING)  # type: ignore[assignment]
+    user = OpenModelUser(environment)
+    user.on_start()
+    user._alarm = HeldUp(late_s)  # type: ignore[assignment]
+    user._send = sent.append  # type: ignore[method-assign]
+    user._send_turn(0, OpenModelUser.load.turns[0])
+    return {"sent": len(sent), "planned": windows.planned}
+
+
+def main(lates_s: list[str]) -> None:
     OpenModelUser.load = Load(
         requests={Persona.SINGLE: requests_of(Persona.SINGLE, [{"tenure": 1}], "/predict")},
         mix=((Persona.SINGLE, 1.0),),
         rate_per_s=RATE_PER_S,
         shape=STEADY,
         arrivals=Arrivals.FIXED,
+        seed=1,
         expected_version="",
-        legs=(Leg("http://127.0.0.1:9", 0.0, DURATION_S, 1),),
+        turns=(Turn(0, "http://127.0.0.1:9", 0.0, DURATION_S),),
         timeout_s=1.0,
         max_in_flight=100,
     )
-    OpenModelUser.recording = windows  # type: ignore[assignment]
-    environment = Environment(user_classes=[OpenModelUser])
-    environment.runner = SimpleNamespace(state=STATE_RUNNING)  # type: ignore[assignment]
-    user = OpenModelUser(environment)
-    user.on_start()
-    user._alarm = HeldUp(float(late_s))  # type: ignore[assignment]
-    user._send = sent.append  # type: ignore[method-assign]
-    user._send_leg(0, OpenModelUser.load.legs[0])
-    sys.stdout.write(json.dumps({"sent": len(sent), "planned": windows.planned}))
+    sys.stdout.write(json.dumps([held_up(float(late_s)) for late_s in lates_s]))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1:])

@@ -37,7 +37,8 @@ def loose_parts(document: dict[str, Any], schema: dict[str, Any], at: str = "") 
         for part in schema.get(kind, []):
             yield from loose_parts(document, part, at)
     if schema.get("type") == "array":
-        yield from loose_parts(document, schema.get("items", {}), f"{at}[]")
+        for part in schema.get("prefixItems") or [schema.get("items", {})]:
+            yield from loose_parts(document, part, f"{at}[]")
     elif schema.get("type") == "object" and "properties" in schema:
         for name, part in schema["properties"].items():
             yield from loose_parts(document, part, f"{at}.{name}")

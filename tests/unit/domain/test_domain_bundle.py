@@ -1,8 +1,10 @@
 from dataclasses import replace
 
 import pytest
+from pydantic import TypeAdapter
 
 from pipelines.domain.bundle import Feature, FeatureType, Schema, canonical, digest_of, schema_breaks
+from pipelines.domain.description import CategoryFeature, Description, NumericFeature, Output, WrittenFeature
 
 AGE = Feature("age", FeatureType.INTEGER, minimum=0, maximum=120, observed=(18, 90))
 INCOME = Feature("income", FeatureType.NUMBER)
@@ -62,16 +64,18 @@ def test_every_break_is_told() -> None:
 
 @pytest.mark.parametrize("feature", [AGE, INCOME, PLAN])
 def test_a_feature_comes_back_as_it_was_written(feature: Feature) -> None:
-    assert Feature.from_dict(feature.as_dict()) == feature
+    written = TypeAdapter[CategoryFeature | NumericFeature](WrittenFeature)
+
+    assert Feature.read(written.validate_json(feature.written().model_dump_json())) == feature
 
 
 def test_a_schema_is_read_from_a_bundle() -> None:
-    body = {
-        "features": [feature.as_dict() for feature in SERVING.features],
-        "output": {"target": "churned", "classes": ["No", "Yes"], "positive": "Yes"},
-    }
+    bundle = Description.model_construct(
+        features=tuple(feature.written() for feature in SERVING.features),
+        output=Output(target="churned", classes=("No", "Yes"), positive="Yes"),
+    )
 
-    assert Schema.from_bundle(body) == SERVING
+    assert Schema.of(bundle) == SERVING
 
 
 def test_the_canonical_form_has_sorted_keys_no_blanks_and_utf8() -> None:

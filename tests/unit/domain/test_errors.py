@@ -14,6 +14,7 @@ EXIT_CODES = {
     "usage": 2,
     "unknown_version": 2,
     "not_servable": 2,
+    "other_model": 2,
     "port_taken": 2,
     "policy_invalid": 2,
     "target_unavailable": 2,

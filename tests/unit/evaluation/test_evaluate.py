@@ -1,7 +1,9 @@
 """Evaluations over fakes of the ports and a real database: gates, staging, evidence."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +14,13 @@ from pipelines.domain.bundle import digest_of
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Evaluation, Lease, ReleaseRecord
 from pipelines.domain.release import Endpoint, Environment, Release, Slot
+from pipelines.domain.version import RegisteredVersion
 from pipelines.errors import DeployFailed
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.gates.registry import GATES
-from pipelines.ports import HttpReply
+from pipelines.evaluation.subject import workdir_of
+from pipelines.packaging.snapshot import read_snapshot, write_snapshot
+from pipelines.ports import FetchedModel, HttpReply
 from tests.support.world.world import MODEL, PRODUCTION, STAGING, World, policy_body
 
 
@@ -286,3 +291,97 @@ def test_a_champion_that_does_not_start_beside_it_holds_the_candidate(
     assert "the champion v1 did not start: no room" in evaluation.error["message"]
     assert evaluation.verdict == "error"
     assert world.serving(STAGING) == "1"
+
+
+def test_a_version_is_downloaded_once_an_evaluation(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    model, artifact = world.registry.fetch_model, world.registry.fetch_artifact
+
+    def fetch_model(version: RegisteredVersion, into: Path) -> FetchedModel:
+        asked.append("model")
+        return model(version, into)
+
+    def fetch_artifact(run_id: str, path: str, into: Path) -> Path | None:
+        asked.append(path)
+        return artifact(run_id, path, into)
+
+    monkeypatch.setattr(world.registry, "fetch_model", fetch_model)
+    monkeypatch.setattr(world.registry, "fetch_artifact", fetch_artifact)
+    assert world.evaluated(world.register()).verdict == "passed"
+    assert sorted(asked) == ["model", "slipway/evaluation.parquet", "slipway/predictions.parquet"]
+
+
+def after_packaging(world: World, change: Callable[[Evaluation], None]) -> Evaluation:
+    """Evaluate a new version, and change what lies on the disk once it was packaged."""
+    asked = commands.request_evaluation(
+        world.records, person="alice", model=MODEL, version=world.register(), override=None, now=now()
+    )
+
+    def step(name: str, action: Callable[[], Any]) -> Any:
+        answer = action()
+        if name == "packaging":
+            change(asked)
+        return answer
+
+    evaluate(world.services, asked.id, step)
+    return world.records.get(Evaluation, asked.id)
+
+
+def predictions_of(world: World, evaluation: Evaluation) -> Path:
+    return workdir_of(world.services, evaluation) / "predictions" / "slipway" / "predictions.parquet"
+
+
+@pytest.mark.parametrize("how", ["lost", "changed"])
+def test_predictions_that_a_step_left_are_used_only_while_they_are_the_same(world: World, how: str) -> None:
+    def spoil(evaluation: Evaluation) -> None:
+        kept = predictions_of(world, evaluation)
+        if how == "lost":
+            kept.unlink()
+        else:
+            kept.write_bytes(b"other bytes")
+
+    evaluation = after_packaging(world, spoil)
+    assert evaluation.report is not None
+    assert {gate["name"]: gate["verdict"] for gate in evaluation.report["gates"]}["parity"] == "passed"
+    assert evaluation.verdict == "passed"
+
+
+def test_an_evaluation_set_changed_on_the_disk_judges_nothing(world: World) -> None:
+    def spoil(evaluation: Evaluation) -> None:
+        (kept,) = (world.services.workdir / "evaluation-sets").glob("*.parquet")
+        other = other_set(world, evaluation)
+        kept.write_bytes(other)
+
+    evaluation = after_packaging(world, spoil)
+    assert evaluation.error is not None
+    assert "digest mismatch, expected sha256:" in evaluation.error["message"]
+    assert "was changed after it was kept" in evaluation.error["message"]
+    assert evaluation.report is None
+    assert world.evaluated(evaluation.version).verdict == "passed"
+
+
+def other_set(world: World, evaluation: Evaluation) -> bytes:
+    """Return a sound evaluation set with one row less."""
+    path = workdir_of(world.services, evaluation) / "other.parquet"
+    kept = next((world.services.workdir / "evaluation-sets").glob("*.parquet"))
+    snapshot = read_snapshot(kept)
+    write_snapshot(path, snapshot.frame.iloc[1:], snapshot.description)
+    return path.read_bytes()
+
+
+def test_an_evaluation_that_was_packaged_before_predictions_were_kept_by_digest_goes_on(world: World) -> None:
+    asked = commands.request_evaluation(
+        world.records, person="alice", model=MODEL, version=world.register(), override=None, now=now()
+    )
+
+    def step(name: str, action: Callable[[], Any]) -> Any:
+        answer = action()
+        if name == "packaging":
+            predictions_of(world, asked).unlink()
+            del answer["predictions"]
+        # The journal gives back JSON, and nothing but JSON.
+        return json.loads(json.dumps(answer))
+
+    evaluate(world.services, asked.id, step)
+    report = world.records.get(Evaluation, asked.id).report or {}
+    assert {gate["name"]: gate["verdict"] for gate in report["gates"]}["parity"] == "passed"

@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from pipelines.domain.bundle import Feature, FeatureType, digest_of
+from pipelines.domain.description import Description
 from pipelines.domain.verdict import GateResult, Verdict
 from pipelines.evaluation.gates.gate import Gate, NoLimits
 from pipelines.evaluation.gates.offline import accuracy, comparison, golden_rows, parity
@@ -26,7 +27,7 @@ from tests.support.world.bundles import make_bundle, read_description, valid_row
 from tests.support.world.records import policy
 
 MARGIN = 0.01
-BY_MARGIN = comparison.Limits(margin=MARGIN)
+BY_MARGIN = comparison.ComparisonLimits(margin=MARGIN)
 ROWS = pd.DataFrame([valid_row(age=age) for age in (20, 40, 60)]).assign(churned=["Yes", "No", "Yes"])
 
 
@@ -37,8 +38,10 @@ def world(bundle: tuple[Path, str], champion: Path | None = None, predictions: p
         ROWS, SnapshotDescription("toy-model", "churned", "Yes", ("No", "Yes"), features, ()), "sha256:e"
     )
     path, digest = bundle
-    served = OpenedBundle(champion, read_description(champion), snapshot) if champion else None
-    return Offline(digest, OpenedBundle(path, read_description(path), snapshot), snapshot, predictions, served)
+    served = OpenedBundle(champion, Description.read(read_description(champion)), snapshot) if champion else None
+    return Offline(
+        digest, OpenedBundle(path, Description.read(read_description(path)), snapshot), snapshot, predictions, served
+    )
 
 
 def result_of(gate: Gate[Offline, Any, Any], measured: Offline) -> GateResult:
@@ -66,13 +69,13 @@ def compared(candidate: np.ndarray, champion: np.ndarray, positive: np.ndarray) 
 def test_accuracy_is_judged_by_its_point_estimate(
     right: int, n: int, minimum: float, verdict: Verdict, message: str
 ) -> None:
-    (result,) = accuracy.judge(Counts(right, n), accuracy.Limits(minimum=minimum))
+    (result,) = accuracy.judge(Counts(right, n), accuracy.AccuracyLimits(minimum=minimum))
 
     assert (result.verdict, result.message) == (verdict, message)
 
 
 def test_accuracy_shows_the_interval_it_could_as_well_have_been() -> None:
-    (result,) = accuracy.judge(Counts(80, 100), accuracy.Limits(minimum=0.79))
+    (result,) = accuracy.judge(Counts(80, 100), accuracy.AccuracyLimits(minimum=0.79))
 
     # Wilson at 95 %: (p + z2/2n -+ z sqrt(pq/n + z2/4n2)) / (1 + z2/n)
     assert result.interval == pytest.approx((0.71117, 0.86664), abs=1e-4)
@@ -191,7 +194,7 @@ def test_auc_of_constant_scores_is_a_half() -> None:
 )
 def test_parity_allows_a_difference_up_to_its_tolerance(difference: float, other_labels: int, verdict: Verdict) -> None:
     found = Differences(rows=1, logged=1, largest=difference, labels=other_labels)
-    (result,) = parity.judge(found, parity.Limits(tolerance=1e-5))
+    (result,) = parity.judge(found, parity.ParityLimits(tolerance=1e-5))
 
     assert result.verdict is verdict
 
@@ -218,7 +221,7 @@ def test_parity_is_measured_row_by_row(labels: list[str], probabilities: list[fl
 
 
 def parity_of(scores: Scores, trained: pd.DataFrame) -> GateResult:
-    (result,) = parity.judge(parity.compare(scores, trained), parity.Limits(tolerance=1e-5))
+    (result,) = parity.judge(parity.compare(scores, trained), parity.ParityLimits(tolerance=1e-5))
     return result
 
 

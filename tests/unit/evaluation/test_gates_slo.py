@@ -9,11 +9,12 @@ import pytest
 
 from loadtests.judge.slo import judge
 from loadtests.plan.plan import Via
-from loadtests.plan.plan_reading import read_plan
+from loadtests.plan.reading import read_plan
 from loadtests.runner.result import as_json, of_judgement
 from loadtests.samples import Window
 from loadtests.study.simulation import CONTROL, look_of, plan_of
 from pipelines.domain.bundle import Feature, FeatureType
+from pipelines.domain.description import Golden
 from pipelines.domain.policy import Policy
 from pipelines.domain.release import Environment, Release
 from pipelines.domain.verdict import GateResult, Verdict, overall
@@ -78,7 +79,7 @@ def measured(
     service = Service(
         url=URL,
         release=RELEASE,
-        body={},
+        golden=Golden(rows=(), expected=(), tolerance=0),
         profile=by.profile,
         snapshot=snapshot(rows),
         probe=FakeProbe(RELEASE, {}),

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.domain.description import Golden
 from pipelines.domain.release import Environment, Release
 from pipelines.domain.sections import Profile
 from pipelines.domain.verdict import GateResult, Verdict
@@ -36,7 +37,7 @@ def smoke(probe: FakeProbe) -> GateResult:
     service = Service(
         url="http://127.0.0.1:9",
         release=RELEASE,
-        body=BODY,
+        golden=Golden.model_validate(BODY["golden"]),
         profile=Profile.FULL,
         snapshot=no_rows,
         probe=probe,

@@ -12,7 +12,7 @@ from loadtests.judge import validity
 from loadtests.judge.stall import longest_stall
 from loadtests.judge.verdict import Verdict
 from loadtests.report.windows import windows_of
-from loadtests.samples import Look, read_legs, read_look
+from loadtests.samples import Look, read_look, read_turns
 from loadtests.study.simulation import plan_of
 
 RATE_PER_S, WARMUP_S, MEASURED_S = 50, 1.0, 10.0
@@ -22,19 +22,19 @@ CLOCKS_S = (86_400.0, 31_536_000.0)
 
 
 def raw_file(
-    directory: Path, number: int, *, clock_s: float, legs: int = 1, late_ms: Any = 0.0, **latency_model: Any
+    directory: Path, number: int, *, clock_s: float, turns: int = 1, late_ms: Any = 0.0, **latency_model: Any
 ) -> Path:
     """Leave what a worker sends whose own clock shows `clock_s`, with `late_ms` of send lag for each request."""
-    recording = Recording(directory / "unused.parquet", legs)
-    for leg in range(legs):
-        start_s = clock_s + leg * 2 * (WARMUP_S + MEASURED_S)
+    recording = Recording(directory / "unused.parquet", turns)
+    for turn in range(turns):
+        start_s = clock_s + turn * 2 * (WARMUP_S + MEASURED_S)
         due_s = start_s + np.arange(int((WARMUP_S + MEASURED_S) * RATE_PER_S)) / RATE_PER_S
         for due, late in zip(due_s, np.broadcast_to(late_ms, len(due_s)), strict=True):
             latency_ms = latency_model.get("latency_ms", lambda since_s: 2.0)(due - start_s - WARMUP_S) + late
-            sample = Sample(due, due + late / 1000, latency_ms, 200, "6", "", "/predict", "single", leg)
+            sample = Sample(due, due + late / 1000, latency_ms, 200, "6", "", "/predict", "single", turn)
             recording.on_request(context={"sample": sample})
         recording.end(
-            leg,
+            turn,
             measured_from_s=start_s + WARMUP_S,
             measured_until_s=start_s + WARMUP_S + MEASURED_S,
             planned=int(MEASURED_S * RATE_PER_S),
@@ -73,10 +73,10 @@ def test_what_machines_measured_adds_up_without_their_warm_ups(tmp_path: Path) -
     assert {row.rate_per_s for row in windows_of(plan_of(rate_per_s=2 * RATE_PER_S), [look])} == {2 * RATE_PER_S}
 
 
-def test_each_leg_counts_from_its_own_start(tmp_path: Path) -> None:
-    files = [raw_file(tmp_path, number, clock_s=clock_s, legs=3) for number, clock_s in enumerate(CLOCKS_S)]
+def test_each_turn_counts_from_its_own_start(tmp_path: Path) -> None:
+    files = [raw_file(tmp_path, number, clock_s=clock_s, turns=3) for number, clock_s in enumerate(CLOCKS_S)]
 
-    looks = read_legs(files)
+    looks = read_turns(files)
 
     assert [len(look.latency_ms) for look in looks] == [2 * MEASURED_S * RATE_PER_S] * 3
     assert all(0 <= look.intended_s.min() <= look.intended_s.max() < MEASURED_S for look in looks)

@@ -14,7 +14,7 @@ from loadtests.judge.comparison import judge_comparison
 from loadtests.judge.slo import judge, with_comparison
 from loadtests.judge.verdict import Check, Verdict
 from loadtests.plan.plan import Arrivals, ComparisonPlan, Limit, PlanError, Via
-from loadtests.plan.plan_reading import read_plan
+from loadtests.plan.reading import read_plan
 from loadtests.plan.shapes import STEADY, Course, Shape, ShapeKind
 from loadtests.report.report import render
 from loadtests.run import main
@@ -83,14 +83,17 @@ def test_a_comparison_and_a_limit_on_the_first_request_are_read_where_they_are_g
     ("changes", "message"),
     [
         ({"ratio": 1}, "plan has unknown keys: ratio"),
-        ({"limits": [LIMIT | {"unit": "ms"}]}, "limit has unknown keys: unit"),
-        ({"limits": [{"quantile": 0.9}]}, "limit has missing keys: judged, limit_ms"),
+        ({"limits": [LIMIT | {"unit": "ms"}]}, "limits[0] has unknown keys: unit"),
+        ({"limits": [{"quantile": 0.9}]}, "limits[0] has missing keys: judged, limit_ms"),
         ({"limits": []}, "no limit is judged"),
         ({"limits": [LIMIT | {"judged": False}]}, "no limit is judged"),
         ({"limits": [LIMIT, LIMIT]}, "a quantile has two limits"),
-        ({"limits": [LIMIT | {"limit_ms": 0}]}, "p99 <= 0 ms must be above 0 and below timeout_s"),
-        ({"limits": [LIMIT | {"limit_ms": 5000}]}, "p99 <= 5000 ms must be above 0 and below timeout_s"),
-        ({"limits": [LIMIT | {"quantile": 1}]}, "quantile 1 must be between 0 and 1"),
+        ({"limits": [LIMIT | {"limit_ms": 0}]}, "limits[0]: limit_ms is 0, must be above 0"),
+        ({"limits": [LIMIT | {"limit_ms": 5000}]}, "p99 <= 5000 ms must be below timeout_s"),
+        (
+            {"limits": [LIMIT | {"quantile": 1}]},
+            "limits[0]: quantile is 1, must be between 0 and 1, and 1e-09",
+        ),
         ({"duration_s": 9}, "duration_s is 9, must be 10 or more"),
         ({"rate_per_s": 10}, "p99 needs at least 368 requests, 10 req/s x 20 s gives 200"),
         (
@@ -101,7 +104,7 @@ def test_a_comparison_and_a_limit_on_the_first_request_are_read_where_they_are_g
             {"duration_s": 1},
             "duration_s is 1, must be 10 or more; p99 needs at least 368 requests, 200 req/s x 1 s gives 200",
         ),
-        ({"duration_s": 0}, "duration_s is 0, must be 10 or more"),
+        ({"duration_s": 0}, "duration_s is 0, must be above 0"),
         (
             {"rate_per_s": 20, "shape": {"kind": "ramp", "low": 0.5}},
             "p99 needs at least 368 requests, 20 req/s x 20 s as a ramp gives 300",
@@ -111,8 +114,14 @@ def test_a_comparison_and_a_limit_on_the_first_request_are_read_where_they_are_g
             "p99 needs at least 368 requests, 20 req/s x 20 s, 75% of them to /predict, gives 300",
         ),
         ({"mix": {"batch": 1}}, "0% of them to /predict, gives 0"),
-        ({"mix": {"robot": 1}}, "mix has no persona 'robot', only single, batch, mistaken"),
-        ({"shape": {"kind": "zigzag"}}, "shape is 'zigzag', not one of steady, ramp, spike, soak, step"),
+        ({"mix": {"robot": 1}}, "mix: 'robot' is not single, batch or mistaken"),
+        ({"mix": {"single": True}}, "mix: single is True, not a valid number"),
+        ({"mix": {}}, "mix is {}, must not be empty"),
+        ({"mix": "single=9"}, "mix is 'single=9', not a JSON object"),
+        ({"mix": []}, "mix is [], not a JSON object"),
+        ({"shape": {"kind": "zigzag"}}, "shape: kind is 'zigzag', not steady, ramp, spike, soak or step"),
+        ({"shape": "zigzag"}, "shape: kind is 'zigzag', not steady, ramp, spike, soak or step"),
+        ({"shape": 5}, "shape is not a JSON object"),
         ({"via": "tunnel"}, "via is 'tunnel', not edge or direct"),
         ({"max_error_rate": 0.0001}, "errors <= 0.01 % needs at least 36,887 requests"),
         ({"max_error_rate": 0}, "max_error_rate is 0, must be between 0 and 1"),
@@ -122,15 +131,16 @@ def test_a_comparison_and_a_limit_on_the_first_request_are_read_where_they_are_g
         ({"seed": 1.5}, "seed is 1.5, not a valid integer"),
         ({"extension": 1}, "extension is 1, not a valid true or false"),
         ({"arrivals": "bursty"}, "arrivals is 'bursty', not poisson or fixed"),
-        ({"host": "127.0.0.1:80"}, "is not an http URL"),
-        ({"expected_version": ""}, "expected_version is empty"),
-        ({"workers": 0}, "workers must be from 1 to max_in_flight"),
+        ({"host": "127.0.0.1:80"}, "not an http URL of a host"),
+        ({"expected_version": ""}, "expected_version is '', must not be empty"),
+        ({"workers": 0}, "workers is 0, must be 1 or more"),
+        ({"workers": 201}, "workers must be from 1 to max_in_flight"),
         ({"join": {"port": 5557}}, "join has missing keys: wait_s"),
-        ({"join": {"port": 65536, "wait_s": 60}}, "join.port is 65536, must be from 1 to 65535"),
-        ({"join": {"port": 5557, "wait_s": 0}}, "join.wait_s is 0, must be above 0"),
+        ({"join": {"port": 65536, "wait_s": 60}}, "join: port is 65536, must be at most 65,535"),
+        ({"join": {"port": 5557, "wait_s": 0}}, "join: wait_s is 0, must be above 0"),
         ({"rate_per_s": 10**400}, "not a valid number"),
-        ({"limits": LIMIT}, "limits must be a list"),
-        ({"limits": [1]}, "limit is not a JSON object"),
+        ({"limits": LIMIT}, "not a JSON list"),
+        ({"limits": [1]}, "limits[0] is not a JSON object"),
         (
             {"limits": [LIMIT | {"quantile": 0.999}], "duration_s": 18},
             "p99.9 needs at least 3,688 requests, 200 req/s x 18 s gives 3,600",
@@ -139,10 +149,11 @@ def test_a_comparison_and_a_limit_on_the_first_request_are_read_where_they_are_g
             {"limits": [LIMIT | {"quantile": 0.999}], "duration_s": 14, "extension": False},
             "p99.9 needs at least 2,995 requests, 200 req/s x 14 s gives 2,800",
         ),
-        ({"first_request_ms": 0}, "first_request_ms is 0, must be above 0 and below timeout_s"),
-        ({"first_request_ms": 5000}, "first_request_ms is 5000, must be above 0 and below timeout_s"),
-        ({"first_request_ms": None}, "first_request_ms is None, not a valid number"),
-        ({"comparison": None}, "comparison is not a JSON object"),
+        ({"first_request_ms": 0}, "first_request_ms is 0, must be above 0"),
+        ({"first_request_ms": 5000}, "first_request_ms is 5000, must be below timeout_s"),
+        ({"first_request_ms": None}, "first_request_ms is None, leave it out instead"),
+        ({"comparison": None}, "comparison is None, leave it out instead"),
+        ({"comparison": 5}, "comparison is not a JSON object"),
         ({"comparison": {"host": "http://127.0.0.1:2"}}, "comparison has missing keys: block_s, blocks, expected"),
         ({"comparison": COMPARISON | {"champion": "5"}}, "comparison has unknown keys: champion"),
         ({"comparison": COMPARISON | {"blocks": 9}}, "comparison: blocks is 9, must be 10 or more"),
@@ -151,33 +162,36 @@ def test_a_comparison_and_a_limit_on_the_first_request_are_read_where_they_are_g
             {"comparison": COMPARISON | {"block_s": 0.4}},
             "comparison: p99 needs at least 100 requests in a block, 200 req/s x 0.4 s gives 80",
         ),
-        ({"comparison": COMPARISON | {"margin": 1}}, "comparison: margin is 1, must be above 1, at most 2"),
-        ({"comparison": COMPARISON | {"margin": 2.1}}, "comparison: margin is 2.1, must be above 1, at most 2"),
+        ({"comparison": COMPARISON | {"margin": 1}}, "comparison: margin is 1, must be above 1"),
+        ({"comparison": COMPARISON | {"margin": 2.1}}, "comparison: margin is 2.1, must be at most 2"),
         ({"comparison": COMPARISON | {"tolerance_ms": -1}}, "comparison: tolerance_ms is -1, must be 0 or more"),
-        ({"comparison": COMPARISON | {"tolerance_ms": 100}}, "comparison: tolerance_ms is 100, must be 0 or more and"),
+        ({"comparison": COMPARISON | {"tolerance_ms": 100}}, "comparison: tolerance_ms is 100, must be below 100 ms"),
         ({"comparison": COMPARISON | {"warmup_s": -1}}, "comparison: warmup_s is -1, must be 0 or more"),
-        ({"comparison": COMPARISON | {"expected_version": ""}}, "comparison: expected_version is empty"),
-        ({"comparison": COMPARISON | {"host": "champion"}}, "comparison: host 'champion' is not an http URL"),
+        (
+            {"comparison": COMPARISON | {"expected_version": ""}},
+            "comparison: expected_version is '', must not be",
+        ),
+        ({"comparison": COMPARISON | {"host": "champion"}}, "comparison: host is 'champion', not an http URL"),
         ({"comparison": COMPARISON | {"host": "http://127.0.0.1:1"}}, "'http://127.0.0.1:1' is the candidate's own"),
-        ({"comparison": COMPARISON | {"host": "http://127.0.0.1:99999"}}, "is not an http URL"),
-        ({"comparison": COMPARISON | {"blocks": 20_000}}, "blocks is 20000, must be 10 or more, at most 10,000"),
+        ({"comparison": COMPARISON | {"host": "http://127.0.0.1:99999"}}, "not an http URL of a host"),
+        ({"comparison": COMPARISON | {"blocks": 20_000}}, "blocks is 20000, must be at most 10,000"),
         ({"comparison": COMPARISON | {"block_s": 1e308}}, "block_s is 1e+308, must be at most 86,400"),
-        ({"host": "http://127.0.0.1:99999"}, "host 'http://127.0.0.1:99999' is not an http URL"),
-        ({"host": "http://127.0.0.1:x"}, "is not an http URL"),
-        ({"host": "http://[::1"}, "is not an http URL"),
-        ({"host": "http://a..b:80"}, "is not an http URL"),
-        ({"host": "http://127.0.0.1:1/sub"}, "is not an http URL of a host"),
-        ({"host": "http://127.0.0.1:1\n"}, "is not an http URL"),
-        ({"path": "/prédict"}, "path '/prédict' must be ASCII without spaces"),
-        ({"path": "/pre dict"}, "path '/pre dict' must be ASCII without spaces"),
-        ({"mix": {"single": 10**400, "batch": 0.5}}, "must be above 0, at most 1e+09"),
-        ({"mix": {"single": 1e308, "batch": 1e308}}, "mix: single is 1e+308, must be above 0, at most 1e+09"),
-        ({"rate_per_s": 1e308}, "rate_per_s is 1e+308, must be above 0, at most 1,000,000"),
+        ({"host": "http://127.0.0.1:99999"}, "host is 'http://127.0.0.1:99999', not an http URL"),
+        ({"host": "http://127.0.0.1:x"}, "not an http URL of a host"),
+        ({"host": "http://[::1"}, "not an http URL of a host"),
+        ({"host": "http://a..b:80"}, "not an http URL of a host"),
+        ({"host": "http://127.0.0.1:1/sub"}, "not an http URL of a host"),
+        ({"host": "http://127.0.0.1:1\n"}, "not an http URL of a host"),
+        ({"path": "/prédict"}, "path is '/prédict', must start with / and be ASCII without spaces"),
+        ({"path": "/pre dict"}, "path is '/pre dict', must start with / and be ASCII without spaces"),
+        ({"mix": {"single": 10**400, "batch": 0.5}}, "not a valid number"),
+        ({"mix": {"single": 1e308, "batch": 1e308}}, "mix: single is 1e+308, must be at most 1,000,000,000"),
+        ({"rate_per_s": 1e308}, "rate_per_s is 1e+308, must be at most 1,000,000"),
         ({"duration_s": 1e308}, "duration_s is 1e+308, must be at most 86,400"),
-        ({"timeout_s": 1e308}, "timeout_s is 1e+308, must be above 0, at most 86,400"),
-        ({"limits": [LIMIT | {"quantile": 1e-20}]}, "quantile 1e-20 must be between 0 and 1, and 1e-09 off both"),
+        ({"timeout_s": 1e308}, "timeout_s is 1e+308, must be at most 86,400"),
+        ({"limits": [LIMIT | {"quantile": 1e-20}]}, "quantile is 1e-20, must be between 0 and 1, and 1e-09 off both"),
         ({"max_error_rate": 1e-310}, "max_error_rate is 1e-310, must be between 0 and 1, and 1e-09 off both"),
-        ({"shape": '{"kind": ' * 100_000}, "recursion"),
+        ({"shape": '{"kind": ' * 100_000}, "not steady, ramp, spike, soak or step"),
     ],
 )
 def test_a_plan_that_can_not_be_run_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -230,11 +244,11 @@ def test_arrivals_keep_their_rate_and_repeat_by_seed(kind: Arrivals) -> None:
 
 def test_what_a_plan_leaves_out_is_steady_and_single(tmp_path: Path) -> None:
     plan = read_plan(write(tmp_path, plan_data(tmp_path)))
-    assert (plan.shape.kind, plan.mix, plan.via) == ("steady", (("single", 1.0),), None)
+    assert (plan.shape.kind, plan.shares, plan.via) == ("steady", (("single", 1.0),), None)
     changes = {"shape": {"kind": "spike", "low": 0.5}, "mix": {"single": 4, "mistaken": 1}, "via": "edge"}
     plan = read_plan(write(tmp_path, plan_data(tmp_path, **changes)))
     assert (plan.shape, plan.via) == (Shape(ShapeKind.SPIKE, low=0.5), "edge")
-    assert plan.mix == (("single", 0.8), ("mistaken", 0.2))
+    assert plan.shares == (("single", 0.8), ("mistaken", 0.2))
     assert plan.planned_requests == 2400
 
 

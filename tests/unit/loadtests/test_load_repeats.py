@@ -1,7 +1,8 @@
 """How often a load run measures again what a busy moment of the machine has spoiled."""
 
 from loadtests.judge.verdict import About, Check, Verdict
-from loadtests.runner.look import Caller, Stretch
+from loadtests.runner.caller import Caller
+from loadtests.runner.phase import Phase
 from loadtests.runner.repeats import Repeats
 
 LATE = "INCONCLUSIVE: send_lag: p99 send lag 34 ms, allowed is less than 25 ms"
@@ -9,7 +10,7 @@ DISTURBED = Check("send_lag", Verdict.INCONCLUSIVE, 34, 25, LATE, about=About.MA
 SLOW = Check("p99", Verdict.FAILED, 300, 100, "FAIL: p99=300.0000 ms > 100 ms")
 SHOWN = Check("p50", Verdict.FAILED, 30, 10, "FAIL: p50=30.0000 ms > 10 ms", judged=False)
 OTHER = Check("versions", Verdict.INCONCLUSIVE, 1, 0, "INCONCLUSIVE: versions: ...", about=About.SERVED)
-FIRST, SECOND = (Stretch(f"look {number}", number, "http://127.0.0.1:1", 1, 10) for number in (1, 2))
+FIRST, SECOND = (Phase(f"look {number}", number, "http://127.0.0.1:1", 1, 10) for number in (1, 2))
 
 
 def test_nothing_is_repeated_without_a_disturbance_or_where_something_else_answered() -> None:

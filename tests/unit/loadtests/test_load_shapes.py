@@ -10,13 +10,13 @@ import pytest
 
 from loadtests.generator.schedule import course_offsets
 from loadtests.judge.comparison import Block
-from loadtests.plan.personas import ReplyCheck, check_answer, read_mix, requests_of
+from loadtests.plan.personas import Reply, check_reply, read_mix, requests_of
 from loadtests.plan.plan import Arrivals, ComparisonPlan
-from loadtests.plan.plan_reading import read_plan
+from loadtests.plan.reading import read_plan
 from loadtests.plan.shapes import Course, Shape, ShapeKind, expected_requests, read_shape
 from loadtests.report.windows import windows_of
-from loadtests.runner.blocks import blocks_stretch, pair, ratios_of
-from loadtests.samples import Persona, Window, read_legs, read_look, write_raw
+from loadtests.runner.blocks import blocks_phase, pair, ratios_of
+from loadtests.samples import Persona, Window, read_look, read_turns, write_raw
 from tests.unit.loadtests.test_load_plan import plan_data, write
 from tests.unit.loadtests.test_slo import latencies, look_of, plan_of
 
@@ -64,39 +64,41 @@ def test_the_warm_up_has_the_rate_that_the_run_begins_with() -> None:
 
 def test_a_shape_is_read_from_its_name_and_from_json() -> None:
     assert read_shape("spike") == Shape(ShapeKind.SPIKE)
-    assert read_shape({"kind": "step", "steps": 8}) == Shape(ShapeKind.STEP, steps=8)
+    assert read_shape('{"kind": "step", "steps": 8}') == Shape(ShapeKind.STEP, steps=8)
     shape = Shape(ShapeKind.RAMP, low=0.3)
     assert read_shape(shape.as_text()) == shape
     assert expected_requests(Shape(ShapeKind.STEP, steps=4), 100, 80) == 5000
 
 
 @pytest.mark.parametrize(
-    ("value", "message"),
+    ("text", "message"),
     [
-        ("zigzag", "shape is 'zigzag', not one of steady, ramp"),
-        ({"kind": "ramp", "to": 2}, "shape has unknown keys: to"),
-        ({"kind": "ramp", "low": 0}, "low is 0, must be between 0 and 1"),
-        ({"kind": "step", "steps": 1}, "steps is 1, must be a whole number from 2"),
-        ({"kind": "step", "steps": True}, "steps is True"),
-        (5, "a shape is a name or an object"),
+        ("zigzag", "shape: kind is 'zigzag', not steady, ramp, spike, soak or step"),
+        ('{"kind": "ramp", "to": 2}', "shape has unknown keys: to"),
+        ('{"kind": "ramp", "low": 0}', "shape: low is 0, must be above 0"),
+        ('{"kind": "ramp", "low": 1}', "shape: low is 1, must be below 1"),
+        ('{"kind": "step", "steps": 1}', "shape: steps is 1, must be 2 or more"),
+        ('{"kind": "step", "steps": 51}', "shape: steps is 51, must be at most 50"),
+        ('{"kind": "step", "steps": true}', "shape: steps is True, not a valid integer"),
+        ('{"kind": ' * 100_000, "shape can't be read: Invalid JSON: recursion limit exceeded"),
     ],
 )
-def test_a_shape_that_is_none_is_refused(value: object, message: str) -> None:
+def test_a_shape_that_is_none_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        read_shape(value)
+        read_shape(text)
 
 
 def test_a_mix_is_a_share_of_each_persona() -> None:
     assert read_mix("single=9,batch=1") == ((Persona.SINGLE, 0.9), (Persona.BATCH, 0.1))
-    assert read_mix({"mistaken": 2}) == ((Persona.MISTAKEN, 1.0),)
+    assert read_mix("mistaken=2") == ((Persona.MISTAKEN, 1.0),)
 
 
 @pytest.mark.parametrize(
-    "value", ["single", "single=0", "robot=1", "single=nan", "single=inf", {"single": True}, {}, [], "single=-1"]
+    "text", ["single", "single=0", "robot=1", "single=nan", "single=inf", "single=True", "", "single=-1"]
 )
-def test_a_mix_that_is_none_is_refused(value: object) -> None:
+def test_a_mix_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="mix"):
-        read_mix(value)
+        read_mix(text)
 
 
 def test_personas_draw_their_bodies_from_the_same_rows() -> None:
@@ -115,50 +117,50 @@ def test_a_path_of_batches_is_asked_by_batches(tmp_path: Path) -> None:
     assert requests_of(Persona.SINGLE, ROWS, "/predict/batch")[0].route == "/predict"
     assert requests_of(Persona.BATCH, ROWS, "/predict/batch")[0].route == "/predict/batch"
     plan = read_plan(write(tmp_path, plan_data(tmp_path, path="/predict/batch")))
-    assert (plan.mix, plan.judged_share) == ((("batch", 1.0),), 1.0)
+    assert (plan.shares, plan.judged_share) == ((("batch", 1.0),), 1.0)
 
 
 @pytest.mark.parametrize(
     ("persona", "status", "body", "answer"),
     [
-        (Persona.SINGLE, 200, SCORE | {"version": "6"}, ReplyCheck("6", "")),
-        (Persona.SINGLE, 200, {"prediction": "No", "version": "6"}, ReplyCheck("6", WRONG)),
-        (Persona.SINGLE, 200, SCORE | {"prediction": None, "version": "6"}, ReplyCheck("6", WRONG)),
-        (Persona.SINGLE, 200, SCORE | {"probability": math.nan, "version": "6"}, ReplyCheck("6", WRONG)),
-        (Persona.SINGLE, 200, SCORE | {"probability": 10**400, "version": "6"}, ReplyCheck("6", WRONG)),
-        (Persona.SINGLE, 200, SCORE | {"probability": "0.5", "version": "6"}, ReplyCheck("6", WRONG)),
-        (Persona.SINGLE, 200, SCORE | {"probability": True, "version": "6"}, ReplyCheck("6", WRONG)),
-        (Persona.SINGLE, 200, {"version": "6"}, ReplyCheck("6", "0 predictions instead of 1")),
-        (Persona.SINGLE, 200, [], ReplyCheck("", "body is no object")),
-        (Persona.SINGLE, 422, {}, ReplyCheck("", "status 422")),
-        (Persona.SINGLE, 500, {}, ReplyCheck("", "status 500")),
-        (Persona.BATCH, 200, {"predictions": [SCORE] * 20, "version": "6"}, ReplyCheck("6", "")),
-        (Persona.BATCH, 200, {"predictions": [None] * 20, "version": "6"}, ReplyCheck("6", WRONG)),
-        (Persona.BATCH, 200, {"predictions": [SCORE] * 19 + [{}], "version": "6"}, ReplyCheck("6", WRONG)),
+        (Persona.SINGLE, 200, SCORE | {"version": "6"}, Reply("6", "")),
+        (Persona.SINGLE, 200, {"prediction": "No", "version": "6"}, Reply("6", WRONG)),
+        (Persona.SINGLE, 200, SCORE | {"prediction": None, "version": "6"}, Reply("6", WRONG)),
+        (Persona.SINGLE, 200, SCORE | {"probability": math.nan, "version": "6"}, Reply("6", WRONG)),
+        (Persona.SINGLE, 200, SCORE | {"probability": 10**400, "version": "6"}, Reply("6", WRONG)),
+        (Persona.SINGLE, 200, SCORE | {"probability": "0.5", "version": "6"}, Reply("6", WRONG)),
+        (Persona.SINGLE, 200, SCORE | {"probability": True, "version": "6"}, Reply("6", WRONG)),
+        (Persona.SINGLE, 200, {"version": "6"}, Reply("6", "0 predictions instead of 1")),
+        (Persona.SINGLE, 200, [], Reply("", "body is no object")),
+        (Persona.SINGLE, 422, {}, Reply("", "status 422")),
+        (Persona.SINGLE, 500, {}, Reply("", "status 500")),
+        (Persona.BATCH, 200, {"predictions": [SCORE] * 20, "version": "6"}, Reply("6", "")),
+        (Persona.BATCH, 200, {"predictions": [None] * 20, "version": "6"}, Reply("6", WRONG)),
+        (Persona.BATCH, 200, {"predictions": [SCORE] * 19 + [{}], "version": "6"}, Reply("6", WRONG)),
         (
             Persona.BATCH,
             200,
             {"predictions": [SCORE] * 19, "version": "6"},
-            ReplyCheck("6", "19 predictions instead of 20"),
+            Reply("6", "19 predictions instead of 20"),
         ),
-        (Persona.BATCH, 200, {"predictions": 20, "version": 6}, ReplyCheck("", "0 predictions instead of 20")),
-        (Persona.MISTAKEN, 400, {}, ReplyCheck("", "")),
-        (Persona.MISTAKEN, 415, {}, ReplyCheck("", "")),
-        (Persona.MISTAKEN, 422, {}, ReplyCheck("", "")),
-        (Persona.MISTAKEN, 200, {"prediction": "No", "version": "6"}, ReplyCheck("", "status 200 for a mistake")),
-        (Persona.MISTAKEN, 500, {}, ReplyCheck("", "status 500 for a mistake")),
-        (Persona.MISTAKEN, 404, {}, ReplyCheck("", "status 404 for a mistake")),
+        (Persona.BATCH, 200, {"predictions": 20, "version": 6}, Reply("", "0 predictions instead of 20")),
+        (Persona.MISTAKEN, 400, {}, Reply("", "")),
+        (Persona.MISTAKEN, 415, {}, Reply("", "")),
+        (Persona.MISTAKEN, 422, {}, Reply("", "")),
+        (Persona.MISTAKEN, 200, {"prediction": "No", "version": "6"}, Reply("", "status 200 for a mistake")),
+        (Persona.MISTAKEN, 500, {}, Reply("", "status 500 for a mistake")),
+        (Persona.MISTAKEN, 404, {}, Reply("", "status 404 for a mistake")),
     ],
 )
 def test_each_persona_has_its_own_idea_of_a_right_answer(
-    persona: Persona, status: int, body: Any, answer: ReplyCheck
+    persona: Persona, status: int, body: Any, answer: Reply
 ) -> None:
     request = requests_of(persona, ROWS, "/predict")[0]
-    assert check_answer(request, status, json.dumps(body).encode()) == answer
+    assert check_reply(request, status, json.dumps(body).encode()) == answer
 
 
 def test_an_answer_that_is_no_json_is_an_error() -> None:
-    assert check_answer(requests_of(Persona.SINGLE, ROWS, "/predict")[0], 200, b"<html>").error == "body is not JSON"
+    assert check_reply(requests_of(Persona.SINGLE, ROWS, "/predict")[0], 200, b"<html>").error == "body is not JSON"
 
 
 def test_latencies_are_told_apart_by_route_and_mistakes_belong_to_none(tmp_path: Path) -> None:
@@ -172,7 +174,7 @@ def test_latencies_are_told_apart_by_route_and_mistakes_belong_to_none(tmp_path:
         "error": ["", "", "", ""],
         "route": [route for route, _ in sent],
         "persona": [persona for _, persona in sent],
-        "leg": [0, 0, 0, 0],
+        "turn": [0, 0, 0, 0],
     }
     write_raw(tmp_path / "raw.parquet", columns, [Window(0.0, 5.0, 4, 0.1)])
     look = read_look([tmp_path / "raw.parquet"])
@@ -185,23 +187,23 @@ def test_latencies_are_told_apart_by_route_and_mistakes_belong_to_none(tmp_path:
 
 def test_blocks_take_the_candidate_first_in_the_odd_ones() -> None:
     plan = plan_of(host="http://127.0.0.1:1")
-    champion = ComparisonPlan("http://127.0.0.1:2", "5", blocks=4, block_s=10, warmup_s=1, margin=1.1, tolerance_ms=0)
-    stretch = blocks_stretch(plan, champion, look=2)
-    assert (stretch.number, stretch.duration_s) == (2, 88)
-    hosts = [leg.host.rpartition(":")[2] for leg in stretch.legs]
-    assert hosts == ["1", "2", "2", "1", "1", "2", "2", "1"]
+    champion = ComparisonPlan("http://127.0.0.1:2", "5", blocks=10, block_s=10, warmup_s=1, margin=1.1, tolerance_ms=0)
+    phase = blocks_phase(plan, champion, look=2)
+    assert (phase.number, phase.duration_s) == (2, 220)
+    hosts = [turn.host.rpartition(":")[2] for turn in phase.turns]
+    assert hosts == ["1", "2", "2", "1"] * 5
     # Both arms of a block are sent the same, and each block something else.
-    assert [leg.number for leg in stretch.legs] == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert [turn.number for turn in phase.turns] == [number for number in range(1, 11) for _ in range(2)]
     slow_ms = {plan.host: 30, champion.host: 20}
-    blocks = pair([look_of(latencies(1000, 20, slow_ms=slow_ms[leg.host])) for leg in stretch.legs])
+    blocks = pair([look_of(latencies(1000, 20, slow_ms=slow_ms[turn.host])) for turn in phase.turns])
     ratios = ratios_of(blocks, "/predict")
-    assert [ratio.block for ratio in ratios] == [1, 2, 3, 4]
+    assert [ratio.block for ratio in ratios] == list(range(1, 11))
     assert {(ratio.candidate_p99_ms, ratio.champion_p99_ms, ratio.ratio) for ratio in ratios} == {(30, 20, 1.5)}
 
 
 def test_a_route_of_batches_is_compared_by_batches() -> None:
     plan = plan_of(path="/predict/batch")
-    assert blocks_stretch(plan, plan.comparison or pytest.fail(), look=1).mix == ((Persona.BATCH, 1.0),)
+    assert blocks_phase(plan, plan.comparison or pytest.fail(), look=1).mix == ((Persona.BATCH, 1.0),)
 
 
 def test_a_ratio_is_drawn_of_the_requests_that_are_judged() -> None:
@@ -212,14 +214,14 @@ def test_a_ratio_is_drawn_of_the_requests_that_are_judged() -> None:
     assert (ratio.candidate_p99_ms, ratio.champion_p99_ms) == (30, 30)
 
 
-def test_legs_are_read_apart_and_each_without_its_own_warm_up(tmp_path: Path) -> None:
+def test_turns_are_read_apart_and_each_without_its_own_warm_up(tmp_path: Path) -> None:
     paths = [tmp_path / "0.parquet", tmp_path / "1.parquet"]
     for path in paths:
         columns: dict[str, Any] = {name: [1.0, 2.0, 11.0, 12.0] for name in ("intended_s", "sent_s", "latency_ms")}
         columns |= {"status": [200] * 4, "version": ["6", "6", "5", "5"], "error": [""] * 4}
-        columns |= {"route": ["/predict"] * 4, "persona": ["single"] * 4, "leg": [0, 0, 1, 1]}
+        columns |= {"route": ["/predict"] * 4, "persona": ["single"] * 4, "turn": [0, 0, 1, 1]}
         write_raw(path, columns, [Window(2.0, 5.0, 1, 0.1), Window(10.0, 15.0, 2, 0.2)])
-    first, second = read_legs(paths)
+    first, second = read_turns(paths)
     assert (first.intended_s.tolist(), first.served, first.window) == ([2, 2], {"6": 2}, Window(2, 5, 2, 0.1))
     assert (second.intended_s.tolist(), second.served) == ([11, 12, 11, 12], {"5": 4})
 

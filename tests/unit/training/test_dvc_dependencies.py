@@ -2,33 +2,22 @@
 
 import shutil
 import warnings
-from functools import cache
 from pathlib import Path
 
-import grimp
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[3]
+from tests.support.imports import ROOT, modules_of, path_of
+
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 LOCK = "requirements/pipelines.txt"
 # Not imported by any stage.
 STRANGERS = ("pipelines/training/register.py", "pipelines/ports.py", "requirements/dev.txt")
 
 
-@cache
-def imported(stage: str) -> frozenset[str]:
-    """Return the files of this repository that a stage's program imports, itself and the packages' own included."""
-    graph = grimp.build_graph("pipelines", cache_dir=None)
-    entry = STAGES[stage]["cmd"].removeprefix("python -m ")
-    modules = {entry, *graph.find_upstream_modules(entry)}
-    packages = {module.rsplit(".", depth)[0] for module in modules for depth in range(1, module.count(".") + 1)}
-    return frozenset(str(path_of(module)) for module in modules | packages)
-
-
-def path_of(module: str) -> Path:
-    path = Path(*module.split("."))
-    return path / "__init__.py" if (ROOT / path).is_dir() else path.with_suffix(".py")
+def imported(stage: str) -> set[str]:
+    """Return the files of this repository that a stage's program imports."""
+    return {str(path_of(module)) for module in modules_of(STAGES[stage]["cmd"].removeprefix("python -m "))}
 
 
 @pytest.mark.parametrize("stage", STAGES)

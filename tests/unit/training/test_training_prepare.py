@@ -48,7 +48,7 @@ def test_the_description_holds_declared_bounds_and_observed_values(tmp_path: Pat
     assert (height.minimum, height.observed) == (None, (frame["height"].min(), frame["height"].max()))
     assert (age.type, age.minimum, age.maximum, age.observed) == (FeatureType.INTEGER, 1, 20, (1, 8))
     assert type(age.minimum) is int
-    assert potted.as_dict()["maximum"] == 1
+    assert potted.written().as_json()["maximum"] == 1
     assert soil.categories == ("clay", "loam", "sand")
 
 

@@ -10,7 +10,7 @@ from pipelines.evaluation.gates.gate import Gate, Need
 from pipelines.evaluation.gates.offline.world import Offline
 
 
-class Limits(Section):
+class AccuracyLimits(Section):
     """Limit on the share of right predictions on the evaluation set."""
 
     minimum: float = Field(
@@ -26,12 +26,12 @@ class Counts:
     rows: int
 
 
-def measure(world: Offline, limits: Limits) -> Counts:
+def measure(world: Offline, limits: AccuracyLimits) -> Counts:
     """Count the labels that are the true ones, both as text."""
     return Counts(int((world.candidate.scores.labels == world.actual).sum()), len(world.actual))
 
 
-def judge(counts: Counts, limits: Limits) -> list[GateResult]:
+def judge(counts: Counts, limits: AccuracyLimits) -> list[GateResult]:
     """Judge the point estimate; the interval shown is Wilson's at 95 % (Wilson 1927)."""
     from scipy import stats
 
@@ -50,7 +50,7 @@ ACCURACY = Gate(
     name="accuracy",
     description="The share of right predictions on the evaluation set is at least the minimum. The point estimate is"
     " judged; its 95 % interval is shown beside it.",
-    limits=Limits,
+    limits=AccuracyLimits,
     measure=measure,
     judge=judge,
     needs=frozenset({Need.MODEL, Need.EVALUATION_SET}),

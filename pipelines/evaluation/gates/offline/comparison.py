@@ -20,7 +20,7 @@ RESAMPLES = 2000
 SEED = 20_240_501
 
 
-class Limits(Section):
+class ComparisonLimits(Section):
     """Non-inferiority margin on ROC AUC against the champion."""
 
     margin: float = Field(0.01, gt=0, lt=1, description="how much lower than the champion's the ROC AUC may be")
@@ -42,14 +42,14 @@ class Unmeasured:
     why: str
 
 
-def measure(world: Offline, limits: Limits) -> Difference | Unmeasured:
+def measure(world: Offline, limits: ComparisonLimits) -> Difference | Unmeasured:
     """Compare both models on the rows of the evaluation set."""
     assert world.champion is not None
     frame = world.snapshot.frame
-    missing = [f["name"] for f in world.champion.body["features"] if f["name"] not in frame.columns]
+    missing = [f.name for f in world.champion.description.features if f.name not in frame.columns]
     if missing:
         return Unmeasured(Verdict.INCONCLUSIVE, f"the evaluation set lacks the champion's {', '.join(missing)}")
-    positive = world.actual == world.candidate.body["output"]["positive"]
+    positive = world.actual == world.candidate.description.output.positive
     return compare(world.candidate.scores.probabilities, world.champion.scores.probabilities, positive)
 
 
@@ -73,7 +73,7 @@ def compare(candidate: "np.ndarray", champion: "np.ndarray", positive: "np.ndarr
     return Difference(observed, (float(lower), float(upper)))
 
 
-def judge(found: Difference | Unmeasured, limits: Limits) -> list[GateResult]:
+def judge(found: Difference | Unmeasured, limits: ComparisonLimits) -> list[GateResult]:
     """Judge the one-sided 95 % bounds of the difference against `-margin`."""
     if isinstance(found, Unmeasured):
         return [GateResult("comparison", found.verdict, f"{found.verdict.upper()}: comparison: {found.why}")]
@@ -107,7 +107,7 @@ COMPARISON = Gate(
     description="The candidate is not worse than the champion: on the same evaluation rows its ROC AUC is less than the"
     " margin below the champion's. Passed and failed are proven by the one-sided 95 % bounds of a paired bootstrap;"
     " what lies between is inconclusive.",
-    limits=Limits,
+    limits=ComparisonLimits,
     measure=measure,
     judge=judge,
     needs=frozenset({Need.MODEL, Need.EVALUATION_SET, Need.CHAMPION}),

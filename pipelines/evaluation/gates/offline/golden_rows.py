@@ -21,13 +21,14 @@ def measure(world: Offline, limits: NoLimits) -> Replay:
     import numpy as np
     import pandas as pd
 
-    golden, candidate = world.candidate.body["golden"], world.candidate
-    scores = candidate.model.score(pd.DataFrame(golden["rows"]), positive_index=candidate.positive_index)
-    expected = np.array([row["probability"] for row in golden["expected"]])
+    description = world.candidate.description
+    golden, index = description.golden, description.onnx.positive_index
+    scores = world.candidate.model.score(pd.DataFrame(list(golden.rows)), positive_index=index)
+    expected = np.array([answer.probability for answer in golden.expected])
     return Replay(
         difference=float(np.max(np.abs(scores.probabilities - expected))),
-        labels_agree=list(scores.labels) == [row["prediction"] for row in golden["expected"]],
-        tolerance=golden["tolerance"],
+        labels_agree=list(scores.labels) == [answer.prediction for answer in golden.expected],
+        tolerance=golden.tolerance,
     )
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipelines.packaging.onnx_model import Scores
 
 
-class Limits(Section):
+class ParityLimits(Section):
     """Largest allowed difference of a probability between ONNX and scikit-learn."""
 
     tolerance: float = Field(
@@ -37,7 +37,7 @@ class Differences:
     labels: int | None = None
 
 
-def measure(world: Offline, limits: Limits) -> Differences:
+def measure(world: Offline, limits: ParityLimits) -> Differences:
     """Compare the ONNX scores with the training's own predictions on the same rows, in the same order."""
     assert world.predictions is not None
     return compare(world.candidate.scores, world.predictions)
@@ -55,7 +55,7 @@ def compare(scores: "Scores", trained: "pd.DataFrame") -> Differences:
     return Differences(rows, logged, largest, labels)
 
 
-def judge(found: Differences, limits: Limits) -> list[GateResult]:
+def judge(found: Differences, limits: ParityLimits) -> list[GateResult]:
     """Pass when no label differs and no probability by more than the tolerance; NaN fails."""
     if found.rows != found.logged:
         message = f"{found.logged} predictions were logged for {found.rows} evaluation rows"
@@ -75,7 +75,7 @@ PARITY = Gate(
     name="parity",
     description="The ONNX model that is served answers the evaluation set like the scikit-learn model that was trained:"
     " the same labels, and no probability further away than the tolerance.",
-    limits=Limits,
+    limits=ParityLimits,
     measure=measure,
     judge=judge,
     needs=frozenset({Need.MODEL, Need.EVALUATION_SET, Need.PREDICTIONS}),

@@ -19,7 +19,7 @@ class Schemas:
 def measure(world: Offline, limits: NoLimits) -> Schemas:
     """Read the schemas of both bundles."""
     assert world.champion is not None
-    return Schemas(Schema.from_bundle(world.champion.body), Schema.from_bundle(world.candidate.body))
+    return Schemas(Schema.of(world.champion.description), Schema.of(world.candidate.description))
 
 
 def judge(schemas: Schemas, limits: NoLimits) -> list[GateResult]:

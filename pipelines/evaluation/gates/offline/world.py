@@ -1,11 +1,11 @@
 """What gates measure without a service: two bundles, each opened and scored once, on one frozen evaluation set."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from pipelines.domain.description import Description
 from pipelines.evaluation.gates.gate import Need
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OpenedBundle:
-    """A bundle in the store; `body` is its parsed `bundle.json`."""
+    """A bundle in the store, and its description."""
 
     path: Path
-    body: Mapping[str, Any]
+    description: Description
     snapshot: "Snapshot"
 
     @cached_property
@@ -34,13 +34,7 @@ class OpenedBundle:
     @cached_property
     def scores(self) -> "Scores":
         """The model's answers to the rows of the evaluation set, (n,)."""
-        return self.model.score(self.snapshot.frame, positive_index=self.positive_index)
-
-    @property
-    def positive_index(self) -> int:
-        """The column of the positive class's probability."""
-        index: int = self.body["onnx"]["positive_index"]
-        return index
+        return self.model.score(self.snapshot.frame, positive_index=self.description.onnx.positive_index)
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ Health alone proves nothing: the golden rows are asked through the same route th
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.domain.description import Answer, Golden
 from pipelines.domain.release import Release
 from pipelines.domain.verdict import GateResult, Verdict
 from pipelines.errors import DeployFailed
@@ -28,13 +29,13 @@ class Contract:
 
 def measure(world: Service, limits: NoLimits) -> Contract:
     """Run every contract check against the service, until one does not hold."""
-    probe, url, body, release = world.probe, world.url, world.body, world.release
+    probe, url, golden, release = world.probe, world.url, world.golden, world.release
     checks: dict[str, Callable[[], str | None]] = {
         "health": lambda: _check_health(probe, url, release),
         "ready": lambda: _check_ready(probe, url, release),
-        "golden rows": lambda: _check_golden(probe, url, body, release),
-        "batch": lambda: _check_batch(probe, url, body),
-        "refusals": lambda: _check_refusals(probe, url, body["golden"]["rows"][0]),
+        "golden rows": lambda: _check_golden(probe, url, golden, release),
+        "batch": lambda: _check_batch(probe, url, golden),
+        "refusals": lambda: _check_refusals(probe, url, golden.rows[0]),
     }
     made: list[str] = []
     for name, check in checks.items():
@@ -73,27 +74,25 @@ def _check_ready(probe: ServiceProbe, url: str, release: Release) -> str | None:
     return None if good else f"got {answer.status} {answer.body}"
 
 
-def _check_golden(probe: ServiceProbe, url: str, body: Mapping[str, Any], release: Release) -> str | None:
-    golden = body["golden"]
-    for number, (row, expected) in enumerate(zip(golden["rows"], golden["expected"], strict=True)):
+def _check_golden(probe: ServiceProbe, url: str, golden: Golden, release: Release) -> str | None:
+    for number, (row, expected) in enumerate(zip(golden.rows, golden.expected, strict=True)):
         headers = {**_JSON, "x-request-id": f"smoke-{number}"}
         answer = probe.post(f"{url}/predict", json.dumps(row).encode(), headers)
-        if not _is_prediction(answer, expected, golden["tolerance"]):
-            return f"row {number} expected {expected}, got {answer.status} {answer.body}"
+        if not _is_prediction(answer, expected, golden.tolerance):
+            return f"row {number} expected {expected.as_json()}, got {answer.status} {answer.body}"
         if (answer.body.get("version"), answer.body.get("request_id")) != (release.version, f"smoke-{number}"):
             return f"row {number} came back as {answer.body}"
     return None
 
 
-def _check_batch(probe: ServiceProbe, url: str, body: Mapping[str, Any]) -> str | None:
-    golden = body["golden"]
-    answer = probe.post(f"{url}/predict/batch", json.dumps({"rows": golden["rows"]}).encode(), _JSON)
+def _check_batch(probe: ServiceProbe, url: str, golden: Golden) -> str | None:
+    answer = probe.post(f"{url}/predict/batch", json.dumps({"rows": golden.rows}).encode(), _JSON)
     predictions = _fields(answer.body).get("predictions")
     if answer.status != 200 or not isinstance(predictions, list):
         return f"got {answer.status} {answer.body}"
-    pairs = zip(predictions, golden["expected"], strict=False)
-    same = all(_close(got, expected, golden["tolerance"]) for got, expected in pairs)
-    return None if same and len(predictions) == len(golden["rows"]) else f"differs from the golden rows: {predictions}"
+    pairs = zip(predictions, golden.expected, strict=False)
+    same = all(_close(got, expected, golden.tolerance) for got, expected in pairs)
+    return None if same and len(predictions) == len(golden.rows) else f"differs from the golden rows: {predictions}"
 
 
 def _check_refusals(probe: ServiceProbe, url: str, row: dict[str, Any]) -> str | None:
@@ -115,14 +114,14 @@ def _check_refusals(probe: ServiceProbe, url: str, row: dict[str, Any]) -> str |
     return None
 
 
-def _is_prediction(answer: HttpReply, expected: dict[str, Any], tolerance: float) -> bool:
+def _is_prediction(answer: HttpReply, expected: Answer, tolerance: float) -> bool:
     return answer.status == 200 and _close(answer.body, expected, tolerance)
 
 
-def _close(got: Any, expected: dict[str, Any], tolerance: float) -> bool:
+def _close(got: Any, expected: Answer, tolerance: float) -> bool:
     probability = _fields(got).get("probability")
-    near = isinstance(probability, int | float) and abs(probability - expected["probability"]) <= tolerance
-    return near and bool(got.get("prediction") == expected["prediction"])
+    near = isinstance(probability, int | float) and abs(probability - expected.probability) <= tolerance
+    return near and bool(got.get("prediction") == expected.prediction)
 
 
 def _fields(answered: Any) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """What gates measure of a version that runs in staging: where it is reached, and what may be done to it there."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from pipelines.domain.description import Golden
 from pipelines.domain.records import ReleaseRecord
 from pipelines.domain.release import Release
 from pipelines.domain.sections import Profile
@@ -25,7 +26,7 @@ class Beside:
 
 @dataclass(frozen=True)
 class Service:
-    """A release in staging's trial slot, reached at `url`; `body` is its bundle's parsed `bundle.json`.
+    """A release in staging's trial slot, reached at `url`, with the golden rows of its bundle.
 
     `first_request_ms` is how long the first request after the deploy took, infinite where it was not answered.
     `releases` reads all releases ever recorded; what a gate leaves for people goes into `workdir`.
@@ -33,7 +34,7 @@ class Service:
 
     url: str
     release: Release
-    body: Mapping[str, Any]
+    golden: Golden
     profile: Profile
     snapshot: "Snapshot"
     probe: ServiceProbe
