@@ -18,9 +18,9 @@ from pipelines.settings.installation import HEADER, InstallationRecord
 from pipelines.settings.settings import Settings
 from tests.support.servers.servers import free_port
 from tests.support.world.fakes import FakeCheckpoints, FakeVersions
-from tests.support.world.records import MODEL
 from tests.support.world.supervisors import eventually
 
+MODEL = "churn-model"
 OURS, THEIRS = "a" * 32, "b" * 32
 
 
@@ -50,7 +50,7 @@ def test_every_answer_names_the_installation(settings: Settings) -> None:
 def test_who_means_another_installation_is_refused_before_anything_is_done(settings: Settings) -> None:
     def ask(meant: str) -> httpx.Response:
         headers = {"Authorization": "Bearer secret", HEADER: meant}
-        url, body = f"{settings.api_url}/api/v1/rollbacks", {"environment": "production"}
+        url, body = f"{settings.api_url}/api/v1/rollbacks", {"model": MODEL, "environment": "production"}
         return httpx.post(url, json=body, headers=headers, trust_env=False)
 
     refused = ask(THEIRS)
