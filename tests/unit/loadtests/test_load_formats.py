@@ -17,7 +17,7 @@ from loadtests.runner.capacity import describe_capacity
 from loadtests.runner.result import RESULT, as_json, describe_result, of_judgement
 from loadtests.study.simulation import CONTROL, look_of, plan_of
 from pipelines.adapters.load.job import LoadJob
-from pipelines.adapters.load.networks import LoadNetworks
+from pipelines.adapters.load.networks import LoadFront, LoadNetworks
 from pipelines.adapters.load.process import LoadProcess
 from pipelines.adapters.load.swarm import Job, LoadSwarm
 from pipelines.errors import Undecided
@@ -65,12 +65,10 @@ class Refusing(LoadSwarm):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_job_is_given_a_plan_of_the_format(tmp_path: Path, workers: int) -> None:
     swarm = Refusing()
-    urls = {"live": CHAMPION, "trial": HOST}
-    slots = {name: {"id": name, "name": f"slipway-staging-{name}"} for name in urls}
-    stack = {"environments": {"staging": {"load_network": "net-1", "load_urls": urls, "slots": slots}}}
+    networks = LoadNetworks({url: LoadFront("net-1", url) for url in (HOST, CHAMPION)})
 
     with pytest.raises(Undecided, match="the swarm is full"):
-        LoadJob(swarm, LoadNetworks.of_stack(stack)).run(WRITTEN | {"workers": workers}, load_plans.ROWS, tmp_path)
+        LoadJob(swarm, networks).run(WRITTEN | {"workers": workers}, load_plans.ROWS, tmp_path)
 
     with tarfile.open(fileobj=io.BytesIO(swarm.archive)) as archive:
         file = archive.extractfile("plan.json")
