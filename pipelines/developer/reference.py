@@ -16,9 +16,6 @@ REFERENCE = ROOT / "docs" / "reference"
 # File name -> the function without arguments that returns the schema, as `module:function`. They are looked up by
 # name, because a developer's tool sees all parts of the project, while these never import each other.
 SCHEMAS = {
-    "load-capacity.schema.json": "loadtests.runner.capacity:describe_capacity",
-    "load-plan.schema.json": "loadtests.plan.plan:describe_plan",
-    "load-result.schema.json": "loadtests.runner.result:describe_result",
     "api.openapi.json": "pipelines.api.app:describe_api",
     "infra-file.schema.json": "pipelines.adapters.installation.infra_file:describe_infra_file",
     "installation.schema.json": "pipelines.settings.installation:describe_installation",
