@@ -8,10 +8,11 @@ ServiceError
     `-- InvalidFields
 """
 
-from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 
 class ServiceError(Exception):
@@ -30,12 +31,26 @@ class BundleError(StartupError):
     """The bundle on disk is not the one released, or does not answer as it did at packaging."""
 
 
-@dataclass(frozen=True)
-class FieldError:
-    """One refused field: its path ("tenure", "rows.3.tenure") and why."""
+class FieldError(msgspec.Struct, frozen=True):
+    """One refused field."""
 
-    field: str
+    field: Annotated[str, Meta(description="Its path, such as `tenure` or `rows.3.tenure`.")]
+    message: Annotated[str, Meta(description="Why it is refused.")]
+
+
+class ErrorContent(msgspec.Struct):
+    """Why a request is refused."""
+
+    code: Annotated[str, Meta(description="The kind of refusal, such as `invalid_field`.")]
     message: str
+    fields: Annotated[tuple[FieldError, ...], Meta(description="The refused fields; 100 at most.")]
+    request_id: Annotated[str, Meta(description="The same as the header X-Request-Id.")]
+
+
+class ErrorReply(msgspec.Struct):
+    """The body of every refusal."""
+
+    error: ErrorContent
 
 
 class RequestError(ServiceError):
@@ -57,10 +72,5 @@ class InvalidFields(RequestError):
 
 def error_body(error: RequestError, request_id: str) -> bytes:
     """Return the JSON body of a refusal."""
-    content = {
-        "code": error.code,
-        "message": str(error),
-        "fields": error.fields,
-        "request_id": request_id,
-    }
-    return msgspec.json.encode({"error": content})
+    content = ErrorContent(error.code, str(error), error.fields, request_id)
+    return msgspec.json.encode(ErrorReply(content))

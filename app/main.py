@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Request, Response
 from starlette.exceptions import HTTPException
 
 from app.errors import BundleError, RequestError, SettingsError, error_body
@@ -14,9 +14,11 @@ from app.logs import EventLog, Level
 from app.metrics import Metrics
 from app.model.bundle import read_bundle
 from app.model.scoring import Scorer, load
-from app.protocols.native import ClientLeft, Predictor, Receive, Reply, RequestHead
-from app.protocols.routes import DRAINING, NO_RELEASE, REQUEST_ID, Readiness, prediction_router, state_router
+from app.openapi import REQUEST_ID, DescribedApi
+from app.protocols.native import PREDICTION_ANSWERS, Predictor, Reply, prediction_router
+from app.protocols.request import ClientLeft, Receive, RequestHead
 from app.settings import Settings
+from app.state import DRAINING, NO_RELEASE, STATE_ANSWERS, Readiness, state_router
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -41,11 +43,13 @@ class Service:
         )
         self._log_every = settings.access_log_every
         self._answered = 0
-        self._api = FastAPI(
+        described = DescribedApi(
+            (*STATE_ANSWERS, *PREDICTION_ANSWERS),
             title=settings.model or "Slipway",
             version=settings.version or "none",
-            redirect_slashes=False,
         )
+        self.openapi = described.openapi
+        self._api = described.app
         self._api.include_router(state_router(settings, self._readiness, self._metrics))
         self._api.include_router(prediction_router(self._predictor, scorer.schema if scorer else None))
         self._api.add_exception_handler(HTTPException, _refused)

@@ -84,7 +84,8 @@ locals {
       pull       = local.own_images ? module.image_registry[0].pull : var.image_registry_external.address
       push       = local.own_images ? module.image_registry[0].push : var.image_registry_external.address
     }
-    images = { app = var.images.app, loadtest = var.images.loadtest }
+    images          = { app = var.images.app, loadtest = var.images.loadtest }
+    installation_id = var.installation_id
     object_store = {
       buckets  = var.buckets
       endpoint = local.objects.endpoint

@@ -172,6 +172,17 @@ variable "images" {
   }
 }
 
+variable "installation_id" {
+  description = "Which installation this is, for ever; its API names it, and serves nobody who means another."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.installation_id == null || can(regex("^[0-9a-f]{32}$", var.installation_id))
+    error_message = "installation_id is 32 hexadecimal digits, or null."
+  }
+}
+
 variable "limits" {
   description = "The most CPU and memory that each service may use; what is left out has a default in its module."
   type = object({

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 from pipelines.domain.audit import Checkpoint, Entry
 from pipelines.domain.events import Event, EventKind
 from pipelines.domain.records import Record
-from pipelines.domain.release import Environment, Release, Slot, SlotState
+from pipelines.domain.release import Endpoint, Release, Slot, SlotState
 from pipelines.domain.version import RegisteredVersion
 
 J = TypeVar("J")
@@ -45,7 +45,7 @@ class ModelRegistry(Protocol):
         """Download the ONNX model; raise NotServable when it or its signature is missing."""
 
     def fetch_artifact(self, run_id: str, path: str, into: Path) -> Path | None:
-        """Download one file of a run, or return None when the run has none at `path`."""
+        """Download one file of a run to `into / path`, or return None when the run has none at `path`."""
 
     def run_tags(self, run_id: str) -> dict[str, str]:
         """Return the tags of a run."""
@@ -66,29 +66,30 @@ class ModelRegistry(Protocol):
 class Target(Protocol):
     """Where releases run. `start` only begins: progress is read with `observe`.
 
-    `epoch` is the fencing number of the environment's lease: a call with a smaller one than the target
+    An endpoint is a model in an environment; one that the target does not have raises TargetUnavailable.
+    `epoch` is the fencing number of the endpoint's lease: a call with a smaller one than the target
     has already seen raises LostLease and changes nothing.
     """
 
-    def prepare(self, bundle_digest: str) -> None:
-        """Make the bundle startable, or raise DeployFailed when its bytes do not hold."""
+    def prepare(self, endpoint: Endpoint, bundle_digest: str) -> None:
+        """Make the bundle startable there, or raise DeployFailed when its bytes do not hold."""
 
     def start(self, release: Release, slot: Slot, *, epoch: int) -> None:
-        """Begin to serve `release` in `slot`; what served before goes on until the new one is ready.
+        """Begin to serve `release` in `slot` of its endpoint; what served before goes on until the new one is ready.
 
         Asking for the release that the slot already serves changes nothing.
         """
 
-    def observe(self, environment: Environment, slot: Slot) -> SlotState:
+    def observe(self, endpoint: Endpoint, slot: Slot) -> SlotState:
         """Ask every replica of a slot by its own address."""
 
-    def set_traffic_weights(self, environment: Environment, weights: dict[Slot, int], *, epoch: int) -> None:
-        """Share the environment's port among its slots, or raise UsageError for shares it can't give."""
+    def set_traffic_weights(self, endpoint: Endpoint, weights: dict[Slot, int], *, epoch: int) -> None:
+        """Share the endpoint's port among its slots, or raise UsageError for shares it can't give."""
 
-    def restore(self, environment: Environment, release: Release | None, *, epoch: int) -> None:
+    def restore(self, endpoint: Endpoint, release: Release | None, *, epoch: int) -> None:
         """Bring `live` back to the recorded release (None: to no release) whatever was asked since."""
 
-    def stop(self, environment: Environment, slot: Slot, *, epoch: int) -> None:
+    def stop(self, endpoint: Endpoint, slot: Slot, *, epoch: int) -> None:
         """Drain a slot and leave it empty."""
 
 

@@ -3,9 +3,10 @@
 import hashlib
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from app.errors import BundleError
 
@@ -80,10 +81,10 @@ class Onnx(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is answered for a row; `probability` is P(positive)."""
+    """What is answered for a row."""
 
-    prediction: str
-    probability: float
+    prediction: Annotated[str, Meta(description="The predicted class.")]
+    probability: Annotated[float, Meta(description="P(positive class).")]
 
 
 class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,83 +1,53 @@
-"""Answers predictions from a request's headers and body alone; never buffers more than the limit."""
+"""Slipway's own protocol, /predict and /predict/batch: answers from a request's headers and body alone."""
 
 import asyncio
-import os
-import re
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from fastapi import APIRouter, Request, Response
+from msgspec import Meta
+from pydantic import BaseModel
 
 from app.errors import RequestError, error_body
 from app.model.bundle import Answer
 from app.model.microbatch import MicroBatcher
+from app.model.schema import RequestSchema
 from app.model.scoring import Scorer
+from app.openapi import REQUEST_ID, answer, refusals
+from app.protocols.request import Headers, Receive, RequestHead, read_body
 from app.settings import Settings
-
-Headers = Iterable[tuple[bytes, bytes]]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 ROW_LIMIT_BYTES = 1024 * 1024
 BATCH_LIMIT_BYTES = 16 * 1024 * 1024
-BODY_TIMEOUT_S = 10.0
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-_JSON = b"application/json"
 
 
-class ClientLeft(Exception):
-    """The client closed the connection before its request was whole; there is nobody to answer."""
-
-
-class RequestHead:
-    """What the headers say that matters to a prediction; a request id is taken over or made."""
-
-    __slots__ = ("content_encoding", "content_length", "content_type", "request_id")
-
-    def __init__(self, headers: Headers) -> None:
-        self.content_type = self.content_encoding = b""
-        self.content_length = 0
-        offered = b""
-        for name, value in headers:
-            if name == b"content-type":
-                self.content_type = value
-            elif name == b"content-length":
-                # The server has parsed it already: it is a number.
-                self.content_length = int(value)
-            elif name == b"content-encoding":
-                self.content_encoding = value
-            elif name == b"x-request-id":
-                offered = value
-        # fullmatch: what is returned in a header must not hold a line end.
-        self.request_id = offered.decode() if _REQUEST_ID.fullmatch(offered) else os.urandom(16).hex()
-
-    def check(self, limit_bytes: int) -> None:
-        """Raise RequestError for a body that is not plain JSON (415) or announced as too large (413)."""
-        if self.content_encoding not in (b"", b"identity"):
-            raise _unsupported("send the body without Content-Encoding")
-        if self.content_type != _JSON and self.content_type.split(b";")[0].strip().lower() != _JSON:
-            raise _unsupported("send the body as Content-Type: application/json")
-        if self.content_length > limit_bytes:
-            raise _too_large(limit_bytes)
+_Model = Annotated[str, Meta(description="The registered model that answered.")]
+_Version = Annotated[str, Meta(description="Its version in the model registry, as text.")]
+_RequestId = Annotated[str, Meta(description="The same as the header X-Request-Id.")]
 
 
 class Prediction(msgspec.Struct):
     """The answer to one row."""
 
-    prediction: str
-    probability: float
-    model: str
-    version: str
-    request_id: str
+    prediction: Annotated[str, Meta(description="The predicted class.")]
+    probability: Annotated[float, Meta(ge=0, le=1, description="P(positive class).")]
+    model: _Model
+    version: _Version
+    request_id: _RequestId
 
 
 class BatchPrediction(msgspec.Struct):
     """The answers to many rows, in their order."""
 
     predictions: list[Answer]
-    model: str
-    version: str
-    request_id: str
+    model: _Model
+    version: _Version
+    request_id: _RequestId
+
+
+PREDICTION_ANSWERS = (Prediction, BatchPrediction)
 
 
 class Reply(msgspec.Struct):
@@ -105,7 +75,7 @@ class Predictor:
         request_id = head.request_id
         try:
             batcher = self._released()
-            body = await _read_body(head, receive, ROW_LIMIT_BYTES)
+            body = await read_body(head, receive, ROW_LIMIT_BYTES)
             answer = await batcher.score(batcher.scorer.schema.decode_row(body))
         except RequestError as error:
             return Reply(error.status, error_body(error, request_id), request_id)
@@ -118,7 +88,7 @@ class Predictor:
         request_id = head.request_id
         try:
             scorer = self._released().scorer
-            body = await _read_body(head, receive, BATCH_LIMIT_BYTES)
+            body = await read_body(head, receive, BATCH_LIMIT_BYTES)
             async with self._batches:
                 content = await asyncio.to_thread(self._score_batch, scorer, body, request_id)
         except RequestError as error:
@@ -135,41 +105,42 @@ class Predictor:
         return self._batcher
 
 
-async def _read_body(head: RequestHead, receive: Receive, limit_bytes: int) -> bytes:
-    head.check(limit_bytes)
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            message = await receive()
-            body: bytes = message.get("body", b"")
-            if message.get("more_body"):
-                body = await _read_rest(bytearray(body), receive, limit_bytes)
-    except TimeoutError as error:
-        text = f"the body was not whole within {BODY_TIMEOUT_S:g} s"
-        raise RequestError(HTTPStatus.REQUEST_TIMEOUT, "timeout", text) from error
-    if message["type"] == "http.disconnect":
-        raise ClientLeft
-    if len(body) > limit_bytes:
-        raise _too_large(limit_bytes)
-    return body
+def prediction_router(predictor: Predictor, schema: RequestSchema | None) -> APIRouter:
+    """Return the prediction routes, described by the schema of the release that is served."""
+    router = APIRouter(tags=["prediction"], default_response_class=Response)
+    kinds: list[tuple[str, Callable[[Headers, Receive], Awaitable[Reply]], type[msgspec.Struct], str]] = [
+        ("/predict", predictor.row, Prediction, "Predict one row"),
+        ("/predict/batch", predictor.batch, BatchPrediction, "Predict many rows"),
+    ]
+    models = (schema.row_model, schema.batch_model) if schema else (None, None)
+    for (path, reply, kind, summary), model in zip(kinds, models, strict=True):
+        router.add_api_route(
+            path,
+            _endpoint(reply),
+            methods=["POST"],
+            summary=summary,
+            operation_id=reply.__name__,
+            responses={200: answer(kind, summary, with_request_id=True), **refusals()},
+            openapi_extra=_request_body(model) if model else None,
+        )
+    return router
 
 
-async def _read_rest(body: bytearray, receive: Receive, limit_bytes: int) -> bytes:
-    more = True
-    while more:
-        if len(body) > limit_bytes:
-            raise _too_large(limit_bytes)
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientLeft
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-    return bytes(body)
+def _endpoint(
+    answer: Callable[[Headers, Receive], Awaitable[Reply]],
+) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        reply = await answer(request.headers.raw, request.receive)
+        headers = {REQUEST_ID: reply.request_id}
+        return Response(reply.body, reply.status, headers, media_type="application/json")
+
+    return endpoint
 
 
-def _too_large(limit_bytes: int) -> RequestError:
-    text = f"the body is larger than {limit_bytes} bytes"
-    return RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", text)
-
-
-def _unsupported(text: str) -> RequestError:
-    return RequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", text)
+def _request_body(model: type[BaseModel]) -> dict[str, Any]:
+    # Inlined by pydantic where a reference would point outside this fragment.
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    definitions = schema.pop("$defs", {})
+    if definitions:
+        schema["properties"]["rows"]["items"] = definitions["Row"]
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

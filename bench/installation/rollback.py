@@ -80,9 +80,10 @@ def _roll_back(place: Place, old: str) -> tuple[float, float]:
 
 def _until_serving(place: Place, version: str, begun: float) -> float:
     target = open_target(place.settings)
-    count = len(target.observe(Environment.PRODUCTION, Slot.LIVE).replicas)
+    production = place.settings.endpoint(Environment.PRODUCTION)
+    count = len(target.observe(production, Slot.LIVE).replicas)
     while time.monotonic() - begun < BACK_WITHIN_S:
-        replicas = target.observe(Environment.PRODUCTION, Slot.LIVE).replicas
+        replicas = target.observe(production, Slot.LIVE).replicas
         if len(replicas) == count and all(replica.ready and replica.version == version for replica in replicas):
             return time.monotonic() - begun
         time.sleep(_POLL_S)

@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Sent:
-    """What a stretch of load sent: lag of each request and its latency in ms, and the generator's own CPU share."""
+    """What a phase of load sent: lag of each request and its latency in ms, and the generator's own CPU share."""
 
     lag_ms: Floats
     latency_ms: Floats

@@ -39,7 +39,7 @@ class ReadyReplica:
 def running_replica(place: Place, bundle: ServedBundle) -> Iterator[ReadyReplica]:
     """Yield a ready replica of a bundle; raise SlipwayError with its last lines when it does not come up."""
     release = Release("bench", bundle.model, Environment.PRODUCTION, "1", bundle.digest)
-    home = SupervisorHome(place.workdir / "replica", Environment.PRODUCTION)
+    home = SupervisorHome(place.workdir / "replica", release.endpoint)
     shared = claim_kept(0)
     site = Site(home, Slot.LIVE, shared, lambda: None)
     try:

@@ -11,7 +11,7 @@ from bench.load.load_client import LoadClient, LoadResult, under_load
 from bench.service.trained import ServedBundle, make_bundles
 from bench.support.measured import Bound, Limit, Measured
 from bench.support.place import Place
-from pipelines.domain.release import Environment, Phase, Release, Slot
+from pipelines.domain.release import Endpoint, Environment, Phase, Release, Slot
 from pipelines.errors import SlipwayError, TargetUnavailable
 from pipelines.ports import Target
 from pipelines.wiring.targets import open_target
@@ -57,7 +57,9 @@ def measure(place: Place) -> Measured:
 @contextmanager
 def running_supervisor(place: Place) -> Iterator[Target]:
     """Run production's supervisor alone; yield the target that asks it."""
-    command = [sys.executable, "-m", "pipelines.adapters.local.supervisor", "--environment", str(ENVIRONMENT)]
+    command = [sys.executable, "-m", "pipelines.adapters.local.supervisor"]
+    endpoint = place.settings.endpoint(ENVIRONMENT)
+    command += ["--model", endpoint.model, "--environment", str(ENVIRONMENT)]
     command += ["--home", str(place.settings.home), "--port", str(place.settings.production_port)]
     with (place.workdir / "supervisor.log").open("wb") as log:
         process = subprocess.Popen(
@@ -71,7 +73,7 @@ def running_supervisor(place: Place) -> Iterator[Target]:
         )
         try:
             target = open_target(place.settings)
-            _wait_answering(process, target)
+            _wait_answering(process, target, endpoint)
             yield target
         finally:
             # It drains its replicas before it ends; killed, it would leave them.
@@ -79,12 +81,12 @@ def running_supervisor(place: Place) -> Iterator[Target]:
             process.wait(STOP_S)
 
 
-def _wait_answering(process: "subprocess.Popen[bytes]", target: Target) -> None:
+def _wait_answering(process: "subprocess.Popen[bytes]", target: Target, endpoint: Endpoint) -> None:
     deadline = time.monotonic() + SWAP_WITHIN_S
     last = "nothing"
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if all(replica.pid for replica in target.observe(ENVIRONMENT, Slot.LIVE).replicas):
+            if all(replica.pid for replica in target.observe(endpoint, Slot.LIVE).replicas):
                 return
             last = "a replica that does not answer"
         except TargetUnavailable as error:
@@ -98,7 +100,7 @@ def _swap(target: Target, release: Release) -> float:
     begun = time.monotonic()
     target.start(release, Slot.LIVE, epoch=1)
     while time.monotonic() - begun < SWAP_WITHIN_S:
-        state = target.observe(ENVIRONMENT, Slot.LIVE)
+        state = target.observe(release.endpoint, Slot.LIVE)
         if state.serves(release):
             return time.monotonic() - begun
         if state.phase is Phase.FAILED:

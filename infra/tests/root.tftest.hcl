@@ -524,3 +524,26 @@ run "a_node_that_is_no_id_is_refused" {
 
   expect_failures = [var.state_node]
 }
+
+run "the_stack_says_which_installation_it_is" {
+  command = plan
+
+  variables {
+    installation_id = "0123456789abcdef0123456789abcdef"
+  }
+
+  assert {
+    condition     = output.stack.installation_id == "0123456789abcdef0123456789abcdef"
+    error_message = "Its API could not say whose it is."
+  }
+}
+
+run "an_installation_id_of_another_form_is_refused" {
+  command = plan
+
+  variables {
+    installation_id = "ours"
+  }
+
+  expect_failures = [var.installation_id]
+}

@@ -128,15 +128,15 @@ def bootstrap_interval(latency_ms: Floats, window: Ints, *, quantile: float, see
     around = int(n * max(0.0, 1 - 8 * (1 - quantile)))
     # Without the window that all slow requests lie in, a draw's quantile is one of the quick.
     ranks = np.concatenate((np.linspace(0, around, GRID // 10), np.linspace(around, n - 1, GRID)))
-    grid = ordered[ranks.astype(np.int64)]
-    grid = grid[np.append(True, grid[1:] > grid[:-1])]
+    values = ordered[ranks.astype(np.int64)]
+    grid: Floats = values[np.append(True, values[1:] > values[:-1])]
     sizes = np.bincount(window)
     # How many requests of each window are at most as slow as each place of the grid.
     places = window * len(grid) + np.searchsorted(grid, latency_ms)
     counts = np.bincount(places, minlength=len(sizes) * len(grid)).reshape(len(sizes), len(grid))
     below = np.cumsum(counts, axis=1, dtype=np.float64)[sizes > 0]
     draws = _window_draws(len(below), seed)
-    needed = quantile * (draws @ sizes[sizes > 0])
+    needed: Floats = np.multiply(quantile, draws @ sizes[sizes > 0], dtype=np.float64)
     low, high = np.quantile(grid[_first_reaching(needed, draws, below)], INTERVAL, method="inverted_cdf")
     return float(low), float(high)
 

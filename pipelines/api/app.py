@@ -6,12 +6,13 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from pipelines.api import health
 from pipelines.api.routes import ROUTERS
 from pipelines.api.state import ApiState
-from pipelines.errors import NotAllowed, SlipwayError, UnknownVersion
+from pipelines.errors import NotAllowed, SlipwayError, UnknownVersion, UsageError
 
 # HTTP status by exit code; a few codes have a status of their own.
 _BY_EXIT = {1: 500, 2: 400, 3: 409, 4: 503, 5: 502}
@@ -20,7 +21,7 @@ _BY_CODE = {UnknownVersion.code: 404}
 
 def create_app(state: ApiState) -> FastAPI:
     """Return the ASGI application."""
-    app = FastAPI(title="Slipway", docs_url="/docs", redoc_url=None, openapi_url="/api/v1/openapi.json")
+    app: FastAPI = FastAPIOffline(title="Slipway", redoc_url=None, openapi_url="/api/v1/openapi.json")
     app.state.slipway = state
     app.include_router(health.router)
     for router in ROUTERS:
@@ -55,13 +56,13 @@ async def _invalid(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-    body = {"code": "usage", "message": problems[:500], "next": "see /docs for what the route takes"}
+    refusal = UsageError(problems[:500], next="see /docs for what the route takes")
     # A name that UTF-8 can't carry, such as half a surrogate pair, must not turn the refusal into a failure.
-    return Response(json.dumps({"error": body}), 422, media_type="application/json")
+    return Response(json.dumps({"error": refusal.as_dict()}), 422, media_type="application/json")
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
-    body = {"code": "usage", "message": str(error.detail), "next": "see /docs for the routes"}
-    return JSONResponse({"error": body}, error.status_code)
+    refusal = UsageError(str(error.detail), next="see /docs for the routes")
+    return JSONResponse({"error": refusal.as_dict()}, error.status_code)

@@ -17,6 +17,7 @@ from http.client import HTTPException, HTTPResponse
 from typing import Any
 
 from pipelines.errors import ApiUnavailable, SlipwayError, Undecided, UsageError
+from pipelines.settings.installation import HEADER, installation_id
 from pipelines.settings.settings import Settings, model_name
 
 # An executor shows itself every other second; one that did not for so long is dead or frozen.
@@ -73,6 +74,8 @@ class ApiClient:
         self._timeout_s = timeout_s
         self._patience_s = patience_s
         self._opener = direct_opener(settings)
+        self._home = settings.home
+        self._installation = installation_id(settings)
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         """GET a path below /api/v1; raise the refusal that the API answered with."""
@@ -157,17 +160,30 @@ class ApiClient:
     ) -> Iterator[HTTPResponse]:
         """Send a request and hand out its response for a block; raise the refusal, or ApiUnavailable."""
         given = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json", **headers}
+        if self._installation:
+            given[HEADER] = self._installation
         request = urllib.request.Request(f"{self._url}/api/v1{path}", data=content, headers=given)
         try:
             with self._opener.open(request, timeout=timeout_s) as response:
+                self._check_installation(response.headers.get(HEADER))
                 yield response
         except urllib.error.HTTPError as error:
-            raise self._refusal(error) from error
+            with error:
+                self._check_installation(error.headers.get(HEADER))
+                raise self._refusal(error) from error
         except (OSError, HTTPException, json.JSONDecodeError) as error:
             raise ApiUnavailable(
                 f"the API at {self._url} does not answer: {error}",
                 next='run "make up"; what was asked for before goes on by itself',
             ) from error
+
+    def _check_installation(self, told: str | None) -> None:
+        """Raise UsageError when the API says that it is another installation's; an earlier one says nothing."""
+        if told and self._installation and told != self._installation:
+            raise UsageError(
+                f"the API at {self._url} is of installation {told}, and {self._home} has {self._installation}",
+                next='name the home of that installation by SLIPWAY_HOME, or end it and "make up" this one',
+            )
 
     def _refusal(self, error: urllib.error.HTTPError) -> SlipwayError:
         try:

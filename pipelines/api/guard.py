@@ -1,4 +1,4 @@
-"""Makes the routers of the API: before its sender is known, nothing of a request is looked at, least its body."""
+"""Makes the routers of the API: nothing of a request is looked at before its sender is known, least of all its body."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any

@@ -1,14 +1,53 @@
-"""Runs the API of one home on its port."""
+"""Runs the API of one home on its port; it tells which installation it is of, and serves no other's clients."""
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipelines.api.app import create_app
 from pipelines.api.state import ApiState
+from pipelines.errors import UsageError
+from pipelines.settings.installation import HEADER
 
 # Whoever follows a stream comes back to the next process, and must not keep this one from ending.
 STREAMS_END_S = 1
 
 
-def serve_api(state: ApiState, *, host: str, port: int) -> None:
+def serve_api(state: ApiState, *, installation: str | None, host: str, port: int) -> None:
     """Serve until SIGTERM."""
     import uvicorn
 
-    uvicorn.run(create_app(state), host=host, port=port, log_level="warning", timeout_graceful_shutdown=STREAMS_END_S)
+    app: ASGIApp = create_app(state)
+    if installation:
+        app = OwnClients(app, installation)
+    uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=STREAMS_END_S)
+
+
+class OwnClients:
+    """Names the installation in every answer, and refuses who means another before anything is done."""
+
+    def __init__(self, app: ASGIApp, installation: str) -> None:
+        self._app = app
+        self._installation = installation
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[HEADER] = self._installation
+            await send(message)
+
+        meant = Headers(scope=scope).get(HEADER, self._installation)
+        app = self._app if meant == self._installation else self._refusal(meant)
+        await app(scope, receive, named)
+
+    def _refusal(self, meant: str) -> JSONResponse:
+        refusal = UsageError(
+            f"this is the API of installation {self._installation}, not of {meant[:40]!r}",
+            next="name the home of this installation by SLIPWAY_HOME, or give yours other ports",
+        )
+        return JSONResponse({"error": refusal.as_dict()}, 400)

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,7 +23,9 @@ from pipelines.cli.terminal import (
 )
 from pipelines.domain.release import Environment
 from pipelines.errors import UsageError
-from pipelines.settings.settings import Settings
+
+if TYPE_CHECKING:
+    from pipelines.settings.settings import Settings
 
 app = typer.Typer()
 policy_app = typer.Typer(no_args_is_help=True, help="Show or change the policy in force.")
@@ -227,7 +229,7 @@ def policy_show(person: As = "alice") -> None:
     print(json.dumps(open_client(person).get("/policy"), indent=2))
 
 
-def _staging_health(settings: Settings) -> dict[str, Any]:
+def _staging_health(settings: "Settings") -> dict[str, Any]:
     """Ask staging itself what it serves: a success is not reported on hearsay."""
     from pipelines.operator.health import read_health
 

@@ -2,12 +2,15 @@
 
 import json
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipelines.cli.terminal import As, Json, open_client, print_result, read_settings, report_progress
 from pipelines.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipelines.settings.settings import Settings
 
 app = typer.Typer()
 data_app = typer.Typer(no_args_is_help=True, help="Move the data of the project to and from the object store.")
@@ -27,7 +30,7 @@ def up() -> None:
     """Start everything and wait until it answers."""
     from pipelines.operator.up import bring_up
 
-    bring_up(read_settings(), os.environ, report_progress)
+    bring_up(read_settings(moving=True), os.environ, report_progress)
 
 
 @app.command()
@@ -80,7 +83,7 @@ def demo() -> None:
     """Take versions all the way and back, and leave everything running."""
     from pipelines.operator.demo import run_demo
 
-    run_demo(read_settings(), os.environ, report_progress)
+    run_demo(read_settings(moving=True), os.environ, report_progress)
 
 
 @app.command()
@@ -226,7 +229,7 @@ def api() -> None:
     """Serve the API (started by `up`)."""
     from pipelines.operator.processes import run_api
 
-    run_api(read_settings())
+    run_api(_told_settings())
 
 
 @app.command(hidden=True)
@@ -234,7 +237,7 @@ def executor() -> None:
     """Carry commands out (started by `up`)."""
     from pipelines.operator.processes import run_executor
 
-    run_executor(read_settings(), os.environ)
+    run_executor(_told_settings(), os.environ)
 
 
 @app.command(hidden=True)
@@ -242,4 +245,11 @@ def work() -> None:
     """Say in JSON what the executor works on (asked by `up` and `down` where the API does not answer)."""
     from pipelines.wiring.processes import find_work
 
-    print(json.dumps({"work": find_work(read_settings())}))
+    print(json.dumps({"work": find_work(_told_settings())}))
+
+
+def _told_settings() -> "Settings":
+    """Read the settings of a process of the installation, which was told all of them by what started it."""
+    from pipelines.settings.settings import Settings
+
+    return Settings.from_environ(os.environ)

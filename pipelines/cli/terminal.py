@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipelines.errors import UsageError
-from pipelines.settings.settings import Settings
 
 if TYPE_CHECKING:
     from pipelines.api.client import ApiClient
+    from pipelines.settings.settings import Settings
 
 As = Annotated[str, typer.Option("--as", help="Whose token to use.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -28,9 +28,11 @@ def report_progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def read_settings() -> Settings:
-    """Read the settings of this process."""
-    return Settings.from_environ(os.environ)
+def read_settings(*, moving: bool = False) -> "Settings":
+    """Read the settings of the home's installation; with `moving` it may be given other ports."""
+    from pipelines.settings.installation import settings_of_home
+
+    return settings_of_home(os.environ, moving=moving)
 
 
 def open_client(person: str) -> "ApiClient":

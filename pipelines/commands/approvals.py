@@ -84,5 +84,5 @@ def _apply_decision(transaction: Transaction, promotion: Promotion, approval: Ap
         work.stop(transaction, promotion, no, at=approval.at)
         return
     given = [a for a in transaction.find(Approval, promotion_id=promotion.id) if a.approved]
-    if len(given) >= policy_in_force(transaction).approvals.count:
+    if len(given) >= policy_in_force(transaction, promotion.model).approvals.count:
         work.move(transaction, promotion, RunState.APPROVED)

@@ -36,7 +36,7 @@ def request_promotion(
             raise UsageError(f"version {version} already serves production", next='see "slipway status"')
         usable = _valid_evaluation(transaction, model, version, override, champion)
         evaluation = usable or ask_evaluation(transaction, person, model, version, override=override, now=now)
-        policy = policy_in_force(transaction)
+        policy = policy_in_force(transaction, model)
         promotion = Promotion(
             id=transaction.new_id(Promotion),
             model=model,
@@ -63,7 +63,7 @@ def _valid_evaluation(
     # The newest report counts, a no as well: an older yes must not be picked out.
     if not ended or ended[-1].state is not RunState.DONE or ended[-1].report is None:
         return None
-    newest, policy = ended[-1], policy_in_force(transaction)
+    newest, policy = ended[-1], policy_in_force(transaction, model)
     report = ended[-1].report
     same_gates = newest.override_gates == override_fields(override)["override_gates"]
     holds = (

@@ -17,6 +17,11 @@ REFERENCE = ROOT / "docs" / "reference"
 # name, because a developer's tool sees all parts of the project, while these never import each other.
 SCHEMAS = {
     "api.openapi.json": "pipelines.api.app:describe_api",
+    "infra-file.schema.json": "pipelines.adapters.installation.infra_file:describe_infra_file",
+    "installation.schema.json": "pipelines.settings.installation:describe_installation",
+    "terraform-outputs.schema.json": "pipelines.settings.terraform_outputs:describe_stack",
+    # The service describes the features of what it serves: here, those of the tests' example bundle.
+    "app.openapi.json": "tests.support.world.served:describe_service",
     "bundle.schema.json": "pipelines.domain.description:describe",
     "gates.md": "pipelines.evaluation.gates.reference:describe_gates",
     "policy.schema.json": "pipelines.evaluation.gates.reference:describe_policy",

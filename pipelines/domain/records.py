@@ -134,7 +134,10 @@ class ReleaseRecord:
 
 @dataclass(frozen=True)
 class PolicyChange:
-    """A policy as it was asked for; the newest one DONE is in force."""
+    """A policy as it was asked for; of a model the newest one DONE is in force.
+
+    `model` is None where it was asked for before there was more than one: it holds for any.
+    """
 
     id: str
     digest: str
@@ -144,6 +147,7 @@ class PolicyChange:
     state: RunState = RunState.REQUESTED
     error: dict[str, Any] | None = None
     ended_at: str | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True)

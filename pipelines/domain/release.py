@@ -17,11 +17,22 @@ class Environment(StrEnum):
 
 
 class Slot(StrEnum):
-    """A place for one release in an environment; `live` serves its port."""
+    """A place for one release of an endpoint; `live` serves its port."""
 
     LIVE = "live"
     TRIAL = "trial"
     BASELINE = "baseline"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A model in an environment: it has a port, a lease and slots of its own."""
+
+    model: str
+    environment: Environment
+
+    def __str__(self) -> str:
+        return f"{self.model} in {self.environment}"
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,11 @@ class Release:
     environment: Environment
     version: str
     bundle_digest: str
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it runs."""
+        return Endpoint(self.model, self.environment)
 
 
 @dataclass(frozen=True)

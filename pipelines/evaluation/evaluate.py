@@ -93,7 +93,7 @@ def _package_version(services: Services, evaluation: Evaluation) -> Subject:
         evalset_digest=packaged.evaluation.digest,
         predictions=packaged.predictions,
         champion_release=champion.id if champion else None,
-        policy=services.policy(),
+        policy=services.policy(evaluation.model),
     )
 
 

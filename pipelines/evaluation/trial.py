@@ -10,7 +10,7 @@ from functools import partial
 
 from pipelines.domain.description import Description
 from pipelines.domain.records import Evaluation, ReleaseRecord
-from pipelines.domain.release import Environment, Release, Slot
+from pipelines.domain.release import Endpoint, Environment, Release, Slot
 from pipelines.domain.verdict import GateResult, Verdict, overall
 from pipelines.errors import DeployFailed
 from pipelines.evaluation.gates.registry import AnyGate, Gates
@@ -116,14 +116,15 @@ class Trial:
         """Serve a release in a slot of staging; return its URL."""
         target = self.services.target
         epoch = leases.confirm(self.services, self.subject.model, STAGING, self.evaluation.id)
-        target.prepare(release.bundle_digest)
+        target.prepare(release.endpoint, release.bundle_digest)
         target.start(release, slot, epoch=epoch)
-        state = wait_settled(self.services, STAGING, slot, release.id)
+        state = wait_settled(self.services, release.endpoint, slot, release.id)
         if state.url is None or not state.serves(release):
             raise DeployFailed(f"the {slot} slot does not serve {release.bundle_digest}")
         return state.url
 
     def _stop(self, slot: Slot) -> None:
         epoch = leases.confirm(self.services, self.subject.model, STAGING, self.evaluation.id)
-        self.services.target.stop(STAGING, slot, epoch=epoch)
-        wait_empty(self.services, STAGING, slot)
+        endpoint = Endpoint(self.subject.model, STAGING)
+        self.services.target.stop(endpoint, slot, epoch=epoch)
+        wait_empty(self.services, endpoint, slot)

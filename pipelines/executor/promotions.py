@@ -13,7 +13,7 @@ def let_wait(services: Services) -> None:
     for promotion in services.records.find(Promotion, state=RunState.REQUESTED):
         if services.records.get(Evaluation, promotion.evaluation_id).state is not RunState.DONE:
             continue
-        until = expiry(services.policy(), services.now())
+        until = expiry(services.policy(promotion.model), services.now())
         with services.records.write() as transaction:
             current = transaction.get(Promotion, promotion.id)
             if current.state is RunState.REQUESTED:

@@ -93,11 +93,11 @@ class Executor:
         # Before the leader lease: a database that is away is no fault of this process.
         self._show_life()
         renew_leader_lease(self._services)
-        end_abandoned(self._services, self._engine.has_ended)
 
     def _round(self) -> None:
         if time.monotonic() < self._round_at:
             return
+        end_abandoned(self._services, self._engine.has_ended)
         carry_out(self._services, self._starts)
         self.subscriptions.deliver()
         self._round_at = time.monotonic() + min(LOOK_S, due_in_s(self._services))

@@ -1,24 +1,34 @@
 """The executor's eyes: what serves is looked at again and again, beside all work, and lifecycle tags are mended."""
 
+import functools
 import logging
 import threading
+import time
 
+from pipelines.domain.records import ReleaseRecord
 from pipelines.domain.release import Environment
 from pipelines.releases.reconcile import observe_environment
 from pipelines.releases.rollout import write_lifecycles
 from pipelines.releases.services import Services
 
 OBSERVE_S = 2.0
+# Tags change with releases; one that somebody else changed is mended so late at most.
+MEND_S = 60.0
 
 log = logging.getLogger("slipway.watch")
 
 
 def watch(services: Services, model: str, stop: threading.Event) -> None:
     """Look at both environments and mend lifecycle tags until `stop`; what fails is logged and repeated."""
+    mended_at, mended = 0.0, None
     while not stop.wait(OBSERVE_S):
         try:
+            aliases = functools.cache(lambda: services.registry.aliases(model))
             for environment in Environment:
-                observe_environment(services, model, environment)
-            write_lifecycles(services, model)
+                observe_environment(services, model, environment, aliases)
+            history = services.records.find(ReleaseRecord, model=model)
+            if history != mended or time.monotonic() - mended_at > MEND_S:
+                write_lifecycles(services, model)
+                mended_at, mended = time.monotonic(), history
         except Exception as error:
             log.warning("can't look: %s", error)

@@ -10,12 +10,18 @@ from pipelines.errors import UsageError
 from pipelines.ports import Records, Transaction
 
 
-def policy_in_force(transaction: Transaction | Records) -> Policy:
-    """Return the policy in force; raise UsageError before any was applied."""
-    applied = transaction.find(PolicyChange, state=RunState.DONE)
+def newest_policy(transaction: Transaction | Records, model: str) -> PolicyChange | None:
+    """Return the change that put a model's policy in force, None before the first."""
+    applied = [each for each in transaction.find(PolicyChange, state=RunState.DONE) if each.model in (None, model)]
+    return applied[-1] if applied else None
+
+
+def policy_in_force(transaction: Transaction | Records, model: str) -> Policy:
+    """Return the policy in force for a model; raise UsageError before any was applied."""
+    applied = newest_policy(transaction, model)
     if not applied:
         raise UsageError("no policy is in force", next='run "slipway policy apply policy.yaml"')
-    return Policy.read(applied[-1].body)
+    return Policy.read(applied.body)
 
 
 def serving_release(transaction: Transaction | Records, model: str, environment: Environment) -> ReleaseRecord | None:
@@ -34,7 +40,7 @@ def evidence_of(records: Records, promotion: Promotion) -> Evidence:
         environment=promotion.environment,
         bundle_digest=evaluation.bundle_digest or "",
         report_digest=evaluation.report_digest or "",
-        policy_digest=policy_in_force(records).digest,
+        policy_digest=policy_in_force(records, promotion.model).digest,
         champion_release=champion.id if champion else None,
     )
 

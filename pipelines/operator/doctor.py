@@ -15,7 +15,7 @@ from pipelines.domain import audit
 from pipelines.domain.bundle import canonical, digest_of
 from pipelines.domain.promotion import PastRelease, ReleaseState, report_verdict, rollback_target
 from pipelines.domain.records import Approval, Evaluation, Lease, Promotion, ReleaseRecord
-from pipelines.domain.release import Environment, Slot
+from pipelines.domain.release import Endpoint, Environment, Slot
 from pipelines.domain.report import Report
 from pipelines.errors import NoRollbackTarget, SlipwayError, Undecided, UsageError
 from pipelines.governance.standing import serving_release
@@ -121,7 +121,7 @@ def _approved_only(patient: Patient) -> tuple[bool, str]:
     release = serving_release(patient.records, patient.model, PRODUCTION)
     if release is None:
         return True, "nothing is released in production"
-    state = patient.target.observe(PRODUCTION, Slot.LIVE)
+    state = patient.target.observe(Endpoint(patient.model, PRODUCTION), Slot.LIVE)
     others = [r.name for r in state.replicas if r.digest and r.digest != release.bundle_digest]
     if others and not _lease_holder(patient, PRODUCTION):
         return False, f"{', '.join(others)} serve something that is not release {release.id}"
@@ -161,7 +161,8 @@ def _agreement(patient: Patient) -> tuple[bool, str]:
         wanted = release.version if release else None
         if aliases.get(environment) != wanted:
             return False, f"@{environment} is version {aliases.get(environment)}, the record says {wanted}"
-        if release and not patient.target.observe(environment, Slot.LIVE).serves(release.release):
+        endpoint = Endpoint(patient.model, environment)
+        if release and not patient.target.observe(endpoint, Slot.LIVE).serves(release.release):
             return False, f"not every replica of {environment} serves version {wanted}"
         told.append(f"{environment}: version {wanted}" if wanted else f"{environment}: no release")
     return True, "; ".join(told)

@@ -12,7 +12,7 @@ def read_health(settings: Settings, environment: Environment) -> dict[str, Any]:
     """Ask an environment what it serves; raise Undecided when it does not answer."""
     from pipelines.api.client import direct_opener
 
-    url = settings.url(settings.port(environment))
+    url = settings.url(settings.port(settings.endpoint(environment)))
     try:
         with direct_opener(settings).open(f"{url}/health", timeout=5) as response:
             body: dict[str, Any] = json.load(response)

@@ -12,9 +12,11 @@ from pipelines.settings.settings import Settings, model_name
 def run_api(settings: Settings) -> None:
     """Serve the API until SIGTERM."""
     from pipelines.api.server import serve_api
+    from pipelines.settings.installation import installation_id
     from pipelines.wiring.processes import open_api_state
 
-    serve_api(open_api_state(settings), host=settings.api_host, port=settings.api_port)
+    state, id = open_api_state(settings), installation_id(settings)
+    serve_api(state, installation=id, host=settings.api_host, port=settings.api_port)
 
 
 def run_executor(settings: Settings, environ: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from pipelines.domain.release import Environment
 from pipelines.operator.policy_file import read_policy_file
 from pipelines.settings.settings import Settings
 
@@ -11,12 +12,15 @@ ProgressReporter = Callable[[str], None]
 def bring_up(settings: Settings, environ: Mapping[str, str], report_progress: ProgressReporter) -> None:
     """Make the home and its tokens, start what does not run, and put policy.yaml in force at first."""
     from pipelines.api.client import ApiClient
+    from pipelines.settings.installation import begin_record, keep_record
     from pipelines.settings.tokens import make_tokens, read_tokens
     from pipelines.wiring.targets import open_installation
 
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     make_tokens(settings.tokens_file)
+    begin_record(settings)
     open_installation(settings, environ).up(report_progress)
+    keep_record(settings)
     client = ApiClient(settings, read_tokens(settings.tokens_file)["alice"])
     if client.get("/policy")["policy"] is None:
         client.ask("/policy", {"policy": read_policy_file(settings.project / "policy.yaml")}, report_progress)
@@ -28,8 +32,10 @@ def bring_up(settings: Settings, environ: Mapping[str, str], report_progress: Pr
 def urls(settings: Settings) -> dict[str, str]:
     """Return what can be opened in a browser."""
     return {
-        "staging": f"{settings.url(settings.staging_port)}/docs",
-        "production": f"{settings.url(settings.production_port)}/docs",
+        **{
+            environment: f"{settings.url(settings.port(settings.endpoint(environment)))}/docs"
+            for environment in Environment
+        },
         "api": f"{settings.api_url}/docs",
         "mlflow": settings.mlflow_url,
     }

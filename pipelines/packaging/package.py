@@ -165,9 +165,13 @@ def kept_predictions(
 
 def _fetch_predictions(registry: ModelRegistry, version: RegisteredVersion, workdir: Path) -> str | None:
     """Download the predictions to their place in `workdir` and return their digest, None when none were logged."""
-    path = registry.fetch_artifact(version.run_id, _PREDICTIONS, workdir / "predictions")
+    path = registry.fetch_artifact(version.run_id, _PREDICTIONS, workdir / "fetched")
     if path is None:
         return None
+    # Where in its directory a registry leaves a file is its own affair.
+    kept = workdir / "predictions" / _PREDICTIONS
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    path = path.replace(kept)
     try:
         _read_predictions(path)
     except (pa.ArrowException, ValueError, OSError) as error:

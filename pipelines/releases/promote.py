@@ -46,7 +46,7 @@ def _checked_report(services: Services, promotion: Promotion) -> None:
             f"the report compares with release {compared}, but {champion.id if champion else 'none'} serves now",
             next=f'evaluate again: "make promote VERSION={promotion.version}"',
         )
-    refusal = profile_refusal(report, services.policy(), promotion.environment)
+    refusal = profile_refusal(report, services.policy(promotion.model), promotion.environment)
     if refusal:
         raise ApprovalVoid(refusal, next=f'evaluate again: "make deploy-staging VERSION={promotion.version}"')
 
@@ -75,7 +75,7 @@ def _approved(services: Services, promotion: Promotion) -> dict[str, Any]:
                 f"the approval of {approval.person} is void: " + "; ".join(reasons),
                 next=f'ask again: "make promote VERSION={promotion.version}"',
             )
-    needed = services.policy().approvals.count
+    needed = services.policy(promotion.model).approvals.count
     if len(people) < needed:
         raise ApprovalVoid(f"{len(people)} of {needed} approvals", next=f"approve VERSION={promotion.version}")
     override = promotion.override

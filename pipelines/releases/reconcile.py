@@ -1,40 +1,65 @@
 """Looking, not touching: what serves, what the alias says, and what the record says it should be."""
 
 import dataclasses
+from collections.abc import Callable
+from datetime import datetime
 
 from pipelines.domain.events import EventKind
 from pipelines.domain.records import Lease, Observation
-from pipelines.domain.release import Environment, Release, Slot, SlotState
+from pipelines.domain.release import Endpoint, Environment, Release, Slot, SlotState
 from pipelines.errors import SlipwayError
 from pipelines.releases.leases import lease_id
+from pipelines.releases.maintenance import unfinished
 from pipelines.releases.services import Services
 
+# How old the stored look may be while nothing changes.
+STORED_S = 10.0
 
-def observe_environment(services: Services, model: str, environment: Environment) -> Observation:
-    """Store and return what an environment serves now; audit a drift once, when it appears."""
+
+def observe_environment(
+    services: Services, model: str, environment: Environment, aliases: Callable[[], dict[str, str]] | None = None
+) -> Observation:
+    """Return what an environment serves now; audit a drift once, when it appears.
+
+    `aliases` gives the registry's, where they were asked for already. A look that found nothing new is stored now and
+    then only, but each one while maintenance goes on: whoever does that compares looks.
+    """
     key = lease_id(model, environment)
     leases = services.records.find(Lease, id=key)
     recorded = services.serving(model, environment)
     alias, replicas, seen_drift, unseen = None, [], None, None
+    release = recorded.release if recorded else None
     try:
-        state = services.target.observe(environment, Slot.LIVE)
+        state = services.target.observe(Endpoint(model, environment), Slot.LIVE)
         replicas = [dataclasses.asdict(replica) for replica in state.replicas]
-        alias = services.registry.aliases(model).get(environment)
-        seen_drift = find_drift(recorded.release if recorded else None, alias, state)
+        alias = (aliases() if aliases else services.registry.aliases(model)).get(environment)
+        seen_drift = find_drift(release, alias, state)
+        if aliases and seen_drift:
+            # What was asked for before the record was read may be older than that.
+            alias = services.registry.aliases(model).get(environment)
+            seen_drift = find_drift(release, alias, state)
     except SlipwayError as error:
         unseen = f"can't look: {error.message}"
     # What changed hands during the look was seen half-way: that is no drift.
     if services.records.find(Lease, id=key) != leases or any(lease.holder for lease in leases):
         seen_drift = None
+    before = next(iter(services.records.find(Observation, id=key)), None)
+    version = recorded.version if recorded else None
+    seen = Observation(key, version, alias, replicas, seen_drift or unseen, services.now())
+    if before and _says_the_same(before, seen) and not unfinished(services.records):
+        return before
     with services.records.write() as transaction:
-        before = transaction.find(Observation, id=key)
-        if seen_drift and (not before or before[0].drift != seen_drift):
+        if seen_drift and (not before or before.drift != seen_drift):
             transaction.audit("executor", "drift", "outcome", subject=key, detail={"drift": seen_drift})
             transaction.emit(EventKind.DRIFT_APPEARED, subject=key, model=model, detail={"drift": seen_drift})
-        version = recorded.version if recorded else None
-        seen = Observation(key, version, alias, replicas, seen_drift or unseen, services.now())
         transaction.put(seen)
     return seen
+
+
+def _says_the_same(before: Observation, seen: Observation) -> bool:
+    """Whether a look needs no storing: nothing is new, and the stored one is not old."""
+    age = datetime.fromisoformat(seen.at) - datetime.fromisoformat(before.at)
+    return dataclasses.replace(before, at=seen.at) == seen and age.total_seconds() < STORED_S
 
 
 def find_drift(recorded: Release | None, alias: str | None, state: SlotState) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 from pipelines.domain.events import EventKind
 from pipelines.domain.promotion import ReleaseState, lifecycle
 from pipelines.domain.records import ReleaseRecord
-from pipelines.domain.release import Environment, Phase, Slot, SlotState
+from pipelines.domain.release import Endpoint, Environment, Phase, Slot, SlotState
 from pipelines.errors import DatabaseUnavailable, DeployFailed, LostLease, RegistryUnavailable, SlipwayError
 from pipelines.ports import J, Step, Transaction
 from pipelines.releases import leases
@@ -36,6 +36,11 @@ class Change:
     evidence: dict[str, Any]
     restores: str | None = None
 
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it is to serve."""
+        return Endpoint(self.model, self.environment)
+
 
 Finish = Callable[[Transaction, Services, Change, ReleaseRecord, ReleaseRecord | None], None]
 
@@ -46,7 +51,7 @@ def put_in_service(services: Services, change: Change, step: Step, *, finish: Fi
     `finish` records the end of the asking work in the transaction of K9. Raises DeployFailed after the
     recorded release was brought back.
     """
-    step("K3 bundle checked", lambda: at_step(services, "K3", lambda: services.target.prepare(change.bundle_digest)))
+    step("K3 bundle checked", lambda: at_step(services, "K3", lambda: _prepare(services, change)))
     release_id = step("K4 intent recorded", lambda: at_step(services, "K4", lambda: _record_intent(services, change)))
     try:
         step("K5 target updated", lambda: at_step(services, "K5", lambda: _start(services, change, release_id)))
@@ -66,11 +71,11 @@ def put_in_service(services: Services, change: Change, step: Step, *, finish: Fi
     return release_id
 
 
-def wait_settled(services: Services, environment: Environment, slot: Slot, release_id: str) -> SlotState:
+def wait_settled(services: Services, endpoint: Endpoint, slot: Slot, release_id: str) -> SlotState:
     """Poll a slot until the wanted release settled; raise DeployFailed with the last log lines otherwise."""
     deadline = time.monotonic() + services.timing.converge_s
     while True:
-        state = services.target.observe(environment, slot)
+        state = services.target.observe(endpoint, slot)
         if state.wanted_id == release_id and state.phase is Phase.SETTLED:
             return state
         late = time.monotonic() > deadline
@@ -80,12 +85,12 @@ def wait_settled(services: Services, environment: Environment, slot: Slot, relea
         time.sleep(services.timing.poll_s)
 
 
-def wait_empty(services: Services, environment: Environment, slot: Slot) -> None:
+def wait_empty(services: Services, endpoint: Endpoint, slot: Slot) -> None:
     """Poll a slot until nothing of it is left; raise DeployFailed at the deadline."""
     deadline = time.monotonic() + services.timing.empty_s
-    while services.target.observe(environment, slot).phase is not Phase.EMPTY:
+    while services.target.observe(endpoint, slot).phase is not Phase.EMPTY:
         if time.monotonic() > deadline:
-            raise DeployFailed(f"the {slot} slot of {environment} does not empty", next='see "slipway logs"')
+            raise DeployFailed(f"the {slot} slot of {endpoint} does not empty", next='see "slipway logs"')
         time.sleep(services.timing.poll_s)
 
 
@@ -94,6 +99,10 @@ def at_step(services: Services, name: str, action: Callable[[], J]) -> J:
     answer = action()
     services.fault(name)
     return answer
+
+
+def _prepare(services: Services, change: Change) -> None:
+    services.target.prepare(change.endpoint, change.bundle_digest)
 
 
 def _record_intent(services: Services, change: Change) -> str:
@@ -128,7 +137,7 @@ def _start(services: Services, change: Change, release_id: str) -> None:
 
 
 def _converge(services: Services, change: Change, release_id: str) -> None:
-    wait_settled(services, change.environment, Slot.LIVE, release_id)
+    wait_settled(services, change.endpoint, Slot.LIVE, release_id)
 
 
 def _verify(services: Services, release_id: str) -> None:
@@ -137,7 +146,7 @@ def _verify(services: Services, release_id: str) -> None:
     deadline = time.monotonic() + services.timing.watch_s
     restarts = None
     while True:
-        state = services.target.observe(record.environment, Slot.LIVE)
+        state = services.target.observe(record.release.endpoint, Slot.LIVE)
         now = sum(replica.restarts for replica in state.replicas)
         restarts = now if restarts is None else restarts
         if not state.serves(record.release) or now > restarts:
@@ -247,9 +256,9 @@ def _undo(services: Services, change: Change, release_id: str, why: str) -> dict
             services.registry.move_alias(change.model, change.environment, wanted)
 
     def target_back() -> None:
-        services.target.restore(change.environment, recorded.release if recorded else None, epoch=epoch)
+        services.target.restore(change.endpoint, recorded.release if recorded else None, epoch=epoch)
         if recorded:
-            wait_settled(services, change.environment, Slot.LIVE, recorded.id)
+            wait_settled(services, change.endpoint, Slot.LIVE, recorded.id)
 
     for undo in (target_back, lambda: keep_trying(services, alias_back)):
         try:

@@ -47,9 +47,9 @@ class Services:
         with self.records.write() as transaction:
             report_progress(transaction, subject, step, message)
 
-    def policy(self) -> Policy:
-        """Return the policy in force, or raise UsageError before any was applied."""
-        return policy_in_force(self.records)
+    def policy(self, model: str) -> Policy:
+        """Return the policy in force for a model, or raise UsageError before any was applied."""
+        return policy_in_force(self.records, model)
 
     def serving(self, model: str, environment: Environment) -> ReleaseRecord | None:
         """Return the recorded release of an environment's live slot, if any."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from pipelines.domain.release import Environment
+from pipelines.domain.release import Endpoint, Environment
 from pipelines.errors import TargetUnavailable, UsageError
 from pipelines.settings.binding import ON_LOOPBACK, Binding
 
@@ -128,14 +128,7 @@ class Settings:
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> "Settings":
         """Read TARGET, SLIPWAY_HOME, _PREFIX, _PORT_*, files and the binding; raise UsageError for nonsense."""
-        named = environ.get("TARGET") or TargetName.LOCAL
-        if named not in list(TargetName):
-            raise TargetUnavailable(
-                f"TARGET={named} is none", next="use " + " or ".join(f"TARGET={each}" for each in TargetName)
-            )
-        target = TargetName(named)
-        project = Path(environ.get("SLIPWAY_PROJECT") or ROOT).resolve()
-        home = Path(environ.get("SLIPWAY_HOME") or project / target.home).resolve()
+        target, home = _target(environ), home_of(environ)
         ports = {name: _port(environ, name, default) for name, default in _PORTS.items()}
         used = [port for name, port in ports.items() if target is not TargetName.LOCAL or name not in _NOT_LOCAL]
         if len(set(used)) < len(used):
@@ -149,7 +142,7 @@ class Settings:
         return cls(
             target=target,
             root=ROOT,
-            project=project,
+            project=_project(environ),
             home=home,
             staging_port=ports["STAGING"],
             production_port=ports["PRODUCTION"],
@@ -165,12 +158,19 @@ class Settings:
             registry_login=_file(environ, "SLIPWAY_REGISTRY_LOGIN"),
         )
 
-    def port(self, environment: Environment) -> int:
-        """Return the port that an environment's live slot serves."""
+    def endpoint(self, environment: Environment) -> Endpoint:
+        """Return the installation's model in an environment."""
+        return Endpoint(model_name(self.project), environment)
+
+    def port(self, endpoint: Endpoint) -> int:
+        """Return the port that an endpoint's live slot serves; raise UsageError for another model's."""
+        own = self.endpoint(endpoint.environment)
+        if endpoint != own:
+            raise UsageError(f"{endpoint} is not of this installation, which has {own}", next=f"name {own.model}")
         return {
             Environment.STAGING: self.staging_port,
             Environment.PRODUCTION: self.production_port,
-        }[environment]
+        }[endpoint.environment]
 
     @property
     def api_host(self) -> str:
@@ -249,13 +249,19 @@ class Settings:
             **environ,
             **direct,
             **{name: str(self.authority_file) for name in trusted},
-            **self.binding.as_environ(),
+            **self.installation_environ(),
             "SLIPWAY_INFRA": str(self.infra_file or ""),
             "SLIPWAY_S3_KEYS": str(self.s3_keys or ""),
             "SLIPWAY_REGISTRY_LOGIN": str(self.registry_login or ""),
             "SLIPWAY_HOME": str(self.home),
-            "SLIPWAY_PREFIX": self.prefix,
             "SLIPWAY_PROJECT": str(self.project),
+        }
+
+    def installation_environ(self) -> dict[str, str]:
+        """Return the variables that name the installation: its target, its prefix, its ports and its binding."""
+        return {
+            **self.binding.as_environ(),
+            "SLIPWAY_PREFIX": self.prefix,
             "SLIPWAY_PORT_STAGING": str(self.staging_port),
             "SLIPWAY_PORT_PRODUCTION": str(self.production_port),
             "SLIPWAY_PORT_API": str(self.api_port),
@@ -264,6 +270,11 @@ class Settings:
             "SLIPWAY_PORT_IMAGES": str(self.images_port),
             "TARGET": str(self.target),
         }
+
+
+def home_of(environ: Mapping[str, str]) -> Path:
+    """Return the home that an environment names, or the usual one of its project and target."""
+    return Path(environ.get("SLIPWAY_HOME") or _project(environ) / _target(environ).home).resolve()
 
 
 def model_name(project: Path) -> str:
@@ -278,6 +289,18 @@ def model_name(project: Path) -> str:
         if key == "name" and name:
             return name
     raise UsageError(f"{project / 'model.yaml'} names no model", next='begin it with "name: my-model"')
+
+
+def _project(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("SLIPWAY_PROJECT") or ROOT).resolve()
+
+
+def _target(environ: Mapping[str, str]) -> TargetName:
+    named = environ.get("TARGET") or TargetName.LOCAL
+    if named not in list(TargetName):
+        known = " or ".join(f"TARGET={each}" for each in TargetName)
+        raise TargetUnavailable(f"TARGET={named} is none", next=f"use {known}")
+    return TargetName(named)
 
 
 def _database_url(environ: Mapping[str, str], user: str, password: str, database: str) -> str:

@@ -5,6 +5,7 @@ The executor and the API get the same as a file. The one place that makes it is 
 
 import json
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -121,3 +122,8 @@ def read_stack(body: object, *, source: str) -> StackOutputs:
             f"{source} is not what this Slipway reads: {place}: {first['msg']}",
             next='"make up" with this Slipway, which writes it anew',
         ) from error
+
+
+def describe_stack() -> dict[str, Any]:
+    """Return the JSON Schema of the output."""
+    return StackOutputs.model_json_schema()

@@ -15,8 +15,8 @@ from pipelines.adapters.images.release_images import ImageRegistry, ReleaseImage
 from pipelines.adapters.installation.executor_inside import ExecutorInside
 from pipelines.adapters.installation.external_services import ExternalServices
 from pipelines.adapters.installation.infra_file import read_choices
-from pipelines.adapters.installation.lifecycle import InstallationOptions, SwarmInstallation
 from pipelines.adapters.installation.maintenance_hold import MaintenanceHold
+from pipelines.adapters.installation.swarm_installation import InstallationOptions, SwarmInstallation
 from pipelines.adapters.installation.terraform import Terraform, find_settings
 from pipelines.adapters.load.job import LoadJob
 from pipelines.adapters.load.networks import LoadFront, LoadNetworks
@@ -25,13 +25,14 @@ from pipelines.adapters.storage.checkpoints_s3 import S3Checkpoints
 from pipelines.adapters.storage.object_store import S3Access
 from pipelines.adapters.swarm.edge_socket import EdgeSocket
 from pipelines.adapters.swarm.engine import DockerEngine
-from pipelines.adapters.swarm.services import SwarmServices
+from pipelines.adapters.swarm.services import EndpointServices, SwarmServices
 from pipelines.adapters.swarm.target import SwarmTarget
 from pipelines.api.client import ApiClient, executor_silence
-from pipelines.domain.release import Environment, Slot
+from pipelines.domain.release import Endpoint, Environment, Slot
 from pipelines.errors import DeployFailed, UsageError
 from pipelines.ports import Checkpoints, DataRemote, LoadRunner, Target
 from pipelines.releases.services import Timing
+from pipelines.settings.installation import installation_id
 from pipelines.settings.settings import ROOT, Runtime, Settings, model_name
 from pipelines.settings.terraform_outputs import StackOutputs
 from pipelines.wiring.stores import open_bundles
@@ -71,6 +72,7 @@ def open_installation(settings: Settings, environ: Mapping[str, str]) -> SwarmIn
                 "staging": settings.staging_port,
             },
             prefix=settings.prefix,
+            installation_id=installation_id(settings),
             binding=settings.binding,
             authority=settings.authority_file,
             engine_url=url,
@@ -128,7 +130,7 @@ def open_target(settings: Settings) -> Target:
     records = settings.home / "images"
     registry = replace(registry, app=find_app(CRANE, registry, stack.images.app, records))
     return SwarmTarget(
-        SwarmServices(engine, stack.prefix),
+        SwarmServices(engine, _services(stack, model_name(settings.project))),
         ReleaseImages(CRANE, registry, open_bundles(settings).path, records=records, engine=engine),
         EdgeSocket(engine, stack.edge.name),
     )
@@ -177,6 +179,16 @@ def _runtime(settings: Settings) -> Runtime:
     if settings.runtime is None:
         raise UsageError("this is for a container of the installation only", next="leave it to the executor")
     return settings.runtime
+
+
+def _services(stack: StackOutputs, model: str) -> dict[Endpoint, EndpointServices]:
+    """Return the services of each endpoint; all that Terraform makes now are of the one model of the installation."""
+    return {
+        Endpoint(model, environment): EndpointServices(
+            {slot: service.name for slot, service in outputs.slots.items()}, backend=environment
+        )
+        for environment, outputs in stack.environments.items()
+    }
 
 
 def _engine_url(environ: Mapping[str, str]) -> str:

@@ -99,7 +99,7 @@ def test_a_version_without_onnx_or_signature_is_not_servable(bench: Bench, model
 def test_artifacts_and_tags_of_a_run_are_read(bench: Bench, model_bytes: bytes, tmp_path: Path) -> None:
     run_id = bench.add(model_bytes).run_id
     path = bench.registry.fetch_artifact(run_id, "slipway/evaluation.parquet", tmp_path)
-    assert path is not None
+    assert path == tmp_path / "slipway" / "evaluation.parquet"
     assert path.read_bytes() == b"rows"
     assert bench.registry.fetch_artifact(run_id, "slipway/none.parquet", tmp_path) is None
     assert bench.registry.fetch_artifact(run_id, "none/at/all", tmp_path) is None

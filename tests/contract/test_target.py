@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.domain.release import Environment, Phase, Release, Slot, SlotState
+from pipelines.domain.release import Endpoint, Environment, Phase, Release, Slot, SlotState
 from pipelines.errors import LostLease, UsageError
 from pipelines.ports import Target
 from tests.support.containers.swarm import SETTLE_S
@@ -17,7 +17,7 @@ from tests.support.world.bundles import make_bundle
 from tests.support.world.fakes import FakeTarget
 from tests.support.world.supervisors import SupervisorProcess, eventually
 
-ENVIRONMENT = Environment.STAGING
+ENDPOINT = Endpoint("toy-model", Environment.STAGING)
 REFUSED_LINE = "digest mismatch"
 
 
@@ -38,11 +38,11 @@ class Place:
     within_s: float = 30
 
     def release(self, id: str, digest: str) -> Release:
-        return Release(id, "toy-model", ENVIRONMENT, id.removeprefix("r"), digest)
+        return Release(id, ENDPOINT.model, ENDPOINT.environment, id.removeprefix("r"), digest)
 
     def settle(self, slot: Slot = Slot.LIVE) -> SlotState:
         return eventually(
-            lambda: self.target.observe(ENVIRONMENT, slot),
+            lambda: self.target.observe(ENDPOINT, slot),
             lambda state: state.phase is not Phase.STARTING,
             self.within_s,
         )
@@ -88,17 +88,17 @@ def _on_swarm(bundles: dict[str, Path], tmp_path: Path, request: pytest.FixtureR
 
 
 def test_an_environment_begins_without_a_release(place: Place) -> None:
-    state = place.target.observe(ENVIRONMENT, Slot.LIVE)
+    state = place.target.observe(ENDPOINT, Slot.LIVE)
     assert (state.phase, state.release, state.wanted_id) == (Phase.EMPTY, None, None)
     assert not any(replica.ready for replica in state.replicas)
-    assert place.target.observe(ENVIRONMENT, Slot.TRIAL).url is None
+    assert place.target.observe(ENDPOINT, Slot.TRIAL).url is None
 
 
 def test_start_settles_with_every_replica_on_the_digest(place: Place) -> None:
     release = place.release("r1", place.good)
-    place.target.prepare(release.bundle_digest)
+    place.target.prepare(ENDPOINT, release.bundle_digest)
     place.target.start(release, Slot.LIVE, epoch=1)
-    assert place.target.observe(ENVIRONMENT, Slot.LIVE).wanted_id == "r1"
+    assert place.target.observe(ENDPOINT, Slot.LIVE).wanted_id == "r1"
     state = place.settle()
     assert state.serves(release), state
     assert len(state.replicas) == 2
@@ -109,7 +109,7 @@ def test_a_new_release_replaces_the_old(place: Place) -> None:
     first, second = place.release("r1", place.good), place.release("r2", place.better)
     assert place.serve(first).serves(first)
     place.target.start(second, Slot.LIVE, epoch=2)
-    assert not place.target.observe(ENVIRONMENT, Slot.LIVE).serves(second)
+    assert not place.target.observe(ENDPOINT, Slot.LIVE).serves(second)
     state = place.settle()
     assert state.serves(second), state
     assert not state.serves(first)
@@ -129,7 +129,7 @@ def test_restore_after_a_failure_settles_on_the_recorded_release(place: Place) -
     old, bad = place.release("r1", place.good), place.release("r2", place.crashing)
     place.serve(old)
     place.serve(bad)
-    place.target.restore(ENVIRONMENT, old, epoch=1)
+    place.target.restore(ENDPOINT, old, epoch=1)
     state = place.settle()
     assert state.serves(old), state
     assert (state.failure, state.last_log) == (None, ())
@@ -139,13 +139,13 @@ def test_restore_supersedes_a_release_that_is_still_starting(place: Place) -> No
     old, new = place.release("r1", place.good), place.release("r2", place.better)
     place.serve(old)
     place.target.start(new, Slot.LIVE, epoch=1)
-    place.target.restore(ENVIRONMENT, old, epoch=1)
+    place.target.restore(ENDPOINT, old, epoch=1)
     assert place.settle().serves(old)
 
 
 def test_restore_to_no_release_leaves_the_environment_alive_without_one(place: Place) -> None:
     place.serve(place.release("r1", place.good))
-    place.target.restore(ENVIRONMENT, None, epoch=1)
+    place.target.restore(ENDPOINT, None, epoch=1)
     state = place.settle()
     assert (state.phase, state.release, state.wanted_id) == (Phase.EMPTY, None, None)
     assert not any(replica.ready for replica in state.replicas)
@@ -156,7 +156,7 @@ def test_a_slot_is_stopped_without_touching_another(place: Place) -> None:
     place.serve(live)
     url = place.serve(trial, Slot.TRIAL).url
     assert url
-    place.target.stop(ENVIRONMENT, Slot.TRIAL, epoch=1)
+    place.target.stop(ENDPOINT, Slot.TRIAL, epoch=1)
     state = place.settle(Slot.TRIAL)
     assert (state.phase, state.release, state.replicas, state.url) == (Phase.EMPTY, None, (), None)
     with pytest.raises(urllib.error.URLError, match=place.nobody):
@@ -174,7 +174,7 @@ def test_starting_what_serves_changes_nothing(place: Place) -> None:
     release = place.release("r1", place.good)
     before = place.serve(release)
     place.target.start(release, Slot.LIVE, epoch=2)
-    assert place.target.observe(ENVIRONMENT, Slot.LIVE) == before
+    assert place.target.observe(ENDPOINT, Slot.LIVE) == before
 
 
 def test_a_smaller_epoch_is_refused_and_changes_nothing(place: Place) -> None:
@@ -183,16 +183,16 @@ def test_a_smaller_epoch_is_refused_and_changes_nothing(place: Place) -> None:
     with pytest.raises(LostLease, match="lost lease, epoch 6 < 7"):
         place.target.start(late, Slot.LIVE, epoch=6)
     with pytest.raises(LostLease, match="lost lease, epoch 6 < 7"):
-        place.target.restore(ENVIRONMENT, None, epoch=6)
+        place.target.restore(ENDPOINT, None, epoch=6)
     with pytest.raises(LostLease, match="lost lease, epoch 6 < 7"):
-        place.target.stop(ENVIRONMENT, Slot.LIVE, epoch=6)
+        place.target.stop(ENDPOINT, Slot.LIVE, epoch=6)
     with pytest.raises(LostLease, match="lost lease, epoch 6 < 7"):
-        place.target.set_traffic_weights(ENVIRONMENT, {Slot.LIVE: 1}, epoch=6)
-    assert place.target.observe(ENVIRONMENT, Slot.LIVE) == before
+        place.target.set_traffic_weights(ENDPOINT, {Slot.LIVE: 1}, epoch=6)
+    assert place.target.observe(ENDPOINT, Slot.LIVE) == before
 
 
 def test_a_port_is_given_to_live_whole_or_not_at_all(place: Place) -> None:
-    place.target.set_traffic_weights(ENVIRONMENT, {Slot.LIVE: 1, Slot.TRIAL: 0, Slot.BASELINE: 0}, epoch=1)
+    place.target.set_traffic_weights(ENDPOINT, {Slot.LIVE: 1, Slot.TRIAL: 0, Slot.BASELINE: 0}, epoch=1)
     for weights in ({Slot.LIVE: 1, Slot.TRIAL: 1}, {Slot.LIVE: 2}, {Slot.TRIAL: 1}, {Slot.LIVE: 0}, {}):
         with pytest.raises(UsageError):
-            place.target.set_traffic_weights(ENVIRONMENT, weights, epoch=1)
+            place.target.set_traffic_weights(ENDPOINT, weights, epoch=1)

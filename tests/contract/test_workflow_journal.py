@@ -21,9 +21,7 @@ PROGRAM = """
     import time
     from pathlib import Path
 
-    from dbos import DBOS, SetWorkflowID
-
-    from pipelines.adapters.workflows.dbos import engine_config
+    from pipelines.adapters.workflows.dbos import DbosEngine
 
     url, output, crash = sys.argv[1:]
 
@@ -31,25 +29,26 @@ PROGRAM = """
         with Path(output).open("a") as file:
             file.write(line + "\\n")
 
-    def step(name, number):
+    def action(name, number):
         note(f"{name} {number}")
         if name == crash:
             os.kill(os.getpid(), signal.SIGKILL)
         return {"number": number + 1}
 
-    @DBOS.workflow(name="count")
-    def count(number):
+    def count(work_id, step):
+        number = 1
         for name in ("first", "second", "third"):
-            number = DBOS.run_step({"name": name}, step, name, number)["number"]
+            number = step(name, lambda: action(name, number))["number"]
         note(f"done {number}")
 
-    DBOS(config=engine_config(url))
-    DBOS.launch()
-    with SetWorkflowID("w-1"):
-        DBOS.start_workflow(count, 1)
-    while DBOS.get_workflow_status("w-1").status in ("PENDING", "ENQUEUED", "DELAYED"):
+    engine = DbosEngine(url)
+    engine.register("count", count)
+    engine.launch()
+    for _ in range(2):
+        engine.start("count", "w-1")
+    while not engine.has_ended("w-1"):
         time.sleep(0.05)
-    DBOS.destroy()
+    engine.close()
 """
 
 
@@ -90,5 +89,45 @@ def test_nothing_in_the_journal_is_pickled(journal: str, tmp_path: Path) -> None
     with engine.connect() as connection:
         rows = connection.execute(sa.text(f"SELECT output, serialization FROM {schema}operation_outputs")).all()
     engine.dispose()
-    assert [json.loads(output)["number"] for output, _ in rows] == [2, 3, 4]
+    assert [json.loads(output)["answer"]["number"] for output, _ in rows] == [2, 3, 4]
     assert {name for _, name in rows} == {"slipway_json"}
+
+
+REFUSING = """
+    import sys
+    from pipelines.adapters.workflows.dbos import DbosEngine
+    from pipelines.errors import Rejected, SlipwayError
+
+    def refuse():
+        raise Rejected("bob says no", next="ask again")
+
+    def fail():
+        raise ValueError("a bug")
+
+    def work(work_id, step):
+        for action in (refuse, fail):
+            try:
+                step(action.__name__, action)
+            except SlipwayError as error:
+                print(type(error).__name__, error.message, error.next, flush=True)
+        print("ended", flush=True)
+
+    engine = DbosEngine(sys.argv[1])
+    engine.register("work", work)
+    engine.launch()
+    assert not engine.has_ended("w-1")
+    engine.start("work", "w-1")
+    while not engine.has_ended("w-1"):
+        pass
+    engine.close()
+"""
+
+
+def test_a_refusal_is_journalled_as_what_it_is_and_a_bug_as_one(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(REFUSING), f"sqlite:///{tmp_path / 'workflows.db'}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.splitlines() == [
+        "Rejected bob says no ask again",
+        "SlipwayError ValueError in step 'fail': a bug report it with the executor's log",
+        "ended",
+    ]

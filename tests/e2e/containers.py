@@ -9,7 +9,7 @@ from pathlib import Path
 import docker
 from docker.errors import APIError, NotFound
 
-from pipelines.adapters.installation.engine_parts import DockerInstallation
+from pipelines.adapters.installation.engine_parts import EngineParts
 from pipelines.adapters.installation.engine_secrets import PREFIX_LABEL, DockerSecrets
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.wiring.docker import ENGINE_URL, open_installation
@@ -97,5 +97,5 @@ class Containers(Installation):
         if self.home.exists():
             self.slipway("destroy", "--confirm", "yes")
         engine = DockerEngine(self.environ.get("DOCKER_HOST") or ENGINE_URL, 120.0)
-        DockerInstallation(engine, self.prefix).remove_all()
+        EngineParts(engine, self.prefix).remove_all()
         DockerSecrets(engine, self.prefix).remove_others(())

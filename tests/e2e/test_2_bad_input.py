@@ -117,7 +117,7 @@ def test_without_mlflow_a_promotion_is_refused_and_serving_goes_on(slipway: Inst
 
 def test_a_run_that_was_killed_whole_is_mended_by_up(slipway: Installation) -> None:
     before = slipway.health("production")
-    for name in ("executor", "api", "mlflow", "supervisor-staging", "supervisor-production"):
+    for name in ("executor", "api", "mlflow", "supervisor-staging-churn-model", "supervisor-production-churn-model"):
         slipway.kill(name)
     slipway.done("up")
     assert slipway.health("production") == before

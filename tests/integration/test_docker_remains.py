@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import docker
 import pytest
 
-from pipelines.adapters.installation.engine_parts import DockerInstallation
+from pipelines.adapters.installation.engine_parts import EngineParts
 from pipelines.adapters.installation.engine_secrets import PREFIX_LABEL
 from pipelines.adapters.swarm.engine import DockerEngine
 from tests.support.containers.load_jobs import ENGINE_URL
@@ -22,7 +22,7 @@ class Parts:
     def __init__(self, client: docker.DockerClient) -> None:
         self.api = client.api
         self.prefix = f"test-{secrets.token_hex(3)}"
-        self.installation = DockerInstallation(DockerEngine(ENGINE_URL), self.prefix)
+        self.installation = EngineParts(DockerEngine(ENGINE_URL), self.prefix)
         self.image = f"{self.prefix}-nothing"
         with io.BytesIO() as empty:
             tarfile.open(fileobj=empty, mode="w").close()

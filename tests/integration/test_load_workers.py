@@ -82,19 +82,27 @@ def windows_of(file: Path) -> list[dict[str, float]]:
     return windows
 
 
-def test_the_same_workers_serve_every_stretch_and_their_raw_values_are_judged_together(tmp_path: Path) -> None:
-    port = free_port()
-    comparison = {"expected_version": "5", "blocks": 10, "block_s": 1.5, "warmup_s": 0.2, "margin": 1.1}
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run of two workers with a comparison, which passed: its directory and its progress."""
+    directory, port = tmp_path_factory.mktemp("compared"), free_port()
+    comparison = {"expected_version": "5", "blocks": 10, "block_s": 1, "warmup_s": 0.2, "margin": 1.1}
     with (
         serving(delay_ms=2, version="6") as host,
         serving(delay_ms=2, version="5") as other,
-        workers(tmp_path / "elsewhere", 2, port),
-        start(tmp_path, host, port, comparison={**comparison, "host": other, "tolerance_ms": 1000.0}) as run,
+        workers(directory / "elsewhere", 2, port),
+        start(directory, host, port, comparison={**comparison, "host": other, "tolerance_ms": 1000.0}) as run,
     ):
         _, progress = run.communicate(timeout=200)
         assert run.returncode == 0, progress
+    return directory, progress
 
-    result, out = result_of(tmp_path), tmp_path / "out"
+
+def test_the_same_workers_serve_every_phase_and_their_raw_values_are_judged_together(
+    compared: tuple[Path, str],
+) -> None:
+    directory, progress = compared
+    result, out = result_of(directory), directory / "out"
     names = [f"{phase}-worker{number}.parquet" for phase in ("look1", "blocks1") for number in range(2)]
     assert [raw["file"] for raw in result["raw"]] == names
     for raw in result["raw"]:
@@ -117,21 +125,13 @@ def _pairs(file: Path, *columns: str) -> Iterator[tuple[Any, ...]]:
     return zip(*(table[column].to_pylist() for column in columns), strict=True)
 
 
-def test_each_worker_measures_its_own_empty_endpoint_and_counts_from_its_own_start(tmp_path: Path) -> None:
-    port = free_port()
-    with (
-        serving(delay_ms=2) as host,
-        workers(tmp_path / "elsewhere", 2, port),
-        start(tmp_path, host, port) as run,
-    ):
-        assert run.wait(120) == 0
-
+def test_each_worker_measures_its_own_empty_endpoint_and_counts_from_its_own_start(compared: tuple[Path, str]) -> None:
+    out = compared[0] / "out"
     for number in range(2):
-        control = tmp_path / "out" / f"control-worker{number}.parquet"
-        assert {version for (version,) in _pairs(control, "version")} == {"control"}
-        (window,) = windows_of(tmp_path / "out" / f"look1-worker{number}.parquet")
+        assert {version for (version,) in _pairs(out / f"control-worker{number}.parquet", "version")} == {"control"}
+        (window,) = windows_of(out / f"look1-worker{number}.parquet")
         assert (window["measured_from_s"], window["measured_until_s"]) == (0, pytest.approx(10))
-        times = pq.read_table(tmp_path / "out" / f"look1-worker{number}.parquet")["intended_s"].to_numpy()
+        times = pq.read_table(out / f"look1-worker{number}.parquet")["intended_s"].to_numpy()
         assert -0.5 <= times.min() < 0 < times.max() < 10
 
 

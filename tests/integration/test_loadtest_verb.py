@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,14 +88,15 @@ class Operator:
         return body
 
 
-@pytest.fixture
-def operator(tmp_path: Path) -> Iterator[Operator]:
-    tmp_path.chmod(0o700)
-    found = Operator(tmp_path)
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    home = tmp_path_factory.mktemp("home")
+    home.chmod(0o700)
+    found = Operator(home)
     settings = Settings.from_environ(found.environ)
     put_in_force(SqlRecords(settings.database_url, open_checkpoints(settings)), POLICY)
-    write_snapshot(tmp_path / "evaluation-sets" / "sha256-1.parquet", ROWS, DESCRIPTION)
-    log = tmp_path / "api.log"
+    write_snapshot(home / "evaluation-sets" / "sha256-1.parquet", ROWS, DESCRIPTION)
+    log = home / "api.log"
     with log.open("wb") as output:
         command = [sys.executable, "-m", "pipelines.cli", "api"]
         api = subprocess.Popen(command, cwd=ROOT, env=found.environ, stdout=output, stderr=output)
@@ -104,6 +106,13 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
         finally:
             api.terminate()
             api.wait(20)
+
+
+@pytest.fixture
+def operator(installation: Operator) -> Operator:
+    """The operator of the installation that all tests share, where no load run has been yet."""
+    shutil.rmtree(installation.home / "loadtests", ignore_errors=True)
+    return installation
 
 
 @pytest.mark.parametrize(("target", "via", "workers"), [("local", "direct", 2), ("docker", "edge", 1)])
@@ -142,9 +151,9 @@ def test_a_slow_service_fails_and_the_result_is_one_object(operator: Operator) -
         (["--rate", "nan"], "rate_per_s is nan, not a valid number"),
         (["--rate", "20", "--duration", "1"], "p95 needs at least 59 requests, 20 req/s x 1 s gives 20"),
         (["--duration", "9"], "duration_s is 9, must be 10 or more"),
-        (["--shape", "zigzag"], "shape is 'zigzag', not one of steady, ramp, spike, soak, step"),
+        (["--shape", "zigzag"], "shape: kind is 'zigzag', not steady, ramp, spike, soak or step"),
         (["--find-capacity", "--shape", "spike"], "--find-capacity tries steady rates, not 'spike'"),
-        (["--workers", "0"], "workers must be from 1 to max_in_flight"),
+        (["--workers", "0"], "workers is 0, must be 1 or more"),
     ],
 )
 def test_what_could_prove_nothing_is_refused_before_anything_is_sent(

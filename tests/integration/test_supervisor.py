@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.load.load_client import LoadClient, LoadResult, under_load
-from pipelines.domain.release import Environment, Phase, Release, Slot, SlotState
+from pipelines.domain.release import Endpoint, Environment, Phase, Release, Slot, SlotState
 from pipelines.errors import TargetUnavailable
 from tests.support.world.bundles import make_bundle, valid_row
 from tests.support.world.supervisors import SupervisorProcess, eventually
@@ -117,15 +117,15 @@ def test_a_supervisor_that_was_killed_serves_the_same_release_again(
     served, tried = release(0, digests), release(1, digests)
     before = {replica.pid for replica in supervisor.serve(served, epoch=4).replicas}
     supervisor.target.start(tried, Slot.TRIAL, epoch=4)
-    url = supervisor.target.observe(Environment.STAGING, Slot.TRIAL).url
+    url = supervisor.target.observe(supervisor.endpoint, Slot.TRIAL).url
     supervisor.kill()
-    with pytest.raises(TargetUnavailable, match="supervisor of staging does not answer") as refused:
+    with pytest.raises(TargetUnavailable, match="supervisor of toy-model in staging does not answer") as refused:
         supervisor.live()
     assert refused.value.next == 'run "make up"'
     supervisor.start()
     after = supervisor.until_live(lambda state: state.serves(served))
     trial = eventually(
-        lambda: supervisor.target.observe(Environment.STAGING, Slot.TRIAL), lambda state: state.serves(tried)
+        lambda: supervisor.target.observe(supervisor.endpoint, Slot.TRIAL), lambda state: state.serves(tried)
     )
     assert trial.url == url
     assert before.isdisjoint({replica.pid for replica in after.replicas})
@@ -162,7 +162,7 @@ def test_a_release_that_hangs_while_starting_leaves_the_old_one(
     state = supervisor.until_live(lambda state: state.phase is Phase.FAILED, within_s=60)
     assert "live-1 was not ready within 4 s" in str(state.failure)
     assert (state.release, state.replicas) == (old, serving)
-    supervisor.target.restore(Environment.STAGING, old, epoch=1)
+    supervisor.target.restore(supervisor.endpoint, old, epoch=1)
     supervisor.until_live(lambda state: state.serves(old))
 
 
@@ -226,3 +226,34 @@ def test_an_environment_without_a_release_is_alive(supervisors: Supervisors, tmp
     supervisor = supervisor_of(supervisors, tmp_path / "home", {})
     state = supervisor.until_live(one_alive)
     assert (state.phase, state.replicas[0].ready, state.url) == (Phase.EMPTY, False, supervisor.url)
+
+
+def test_two_models_of_one_environment_are_served_apart(
+    supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path]
+) -> None:
+    first = supervisor_of(supervisors, tmp_path / "home", digests, replicas=1)
+    other = SupervisorProcess(tmp_path / "home", model="other-model")
+    path, digest = make_bundle(tmp_path / "bundles", model="other-model")
+    other.bundles[digest] = path
+    supervisors.append(other)
+    other.start()
+    served = first.serve(release(0, digests), epoch=7)
+    theirs = Release("r9", "other-model", Environment.STAGING, "1", digest)
+    assert other.serve(theirs, epoch=1).release == theirs
+    assert first.live() == served
+    with pytest.raises(TargetUnavailable, match="supervisor of third-model in staging does not answer"):
+        first.target.observe(Endpoint("third-model", Environment.STAGING), Slot.LIVE)
+
+
+def test_the_record_of_before_models_had_their_own_is_taken_over(
+    supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path]
+) -> None:
+    supervisor = supervisor_of(supervisors, tmp_path / "home", digests, replicas=1)
+    served = release(0, digests)
+    supervisor.serve(served, epoch=3)
+    supervisor.stop()
+    record = tmp_path / "home" / "run" / "supervisor-staging-toy-model.json"
+    record.rename(record.with_name("supervisor-staging.json"))
+    supervisor.start()
+    supervisor.until_live(lambda state: state.serves(served))
+    assert supervisor.record()["epoch"] == 3

@@ -20,11 +20,11 @@ import docker
 import httpx
 import pytest
 
-from pipelines.adapters.installation.engine_parts import DockerInstallation
+from pipelines.adapters.installation.engine_parts import EngineParts
 from pipelines.adapters.installation.engine_secrets import PREFIX_LABEL, DockerSecrets
 from pipelines.adapters.installation.executor_inside import ExecutorInside
-from pipelines.adapters.installation.lifecycle import InstallationOptions, SwarmInstallation
 from pipelines.adapters.installation.maintenance_hold import MaintenanceHold
+from pipelines.adapters.installation.swarm_installation import InstallationOptions, SwarmInstallation
 from pipelines.adapters.installation.terraform import Terraform, find_settings
 from pipelines.adapters.storage.object_store import S3Access, connect
 from pipelines.adapters.swarm.engine import DockerEngine
@@ -114,7 +114,7 @@ def operator(
         made.up()
         yield made
     finally:
-        DockerInstallation(DockerEngine(ENGINE, 120.0), made.prefix).remove_all()
+        EngineParts(DockerEngine(ENGINE, 120.0), made.prefix).remove_all()
         DockerSecrets(DockerEngine(ENGINE), made.prefix).remove_others(())
 
 

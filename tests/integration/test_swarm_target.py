@@ -18,9 +18,18 @@ from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.adapters.swarm.order import ServiceOrder
 from pipelines.adapters.swarm.services import Spec, SwarmServices
 from pipelines.adapters.swarm.tasks import Roll
-from pipelines.domain.release import Environment, Phase, Release, Slot, SlotState
+from pipelines.domain.release import Endpoint, Environment, Phase, Release, Slot, SlotState
 from pipelines.errors import DeployFailed, LostLease, TargetUnavailable, UsageError
-from tests.support.containers.swarm import ENVIRONMENT, Registry, SwarmEnvironment, crane, release, serve, settle
+from tests.support.containers.swarm import (
+    ENDPOINT,
+    ENVIRONMENT,
+    Registry,
+    SwarmEnvironment,
+    crane,
+    release,
+    serve,
+    settle,
+)
 from tests.support.world.bundles import make_bundle, valid_row
 from tests.support.world.supervisors import eventually, free_port
 
@@ -42,7 +51,7 @@ class World:
         self.target = swarm.target(self.bundles, tmp_path)
 
     def live(self) -> SlotState:
-        return self.target.observe(ENVIRONMENT, Slot.LIVE)
+        return self.target.observe(ENDPOINT, Slot.LIVE)
 
     def serve(self, wanted: Release) -> None:
         state = serve(self.target, wanted)
@@ -116,7 +125,7 @@ def test_a_crashing_release_costs_nothing_and_is_undone(world: World) -> None:
         assert (state.phase, state.release) == (Phase.FAILED, old)
         assert "exited with status 3" in str(state.failure)
         assert "digest mismatch" in state.last_log[-1]
-        world.target.restore(ENVIRONMENT, old, epoch=1)
+        world.target.restore(ENDPOINT, old, epoch=1)
         assert settle(world.target).serves(old)
     assert load.failures == []
     assert load.versions == {"1"}
@@ -130,7 +139,7 @@ def test_a_release_that_never_gets_ready_fails_and_is_undone(world: World, swarm
     assert (state.phase, state.release, state.wanted_id) == (Phase.FAILED, old, "r2")
     assert "unhealthy" in str(state.failure)
     assert all(replica.ready and replica.digest == world.a for replica in state.replicas)
-    sleeper.restore(ENVIRONMENT, old, epoch=1)
+    sleeper.restore(ENDPOINT, old, epoch=1)
     assert settle(sleeper).serves(old)
 
 
@@ -147,7 +156,7 @@ def test_a_roll_without_room_on_the_node_fails_with_the_schedulers_reason(
         assert time.monotonic() - began < 20
         assert (state.phase, state.release) == (Phase.FAILED, None)
         assert "no suitable node (insufficient resources" in str(state.failure)
-        world.target.restore(ENVIRONMENT, None, epoch=1)
+        world.target.restore(ENDPOINT, None, epoch=1)
         assert settle(world.target).phase is Phase.EMPTY
 
 
@@ -158,7 +167,7 @@ def test_a_reservation_larger_than_the_node_fails_in_an_empty_slot(swarm: SwarmE
         state = serve(world.target, release("r1", world.a), Slot.TRIAL)
         assert (state.phase, state.release, state.replicas) == (Phase.FAILED, None, ())
         assert "trial-1 finds no node: no suitable node" in str(state.failure)
-        world.target.stop(ENVIRONMENT, Slot.TRIAL, epoch=1)
+        world.target.stop(ENDPOINT, Slot.TRIAL, epoch=1)
         assert settle(world.target, Slot.TRIAL).phase is Phase.EMPTY
 
 
@@ -174,7 +183,7 @@ def test_only_the_release_is_changed_in_a_service(world: World) -> None:
 
 
 def test_a_newer_epoch_on_any_slot_ends_the_older_on_all(world: World) -> None:
-    world.target.stop(ENVIRONMENT, Slot.TRIAL, epoch=7)
+    world.target.stop(ENDPOINT, Slot.TRIAL, epoch=7)
     assert [world.spec(slot)["Labels"]["slipway.epoch"] for slot in Slot] == ["7", "7", "7"]
     before = world.spec()
     with pytest.raises(LostLease, match="lost lease, epoch 6 < 7"):
@@ -183,16 +192,16 @@ def test_a_newer_epoch_on_any_slot_ends_the_older_on_all(world: World) -> None:
 
 
 def test_a_write_that_was_decided_before_a_newer_epoch_is_refused(world: World) -> None:
-    services = SwarmServices(world.swarm.api, world.swarm.prefix)
+    services = SwarmServices(world.swarm.api, world.swarm.endpoints)
 
     def overtaken(roll: Roll, spec: Spec) -> tuple[ServiceOrder, Spec]:
         if roll.record.epoch < 7:
-            services.fence(ENVIRONMENT, 7)
+            services.fence(ENDPOINT, 7)
         return ServiceOrder(epoch=6, since=roll.version), spec
 
     with pytest.raises(LostLease, match="lost lease, epoch 6 < 7"):
-        services.change(ENVIRONMENT, Slot.TRIAL, 6, overtaken)
-    assert services.roll(ENVIRONMENT, Slot.TRIAL).record.epoch == 7
+        services.change(ENDPOINT, Slot.TRIAL, 6, overtaken)
+    assert services.roll(ENDPOINT, Slot.TRIAL).record.epoch == 7
 
 
 def test_what_was_changed_by_hand_is_put_back(world: World) -> None:
@@ -201,7 +210,7 @@ def test_what_was_changed_by_hand_is_put_back(world: World) -> None:
     right = world.spec()
     service = world.swarm.engine.services.get(f"{world.swarm.prefix}-{ENVIRONMENT}-live")
     service.update(image=world.swarm.registry.base, fetch_current_spec=True)
-    world.target.restore(ENVIRONMENT, wanted, epoch=1)
+    world.target.restore(ENDPOINT, wanted, epoch=1)
     assert settle(world.target).serves(wanted)
     assert image_of(world.spec()) == image_of(right)
 
@@ -212,7 +221,7 @@ def test_a_release_keeps_its_image_when_it_is_restored_on_a_newer_app(world: Wor
     before = image_of(world.spec())
     newer = swarm.target(world.bundles, world.home, app=sleeping_app(swarm.registry))
     newer.start(release("r2", world.b), Slot.LIVE, epoch=1)
-    newer.restore(ENVIRONMENT, old, epoch=1)
+    newer.restore(ENDPOINT, old, epoch=1)
     assert image_of(world.spec()) == before
     assert settle(newer).serves(old)
 
@@ -223,14 +232,14 @@ def test_the_edge_shares_a_port_by_weights_and_keeps_them_over_a_reload(world: W
     assert serve(world.target, trial, Slot.TRIAL).serves(trial)
     edge = EdgeSocket(world.swarm.api, world.swarm.edge_name)
     with under_load(world.load()) as load:
-        world.target.set_traffic_weights(ENVIRONMENT, {Slot.LIVE: 80, Slot.TRIAL: 20}, epoch=1)
+        world.target.set_traffic_weights(ENDPOINT, {Slot.LIVE: 80, Slot.TRIAL: 20}, epoch=1)
         eventually(lambda: load.versions, lambda versions: versions == {"1", "2"})
         edge.reload()
         time.sleep(1)
         load.answers.clear()
         time.sleep(6)
         shared = [version for _, version, _ in load.answers]
-        world.target.set_traffic_weights(ENVIRONMENT, {Slot.LIVE: 1}, epoch=1)
+        world.target.set_traffic_weights(ENDPOINT, {Slot.LIVE: 1}, epoch=1)
         time.sleep(1)
         load.answers.clear()
         time.sleep(1)
@@ -246,7 +255,7 @@ def test_shares_that_cannot_be_given_are_refused(world: World) -> None:
         {Slot.LIVE: 90, Slot.TRIAL: 10},
     ):
         with pytest.raises(UsageError, match="share"):
-            world.target.set_traffic_weights(ENVIRONMENT, weights, epoch=1)
+            world.target.set_traffic_weights(ENDPOINT, weights, epoch=1)
 
 
 def test_an_edge_that_refuses_its_configuration_goes_on_with_the_former_one(
@@ -271,7 +280,13 @@ def test_an_engine_that_is_not_there_is_told() -> None:
 
 def test_a_service_that_is_not_provisioned_is_told(world: World) -> None:
     with pytest.raises(TargetUnavailable, match=r"service \S+-production-live not found"):
-        world.target.restore(Environment.PRODUCTION, None, epoch=1)
+        world.target.restore(Endpoint(ENDPOINT.model, Environment.PRODUCTION), None, epoch=1)
+
+
+def test_a_model_that_the_installation_does_not_have_is_refused_by_its_name(world: World) -> None:
+    with pytest.raises(TargetUnavailable, match="other-model in staging is not of this installation") as refused:
+        world.target.observe(Endpoint("other-model", Environment.STAGING), Slot.LIVE)
+    assert refused.value.exit_code == 2
 
 
 class Images:

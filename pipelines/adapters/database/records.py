@@ -81,19 +81,19 @@ class SqlRecords:
 
     def get(self, kind: type[R], id: str) -> R:
         """Return one record; raise UsageError when there is none."""
-        with _translated(), self._engine.connect() as connection:
+        with _translated(reading=True), self._engine.connect() as connection:
             return SqlTransaction(connection, self._tables).get(kind, id)
 
     def find(self, kind: type[R], **equals: object) -> list[R]:
         """Return the records whose fields equal `equals`, oldest first."""
-        with _translated(), self._engine.connect() as connection:
+        with _translated(reading=True), self._engine.connect() as connection:
             return SqlTransaction(connection, self._tables).find(kind, **equals)
 
     def events(
         self, *, after: int = 0, subject: str | None = None, kinds: Collection[EventKind] = (), limit: int | None = None
     ) -> list[Event]:
         """Return the events after a number, in their order: of one subject, of some kinds, the first `limit`."""
-        with _translated(), self._engine.connect() as connection:
+        with _translated(reading=True), self._engine.connect() as connection:
             transaction = SqlTransaction(connection, self._tables)
             return transaction.events(after=after, subject=subject, kinds=kinds, limit=limit)
 
@@ -104,7 +104,7 @@ class SqlRecords:
     def audit_trail(self) -> list[audit.Entry]:
         """Return the whole audit chain, first entry first."""
         log = self._tables.audit_log
-        with _translated(), self._engine.connect() as connection:
+        with _translated(reading=True), self._engine.connect() as connection:
             rows = connection.execute(sa.select(log).order_by(log.c.seq)).mappings()
             return [audit.Entry(**row) for row in rows]
 
@@ -238,11 +238,16 @@ def _export(checkpoints: Checkpoints, checkpoint: audit.Checkpoint) -> None:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(*, reading: bool = False) -> Iterator[None]:
     try:
         yield
     except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+        reason = str(error.__cause__ or error)[:200]
+        if reading:
+            raise DatabaseUnavailable(
+                f"the database can't be read: {reason}", next='see "slipway doctor"; what was asked for before goes on'
+            ) from error
         raise DatabaseUnavailable(
-            f"the database can't record: {str(error.__cause__ or error)[:200]}",
+            f"the database can't record: {reason}",
             next='check free disk space and "slipway doctor", then run it again; nothing was changed',
         ) from error

@@ -40,7 +40,7 @@ class _Part:
     remove: Callable[[], object]
 
 
-class DockerInstallation:
+class EngineParts:
     """The installation `prefix` in one engine."""
 
     def __init__(self, engine: DockerEngine, prefix: str) -> None:

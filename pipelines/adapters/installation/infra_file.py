@@ -4,13 +4,15 @@ A name that is not known is refused here: Terraform would drop it without a word
 for those that are used before it.
 """
 
-import json
 import re
-from collections.abc import Mapping, Set
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from pipelines.adapters.images.external_registry import ExternalRegistry
 from pipelines.adapters.storage.external_store import ExternalStore
@@ -19,22 +21,105 @@ from pipelines.errors import UsageError
 
 RETENTION_DAYS = 365
 _MOST_DAYS = 36_500
-_REPLICA = frozenset({"cpus", "memory_mb", "replicas"})
-_LIMIT = frozenset({"cpus", "memory_mb"})
-_ENVIRONMENTS = frozenset({"production", "staging"})
-_SERVICES = frozenset({"api", "database", "edge", "executor", "image_registry", "model_registry", "object_store"})
-_RETENTION = "retention_days"
-_STORE = frozenset({"authority", "buckets", "endpoint", "region", "url"})
-_BUCKETS = frozenset(each.name for each in fields(Buckets))
-_REGISTRY = frozenset({"address", "authority"})
-# Value -> its form, as infra/variables.tf has it.
 _HOST = r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])"
-_URL = (rf"https?://{_HOST}(:[0-9]{{1,5}})?", "http(s)://host[:port], without a path or credentials")
-_ADDRESS = (r"[a-z0-9][a-z0-9.-]*(:[0-9]+)?(/[a-z0-9._-]+)*", "host[:port][/path], without a scheme")
-_BUCKET = ("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "3 to 63 lower-case letters, digits, dots and hyphens")
-_WORD = (r"[a-z0-9-]+", "a name such as us-east-1")
-_PATH = (r".+", "the path of a file in PEM")
 _INWARD = re.compile(r"localhost|127\..*|0\.0\.0\.0|::1")
+_PEM = "the path of a file in PEM"
+
+
+def _formed(form: str, told: str) -> BeforeValidator:
+    """Return what takes text of a form alone, and says `told` of it."""
+
+    def check(value: object) -> object:
+        if not isinstance(value, str) or not re.fullmatch(form, value):
+            raise PydanticCustomError("form", "{told}", {"told": told})
+        return value
+
+    return BeforeValidator(check)
+
+
+# As infra/variables.tf has them.
+_Url = Annotated[
+    str, _formed(rf"https?://{_HOST}(:[0-9]{{1,5}})?", "http(s)://host[:port], without a path or credentials")
+]
+_Address = Annotated[
+    str, _formed(r"[a-z0-9][a-z0-9.-]*(:[0-9]+)?(/[a-z0-9._-]+)*", "host[:port][/path], without a scheme")
+]
+_Bucket = Annotated[
+    str, _formed("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "3 to 63 lower-case letters, digits, dots and hyphens")
+]
+_Word = Annotated[str, _formed("[a-z0-9-]+", "a name such as us-east-1")]
+_PemPath = Annotated[str, _formed(".+", _PEM)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Limit(_Part):
+    """The most that a service may use."""
+
+    cpus: Any = None
+    memory_mb: Any = None
+
+
+class Replicas(Limit):
+    """How many replicas an environment has, and the most that each may use."""
+
+    replicas: Any = None
+
+
+class Environments(_Part):
+    """The environments, by their names."""
+
+    production: Replicas = Replicas()
+    staging: Replicas = Replicas()
+
+
+class Limits(_Part):
+    """The services that are no slots, by their names."""
+
+    api: Limit = Limit()
+    database: Limit = Limit()
+    edge: Limit = Limit()
+    executor: Limit = Limit()
+    image_registry: Limit = Limit()
+    model_registry: Limit = Limit()
+    object_store: Limit = Limit()
+
+
+class BucketChoice(_Part):
+    """The names of the buckets, by what they hold."""
+
+    artifacts: _Bucket = Buckets.artifacts
+    dvc: _Bucket = Buckets.dvc
+    heads: _Bucket = Buckets.heads
+
+
+class StoreChoice(_Part):
+    """An object store that others run; `url` is its address for this machine where that is another."""
+
+    authority: _PemPath = ""
+    buckets: BucketChoice = BucketChoice()
+    endpoint: _Url
+    region: _Word = REGION
+    url: _Url = ""
+
+
+class RegistryChoice(_Part):
+    """An image registry that others run."""
+
+    address: _Address
+    authority: _PemPath = ""
+
+
+class InfraFile(_Part):
+    """The file as a whole; what is left out is Terraform's default."""
+
+    environments: Environments = Environments()
+    image_registry: RegistryChoice | None = None
+    limits: Limits = Limits()
+    object_store: StoreChoice | None = None
+    retention_days: Annotated[int, Field(ge=1, le=_MOST_DAYS)] = RETENTION_DAYS
 
 
 @dataclass(frozen=True)
@@ -53,86 +138,94 @@ def read_choices(named: Path | None, usual: Path) -> Choices:
     if named is None and not path.exists():
         return Choices()
     try:
-        chosen = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} can't be read as JSON: {error}", next="mend it, or unset SLIPWAY_INFRA") from error
-    _check_names(path, chosen, "", {"environments", "image_registry", "limits", "object_store", _RETENTION})
-    for name, known, inner in (("environments", _ENVIRONMENTS, _REPLICA), ("limits", _SERVICES, _LIMIT)):
-        parts = chosen.get(name, {})
-        _check_names(path, parts, f"{name}.", known)
-        for part, values in parts.items():
-            _check_names(path, values, f"{name}.{part}.", inner)
-    days = chosen.pop(_RETENTION, RETENTION_DAYS)
-    if type(days) is not int or not 1 <= days <= _MOST_DAYS:
-        raise UsageError(f"{path}: {_RETENTION}={days!r}", next=f"give a whole number from 1 to {_MOST_DAYS}")
-    store, registry = (
-        _store(path, chosen.pop("object_store", None)),
-        _registry(path, chosen.pop("image_registry", None)),
-    )
-    return Choices(chosen, days, store, registry)
+        chosen = InfraFile.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise _unreadable(path, str(error)) from error
+    except ValidationError as error:
+        raise _refusal(path, error.errors()[0]) from error
+    variables = chosen.model_dump(include={"environments", "limits"}, exclude_unset=True)
+    store = _store(path, chosen.object_store) if chosen.object_store else None
+    registry = _registry(path, chosen.image_registry) if chosen.image_registry else None
+    return Choices(variables, chosen.retention_days, store, registry)
 
 
-def _store(path: Path, chosen: Any) -> ExternalStore | None:
-    if chosen is None:
-        return None
-    part = _Part(path, "object_store", chosen, _STORE)
-    buckets = _Part(path, "object_store.buckets", chosen.get("buckets", {}), _BUCKETS)
-    endpoint = part.text("endpoint", _URL)
-    part.check_reached("endpoint", urlsplit(endpoint).hostname)
+def describe_infra_file() -> dict[str, Any]:
+    """Return the JSON Schema of the file."""
+    return InfraFile.model_json_schema()
+
+
+def _store(path: Path, chosen: StoreChoice) -> ExternalStore:
+    _check_reached(path, "object_store.endpoint", urlsplit(chosen.endpoint).hostname)
     return ExternalStore(
-        endpoint=endpoint,
-        url=part.text("url", _URL, endpoint),
-        region=part.text("region", _WORD, REGION),
-        buckets=Buckets(**{each.name: buckets.text(each.name, _BUCKET, each.default) for each in fields(Buckets)}),
-        authority=part.authority(),
+        endpoint=chosen.endpoint,
+        url=chosen.url or chosen.endpoint,
+        region=chosen.region,
+        buckets=Buckets(**chosen.buckets.model_dump()),
+        authority=_authority(path, "object_store", chosen.authority),
     )
 
 
-def _registry(path: Path, chosen: Any) -> ExternalRegistry | None:
-    if chosen is None:
-        return None
-    part = _Part(path, "image_registry", chosen, _REGISTRY)
-    found = ExternalRegistry(part.text("address", _ADDRESS), part.authority())
-    part.check_reached("address", found.host.partition(":")[0])
+def _registry(path: Path, chosen: RegistryChoice) -> ExternalRegistry:
+    found = ExternalRegistry(chosen.address, _authority(path, "image_registry", chosen.authority))
+    _check_reached(path, "image_registry.address", found.host.partition(":")[0])
     return found
 
 
-class _Part:
-    """An object in the file, with values in the form that they must have."""
-
-    def __init__(self, path: Path, place: str, values: Any, known: Set[str]) -> None:
-        _check_names(path, values, f"{place}.", known)
-        self._path, self._place, self._values = path, place, values
-
-    def text(self, name: str, form: tuple[str, str], default: Any = None) -> str:
-        value = self._values.get(name, default)
-        if not isinstance(value, str) or not re.fullmatch(form[0], value):
-            shown = "is missing" if value is None else f"can't be {str(value)[:80]!r}"
-            raise UsageError(f"{self._path}: {self._place}.{name} {shown}", next=f"give {form[1]}")
-        return value
-
-    def authority(self) -> Path | None:
-        if "authority" not in self._values:
-            return None
-        file = (self._path.parent / self.text("authority", _PATH)).resolve()
-        if not file.is_file():
-            raise UsageError(f"{self._path}: {self._place}.authority {file} is not there", next=f"give {_PATH[1]}")
-        return file
-
-    def check_reached(self, name: str, host: str | None) -> None:
-        """Raise UsageError for a host that is another one in each container: the container itself."""
-        if _INWARD.fullmatch(host or "localhost"):
-            raise UsageError(
-                f"{self._path}: {self._place}.{name} names {host}, which in a container is the container itself",
-                next="give a name or an address by which containers and this machine reach it",
-            )
+def _authority(path: Path, place: str, named: str) -> Path | None:
+    if not named:
+        return None
+    file = (path.parent / named).resolve()
+    if not file.is_file():
+        raise UsageError(f"{path}: {place}.authority {file} is not there", next=f"give {_PEM}")
+    return file
 
 
-def _check_names(path: Path, chosen: object, place: str, known: Set[str]) -> None:
-    if not isinstance(chosen, dict):
-        raise UsageError(f"{path}: {place.rstrip('.') or 'it'} is not an object", next='write {"name": value, ...}')
-    strange = sorted(set(chosen) - known)
-    if strange:
+def _check_reached(path: Path, place: str, host: str | None) -> None:
+    """Raise UsageError for a host that is another one in each container: the container itself."""
+    if _INWARD.fullmatch(host or "localhost"):
         raise UsageError(
-            f"{path}: {place}{strange[0][:40]} can't be chosen", next=f"one of: {', '.join(sorted(known))}"
+            f"{path}: {place} names {host}, which in a container is the container itself",
+            next="give a name or an address by which containers and this machine reach it",
         )
+
+
+def _unreadable(path: Path, why: str) -> UsageError:
+    return UsageError(f"{path} can't be read as JSON: {why}", next="mend it, or unset SLIPWAY_INFRA")
+
+
+def _refusal(path: Path, error: ErrorDetails) -> UsageError:
+    """Return the refusal of the first thing that is wrong, by its name and with what may stand there."""
+    words = [str(word) for word in error["loc"]]
+    place, kind, given = ".".join(words), error["type"], error["input"]
+    if kind == "json_invalid":
+        return _unreadable(path, error["msg"])
+    if kind == "extra_forbidden":
+        known = ", ".join(sorted(_part_at(words[:-1]).model_fields))
+        place = ".".join([*words[:-1], words[-1][:40]])
+        return UsageError(f"{path}: {place} can't be chosen", next=f"one of: {known}")
+    if kind in ("model_type", "model_attributes_type"):
+        return UsageError(f"{path}: {place or 'it'} is not an object", next='write {"name": value, ...}')
+    if words == ["retention_days"]:
+        return UsageError(f"{path}: {place}={given!r}", next=f"give a whole number from 1 to {_MOST_DAYS}")
+    if kind == "missing":
+        told = _form_of(_part_at(words[:-1]), words[-1])
+        return UsageError(f"{path}: {place} is missing", next=f"give {told}")
+    return UsageError(f"{path}: {place} can't be {str(given)[:80]!r}", next=f"give {error['msg']}")
+
+
+def _part_at(words: list[str]) -> type[_Part]:
+    """Return the part of the file at a place."""
+    part: Any = InfraFile
+    for word in words:
+        options = getattr(part.model_fields[word].annotation, "__args__", (part.model_fields[word].annotation,))
+        part = options[0]
+    return part  # type: ignore[no-any-return]
+
+
+def _form_of(part: type[_Part], name: str) -> str:
+    """Return the words for what may stand at a name, by giving it what never may."""
+    try:
+        part.model_validate({name: None})
+    except ValidationError as error:
+        return next(each["msg"] for each in error.errors() if each["loc"] == (name,))
+    return "a value"

@@ -21,7 +21,7 @@ PLAN, ROWS, RESULT, PAGE = "plan.json", "rows.json", "result.json", "report.html
 USER = 10001
 # A request takes 31 bytes: this is sixteen million of them.
 LIMIT_BYTES = 512 * 1024 * 1024
-# The last replies of a stretch are awaited for the timeout and this.
+# The last replies of a phase are awaited for the timeout and this.
 _LAST_S = 1.0
 _LOOKS = 2
 _REPEATS = 2
@@ -29,7 +29,7 @@ _AGAIN = "run it again"
 
 
 def planned_s(plan: dict[str, Any]) -> float:
-    """Return how long the stretches of a plan take at most: two looks, and in each all blocks of a comparison.
+    """Return how long the phases of a plan take at most: two looks, and in each all blocks of a comparison.
 
     As many may be measured again after a busy moment of the machine. At most also means of a service that lets its
     last requests time out, which each turn of a block waits for.

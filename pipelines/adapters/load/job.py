@@ -29,7 +29,7 @@ class LoadJob:
 
     A plan's only worker is part of the job. Several are tasks of their own, on whatever nodes.
 
-    A job may take `start_s` to run, and `spare_s` beyond its stretches with their warm-ups to end. Runs do not overlap:
+    A job may take `start_s` to run, and `spare_s` beyond its phases with their warm-ups to end. Runs do not overlap:
     each first removes what is left of others, whose executor has died.
     """
 

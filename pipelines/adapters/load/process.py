@@ -21,7 +21,7 @@ JUDGED = (0, 3, 4)
 class LoadProcess:
     """Fills ports.LoadRunner; `root` is the directory that holds loadtests/.
 
-    `spare_s` is what a run may take beyond its stretches with their warm-ups: start-up and judging.
+    `spare_s` is what a run may take beyond its phases with their warm-ups: start-up and judging.
     """
 
     def __init__(self, root: Path, *, spare_s: float = 120.0) -> None:

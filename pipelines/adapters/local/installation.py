@@ -17,7 +17,8 @@ from typing import Any
 import httpx
 import psutil
 
-from pipelines.domain.release import Environment
+from pipelines.adapters.local.supervisor.home import supervisor_name
+from pipelines.domain.release import Endpoint, Environment
 from pipelines.errors import PortTaken, Undecided, UsageError
 from pipelines.settings.settings import Settings
 
@@ -26,6 +27,7 @@ READY_S = 120.0
 STOP_S = 30.0
 # What does not answer for so long while it runs is frozen.
 SILENT_S = 15.0
+_DECIDING = frozenset({"executor", "api"})
 REPLICAS = {Environment.STAGING: 1, Environment.PRODUCTION: 2}
 
 
@@ -56,6 +58,7 @@ class LocalInstallation:
     def up(self, report_progress: Callable[[str], None]) -> None:
         """Start what does not run and wait until all is ready; raise PortTaken or Undecided."""
         parts = self.parts()
+        self._end_former(parts, report_progress)
         self._end_silent(parts, report_progress)
         running = self.running()
         missing = [part for part in parts if part.name not in running]
@@ -72,12 +75,11 @@ class LocalInstallation:
         """Stop what this home started, the deciding parts first, and nothing else."""
         running = self.running()
         # What decides goes before what serves, so that nothing is begun that can't end.
-        for names in (["executor", "api"], ["supervisor-staging", "supervisor-production", "mlflow"]):
-            processes = [running[name] for name in names if name in running]
+        for decides in (True, False):
+            names = [name for name in running if (name in _DECIDING) is decides]
             for name in names:
-                if name in running:
-                    report_progress(f"stopping {name}")
-            _end(processes)
+                report_progress(f"stopping {name}")
+            _end([running[name] for name in names])
         self._record.unlink(missing_ok=True)
 
     def destroy(self, report_progress: Callable[[str], None]) -> None:
@@ -124,24 +126,35 @@ class LocalInstallation:
         cli = [python, "-m", "pipelines.cli"]
         return [
             Part("mlflow", mlflow, settings.mlflow_port, "MLFLOW", _answers(f"{settings.mlflow_url}/health")),
-            *(self._supervisor(environment) for environment in Environment),
+            *(self._supervisor(settings.endpoint(environment)) for environment in Environment),
             Part("api", [*cli, "api"], settings.api_port, "API", _answers(f"{settings.api_url}/health")),
             Part("executor", [*cli, "executor"], None, "", self._executor_ready),
         ]
 
-    def _supervisor(self, environment: Environment) -> Part:
-        port = self._settings.port(environment)
+    def _supervisor(self, endpoint: Endpoint) -> Part:
+        port, environment = self._settings.port(endpoint), endpoint.environment
         command = [
-            *(sys.executable, "-m", "pipelines.adapters.local.supervisor", "--environment", str(environment)),
+            *(sys.executable, "-m", "pipelines.adapters.local.supervisor"),
+            *("--model", endpoint.model, "--environment", str(environment)),
             *("--home", str(self._settings.home), "--port", str(port)),
             *("--replicas", str(REPLICAS[environment])),
         ]
         ready = _answers(f"http://127.0.0.1:{port}/health")
-        return Part(f"supervisor-{environment}", command, port, environment.name, ready)
+        return Part(supervisor_name(endpoint), command, port, environment.name, ready)
 
     def _executor_ready(self) -> bool:
         process = self.running().get("executor")
         return process is not None and self._executor_alive(process.pid)
+
+    def _end_former(self, parts: list[Part], report_progress: Callable[[str], None]) -> None:
+        """End what an earlier Slipway started by another name, and first what decides and knows it by that name."""
+        running, known = self.running(), {part.name for part in parts}
+        former = [name for name in running if name not in known]
+        deciding = [name for name in running if name in _DECIDING and former]
+        for names in (deciding, former):
+            for name in names:
+                report_progress(f"stopping {name}, which an earlier Slipway started")
+            _end([running[name] for name in names])
 
     def _end_silent(self, parts: list[Part], report_progress: Callable[[str], None]) -> None:
         """End what runs but does not answer, such as a frozen process, so that it is started anew."""

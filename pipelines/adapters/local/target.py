@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pipelines.adapters.local.supervisor.home import record_path
 from pipelines.adapters.local.supervisor.wire import Command, Deployment, state_from_dict
-from pipelines.domain.release import Environment, Release, Slot, SlotState
+from pipelines.domain.release import Endpoint, Release, Slot, SlotState
 from pipelines.errors import SlipwayError, TargetUnavailable, UsageError
 
 _TIMEOUT_S = 10.0
@@ -24,7 +25,7 @@ class LocalTarget:
         self._home = home
         self._bundles = bundles
 
-    def prepare(self, bundle_digest: str) -> None:
+    def prepare(self, endpoint: Endpoint, bundle_digest: str) -> None:
         """Make sure that the bundle's directory is there and its bytes hold."""
         self._bundles(bundle_digest)
 
@@ -32,41 +33,41 @@ class LocalTarget:
         """Begin to serve `release` in `slot` and return at once."""
         deployment = Deployment(release, self._bundles(release.bundle_digest))
         body = {"slot": slot, "epoch": epoch, "deployment": deployment.as_dict()}
-        self._ask(release.environment, Command.START, body)
+        self._ask(release.endpoint, Command.START, body)
 
-    def observe(self, environment: Environment, slot: Slot) -> SlotState:
+    def observe(self, endpoint: Endpoint, slot: Slot) -> SlotState:
         """Have the supervisor ask every replica of a slot now."""
-        return state_from_dict(self._ask(environment, Command.OBSERVE, {"slot": slot}))
+        return state_from_dict(self._ask(endpoint, Command.OBSERVE, {"slot": slot}))
 
-    def set_traffic_weights(self, environment: Environment, weights: dict[Slot, int], *, epoch: int) -> None:
-        """Accept the only shares that one port an environment can give: all to live."""
+    def set_traffic_weights(self, endpoint: Endpoint, weights: dict[Slot, int], *, epoch: int) -> None:
+        """Accept the only shares that one port can give: all to live."""
         if {slot: weight for slot, weight in weights.items() if weight} != {Slot.LIVE: 1}:
             shares = ", ".join(f"{slot} {weight}" for slot, weight in weights.items())
             raise UsageError(
                 f"the local target cannot share a port as {shares or 'nothing'}",
                 next="give live 1 and the others 0",
             )
-        self._ask(environment, Command.FENCE, {"epoch": epoch})
+        self._ask(endpoint, Command.FENCE, {"epoch": epoch})
 
-    def restore(self, environment: Environment, release: Release | None, *, epoch: int) -> None:
+    def restore(self, endpoint: Endpoint, release: Release | None, *, epoch: int) -> None:
         """Bring `live` back to `release`, or to none, superseding whatever is under way there."""
         if release:
             self.start(release, Slot.LIVE, epoch=epoch)
         else:
-            self.stop(environment, Slot.LIVE, epoch=epoch)
+            self.stop(endpoint, Slot.LIVE, epoch=epoch)
 
-    def stop(self, environment: Environment, slot: Slot, *, epoch: int) -> None:
+    def stop(self, endpoint: Endpoint, slot: Slot, *, epoch: int) -> None:
         """Begin to drain a slot; it is EMPTY when nobody of it is left."""
-        self._ask(environment, Command.STOP, {"slot": slot, "epoch": epoch})
+        self._ask(endpoint, Command.STOP, {"slot": slot, "epoch": epoch})
 
-    def _ask(self, environment: Environment, command: Command, body: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, endpoint: Endpoint, command: Command, body: dict[str, Any]) -> dict[str, Any]:
         request = json.dumps({"command": command, **body}).encode() + b"\n"
         try:
-            record = json.loads((self._home / "run" / f"supervisor-{environment}.json").read_bytes())
+            record = json.loads(record_path(self._home, endpoint).read_bytes())
             reply = _converse(record["socket"], request)
         except (OSError, ValueError, KeyError) as error:
             raise TargetUnavailable(
-                f"the supervisor of {environment} does not answer ({error})", next='run "make up"'
+                f"the supervisor of {endpoint} does not answer ({error})", next='run "make up"'
             ) from error
         if "error" in reply:
             raise SlipwayError.from_dict(reply["error"])

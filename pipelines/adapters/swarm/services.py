@@ -7,8 +7,8 @@ replaces every task whose spec differs in anything.
 
 import copy
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from docker.errors import APIError
@@ -17,7 +17,7 @@ from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.adapters.swarm.order import Deployed, ServiceOrder, with_record
 from pipelines.adapters.swarm.task_log import read_task_log
 from pipelines.adapters.swarm.tasks import RELEASE_VARIABLE, Roll, Task, read_task
-from pipelines.domain.release import Environment, Slot
+from pipelines.domain.release import Endpoint, Environment, Slot
 from pipelines.errors import LostLease, TargetUnavailable
 
 BUNDLE_DIR = "/bundle"
@@ -32,22 +32,34 @@ Spec = dict[str, Any]
 Decide = Callable[[Roll, Spec], tuple[ServiceOrder, Spec]]
 
 
+@dataclass(frozen=True)
+class EndpointServices:
+    """Where an endpoint is: the name of each slot's service, and of its backend in the edge."""
+
+    slots: Mapping[Slot, str]
+    backend: str
+
+
 class SwarmServices:
-    """The services `<prefix>-<environment>-<slot>` of one installation."""
+    """The services of one installation, as Terraform has named them."""
 
-    def __init__(self, engine: DockerEngine, prefix: str) -> None:
+    def __init__(self, engine: DockerEngine, endpoints: Mapping[Endpoint, EndpointServices]) -> None:
         self._engine = engine
-        self._prefix = prefix
+        self._endpoints = dict(endpoints)
 
-    def name(self, environment: Environment, slot: Slot) -> str:
-        """Return the name of a slot's service."""
-        return f"{self._prefix}-{environment}-{slot}"
+    def name(self, endpoint: Endpoint, slot: Slot) -> str:
+        """Return the name of a slot's service; raise TargetUnavailable for an endpoint that is not of here."""
+        return self._of(endpoint).slots[slot]
 
-    def roll(self, environment: Environment, slot: Slot) -> Roll:
+    def backend(self, endpoint: Endpoint) -> str:
+        """Return the name of the edge's backend that an endpoint's port leads to."""
+        return self._of(endpoint).backend
+
+    def roll(self, endpoint: Endpoint, slot: Slot) -> Roll:
         """Read how far a slot is."""
-        return self._read(environment, slot)[0]
+        return self._read(endpoint, slot)[0]
 
-    def fence(self, environment: Environment, epoch: int) -> None:
+    def fence(self, endpoint: Endpoint, epoch: int) -> None:
         """Let no smaller epoch change any slot from now on; raise LostLease when this one is too small.
 
         Every service learns of it: whoever read one before and writes after is refused by Swarm, as its
@@ -60,15 +72,15 @@ class SwarmServices:
             return replace(roll.record, epoch=epoch, settled=roll.record.settled or roll.over), spec
 
         for slot in Slot:
-            self.change(environment, slot, epoch, note)
+            self.change(endpoint, slot, epoch, note)
 
-    def change(self, environment: Environment, slot: Slot, epoch: int, decide: Decide) -> None:
+    def change(self, endpoint: Endpoint, slot: Slot, epoch: int, decide: Decide) -> None:
         """Write the record and the spec that `decide` returns in place of those it is given, unless they are equal.
 
         When the service has changed meanwhile, which Swarm does by itself too, all is read and decided again.
         """
         for _ in range(_TRIES):
-            roll, service = self._read(environment, slot)
+            roll, service = self._read(endpoint, slot)
             if epoch < roll.record.epoch:
                 raise LostLease(
                     f"lost lease, epoch {epoch} < {roll.record.epoch}",
@@ -81,7 +93,7 @@ class SwarmServices:
                 return
             time.sleep(_RETRY_S)
         raise TargetUnavailable(
-            f"{self.name(environment, slot)} changes faster than it can be written", next="see who else changes it"
+            f"{self.name(endpoint, slot)} changes faster than it can be written", next="see who else changes it"
         )
 
     def last_lines(self, task: Task) -> tuple[str, ...]:
@@ -91,8 +103,17 @@ class SwarmServices:
         except TargetUnavailable as error:
             return (f"(its log can't be read: {error.message})",)
 
-    def _read(self, environment: Environment, slot: Slot) -> tuple[Roll, dict[str, Any]]:
-        name = self.name(environment, slot)
+    def _of(self, endpoint: Endpoint) -> EndpointServices:
+        if endpoint not in self._endpoints:
+            known = ", ".join(map(str, self._endpoints)) or "nothing"
+            raise TargetUnavailable(
+                f"{endpoint} is not of this installation, which has {known}",
+                next="name a model and an environment that it has",
+            )
+        return self._endpoints[endpoint]
+
+    def _read(self, endpoint: Endpoint, slot: Slot) -> tuple[Roll, dict[str, Any]]:
+        name = self.name(endpoint, slot)
         with self._engine.api() as api:
             service: dict[str, Any] = api.inspect_service(name)
             tasks = api.tasks(filters={"service": name})

@@ -1,4 +1,4 @@
-"""Runs releases as Swarm services that Terraform has provisioned: one for each slot of an environment."""
+"""Runs releases as Swarm services that Terraform has provisioned: one for each slot of an endpoint."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ from pipelines.adapters.swarm.order import Deployed, ServiceOrder
 from pipelines.adapters.swarm.replica_ask import Ask, ask_directly
 from pipelines.adapters.swarm.services import Spec, SwarmServices, with_release
 from pipelines.adapters.swarm.tasks import Patience, Roll, Task, Waited
-from pipelines.domain.release import Environment, Phase, Release, Replica, Slot, SlotState
+from pipelines.domain.release import Endpoint, Phase, Release, Replica, Slot, SlotState
 from pipelines.errors import UsageError
 from pipelines.ports import HttpReply
 
@@ -42,18 +42,18 @@ class SwarmTarget:
         self._clock = _Stopwatch()
         self._askers = ThreadPoolExecutor(_ASKERS, thread_name_prefix="ask-replica")
 
-    def prepare(self, bundle_digest: str) -> None:
+    def prepare(self, endpoint: Endpoint, bundle_digest: str) -> None:
         """Make sure that the image registry holds the bundle's image, and that its bytes are the bundle's."""
         self._images.prepare(bundle_digest)
 
     def start(self, release: Release, slot: Slot, *, epoch: int) -> None:
         """Tell a slot's service to serve `release`, and return at once."""
-        self._order(release.environment, slot, release, epoch)
+        self._order(release.endpoint, slot, release, epoch)
 
-    def observe(self, environment: Environment, slot: Slot) -> SlotState:
+    def observe(self, endpoint: Endpoint, slot: Slot) -> SlotState:
         """Read the states of a slot's tasks, and ask each replica by its own address now."""
-        roll = self._services.roll(environment, slot)
-        phase, failure = roll.judged(self._waited(environment, roll), self._patience)
+        roll = self._services.roll(endpoint, slot)
+        phase, failure = roll.judged(self._waited(endpoint, roll), self._patience)
         serving = roll.record.wanted if roll.over else roll.record.served
         replicas = self._asked(roll, roll.serving(serving))
         missing = roll.replicas - len(replicas) if roll.over else 0
@@ -63,41 +63,42 @@ class SwarmTarget:
             phase=phase,
             release=serving.release if serving else None,
             wanted_id=roll.record.wanted_id,
-            url=None if idle else f"http://{self._services.name(environment, slot)}:{PORT}",
+            url=None if idle else f"http://{self._services.name(endpoint, slot)}:{PORT}",
             replicas=(*replicas, *(_missing(slot, number) for number in range(1, missing + 1))),
             failure=failure,
             last_log=self._last_log(roll, phase),
         )
 
-    def set_traffic_weights(self, environment: Environment, weights: dict[Slot, int], *, epoch: int) -> None:
-        """Share the environment's port: all to one slot as 1, or percentages that add up to 100."""
+    def set_traffic_weights(self, endpoint: Endpoint, weights: dict[Slot, int], *, epoch: int) -> None:
+        """Share the endpoint's port: all to one slot as 1, or percentages that add up to 100."""
         shares = {slot: weight for slot, weight in weights.items() if weight}
         told = ", ".join(f"{slot} {weight}" for slot, weight in weights.items()) or "nothing"
         if sum(shares.values()) not in (1, 100) or min(shares.values()) < 0:
             raise UsageError(f"a port cannot be shared as {told}", next="give one slot 1, or percentages of 100 in all")
-        replicas = {slot: self._ready(environment, slot) for slot in shares}
+        replicas = {slot: self._ready(endpoint, slot) for slot in shares}
         idle = [slot for slot, count in replicas.items() if not count and slot is not Slot.LIVE]
         if idle:
             raise UsageError(f"{idle[0]} serves nothing and cannot get a share ({told})", next="start a release there")
-        self._services.fence(environment, epoch)
-        self._edge.share(environment, {slot: weight / max(1, replicas[slot]) for slot, weight in shares.items()})
+        self._services.fence(endpoint, epoch)
+        loads: dict[str, float] = {slot: weight / max(1, replicas[slot]) for slot, weight in shares.items()}
+        self._edge.share(self._services.backend(endpoint), loads)
 
-    def restore(self, environment: Environment, release: Release | None, *, epoch: int) -> None:
+    def restore(self, endpoint: Endpoint, release: Release | None, *, epoch: int) -> None:
         """Order the recorded release again, or none; Swarm's own rollback is never used, it goes one step only."""
-        self._order(environment, Slot.LIVE, release, epoch)
+        self._order(endpoint, Slot.LIVE, release, epoch)
 
-    def stop(self, environment: Environment, slot: Slot, *, epoch: int) -> None:
+    def stop(self, endpoint: Endpoint, slot: Slot, *, epoch: int) -> None:
         """Begin to drain a slot; it is EMPTY when nobody of it is left."""
-        self._order(environment, slot, None, epoch)
+        self._order(endpoint, slot, None, epoch)
 
-    def _order(self, environment: Environment, slot: Slot, release: Release | None, epoch: int) -> None:
-        self._services.fence(environment, epoch)
+    def _order(self, endpoint: Endpoint, slot: Slot, release: Release | None, epoch: int) -> None:
+        self._services.fence(endpoint, epoch)
 
         def decide(roll: Roll, spec: Spec) -> tuple[ServiceOrder, Spec]:
             record = roll.record
             wanted = self._deployed(record, release)
-            wanted_spec = with_release(spec, environment, slot, wanted, base=self._images.base)
-            phase, _ = roll.judged(self._waited(environment, roll), self._patience)
+            wanted_spec = with_release(spec, endpoint.environment, slot, wanted, base=self._images.base)
+            phase, _ = roll.judged(self._waited(endpoint, roll), self._patience)
             if record.wanted == wanted and wanted_spec == spec and phase is not Phase.FAILED:
                 return record, spec
             served = record.wanted if roll.over else record.served
@@ -105,7 +106,7 @@ class SwarmTarget:
             since = max([roll.version, *(task.index for task in roll.tasks)])
             return ServiceOrder(wanted, served, epoch, since=since), wanted_spec
 
-        self._services.change(environment, slot, epoch, decide)
+        self._services.change(endpoint, slot, epoch, decide)
 
     def _deployed(self, record: ServiceOrder, release: Release | None) -> Deployed | None:
         if release is None:
@@ -121,15 +122,15 @@ class SwarmTarget:
             for task, answer in zip(tasks, answers, strict=True)
         ]
 
-    def _ready(self, environment: Environment, slot: Slot) -> int:
-        return sum(replica.ready for replica in self.observe(environment, slot).replicas)
+    def _ready(self, endpoint: Endpoint, slot: Slot) -> int:
+        return sum(replica.ready for replica in self.observe(endpoint, slot).replicas)
 
     def _last_log(self, roll: Roll, phase: Phase) -> tuple[str, ...]:
         told = roll.lost[-1:] or (roll.unready[:1] if phase is Phase.FAILED else ())
         return self._services.last_lines(told[0]) if told else ()
 
-    def _waited(self, environment: Environment, roll: Roll) -> Waited:
-        place = (environment, roll.slot)
+    def _waited(self, endpoint: Endpoint, roll: Roll) -> Waited:
+        place = (str(endpoint), roll.slot)
         homeless = next((task.id for task in roll.unready if task.unplaced), "")
         return Waited(
             order_s=self._clock.elapsed_s((*place, "order"), str(roll.record.since)),

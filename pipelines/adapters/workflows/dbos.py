@@ -47,7 +47,7 @@ class DbosEngine:
 
     def __init__(self, journal_url: str) -> None:
         self._workflows: dict[str, Callable[[str], None]] = {}
-        DBOS(config=engine_config(journal_url))
+        self._engine = DBOS(config=engine_config(journal_url))
 
     def register(self, name: str, body: Callable[[str, Step], None]) -> None:
         """Name what a workflow does, before `launch`."""
@@ -60,6 +60,9 @@ class DbosEngine:
     def launch(self) -> None:
         """Begin, and go on with what was cut off."""
         DBOS.launch()
+        # Nothing is queued, delayed or scheduled here, but the threads that see to that ask the journal every second.
+        for stop in (*self._engine.background_thread_stop_events, self._engine._background_jobs_stop_event):
+            stop.set()
 
     def start(self, name: str, work_id: str) -> None:
         """Start a workflow under its work's id: starting it twice is starting it once."""

@@ -23,45 +23,11 @@ from pipelines.api.responses import (
 from pipelines.api.work import Step, events_of, follow_work, shown_work
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation
+from pipelines.domain.report import Report
 from pipelines.domain.verdict import Verdict
 from pipelines.ports import Records
 
 router = guarded_router("evaluations")
-
-
-class ReportedGate(ResponseBody):
-    """One rule over measurements, judged."""
-
-    name: str
-    verdict: Annotated[Verdict, Field(strict=False)]
-    message: str = Field(description="The verdict with its numbers, for people.")
-    observed: int | float | None = Field(description="What was measured, in the gate's unit; null for nothing numeric.")
-    interval: list[int | float] | None = Field(description="Confidence interval of `observed`, in its unit.")
-    limit: int | float | None = Field(description="The bound that was judged against, in the unit of `observed`.")
-
-
-class ReportedChampion(ResponseBody):
-    """The release that served production when the version was compared with it."""
-
-    release: str
-    version: Version
-    bundle_digest: Digest
-
-
-class Report(ResponseBody):
-    """What was measured on a version and judged by a policy, frozen."""
-
-    schema_version: int
-    model: ModelName
-    version: Version
-    bundle_digest: Digest
-    policy_digest: Digest
-    profile: str = Field(description="How thorough the evidence is: `full` or `demo`.")
-    evalset_digest: Digest
-    champion: ReportedChampion | None = Field(description="Null when nothing served production.")
-    gates: list[ReportedGate]
-    verdict: Annotated[Verdict, Field(strict=False)]
-    created_at: Time
 
 
 class EvaluationRecord(ResponseBody):

@@ -1,6 +1,6 @@
 """/policy: the limits in force, and changing them."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
@@ -14,15 +14,21 @@ from pipelines.api.work import Step, events_of, follow_work, shown_work
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import PolicyChange
 from pipelines.evaluation.gates.registry import GATES
+from pipelines.governance.standing import newest_policy
 from pipelines.ports import Records
 
 router = guarded_router("policy")
+
+KeptPolicy = Annotated[
+    dict[str, JsonValue],
+    Field(description="The policy as it was asked for; docs/reference/policy.schema.json is the form of today's."),
+]
 
 
 class PolicyRequest(RequestBody):
     """Asks for a policy to be put in force."""
 
-    policy: dict[str, Any] = Field(description="The policy, with the keys of policy.yaml.")
+    policy: dict[str, Any] = Field(description="The policy, in the form of docs/reference/policy.schema.json.")
 
 
 class AskedPolicy(Asked):
@@ -40,7 +46,7 @@ class NoPolicy(ResponseBody):
 class PolicyInForce(ResponseBody):
     """The policy that versions are judged by."""
 
-    policy: dict[str, JsonValue] = Field(description="The policy, with the keys of policy.yaml.")
+    policy: KeptPolicy
     digest: Digest
     applied_by: PersonName
     at: Time | None = Field(description="Since when it is in force.")
@@ -51,12 +57,13 @@ class PolicyChangeShown(ResponseBody):
 
     id: str
     digest: Digest
-    body: dict[str, JsonValue] = Field(description="The policy, with the keys of policy.yaml.")
+    body: KeptPolicy
     applied_by: PersonName
     created_at: Time
     state: RunState
     error: Refusal | None = Field(description="Why it was stopped.")
     ended_at: Time | None
+    model: str | None = Field(description="Whose policy it is; null for one that holds for any model.")
     steps: list[Step]
 
 
@@ -64,14 +71,16 @@ class PolicyChangeShown(ResponseBody):
 def apply_policy(body: PolicyRequest, state: State, person: Person) -> AskedPolicy:
     """Put a policy in force."""
     body.model_of(state)
-    change = commands.request_policy(state.records, person=person, policy=GATES.read_policy(body.policy), now=now())
+    change = commands.request_policy(
+        state.records, person=person, model=state.model, policy=GATES.read_policy(body.policy), now=now()
+    )
     return AskedPolicy(id=change.id, digest=change.digest)
 
 
 @router.get("")
 def show_policy(state: Reading) -> PolicyInForce | NoPolicy:
     """Return the policy in force and who applied it; `policy` is null before the first."""
-    return policy_in_force(state.records)
+    return policy_in_force(state.records, state.model)
 
 
 @router.get("/{id}")
@@ -86,12 +95,11 @@ def follow_policy_change(id: str, request: Request, state: Reading) -> Streaming
     return follow_work(request, state, lambda: _shown(state.records, id))
 
 
-def policy_in_force(records: Records) -> PolicyInForce | NoPolicy:
-    """Return the policy in force as it is shown."""
-    applied = records.find(PolicyChange, state=RunState.DONE)
-    if not applied:
+def policy_in_force(records: Records, model: str) -> PolicyInForce | NoPolicy:
+    """Return the policy in force for a model as it is shown."""
+    newest = newest_policy(records, model)
+    if not newest:
         return NoPolicy(policy=None)
-    newest = applied[-1]
     return PolicyInForce(policy=newest.body, digest=newest.digest, applied_by=newest.applied_by, at=newest.ended_at)
 
 

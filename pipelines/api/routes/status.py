@@ -101,7 +101,7 @@ def show_status(state: Reading) -> Status:
         unfinished=_unfinished(records, model),
         leases=[LeaseHeldBy.model_validate(lease) for lease in records.find(Lease) if lease.holder],
         executor=ExecutorSign(heartbeat_at=leaders[0].heartbeat_at if leaders else None),
-        policy=_policy_name(records),
+        policy=_policy_name(records, model),
     )
 
 
@@ -120,8 +120,8 @@ def _unfinished(records: Records, model: str) -> list[UnfinishedWork]:
     ]
 
 
-def _policy_name(records: Records) -> PolicyName:
-    policy = policy_in_force(records)
+def _policy_name(records: Records, model: str) -> PolicyName:
+    policy = policy_in_force(records, model)
     if not isinstance(policy, PolicyInForce):
         return PolicyName(digest=None, profile=None)
     profile = policy.policy.get("profile")

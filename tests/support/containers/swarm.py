@@ -22,16 +22,17 @@ from testcontainers.core.labels import LABEL_SESSION_ID, SESSION_ID
 from pipelines.adapters.images.release_images import ImageRegistry, ReleaseImages
 from pipelines.adapters.swarm.edge_socket import EdgeSocket
 from pipelines.adapters.swarm.engine import DockerEngine
-from pipelines.adapters.swarm.services import SwarmServices
+from pipelines.adapters.swarm.services import EndpointServices, SwarmServices
 from pipelines.adapters.swarm.target import SwarmTarget
 from pipelines.adapters.swarm.tasks import Patience
-from pipelines.domain.release import Environment, Phase, Release, Slot, SlotState
+from pipelines.domain.release import Endpoint, Environment, Phase, Release, Slot, SlotState
 from pipelines.ports import HttpReply
 from tests.support.containers.engine import ROOT, hardened, make_volume, url_of
 from tests.support.containers.needs import skip_without_containers
 from tests.support.world.supervisors import eventually
 
 ENVIRONMENT = Environment.STAGING
+ENDPOINT = Endpoint("toy-model", ENVIRONMENT)
 ENGINE_URL = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 LABELS = {LABEL_SESSION_ID: SESSION_ID}
 SECOND = 1_000_000_000
@@ -80,10 +81,18 @@ class SwarmEnvironment:
         self.edge_name = f"{prefix}-edge"
         self._network = network
 
+    @property
+    def endpoints(self) -> dict[Endpoint, EndpointServices]:
+        """The services as Terraform would name them."""
+        return {
+            Endpoint(ENDPOINT.model, each): EndpointServices({s: f"{self.prefix}-{each}-{s}" for s in Slot}, each)
+            for each in Environment
+        }
+
     def target(self, bundles: dict[str, Path], home: Path, *, app: str | None = None) -> SwarmTarget:
         """Return a target that keeps its records of images in `home`."""
         return SwarmTarget(
-            SwarmServices(self.api, self.prefix),
+            SwarmServices(self.api, self.endpoints),
             self.registry.images(bundles, home, app=app),
             EdgeSocket(self.api, self.edge_name),
             patience=Patience(place_s=4, start_s=40),
@@ -101,7 +110,7 @@ class SwarmEnvironment:
     @contextmanager
     def services(self, *, replicas: int = 2, reserved_cpus: Mapping[Slot, float] | None = None) -> Iterator[None]:
         """Make the services of the three slots, wait for `live` to be alive without a release, and remove them."""
-        names = {slot: f"{self.prefix}-{ENVIRONMENT}-{slot}" for slot in Slot}
+        names = self.endpoints[ENDPOINT].slots
         made: list[str] = []
         try:
             for slot, name in names.items():
@@ -239,12 +248,12 @@ def crane() -> Path:
 
 def release(id: str, digest: str) -> Release:
     """Return a release of the version in its id."""
-    return Release(id, "toy-model", ENVIRONMENT, id.removeprefix("r"), digest)
+    return Release(id, ENDPOINT.model, ENVIRONMENT, id.removeprefix("r"), digest)
 
 
 def settle(target: SwarmTarget, slot: Slot = Slot.LIVE, within_s: float = SETTLE_S) -> SlotState:
     """Observe a slot until its roll has ended one way or the other."""
-    return eventually(lambda: target.observe(ENVIRONMENT, slot), lambda s: s.phase is not Phase.STARTING, within_s)
+    return eventually(lambda: target.observe(ENDPOINT, slot), lambda s: s.phase is not Phase.STARTING, within_s)
 
 
 def serve(target: SwarmTarget, wanted: Release, slot: Slot = Slot.LIVE) -> SlotState:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pipelines.domain.audit import Checkpoint
 from pipelines.domain.names import checked_version
-from pipelines.domain.release import Environment, Phase, Release, Replica, Slot, SlotState
+from pipelines.domain.release import Endpoint, Phase, Release, Replica, Slot, SlotState
 from pipelines.domain.version import RegisteredVersion
 from pipelines.errors import (
     DeployFailed,
@@ -36,59 +36,59 @@ class FakeTarget:
         self.missing: set[str] = set()
         self.hanging: set[str] = set()
         self._replicas = replicas
-        self._epochs: dict[Environment, int] = {}
-        self._states: dict[tuple[Environment, Slot], SlotState] = {}
-        self._wanted: dict[tuple[Environment, Slot], Release | None] = {}
+        self._epochs: dict[Endpoint, int] = {}
+        self._states: dict[tuple[Endpoint, Slot], SlotState] = {}
+        self._wanted: dict[tuple[Endpoint, Slot], Release | None] = {}
 
-    def prepare(self, bundle_digest: str) -> None:
+    def prepare(self, endpoint: Endpoint, bundle_digest: str) -> None:
         """Refuse the bundles in `missing`."""
         if bundle_digest in self.missing:
             raise DeployFailed(f"no bundle {bundle_digest}")
 
     def start(self, release: Release, slot: Slot, *, epoch: int) -> None:
         """Begin to serve `release`; `observe` brings it further."""
-        self.prepare(release.bundle_digest)
-        self._change(release.environment, slot, release, epoch)
+        self.prepare(release.endpoint, release.bundle_digest)
+        self._change(release.endpoint, slot, release, epoch)
 
-    def observe(self, environment: Environment, slot: Slot) -> SlotState:
+    def observe(self, endpoint: Endpoint, slot: Slot) -> SlotState:
         """Return the state as it is, and go one step on."""
-        state = self._state(environment, slot)
+        state = self._state(endpoint, slot)
         if state.phase is Phase.STARTING:
-            self._states[environment, slot] = self._stepped(environment, state)
+            self._states[endpoint, slot] = self._stepped(endpoint, state)
         return state
 
-    def set_traffic_weights(self, environment: Environment, weights: dict[Slot, int], *, epoch: int) -> None:
+    def set_traffic_weights(self, endpoint: Endpoint, weights: dict[Slot, int], *, epoch: int) -> None:
         """Accept all to live, as the local target does."""
         if {slot: weight for slot, weight in weights.items() if weight} != {Slot.LIVE: 1}:
             raise UsageError(f"cannot share a port as {weights}")
-        self._fence(environment, epoch)
+        self._fence(endpoint, epoch)
 
-    def restore(self, environment: Environment, release: Release | None, *, epoch: int) -> None:
+    def restore(self, endpoint: Endpoint, release: Release | None, *, epoch: int) -> None:
         """Bring live back to `release`."""
-        self._change(environment, Slot.LIVE, release, epoch)
+        self._change(endpoint, Slot.LIVE, release, epoch)
 
-    def stop(self, environment: Environment, slot: Slot, *, epoch: int) -> None:
+    def stop(self, endpoint: Endpoint, slot: Slot, *, epoch: int) -> None:
         """Begin to empty a slot."""
-        self._change(environment, slot, None, epoch)
+        self._change(endpoint, slot, None, epoch)
 
-    def lose_a_replica(self, environment: Environment) -> None:
+    def lose_a_replica(self, endpoint: Endpoint) -> None:
         """Let the first replica of `live` crash: it is started again and not ready yet."""
-        state = self._state(environment, Slot.LIVE)
+        state = self._state(endpoint, Slot.LIVE)
         first = replace(state.replicas[0], ready=False, restarts=state.replicas[0].restarts + 1)
-        self._states[environment, Slot.LIVE] = replace(state, replicas=(first, *state.replicas[1:]))
+        self._states[endpoint, Slot.LIVE] = replace(state, replicas=(first, *state.replicas[1:]))
 
-    def _change(self, environment: Environment, slot: Slot, release: Release | None, epoch: int) -> None:
-        self._fence(environment, epoch)
-        state = self._state(environment, slot)
+    def _change(self, endpoint: Endpoint, slot: Slot, release: Release | None, epoch: int) -> None:
+        self._fence(endpoint, epoch)
+        state = self._state(endpoint, slot)
         wanted_id = release.id if release else None
         if state.phase is Phase.FAILED or state.wanted_id != wanted_id:
-            self._wanted[environment, slot] = release
-            self._states[environment, slot] = replace(
+            self._wanted[endpoint, slot] = release
+            self._states[endpoint, slot] = replace(
                 state, phase=Phase.STARTING, wanted_id=wanted_id, failure=None, last_log=(), url=FAKE_URL
             )
 
-    def _stepped(self, environment: Environment, state: SlotState) -> SlotState:
-        wanted = self._wanted[environment, state.slot]
+    def _stepped(self, endpoint: Endpoint, state: SlotState) -> SlotState:
+        wanted = self._wanted[endpoint, state.slot]
         digest = wanted.bundle_digest if wanted else ""
         if digest in self.hanging:
             return state
@@ -104,16 +104,16 @@ class FakeTarget:
         url = FAKE_URL if wanted or state.slot is Slot.LIVE else None
         return replace(state, phase=phase, release=wanted, replicas=replicas, url=url)
 
-    def _state(self, environment: Environment, slot: Slot) -> SlotState:
+    def _state(self, endpoint: Endpoint, slot: Slot) -> SlotState:
         url = FAKE_URL if slot is Slot.LIVE else None
         empty = SlotState(slot, Phase.EMPTY, release=None, wanted_id=None, url=url, replicas=())
-        return self._states.get((environment, slot), empty)
+        return self._states.get((endpoint, slot), empty)
 
-    def _fence(self, environment: Environment, epoch: int) -> None:
-        seen = self._epochs.get(environment, epoch)
+    def _fence(self, endpoint: Endpoint, epoch: int) -> None:
+        seen = self._epochs.get(endpoint, epoch)
         if epoch < seen:
             raise LostLease(f"lost lease, epoch {epoch} < {seen}")
-        self._epochs[environment] = epoch
+        self._epochs[endpoint] = epoch
 
 
 class FakeModelRegistry:

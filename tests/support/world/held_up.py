@@ -50,8 +50,21 @@ class Windows:
         self.planned = planned
 
 
-def main(late_s: str) -> None:
+def held_up(late_s: float) -> dict[str, int]:
+    """Dispatch one turn."""
     windows, sent = Windows(), list[Any]()
+    OpenModelUser.recording = windows  # type: ignore[assignment]
+    environment = Environment(user_classes=[OpenModelUser])
+    environment.runner = SimpleNamespace(state=STATE_RUNNING)  # type: ignore[assignment]
+    user = OpenModelUser(environment)
+    user.on_start()
+    user._alarm = HeldUp(late_s)  # type: ignore[assignment]
+    user._send = sent.append  # type: ignore[method-assign]
+    user._send_turn(0, OpenModelUser.load.turns[0])
+    return {"sent": len(sent), "planned": windows.planned}
+
+
+def main(lates_s: list[str]) -> None:
     OpenModelUser.load = Load(
         requests={Persona.SINGLE: requests_of(Persona.SINGLE, [{"tenure": 1}], "/predict")},
         mix=((Persona.SINGLE, 1.0),),
@@ -64,16 +77,8 @@ def main(late_s: str) -> None:
         timeout_s=1.0,
         max_in_flight=100,
     )
-    OpenModelUser.recording = windows  # type: ignore[assignment]
-    environment = Environment(user_classes=[OpenModelUser])
-    environment.runner = SimpleNamespace(state=STATE_RUNNING)  # type: ignore[assignment]
-    user = OpenModelUser(environment)
-    user.on_start()
-    user._alarm = HeldUp(float(late_s))  # type: ignore[assignment]
-    user._send = sent.append  # type: ignore[method-assign]
-    user._send_turn(0, OpenModelUser.load.turns[0])
-    sys.stdout.write(json.dumps({"sent": len(sent), "planned": windows.planned}))
+    sys.stdout.write(json.dumps([held_up(float(late_s)) for late_s in lates_s]))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1:])

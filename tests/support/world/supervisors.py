@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipelines.adapters.local.supervisor.home import record_path
 from pipelines.adapters.local.target import LocalTarget
-from pipelines.domain.release import Environment, Release, Slot, SlotState
+from pipelines.domain.release import Endpoint, Environment, Release, Slot, SlotState
 from pipelines.errors import TargetUnavailable
 
 T = TypeVar("T")
@@ -39,14 +40,17 @@ def eventually(probe: Callable[[], T], good: Callable[[T], bool], within_s: floa
 class SupervisorProcess:
     """One supervisor with a home and port of its own, and the target that talks to it."""
 
-    def __init__(self, home: Path, *, replicas: int = 1, options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, home: Path, *, replicas: int = 1, options: tuple[str, ...] = (), model: str = "toy-model"
+    ) -> None:
         self.home = home
-        self.environment = Environment.STAGING
+        self.endpoint = Endpoint(model, Environment.STAGING)
         self.port = free_port()
         self.bundles: dict[str, Path] = {}
         self.target = LocalTarget(home, self.bundles.__getitem__)
-        self.stderr_path = home.with_suffix(".supervisor.log")
-        self._command = [sys.executable, "-m", "pipelines.adapters.local.supervisor", "--environment", self.environment]
+        self.stderr_path = home.with_suffix(f".{model}.log")
+        self._command = [sys.executable, "-m", "pipelines.adapters.local.supervisor"]
+        self._command += ["--model", self.endpoint.model, "--environment", self.endpoint.environment]
         self._command += [
             "--home",
             str(home),
@@ -99,7 +103,7 @@ class SupervisorProcess:
 
     def live(self) -> SlotState:
         """Observe the live slot."""
-        return self.target.observe(self.environment, Slot.LIVE)
+        return self.target.observe(self.endpoint, Slot.LIVE)
 
     def until_live(self, good: Callable[[SlotState], bool], within_s: float = 30) -> SlotState:
         """Observe the live slot until it is as wanted."""
@@ -117,7 +121,7 @@ class SupervisorProcess:
 
     @property
     def _record_path(self) -> Path:
-        return self.home / "run" / f"supervisor-{self.environment}.json"
+        return record_path(self.home, self.endpoint)
 
     def _look(self) -> SlotState | None:
         assert self._process

@@ -15,7 +15,7 @@ from pipelines.adapters.storage.checkpoints_file import FileCheckpoints
 from pipelines.domain.bundle import digest_of
 from pipelines.domain.promotion import Override
 from pipelines.domain.records import Evaluation, Promotion, Rollback
-from pipelines.domain.release import Environment, Slot
+from pipelines.domain.release import Endpoint, Environment, Slot
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.gates.registry import GATES
 from pipelines.executor.scheduler import carry_out
@@ -65,7 +65,7 @@ class PassingProbe:
         return HttpReply(422, {"error": {"code": "invalid_field", "fields": names}}, {})
 
     def _release(self) -> Any:
-        release = self._target.observe(STAGING, Slot.TRIAL).release
+        release = self._target.observe(Endpoint(MODEL, STAGING), Slot.TRIAL).release
         assert release is not None
         return release
 
@@ -141,7 +141,7 @@ class World:
 
     def serving(self, environment: Environment = PRODUCTION) -> str | None:
         release = self.services.serving(MODEL, environment)
-        live = self.target.observe(environment, Slot.LIVE).release
+        live = self.target.observe(Endpoint(MODEL, environment), Slot.LIVE).release
         assert (live.id if live else None) == (release.id if release else None)
         return release.version if release else None
 
@@ -151,7 +151,7 @@ class World:
     def apply_policy(self, **accuracy: float) -> None:
         body = policy_body()
         body["gates"]["accuracy"].update(accuracy)
-        commands.request_policy(self.records, person="alice", policy=GATES.read_policy(body), now=now())
+        commands.request_policy(self.records, person="alice", model=MODEL, policy=GATES.read_policy(body), now=now())
         self.round()
 
 

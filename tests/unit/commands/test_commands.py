@@ -370,17 +370,30 @@ def test_a_rollback_is_recorded_with_who_asked(records: SqlRecords) -> None:
 def test_a_policy_is_recorded_but_not_in_force_before_the_executor_says_so(records: SqlRecords) -> None:
     body = policy_body(**{"gates.accuracy.minimum": 0.9})
 
-    change = commands.request_policy(records, person="bob", policy=GATES.read_policy(body), now=NOW)
+    change = commands.request_policy(records, person="bob", model=MODEL, policy=GATES.read_policy(body), now=NOW)
 
     assert records.get(PolicyChange, change.id).state is RunState.REQUESTED
-    assert policy_in_force(records) == policy()
+    assert policy_in_force(records, MODEL) == policy()
     assert audited(records) == [("bob", "policy", "intent")]
+
+
+def test_each_model_has_its_own_policy_and_one_of_before_holds_for_any(records: SqlRecords) -> None:
+    strict = policy_body(**{"gates.accuracy.minimum": 0.9})
+    asked = commands.request_policy(
+        records, person="bob", model="other-model", policy=GATES.read_policy(strict), now=NOW
+    )
+    with records.write() as transaction:
+        transaction.change(asked, state=RunState.DONE)
+
+    assert policy_in_force(records, "other-model") == GATES.read_policy(strict)
+    # The one that is in force here names no model.
+    assert policy_in_force(records, MODEL) == policy_in_force(records, "third-model") == policy()
 
 
 def test_an_illegal_policy_leaves_no_trace(records: SqlRecords) -> None:
     with pytest.raises(PolicyInvalid):
         commands.request_policy(
-            records, person="bob", policy=GATES.read_policy({**policy_body(), "gatse": {}}), now=NOW
+            records, person="bob", model=MODEL, policy=GATES.read_policy({**policy_body(), "gatse": {}}), now=NOW
         )
 
     assert len(records.find(PolicyChange)) == 1

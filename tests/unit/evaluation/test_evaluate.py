@@ -13,7 +13,7 @@ from pipelines.adapters.database.records import now
 from pipelines.domain.bundle import digest_of
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Evaluation, Lease, ReleaseRecord
-from pipelines.domain.release import Environment, Release, Slot
+from pipelines.domain.release import Endpoint, Environment, Release, Slot
 from pipelines.domain.version import RegisteredVersion
 from pipelines.errors import DeployFailed
 from pipelines.evaluation.evaluate import evaluate
@@ -28,7 +28,7 @@ def test_a_passing_version_becomes_stagings_live_release_with_its_report_attache
     evaluation = world.evaluated(world.register())
     assert (evaluation.state, evaluation.verdict) == (RunState.DONE, "passed")
     assert world.serving(STAGING) == "1"
-    assert world.target.observe(STAGING, Slot.TRIAL).release is None
+    assert world.target.observe(Endpoint(MODEL, STAGING), Slot.TRIAL).release is None
     assert world.registry.aliases(MODEL) == {"staging": "1"}
     assert world.lifecycle("1") == "Staging"
     evidence = world.registry.evidence[MODEL, "1"]
@@ -74,7 +74,7 @@ def test_an_slo_that_can_not_be_decided_holds_the_version(world: World) -> None:
     assert evaluation.error is not None
     assert evaluation.error["code"] == "inconclusive"
     assert world.serving(STAGING) is None
-    assert world.target.observe(STAGING, Slot.TRIAL).release is None
+    assert world.target.observe(Endpoint(MODEL, STAGING), Slot.TRIAL).release is None
 
 
 def slow(verdict: str) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def test_a_slot_that_does_not_empty_says_nothing_of_the_version(
     evaluation = world.evaluated(version)
     assert evaluation.error is not None
     assert evaluation.error["code"] == "deploy_failed"
-    assert evaluation.error["message"] == f"the {slot} slot of staging does not empty"
+    assert evaluation.error["message"] == f"the {slot} slot of {MODEL} in staging does not empty"
     assert evaluation.report is None
     assert world.lifecycle(version) == "Candidate"
 
@@ -174,7 +174,7 @@ def test_a_first_request_that_times_out_is_a_no_where_the_policy_limits_it(
 ) -> None:
     body = policy_body()
     body["slo"]["first_request_ms"] = 500
-    commands.request_policy(world.records, person="alice", policy=GATES.read_policy(body), now=now())
+    commands.request_policy(world.records, person="alice", model=MODEL, policy=GATES.read_policy(body), now=now())
     world.round()
     post = world.services.probe.post
     waits: list[float | None] = []
@@ -229,7 +229,7 @@ def test_an_artifact_changed_after_its_pin_is_refused(world: World) -> None:
 
 def test_a_report_is_judged_by_the_policy_that_was_in_force_at_its_packaging(world: World) -> None:
     version = world.register()
-    before = world.services.policy().digest
+    before = world.services.policy(MODEL).digest
     asked = commands.request_evaluation(
         world.records, person="alice", model=MODEL, version=version, override=None, now=now()
     )
@@ -244,7 +244,7 @@ def test_a_report_is_judged_by_the_policy_that_was_in_force_at_its_packaging(wor
     report = world.records.get(Evaluation, asked.id).report or {}
     assert report["policy_digest"] == before
     assert {gate["name"]: gate["limit"] for gate in report["gates"]}["accuracy"] == 0.5
-    assert world.services.policy().digest != before
+    assert world.services.policy(MODEL).digest != before
 
 
 def test_a_candidate_is_compared_with_the_champion_in_stagings_baseline_slot(world: World) -> None:
@@ -253,7 +253,7 @@ def test_a_candidate_is_compared_with_the_champion_in_stagings_baseline_slot(wor
     beside: list[tuple[str, str]] = []
 
     def look() -> None:
-        states = (world.target.observe(STAGING, slot).release for slot in (Slot.TRIAL, Slot.BASELINE))
+        states = (world.target.observe(Endpoint(MODEL, STAGING), slot).release for slot in (Slot.TRIAL, Slot.BASELINE))
         beside.append(tuple(release.version for release in states if release))  # type: ignore[arg-type]
 
     world.loads.meanwhile = look
@@ -263,7 +263,7 @@ def test_a_candidate_is_compared_with_the_champion_in_stagings_baseline_slot(wor
     assert world.loads.plans[-1]["comparison"]["expected_version"] == "1"
     assert world.serving(STAGING) == "2"
     for slot in (Slot.TRIAL, Slot.BASELINE):
-        assert world.target.observe(STAGING, slot).release is None
+        assert world.target.observe(Endpoint(MODEL, STAGING), slot).release is None
 
 
 def test_the_first_version_has_nobody_to_be_compared_with_and_says_so(world: World) -> None:

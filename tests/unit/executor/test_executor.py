@@ -33,8 +33,8 @@ def test_every_outside_effect_has_its_intent_and_outcome_in_one_valid_chain(worl
 
 def test_a_policy_comes_into_force_and_is_audited(world: World) -> None:
     world.apply_policy(minimum=0.7)
-    assert ACCURACY.limits_of(world.services.policy()).minimum == 0.7
-    assert GATES.read_policy(policy_body()).digest != world.services.policy().digest
+    assert ACCURACY.limits_of(world.services.policy(MODEL)).minimum == 0.7
+    assert GATES.read_policy(policy_body()).digest != world.services.policy(MODEL).digest
     assert [entry.phase for entry in world.records.audit_trail() if entry.action == "policy"][-2:] == [
         "intent",
         "outcome",

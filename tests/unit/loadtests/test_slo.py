@@ -273,6 +273,12 @@ def test_a_freeze_at_the_end_is_a_stall_where_many_wait() -> None:
     assert check_of(judgement, "stall").verdict is Verdict.FAILED
 
 
+def test_a_freeze_beyond_the_end_of_a_look_lasts_until_its_first_reply() -> None:
+    latency_ms = np.full(6_000, 10.0)
+    latency_ms[-300:] = 4_000
+    assert longest_stall([look_of(latency_ms, duration_s=60)]).length_s == pytest.approx(4, abs=0.05)
+
+
 def test_a_pause_in_which_nothing_was_due_is_no_stall() -> None:
     look = look_of(np.full(20, 10.0), duration_s=60)
     assert longest_stall([look]).length_s == pytest.approx(0.01, abs=1e-6)
@@ -448,6 +454,20 @@ def test_interval_of_the_quantile_covers_it() -> None:
         low, high = check_of(judged(rng.exponential(20, 12_000)), "p99").interval or (0, 0)
         covered += low <= true_ms <= high
     assert covered >= 80
+
+
+def test_interval_is_that_of_counting_each_draws_requests_by_themselves() -> None:
+    rng = np.random.default_rng(7)
+    latency_ms = rng.exponential(20, 2_000)
+    window = np.repeat([0, 1, 3, 4, 6], [200, 500, 300, 900, 100])
+    parts = [np.sort(latency_ms[window == number]) for number in (0, 1, 3, 4, 6)]
+    drawn = np.random.default_rng(3).multinomial(5, [0.2] * 5, 400)
+    found = []
+    for times in drawn:
+        together = np.sort(np.concatenate([np.tile(part, count) for part, count in zip(parts, times, strict=True)]))
+        found.append(together[int(np.ceil(len(together) * 0.9)) - 1])
+    expected = np.quantile(found, (0.025, 0.975), method="inverted_cdf")
+    assert bootstrap_interval(latency_ms, window, quantile=0.9, seed=3) == pytest.approx(tuple(expected))
 
 
 def test_interval_knows_that_slow_requests_may_all_lie_in_one_window() -> None:

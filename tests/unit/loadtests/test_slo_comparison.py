@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from loadtests.judge.comparison import Block, Evidence, Rule, extendable, judge_comparison
+from loadtests.judge.comparison import Block, Evidence, Rule, compare_arms, extendable, judge_comparison
 from loadtests.judge.slo import judge, with_comparison
 from loadtests.judge.verdict import Verdict, disturbance
 from loadtests.samples import Look, Window
@@ -112,6 +113,21 @@ def test_bounds_decide_and_a_ratio_alone_does_not(ratio: float, low: float, high
     rule = Rule.of(PLAN.comparison or pytest.fail(), typical_ms=1000)
     evidence = Evidence(ratio, low, high, candidate_ms=1000, champion_ms=1000, typical_ms=1000)
     assert rule.judge(evidence) is verdict
+
+
+def test_the_bounds_are_those_of_trimming_each_draw_of_whole_blocks() -> None:
+    rng = np.random.default_rng(17)
+    arms = [[rng.exponential(scale, 50 + number) for number in range(20)] for scale in (10, 12)]
+    candidate, champion = (np.log([np.sort(block)[int(np.ceil(len(block) * 0.99)) - 1] for block in a]) for a in arms)
+    logs = candidate - champion
+    draws = np.random.default_rng(5).integers(20, size=(2000, 20))
+    means = [np.sort(logs[drawn])[4:16].mean() for drawn in draws]
+    widen = np.sqrt(20 / 19)
+    shares = [stats.norm.cdf(widen * stats.t.ppf(share, 19)) for share in (0.05 * 0.2, 0.95)]
+    found = compare_arms(*arms, alpha=0.05, seed=5)
+    assert (found.low, found.high) == pytest.approx(tuple(np.exp(np.quantile(means, shares))))
+    assert found.ratio == pytest.approx(np.exp(np.sort(logs)[4:16].mean()))
+    assert found.typical_ms == pytest.approx(np.exp(np.sort(champion)[4:16].mean()))
 
 
 def test_a_difference_below_the_tolerance_is_none() -> None:

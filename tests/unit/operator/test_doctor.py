@@ -59,7 +59,7 @@ class Ward:
     def serve(self, record: ReleaseRecord) -> None:
         self.target.start(record.release, Slot.LIVE, epoch=1)
         for _ in range(2):
-            self.target.observe(record.environment, Slot.LIVE)
+            self.target.observe(record.release.endpoint, Slot.LIVE)
 
     def change(self, kind: type, id: str, **values: object) -> None:
         with self.records.write() as transaction:

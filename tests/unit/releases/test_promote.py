@@ -8,6 +8,7 @@ import pytest
 
 from pipelines.domain.promotion import Override, ReleaseState, RunState
 from pipelines.domain.records import Evaluation, Lease, Promotion, ReleaseRecord
+from pipelines.domain.release import Endpoint
 from pipelines.errors import DatabaseUnavailable, LostLease, RegistryUnavailable
 from pipelines.releases.promote import release_promotion
 from pipelines.releases.services import Services, Timing
@@ -194,7 +195,7 @@ def test_a_release_that_crashes_while_it_is_watched_is_undone(world: World) -> N
 
     def step(name: str, action: Callable[[], Any]) -> Any:
         if name == "K7 every replica verified":
-            threading.Timer(0.1, world.target.lose_a_replica, (PRODUCTION,)).start()
+            threading.Timer(0.1, world.target.lose_a_replica, (Endpoint(MODEL, PRODUCTION),)).start()
         return action()
 
     release_promotion(watching, second.id, step)

@@ -123,8 +123,8 @@ def test_a_child_process_reads_the_same_settings(tmp_path: Path) -> None:
 def test_everything_derived_lies_in_the_home_and_on_the_loopback(tmp_path: Path) -> None:
     settings = replace(Settings.from_environ({}), home=tmp_path)
 
-    assert settings.port(Environment.STAGING) == 8000
-    assert settings.port(Environment.PRODUCTION) == 8001
+    assert settings.port(settings.endpoint(Environment.STAGING)) == 8000
+    assert settings.port(settings.endpoint(Environment.PRODUCTION)) == 8001
     assert (settings.api_url, settings.mlflow_url) == ("http://127.0.0.1:8080", "http://127.0.0.1:5000")
     assert settings.database_url == f"sqlite:///{tmp_path}/slipway.db"
     assert settings.workflows_url == f"sqlite:///{tmp_path}/workflows.db"
@@ -146,6 +146,11 @@ def test_a_model_yaml_without_a_name_is_refused(tmp_path: Path, text: str) -> No
     (tmp_path / "model.yaml").write_text(text)
 
     with pytest.raises(UsageError, match="names no model"):
+        model_name(tmp_path)
+
+
+def test_a_project_without_a_model_yaml_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"model\.yaml can't be read"):
         model_name(tmp_path)
 
 

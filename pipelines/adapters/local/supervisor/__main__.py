@@ -1,6 +1,6 @@
-"""Run the supervisor of one environment.
+"""Run the supervisor of one endpoint.
 
-`python -m pipelines.adapters.local.supervisor --environment staging --home D --port N`
+`python -m pipelines.adapters.local.supervisor --model churn-model --environment staging --home D --port N`
 """
 
 import argparse
@@ -13,7 +13,8 @@ from pathlib import Path
 from pipelines.adapters.local.supervisor.control import Supervisor
 from pipelines.adapters.local.supervisor.home import SupervisorHome
 from pipelines.adapters.local.supervisor.slot import Rules
-from pipelines.domain.release import Environment
+from pipelines.domain.names import checked_name
+from pipelines.domain.release import Endpoint, Environment
 from pipelines.errors import SlipwayError
 
 
@@ -23,7 +24,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     rules = Rules(options.replicas, options.start_deadline_s, options.silence_s)
     try:
-        home = SupervisorHome(options.home, options.environment)
+        home = SupervisorHome(options.home, Endpoint(options.model, options.environment))
         asyncio.run(_run(Supervisor(home, options.port, rules)))
     except SlipwayError as error:
         print(f"{error.message}; {error.next}", file=sys.stderr)
@@ -41,6 +42,7 @@ async def _run(supervisor: Supervisor) -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m pipelines.adapters.local.supervisor", description=__doc__)
     parser.add_argument("--environment", type=Environment, choices=list(Environment), required=True)
+    parser.add_argument("--model", type=lambda name: checked_name(name, what="model"), required=True)
     parser.add_argument("--home", type=Path, required=True, help="Slipway's home; gets run/ and logs/")
     parser.add_argument("--port", type=int, required=True, help="the live slot's port on 127.0.0.1")
     parser.add_argument("--replicas", type=int, default=1, help="replicas of the live slot")

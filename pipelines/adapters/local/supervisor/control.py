@@ -21,7 +21,7 @@ _LINE_LIMIT_BYTES = 65_536
 
 
 class Supervisor:
-    """Serves one environment. A change with a smaller epoch than the highest seen is refused."""
+    """Serves one endpoint. A change with a smaller epoch than the highest seen is refused."""
 
     def __init__(self, home: SupervisorHome, port: int, rules: Rules) -> None:
         self._home = home
@@ -42,7 +42,7 @@ class Supervisor:
         server = await self._listen()
         for supervisor in self._slots.values():
             supervisor.resume()
-        log.info("%s: listens on port %d", self._home.environment, self._port)
+        log.info("%s: listens on port %d", self._home.endpoint, self._port)
         await until.wait()
         server.close()
         await asyncio.gather(*(supervisor.shut_down() for supervisor in self._slots.values()))
@@ -51,7 +51,7 @@ class Supervisor:
     def _open_slots(self) -> None:
         for slot in Slot:
             if slot is Slot.LIVE:
-                shared = claim_live(self._home.environment, self._port)
+                shared = claim_live(self._home.endpoint.environment, self._port)
             else:
                 shared = claim_kept(self._record.ports.get(slot, 0))
             self._slots[slot] = SlotSupervisor(
@@ -104,8 +104,8 @@ class Supervisor:
         if command is Command.OBSERVE:
             return state_as_dict(await self._slots[Slot(body["slot"])].observe())
         wanted = Deployment.from_dict(body["deployment"]) if command is Command.START else None
-        if wanted and wanted.release.environment is not self._home.environment:
-            raise UsageError(f"release {wanted.release.id} is for {wanted.release.environment}")
+        if wanted and wanted.release.endpoint != self._home.endpoint:
+            raise UsageError(f"release {wanted.release.id} is for {wanted.release.endpoint}")
         self._fence(int(body["epoch"]))
         if command is not Command.FENCE:
             log.info("%s %s: %s", command, body["slot"], wanted.release.id if wanted else "no release")

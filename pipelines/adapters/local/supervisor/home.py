@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.adapters.local.supervisor.wire import Deployment
-from pipelines.domain.release import Environment, Phase, Slot
+from pipelines.domain.release import Endpoint, Phase, Slot
 from pipelines.errors import UsageError
 
 # sun_path holds 108 bytes on Linux and 104 on macOS, the closing zero included.
@@ -100,34 +100,44 @@ class Record:
         )
 
 
+def supervisor_name(endpoint: Endpoint) -> str:
+    """Return how the supervisor of an endpoint is known: its record, its log and its process."""
+    return f"supervisor-{endpoint.environment}-{endpoint.model}"
+
+
+def record_path(home: Path, endpoint: Endpoint) -> Path:
+    """Return where the supervisor of an endpoint leaves its record."""
+    return home / "run" / f"{supervisor_name(endpoint)}.json"
+
+
 class SupervisorHome:
     """The folders of one supervisor under Slipway's home, readable by their owner only."""
 
-    def __init__(self, home: Path, environment: Environment) -> None:
-        self.environment = environment
+    def __init__(self, home: Path, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
         self.run_dir = home.resolve() / "run"
         self.logs_dir = home.resolve() / "logs"
         for directory in (self.run_dir, self.logs_dir):
             directory.mkdir(parents=True, exist_ok=True)
             directory.chmod(0o700)
-        self.record_path = self.run_dir / f"supervisor-{environment}.json"
-        self.socket_path = self._socket_dir() / f"supervisor-{environment}.sock"
+        self.record_path = record_path(home.resolve(), endpoint)
+        self.socket_path = self._short_socket_path()
         self._lock_fd = -1
 
     def replica_socket_path(self, unique: str) -> Path:
         """Return a path for a replica's private socket, as short as the control socket's."""
-        return self.socket_path.with_name(f"{self.environment}-{unique}.sock")
+        return self.socket_path.with_name(f"{self.endpoint.environment}-{unique}.sock")
 
     def lock(self) -> None:
         """Become the only supervisor here, or raise UsageError naming the other; any death frees the lock."""
-        path = self.run_dir / f"supervisor-{self.environment}.lock"
+        path = self.record_path.with_suffix(".lock")
         self._lock_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = path.read_text().strip() or "unknown"
             raise UsageError(
-                f"a supervisor of {self.environment} already runs in {self.run_dir.parent} (pid {holder})",
+                f"a supervisor of {self.endpoint} already runs in {self.run_dir.parent} (pid {holder})",
                 next='it goes on serving; run "make down" first to replace it',
             ) from error
         os.ftruncate(self._lock_fd, 0)
@@ -135,6 +145,10 @@ class SupervisorHome:
 
     def load(self) -> Record:
         """Return the record, empty at the very first start; raise UsageError when it cannot be read."""
+        former = self.run_dir / f"supervisor-{self.endpoint.environment}.json"
+        if former.exists() and not self.record_path.exists():
+            # Of a time when an environment had one model only.
+            former.rename(self.record_path)
         if not self.record_path.exists():
             return Record()
         try:
@@ -154,11 +168,11 @@ class SupervisorHome:
             os.fsync(file.fileno())
         draft.replace(self.record_path)
 
-    def _socket_dir(self) -> Path:
-        longest = self.run_dir / f"supervisor-{self.environment}-.sock"
-        if len(os.fsencode(longest)) <= SOCKET_PATH_LIMIT_BYTES:
-            return self.run_dir
-        name = hashlib.sha256(os.fsencode(self.run_dir)).hexdigest()[:12]
+    def _short_socket_path(self) -> Path:
+        usual = self.record_path.with_suffix(".sock")
+        if len(os.fsencode(usual)) <= SOCKET_PATH_LIMIT_BYTES:
+            return usual
+        name = hashlib.sha256(os.fsencode(self.run_dir / self.endpoint.model)).hexdigest()[:12]
         directory = Path(tempfile.gettempdir()) / f"slipway-{os.getuid()}-{name}"
         directory.mkdir(mode=0o700, exist_ok=True)
         found = directory.lstat()
@@ -168,4 +182,4 @@ class SupervisorHome:
                 f"{directory}, needed for sockets, is not a private folder of this user",
                 next="remove it, or choose a shorter SLIPWAY_HOME",
             )
-        return directory
+        return directory / f"supervisor-{self.endpoint.environment}.sock"

@@ -82,10 +82,10 @@ class RunningReplica:
         self.spawned_at = self.heard_at = time.monotonic()
         self.heard = False
         title = deployment.release.id if deployment else "none"
-        self.log = ReplicaLog(home.logs_dir, f"{home.environment}-{site.slot}-{title}")
+        self.log = ReplicaLog(home.logs_dir, f"{home.endpoint.environment}-{home.endpoint.model}-{site.slot}-{title}")
         self._log_start_bytes = self.log.size_bytes()
         self._socket_path = home.replica_socket_path(secrets.token_hex(4))
-        self._popen = self._spawn(site.shared, environ_of(home.environment, deployment))
+        self._popen = self._spawn(site.shared, environ_of(home.endpoint.environment, deployment))
         self._born = birth(self._popen.pid)
         self._worker_born: str | None = None
 

@@ -22,7 +22,7 @@ from pipelines.api.state import ApiState
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation, LeaderLease, Lease, Maintenance, Promotion, Rollback
 from pipelines.domain.release import Environment, Slot
-from pipelines.errors import DeployFailed, LeaseHeld, SlipwayError, TargetUnavailable, Undecided
+from pipelines.errors import DeployFailed, LeaseHeld, OtherModel, SlipwayError, TargetUnavailable, Undecided
 from pipelines.executor.scheduler import carry_out
 from pipelines.releases import leases
 from pipelines.releases.leader import renew_leader_lease, take_leader_lease
@@ -43,8 +43,11 @@ class Installation:
 
     def __init__(self, home: Path) -> None:
         make_tokens(home / "tokens.json")
+        (home / "model.yaml").write_text(f"name: {MODEL}\n")
         port = str(free_port())
-        self.settings = Settings.from_environ({"SLIPWAY_HOME": str(home), "SLIPWAY_PORT_API": port})
+        self.settings = Settings.from_environ(
+            {"SLIPWAY_HOME": str(home), "SLIPWAY_PROJECT": str(home), "SLIPWAY_PORT_API": port}
+        )
         self.records = SqlRecords(f"sqlite:///{home / 'slipway.db'}", FakeCheckpoints())
         put_in_force(self.records)
         self.services = executor(self.records, "x1", now)
@@ -73,7 +76,7 @@ class Installation:
     def serve(self, version: str) -> None:
         target, wanted = self.services.target, release(f"r-{version}", version).release
         target.start(wanted, Slot.LIVE, epoch=1)
-        await_until(lambda: target.observe(PRODUCTION, Slot.LIVE).serves(wanted))
+        await_until(lambda: target.observe(wanted.endpoint, Slot.LIVE).serves(wanted))
 
     def holders(self) -> set[str | None]:
         return {lease.holder for lease in self.records.find(Lease)}
@@ -204,6 +207,14 @@ def test_an_api_that_does_not_know_the_request_yet_can_be_replaced(place: Instal
         pass
     (line,) = place.told
     assert "nobody can be asked: " in line
+
+
+def test_an_installation_of_another_model_is_neither_held_nor_changed(place: Installation) -> None:
+    (place.settings.project / "model.yaml").write_text("name: other-model\n")
+    changing, entered = place.hold.unchanged("up", place.told.append), []
+    with place.api(), place.executor(), pytest.raises(OtherModel, match="'other-model'"), changing:
+        entered.append("up")
+    assert (entered, place.changes()) == ([], [])
 
 
 def test_without_an_executor_it_goes_on_and_says_so(place: Installation) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.adapters.installation.engine_parts import DockerInstallation
+from pipelines.adapters.installation.engine_parts import EngineParts
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.adapters.swarm.task_log import TIMEOUT_S
 
@@ -79,8 +79,8 @@ def engine() -> Iterator[FakeEngine]:
         server.shutdown()
 
 
-def installation(engine: FakeEngine) -> DockerInstallation:
-    return DockerInstallation(DockerEngine(engine.url), "ours")
+def installation(engine: FakeEngine) -> EngineParts:
+    return EngineParts(DockerEngine(engine.url), "ours")
 
 
 def test_the_logs_of_a_service_are_those_of_its_tasks_by_time(engine: FakeEngine) -> None:

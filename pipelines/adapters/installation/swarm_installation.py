@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.adapters.images.external_registry import LOGIN
-from pipelines.adapters.installation.engine_parts import DockerInstallation
+from pipelines.adapters.installation.engine_parts import EngineParts
 from pipelines.adapters.installation.engine_secrets import DockerSecrets
 from pipelines.adapters.installation.external_services import ExternalServices, left_outside
 from pipelines.adapters.installation.home_lock import held
@@ -50,6 +50,7 @@ class InstallationOptions:
     model_file: Path
     ports: Mapping[str, int]
     prefix: str = "slipway"
+    installation_id: str | None = None
     engine_url: str = "unix:///var/run/docker.sock"
     binding: Binding = ON_LOOPBACK
     authority: Path | None = None
@@ -79,7 +80,7 @@ class SwarmInstallation:
         self._hold = hold
         self._engine = DockerEngine(options.engine_url, timeout_s=120.0)
         self._docker_secrets = DockerSecrets(self._engine, options.prefix)
-        self._installation = DockerInstallation(self._engine, options.prefix)
+        self._parts = EngineParts(self._engine, options.prefix)
         self._loads = LoadSwarm(self._engine, options.prefix)
         self._outside = options.outside
         self.secrets = SecretStore(home / "secrets.json", home / "tokens.json", elsewhere=self._outside.secrets)
@@ -98,7 +99,7 @@ class SwarmInstallation:
                 self._outside.check_unmoved(self._terraform.variables())
             variables = self._prepared(report_progress)
             with self._hold.unchanged("up", report_progress):
-                before = self._installation.served()
+                before = self._parts.served()
                 self._apply(variables, report_progress)
                 self._check_served(before)
                 self._settle(variables, report_progress)
@@ -116,10 +117,10 @@ class SwarmInstallation:
             check_engine(self._engine, self._options.engine_url)
             self._repair(report_progress)
             with self._hold.held("down", report_progress):
-                self._installation.rest_slots()
+                self._parts.rest_slots()
                 self._apply({**variables, "running": False}, report_progress)
                 self._loads.remove()
-                self._installation.await_rest()
+                self._parts.await_rest()
 
     def destroy(self, report_progress: ProgressReporter) -> None:
         """Remove all that the installation has in the engine, its data too; what others run for it stays."""
@@ -131,7 +132,7 @@ class SwarmInstallation:
             self._loads.remove()
             if variables:
                 self._destroy(variables, report_progress)
-            left = self._installation.remove_all() + self._docker_secrets.remove_others(())
+            left = self._parts.remove_all() + self._docker_secrets.remove_others(())
             if left:
                 report_progress(f"removed {len(left)} secrets and other things that Terraform did not make")
             for line in left_outside(variables):
@@ -179,7 +180,7 @@ class SwarmInstallation:
 
     def logs(self, lines: int) -> dict[str, list[str]]:
         """Return the last lines of every service and container."""
-        tails = self._installation.last_lines(lines)
+        tails = self._parts.last_lines(lines)
         if not tails:
             raise UsageError("nothing runs here", next='run "make up" first')
         return tails
@@ -256,6 +257,7 @@ class SwarmInstallation:
             "docker_socket": {"gid": node.socket_gid, "path": node.socket_path},
             "external_url": options.binding.external_url,
             "images": images,
+            "installation_id": options.installation_id,
             "model_file": str(options.model_file.resolve()),
             "ports": dict(options.ports),
             "prefix": options.prefix,
@@ -271,14 +273,14 @@ class SwarmInstallation:
         """Remove what a killed Terraform was making, which its state does not know."""
         since = self._terraform.cut_off()
         if since is not None:
-            for name in self._installation.remove_unknown(self._terraform.known_ids(), since):
+            for name in self._parts.remove_unknown(self._terraform.known_ids(), since):
                 report_progress(f"removed {name}, which an interrupted run had left")
 
     def _apply(self, variables: dict[str, Any], report_progress: ProgressReporter) -> None:
         told: set[str] = set()
 
         def watch() -> None:
-            for name, reason in self._installation.troubles().items():
+            for name, reason in self._parts.troubles().items():
                 if reason not in told:
                     told.add(reason)
                     report_progress(f"{name} {reason}")
@@ -293,7 +295,7 @@ class SwarmInstallation:
             raise self._explained(error) from error
 
     def _explained(self, error: Undecided) -> Undecided:
-        return Undecided(f"{error.message}\n{self._installation.explain()}".strip(), next=error.next)
+        return Undecided(f"{error.message}\n{self._parts.explain()}".strip(), next=error.next)
 
     def _await_executor(self) -> None:
         """Wait until the executor works: it goes on with its start only when the app's image is offered."""
@@ -303,7 +305,7 @@ class SwarmInstallation:
             raise self._explained(error) from error
 
     def _check_served(self, before: Mapping[str, str]) -> None:
-        after = self._installation.served()
+        after = self._parts.served()
         changed = [name for name, image in before.items() if name in after and after[name] != image]
         if changed:
             raise DeployFailed(f"{', '.join(changed)} serves another image than before", next='"slipway doctor"')
@@ -344,7 +346,7 @@ class SwarmInstallation:
             if time.monotonic() > deadline:
                 told = ", ".join(f"{name} {last}" for name, last in silent.items())
                 raise Undecided(
-                    f"not all answers after {ANSWER_S:g} s: {told}\n{self._installation.explain()}".strip(),
+                    f"not all answers after {ANSWER_S:g} s: {told}\n{self._parts.explain()}".strip(),
                     next='see "slipway logs", then "make up" again',
                 )
             time.sleep(0.3)
@@ -362,7 +364,7 @@ class SwarmInstallation:
         Its provider writes a service with an empty login whenever it changes anything of it.
         """
         if self._log_in(self._engine):
-            self._installation.renew_logins(self._registry)
+            self._parts.renew_logins(self._registry)
 
     def _log_in(self, engine: DockerEngine) -> bool:
         """Let an engine log in to the image registry; tell whether that wants it."""

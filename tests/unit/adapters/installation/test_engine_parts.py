@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from pipelines.adapters.installation.engine_parts import DockerInstallation
+from pipelines.adapters.installation.engine_parts import EngineParts
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.errors import TargetUnavailable
 
@@ -46,5 +46,5 @@ def dropping() -> Iterator[str]:
 
 def test_an_engine_that_goes_away_while_all_is_removed_is_a_refusal_that_names_what_is_left(dropping: str) -> None:
     with pytest.raises(TargetUnavailable, match="ours-edge can't be removed") as refused:
-        DockerInstallation(DockerEngine(dropping), "ours").remove_all()
+        EngineParts(DockerEngine(dropping), "ours").remove_all()
     assert "do it again" in refused.value.next

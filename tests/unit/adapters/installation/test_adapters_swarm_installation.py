@@ -13,8 +13,8 @@ import pytest
 
 from pipelines.adapters.images.external_registry import ExternalRegistry
 from pipelines.adapters.installation.external_services import ExternalServices
-from pipelines.adapters.installation.lifecycle import InstallationOptions, SwarmInstallation
 from pipelines.adapters.installation.maintenance_hold import MaintenanceHold
+from pipelines.adapters.installation.swarm_installation import InstallationOptions, SwarmInstallation
 from pipelines.adapters.installation.terraform import Terraform
 from pipelines.adapters.storage.external_store import ExternalStore
 from pipelines.adapters.storage.object_store import Buckets

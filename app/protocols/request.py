@@ -1,0 +1,94 @@
+"""Reads a request's head and body for every protocol; never buffers more than the limit."""
+
+import asyncio
+import os
+import re
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from http import HTTPStatus
+from typing import Any
+
+from app.errors import RequestError
+
+Headers = Iterable[tuple[bytes, bytes]]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+BODY_TIMEOUT_S = 10.0
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_JSON = b"application/json"
+
+
+class ClientLeft(Exception):
+    """The client closed the connection before its request was whole; there is nobody to answer."""
+
+
+class RequestHead:
+    """What the headers say that matters to a prediction; a request id is taken over or made."""
+
+    __slots__ = ("content_encoding", "content_length", "content_type", "request_id")
+
+    def __init__(self, headers: Headers) -> None:
+        self.content_type = self.content_encoding = b""
+        self.content_length = 0
+        offered = b""
+        for name, value in headers:
+            if name == b"content-type":
+                self.content_type = value
+            elif name == b"content-length":
+                # The server has parsed it already: it is a number.
+                self.content_length = int(value)
+            elif name == b"content-encoding":
+                self.content_encoding = value
+            elif name == b"x-request-id":
+                offered = value
+        # fullmatch: what is returned in a header must not hold a line end.
+        self.request_id = offered.decode() if _REQUEST_ID.fullmatch(offered) else os.urandom(16).hex()
+
+    def check(self, limit_bytes: int) -> None:
+        """Raise RequestError for a body that is not plain JSON (415) or announced as too large (413)."""
+        if self.content_encoding not in (b"", b"identity"):
+            raise _unsupported("send the body without Content-Encoding")
+        if self.content_type != _JSON and self.content_type.split(b";")[0].strip().lower() != _JSON:
+            raise _unsupported("send the body as Content-Type: application/json")
+        if self.content_length > limit_bytes:
+            raise _too_large(limit_bytes)
+
+
+async def read_body(head: RequestHead, receive: Receive, limit_bytes: int) -> bytes:
+    """Return the whole body; raise RequestError (408, 413, 415), or ClientLeft."""
+    head.check(limit_bytes)
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            message = await receive()
+            body: bytes = message.get("body", b"")
+            if message.get("more_body"):
+                body = await _read_rest(bytearray(body), receive, limit_bytes)
+    except TimeoutError as error:
+        text = f"the body was not whole within {BODY_TIMEOUT_S:g} s"
+        raise RequestError(HTTPStatus.REQUEST_TIMEOUT, "timeout", text) from error
+    if message["type"] == "http.disconnect":
+        raise ClientLeft
+    if len(body) > limit_bytes:
+        raise _too_large(limit_bytes)
+    return body
+
+
+async def _read_rest(body: bytearray, receive: Receive, limit_bytes: int) -> bytes:
+    more = True
+    while more:
+        if len(body) > limit_bytes:
+            raise _too_large(limit_bytes)
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    return bytes(body)
+
+
+def _too_large(limit_bytes: int) -> RequestError:
+    text = f"the body is larger than {limit_bytes} bytes"
+    return RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", text)
+
+
+def _unsupported(text: str) -> RequestError:
+    return RequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", text)

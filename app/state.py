@@ -1,0 +1,91 @@
+"""The routes that say what the replica is and how it does: /health, /ready and /metrics."""
+
+import os
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Response
+from msgspec import Meta
+
+from app.metrics import Metrics
+from app.openapi import answer
+from app.settings import Settings
+
+NO_RELEASE = "no release"
+DRAINING = "draining"
+_TEXT = "text/plain; version=0.0.4"
+
+
+@dataclass
+class Readiness:
+    """Whether the replica takes requests: `reason` says why not, None that it does."""
+
+    reason: str | None
+
+
+class Health(msgspec.Struct):
+    """What is served here."""
+
+    stage: Annotated[str, Meta(description="`Staging` or `Production`.")]
+    status: Annotated[str, Meta(description="`ok`, or `no release`.")]
+    model: Annotated[str | None, Meta(description="The registered model.")]
+    version: Annotated[str | None, Meta(description="Its version in the model registry, as text.")]
+    digest: Annotated[str | None, Meta(description="SHA-256 of the bundle, as `sha256:` and 64 hexadecimal digits.")]
+
+
+class Ready(msgspec.Struct):
+    """The replica takes requests."""
+
+    digest: Annotated[str | None, Meta(description="SHA-256 of the bundle that is served.")]
+    version: Annotated[str | None, Meta(description="Its version in the model registry, as text.")]
+    pid: Annotated[int, Meta(description="The process that answered.")]
+
+
+class NotReady(msgspec.Struct):
+    """The replica takes no requests."""
+
+    reason: Annotated[str, Meta(description="`no release`, or `draining` while the replica stops.")]
+    pid: Annotated[int, Meta(description="The process that answered.")]
+
+
+STATE_ANSWERS = (Health, Ready, NotReady)
+
+
+def state_router(settings: Settings, readiness: Readiness, metrics: Metrics) -> APIRouter:
+    """Return the routes that say what the replica is and how it does."""
+    router = APIRouter(tags=["state"], default_response_class=Response)
+
+    @router.get("/health", responses={200: answer(Health, "What is served, while the process lives")})
+    async def health() -> Response:
+        """Say what is served; 200 while the process lives."""
+        status = "ok" if settings.bundle_dir else NO_RELEASE
+        return _json(
+            Health(settings.stage, status, settings.model, settings.version, settings.bundle_digest), HTTPStatus.OK
+        )
+
+    ready_answers: dict[int | str, dict[str, object]] = {
+        200: answer(Ready, "Requests are taken"),
+        503: answer(NotReady, "Not ready, with the reason"),
+    }
+
+    @router.get("/ready", responses=ready_answers)
+    async def ready() -> Response:
+        """Answer 200 with digest, version and pid when requests are taken, else 503 with the reason."""
+        if readiness.reason:
+            return _json(NotReady(readiness.reason, os.getpid()), HTTPStatus.SERVICE_UNAVAILABLE)
+        return _json(Ready(settings.bundle_digest, settings.version, os.getpid()), HTTPStatus.OK)
+
+    counted = {"description": "Prometheus' text form", "content": {_TEXT: {"schema": {"type": "string"}}}}
+
+    @router.get("/metrics", responses={200: counted})
+    async def prometheus() -> Response:
+        """Return counts and latencies as Prometheus text."""
+        return Response(metrics.render(), media_type=_TEXT)
+
+    return router
+
+
+def _json(body: msgspec.Struct, status: HTTPStatus) -> Response:
+    return Response(msgspec.json.encode(body), status, media_type="application/json")

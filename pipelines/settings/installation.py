@@ -1,0 +1,117 @@
+"""What a home remembers of its installation: which one it is, its target, its names and its ports.
+
+`up` writes it and every other verb goes by it, so that none talks to another installation by accident.
+"""
+
+import os
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipelines.errors import UsageError
+from pipelines.settings.settings import Settings, home_of
+
+FILE = "installation.json"
+# By it an API says which installation it is of, and a client which one it means.
+HEADER = "X-Slipway-Installation"
+_PUBLISHED = ("SLIPWAY_BIND", "SLIPWAY_EXTERNAL_URL")
+_BINDING = (*_PUBLISHED, "SLIPWAY_TLS", "SLIPWAY_TLS_CA", "SLIPWAY_TLS_CERT", "SLIPWAY_TLS_KEY")
+
+
+class InstallationRecord(BaseModel):
+    """An installation: `id` is its own for ever, `settings` are the variables that name it, as `up` was given them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    id: str
+    settings: dict[str, str]
+
+    @classmethod
+    def read(cls, home: Path) -> Self | None:
+        """Return the record of a home, None where no `up` of this Slipway was; raise UsageError when it is none."""
+        path = home / FILE
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as error:
+            raise UsageError(f"{path} can't be read: {error}", next='remove it; "make up" writes a new one') from error
+
+    def write(self, home: Path) -> None:
+        """Write the record at once or not at all."""
+        partial = home / f"{FILE}.partial"
+        with partial.open("w") as file:
+            file.write(self.model_dump_json(indent=1))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(home / FILE)
+
+    def joined(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return `environ` with what is remembered for all that it does not name; the binding is taken as a whole."""
+        given = {name: value for name, value in environ.items() if value}
+        own_binding = any(name in given for name in _BINDING)
+        kept = {name: value for name, value in self.settings.items() if not (own_binding and name in _BINDING)}
+        return {**environ, **kept, **given}
+
+
+def settings_of_home(environ: Mapping[str, str], *, moving: bool = False) -> Settings:
+    """Return the settings of the home's installation for a verb.
+
+    What the environment names otherwise than the home remembers is refused with UsageError: all of it, or with
+    `moving`, for the verb that gives an installation other ports, its target and prefix alone.
+    """
+    home = home_of(environ)
+    record = InstallationRecord.read(home)
+    if record is None:
+        return Settings.from_environ(environ)
+    settings = Settings.from_environ(record.joined(environ))
+    told = settings.installation_environ()
+    differing = [
+        name for name, value in record.settings.items() if told.get(name, "") != value and _decides(name, moving=moving)
+    ]
+    if differing:
+        given = ", ".join(f"{name}={told.get(name, '')}" for name in differing)
+        kept = ", ".join(f"{name}={record.settings[name]}" for name in differing)
+        stays = moving or any(_decides(name, moving=True) for name in differing)
+        moves = "" if stays else ', or give this one these ports by "make up"'
+        raise UsageError(
+            f"{home} has the installation {record.id} with {kept}, not {given}",
+            next=f"unset {', '.join(differing)}, or name another home by SLIPWAY_HOME{moves}",
+        )
+    return settings
+
+
+def begin_record(settings: Settings) -> None:
+    """Give a home that has no record its own one, so that the processes that are started next know who they are."""
+    if InstallationRecord.read(settings.home) is None:
+        InstallationRecord(id=uuid.uuid4().hex, settings=settings.installation_environ()).write(settings.home)
+
+
+def keep_record(settings: Settings) -> None:
+    """Remember how the installation came up."""
+    record = InstallationRecord.read(settings.home)
+    if record and record.settings != settings.installation_environ():
+        record.model_copy(update={"settings": settings.installation_environ()}).write(settings.home)
+
+
+def installation_id(settings: Settings) -> str | None:
+    """Return which installation this is, None for one that an earlier Slipway brought up."""
+    if settings.runtime:
+        return settings.runtime.stack.installation_id
+    record = InstallationRecord.read(settings.home)
+    return record.id if record else None
+
+
+def describe_installation() -> dict[str, Any]:
+    """Return the JSON Schema of the record."""
+    return InstallationRecord.model_json_schema()
+
+
+def _decides(name: str, *, moving: bool) -> bool:
+    """Whether another value means another installation; where a certificate lies does not."""
+    if moving:
+        return name in ("TARGET", "SLIPWAY_PREFIX")
+    return name not in _BINDING or name in _PUBLISHED

@@ -1,0 +1,56 @@
+"""What a replica says of itself: health, readiness, metrics, log."""
+
+from pathlib import Path
+
+import httpx
+
+from tests.support.world.bundles import valid_row
+from tests.support.world.replicas import ReplicaProcess
+
+
+def test_health_says_what_is_served(client: httpx.Client, bundle: tuple[Path, str]) -> None:
+    answer = client.get("/health")
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "stage": "Production",
+        "status": "ok",
+        "model": "toy-model",
+        "version": "6",
+        "digest": bundle[1],
+    }
+
+
+def test_ready_names_digest_version_and_pid(client: httpx.Client, bundle: tuple[Path, str]) -> None:
+    answer = client.get("/ready")
+    assert answer.status_code == 200
+    pid = answer.json().pop("pid")
+    assert answer.json() == {"digest": bundle[1], "version": "6", "pid": pid}
+    assert Path(f"/proc/{pid}").exists()
+
+
+def test_metrics_count_answers_by_route_and_status(client: httpx.Client, bundle: tuple[Path, str]) -> None:
+    def counted(status: int) -> float:
+        wanted = f'slipway_requests_total{{route="/predict",status="{status}"}} '
+        lines = client.get("/metrics").text.splitlines()
+        return sum(float(line.removeprefix(wanted)) for line in lines if line.startswith(wanted))
+
+    before = counted(200), counted(422)
+    client.post("/predict", json=valid_row())
+    client.post("/predict", json=valid_row(age=-1))
+    assert (counted(200), counted(422)) == (before[0] + 1, before[1] + 1)
+    text = client.get("/metrics").text
+    assert f'digest="{bundle[1]}"' in text
+    assert 'slipway_request_seconds_bucket{le="0.05",route="/predict"}' in text
+
+
+def test_paths_that_strangers_invent_make_no_new_metric(client: httpx.Client) -> None:
+    client.get("/invented")
+    text = client.get("/metrics").text
+    assert "invented" not in text
+    assert 'route="other",status="404"' in text
+
+
+def test_every_log_line_is_json_and_requests_do_not_write_one_each(replica: ReplicaProcess) -> None:
+    events = replica.events()
+    assert events[0]["event"] == "serving"
+    assert not [event for event in events if event["event"] == "request" and event["status"] < 500]
