@@ -30,8 +30,9 @@ def libraries_of(*entries: str) -> dict[str, str]:
 
 
 def distributions_of(library: str) -> set[str]:
-    """Return what is installed to have a package, by its name in a lock file."""
-    return {name.lower().replace("_", "-").replace(".", "-") for name in packages_distributions()[library]}
+    """Return what is installed to have a package, by its name in a lock file; where nothing is, the package's own."""
+    found = packages_distributions().get(library, [library])
+    return {name.lower().replace("_", "-").replace(".", "-") for name in found}
 
 
 def path_of(module: str) -> Path:

@@ -59,12 +59,12 @@ def test_rows_are_scored_after_a_failure_and_one_by_one(scorer: Scorer) -> None:
 
 
 def test_request_given_up_does_not_take_the_others_with_it(scorer: Scorer) -> None:
-    async def one_leaves() -> Answer:
+    async def one_leaves() -> list[Answer]:
         batcher = MicroBatcher(scorer)
-        staying, leaving = (asyncio.ensure_future(batcher.score(_row(scorer))) for _ in range(2))
+        before, leaving, after = (asyncio.ensure_future(batcher.score(_row(scorer))) for _ in range(3))
         await asyncio.sleep(0)
         leaving.cancel()
         async with asyncio.timeout(10):
-            return await staying
+            return await asyncio.gather(before, after)
 
-    assert asyncio.run(one_leaves()) == scorer.score_row(_row(scorer))
+    assert asyncio.run(one_leaves()) == [scorer.score_row(_row(scorer))] * 2

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from onnx import TensorProto, checker, helper
 
-from app.errors import RequestError
+from app.errors import BundleError, RequestError
 from app.model.bundle import Answer, read_bundle
 from app.model.scoring import Scorer, load
-from tests.support.world.bundles import write_bundle
+from tests.support.world.bundles import make_bundle, read_description, write_bundle
 
 
 def _quotient_model() -> bytes:
@@ -83,3 +83,19 @@ def test_prediction_that_is_not_finite_is_refused(scorer: Scorer, pair: tuple[fl
             HTTPStatus.UNPROCESSABLE_ENTITY,
             "no_prediction",
         )
+
+
+@pytest.mark.parametrize(("tolerances_off", "refused"), [(0.5, False), (1.5, True)])
+def test_a_golden_row_may_differ_by_its_tolerance_and_no_more(
+    tmp_path: Path, tolerances_off: float, refused: bool
+) -> None:
+    path, _ = make_bundle(tmp_path / "made")
+    description = read_description(path)
+    golden = description["golden"]
+    golden["expected"][0]["probability"] += tolerances_off * golden["tolerance"]
+    path, digest = write_bundle(tmp_path / "other", description, (path / "model.onnx").read_bytes())
+    if not refused:
+        load(read_bundle(path, digest=digest))
+        return
+    with pytest.raises(BundleError, match="golden row 0 mismatch"):
+        load(read_bundle(path, digest=digest))
