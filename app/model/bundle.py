@@ -88,7 +88,7 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Rows with the answers they had at intake; `tolerance` is on the probability."""
+    """Rows with the answers they had at packaging; `tolerance` is on the probability."""
 
     rows: tuple[dict[str, Any], ...]
     expected: tuple[Answer, ...]

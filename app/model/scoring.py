@@ -1,4 +1,4 @@
-"""Scores rows with ONNX Runtime; a model that does not answer its golden rows as at intake is refused."""
+"""Scores rows with ONNX Runtime; a model that does not answer its golden rows as at packaging is refused."""
 
 import math
 from collections.abc import Sequence

@@ -63,5 +63,5 @@ def _run(place: Place, command: list[str], where: Path) -> float:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     if ended != 0:
-        raise SlipwayError(f"{' '.join(command[:2])} ended with {ended}", next="mend what it names above")
+        raise SlipwayError(f"{' '.join(command[:2])} ended with {ended}", next="fix what it names above")
     return time.monotonic() - begun

@@ -106,7 +106,7 @@ def _send(place: Place, port: int, *, rate_per_s: float, duration_s: float) -> S
         )
     if not raw.exists():
         tail = log.read_text(errors="replace")[-500:]
-        raise SlipwayError(f"Locust ended with {done.returncode} and no raw file: {tail}", next="mend what it names")
+        raise SlipwayError(f"Locust ended with {done.returncode} and no raw file: {tail}", next="fix what it names")
     return _read(raw)
 
 

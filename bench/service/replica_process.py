@@ -85,7 +85,7 @@ async def _until_ready(replica: RunningReplica) -> float:
         try:
             replica.check_alive()
         except StartError as error:
-            raise SlipwayError(f"{error}: {' '.join(error.last_log)}", next="mend what it names") from error
+            raise SlipwayError(f"{error}: {' '.join(error.last_log)}", next="fix what it names") from error
         answer = await replica.ask()
         if answer is not None and answer.status == HTTPStatus.OK:
             return time.monotonic() - replica.spawned_at

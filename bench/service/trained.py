@@ -96,5 +96,5 @@ def _run(place: Place, module: str, *arguments: str) -> str:
     )
     if done.returncode != 0:
         tail = "\n".join(done.stderr.splitlines()[-5:])
-        raise SlipwayError(f"{module} ended with {done.returncode}: {tail}", next="mend what it names")
+        raise SlipwayError(f"{module} ended with {done.returncode}: {tail}", next="fix what it names")
     return done.stdout

@@ -80,7 +80,7 @@ def _start() -> None:
     _await(lambda: answers() or running_pid() is None, READY_S, f"the engine does not answer; its log is {LOG}")
     if running_pid() is None:
         tail = "\n".join(LOG.read_text(errors="replace").splitlines()[-10:])
-        raise FailedError(f"the engine ended at its start:\n{tail}", next="mend what it names, then run it again")
+        raise FailedError(f"the engine ended at its start:\n{tail}", next="fix what it names, then run it again")
     say(f"engine: {version()} started, process {running_pid()}")
 
 

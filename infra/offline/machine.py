@@ -35,7 +35,7 @@ def run(*command: str, environ: Mapping[str, str] = os.environ, cwd: Path = ROOT
     done = subprocess.run(command, cwd=cwd, env=dict(environ), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-TAIL_LINES:])
-        raise FailedError(f"{' '.join(command[:3])} ended with {done.returncode}:\n{tail}", next="mend what it names")
+        raise FailedError(f"{' '.join(command[:3])} ended with {done.returncode}:\n{tail}", next="fix what it names")
     return done.stdout
 
 

@@ -90,7 +90,7 @@ def promote(
         waiting = client.wait(path, report_progress, until=lambda work: work["state"] == "waiting")
         if waiting["state"] == "waiting":
             asker = waiting["requested_by"]
-            report_progress(f"waiting for a yes by somebody else than {asker}: make approve VERSION={version} AS=name")
+            report_progress(f"waiting for the approval of somebody other than {asker}: make approve VERSION={version} AS=name")
         told = len(waiting["steps"])
         done = client.wait(path, _after(told))
     archived = f" (archived v{done['archived']})" if done["archived"] else ""
@@ -126,7 +126,7 @@ def reject(
 ) -> None:
     """Say no to a version's promotion."""
     if not reason.strip():
-        raise UsageError("a no needs its reason", next=f'make reject VERSION={version} REASON="why"')
+        raise UsageError("a rejection needs a reason", next=f'make reject VERSION={version} REASON="why"')
     _decide(version, person, approved=False, reason=reason, as_json=as_json)
 
 

@@ -60,7 +60,7 @@ def _valid_evaluation(
     transaction: Transaction, model: str, version: str, override: Override | None, champion: ReleaseRecord | None
 ) -> Evaluation | None:
     ended = [e for e in transaction.find(Evaluation, model=model, version=version) if e.state.final and e.report]
-    # The newest report counts, a no as well: an older yes must not be picked out.
+    # The newest report counts, also one that failed: an older one that passed must not be picked out.
     if not ended or ended[-1].state is not RunState.DONE or ended[-1].report is None:
         return None
     newest, policy = ended[-1], policy_in_force(transaction, model)

@@ -33,7 +33,7 @@ def run_checks() -> None:
         if done.returncode != 0:
             failed.append(name)
     if failed:
-        raise SlipwayError(f"{', '.join(failed)} failed", next="mend what is named above")
+        raise SlipwayError(f"{', '.join(failed)} failed", next="fix what is named above")
 
 
 def run_tests(words: list[str], environ: Mapping[str, str]) -> int:

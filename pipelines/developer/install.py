@@ -31,7 +31,7 @@ def main() -> int:
     try:
         _install(python)
     except subprocess.CalledProcessError as error:
-        return _refuse(f"installing ended with {error.returncode}", "mend what it names above, then: make setup")
+        return _refuse(f"installing ended with {error.returncode}", "fix what it names above, then: make setup")
     stamp.write_text(wanted)
     return 0
 

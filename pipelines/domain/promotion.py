@@ -40,7 +40,7 @@ class ReleaseState(StrEnum):
 
 @dataclass(frozen=True)
 class Evidence:
-    """Exactly what a person says yes to; change one field and the yes is void."""
+    """Exactly what a person approves; change one field and the approval is void."""
 
     model: str
     version: str

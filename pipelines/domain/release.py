@@ -16,6 +16,10 @@ class Environment(StrEnum):
         return self.value.capitalize()
 
 
+# How many replicas the live slot has, unless the operator of the installation chooses otherwise.
+REPLICAS = {Environment.STAGING: 1, Environment.PRODUCTION: 2}
+
+
 class Slot(StrEnum):
     """A place for one release of an endpoint; `live` serves its port."""
 

@@ -48,5 +48,5 @@ def _run(command: list[str], cwd: Path, environ: Mapping[str, str], report_progr
     if process.returncode == RegistryUnavailable.exit_code:
         raise RegistryUnavailable(what, next='run "make up", then again; nothing was changed')
     if process.returncode == UsageError.exit_code:
-        raise UsageError(what, next="mend what it names above")
-    raise SlipwayError(what, next="mend what it names above")
+        raise UsageError(what, next="fix what it names above")
+    raise SlipwayError(what, next="fix what it names above")

@@ -114,7 +114,7 @@ def next_step(result: Mapping[str, Any]) -> str | None:
         return None
     last = (result.get("tries") or [result])[-1]
     if last["verdict"] == Verdict.ERROR:
-        return "mend what it names; a generator that can't keep up needs a lower RATE or more WORKERS"
+        return "fix what it names; a generator that can't keep up needs a lower RATE or more WORKERS"
     held = {check["about"] for check in result["checks"] if check["judged"] and check["verdict"] != Verdict.PASSED}
     if last.get("saturated") or held & _SENDING:
         return "lower RATE or add WORKERS, or run it again when the machine is quiet"
@@ -178,5 +178,5 @@ def _run(plan: Path, out: Path, settings: Settings, report_progress: ProgressRep
     if code == _REFUSED:
         raise UsageError(last.removeprefix("error: ").removeprefix("plan: "), next="ask for what can be proven")
     if code not in _JUDGED:
-        raise Undecided(f"the load run ended with {code}: {last}", next="mend what it names, then run it again")
+        raise Undecided(f"the load run ended with {code}: {last}", next="fix what it names, then run it again")
     return code

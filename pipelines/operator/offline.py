@@ -17,4 +17,4 @@ def prepare_offline(part: str, environ: Mapping[str, str]) -> None:
     if ended == _REFUSED:
         raise UsageError(f"offline {part} was refused", next="do what is named above")
     if ended != 0:
-        raise Undecided(f"offline {part} ended with {ended}", next="mend what is named above, then run it again")
+        raise Undecided(f"offline {part} ended with {ended}", next="fix what is named above, then run it again")

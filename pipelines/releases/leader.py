@@ -45,7 +45,7 @@ def renew_leader_lease(services: Services) -> None:
     with services.records.write() as transaction:
         leader = transaction.get(LeaderLease, "executor")
         if leader.executor != services.executor:
-            raise LostLease(f"executor {leader.executor} has taken over", next="nothing: it goes on")
+            raise LostLease(f"executor {leader.executor} has taken over", next="nothing to do: it goes on")
         transaction.change(leader, heartbeat_at=services.now())
 
 

@@ -53,7 +53,7 @@ def confirm(
     """
     lease = (within or services.records).get(Lease, lease_id(model, environment))
     if lease.holder != holder:
-        raise LostLease(f"lost lease: {environment} is held by {lease.holder}", next="nothing: its holder goes on")
+        raise LostLease(f"lost lease: {environment} is held by {lease.holder}", next="nothing to do: its holder goes on")
     return _own(lease, services).epoch
 
 
@@ -83,7 +83,7 @@ def _refuse_replaced(transaction: Transaction, services: Services) -> None:
     for leader in transaction.find(LeaderLease):
         if leader.executor != services.executor:
             raise LostLease(
-                f"executor {services.executor} was replaced by {leader.executor}", next="nothing: the other goes on"
+                f"executor {services.executor} was replaced by {leader.executor}", next="nothing to do: the other goes on"
             )
 
 
@@ -91,6 +91,6 @@ def _own(lease: Lease, services: Services) -> Lease:
     if lease.executor != services.executor:
         raise LostLease(
             f"lost lease, epoch {lease.epoch - 1} < {lease.epoch}: executor {lease.executor} has taken over",
-            next="nothing: the other executor goes on",
+            next="nothing to do: the other executor goes on",
         )
     return lease

@@ -299,7 +299,7 @@ def _target(environ: Mapping[str, str]) -> TargetName:
     named = environ.get("TARGET") or TargetName.LOCAL
     if named not in list(TargetName):
         known = " or ".join(f"TARGET={each}" for each in TargetName)
-        raise TargetUnavailable(f"TARGET={named} is none", next=f"use {known}")
+        raise TargetUnavailable(f"TARGET={named} is not a target", next=f"use {known}")
     return TargetName(named)
 
 

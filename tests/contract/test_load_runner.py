@@ -56,7 +56,7 @@ def serving_here(**latency_model: Any) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     if request.param == "fake":
-        refusing = FakeLoadRunner(refusal=Undecided("the load run ended with 2", next="mend it"))
+        refusing = FakeLoadRunner(refusal=Undecided("the load run ended with 2", next="fix it"))
         yield Place(FakeLoadRunner(), refusing, lambda **_: nullcontext(FAKE_URL), list)
     elif request.param == "process":
         process = LoadProcess(ROOT)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(900)
         (["promote", "--version", "../../x"], 2, "has no version ../../x"),
         (["promote"], 2, "version"),
         (["promote", "--version", ""], 2, "no version is named"),
-        (["reject", "--version", "1", "--reason", " ", "--as", "bob"], 2, "a no needs its reason"),
+        (["reject", "--version", "1", "--reason", " ", "--as", "bob"], 2, "a rejection needs a reason"),
         (["deploy-staging", "--version", "0"], 2, "has no version 0"),
         (["promote", "--version", "1", "--override", "why"], 2, "an override needs its gates and a reason"),
         (["promote", "--version", "1", "--override", "x", "--gates", "smoke"], 2, "can't be overridden"),

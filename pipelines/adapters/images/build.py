@@ -159,7 +159,7 @@ class _Build:
             if done.returncode != 0:
                 tail = _last_lines((done.stderr + done.stdout).decode(errors="replace"))
                 raise ImageUnavailable(
-                    f"building {name} failed:\n{tail}", next='mend what it names, then "make images"'
+                    f"building {name} failed:\n{tail}", next='fix what it names, then "make images"'
                 )
             return id_file.read_text().strip()
 

@@ -190,7 +190,7 @@ def _check_reached(path: Path, place: str, host: str | None) -> None:
 
 
 def _unreadable(path: Path, why: str) -> UsageError:
-    return UsageError(f"{path} can't be read as JSON: {why}", next="mend it, or unset SLIPWAY_INFRA")
+    return UsageError(f"{path} can't be read as JSON: {why}", next="fix it, or unset SLIPWAY_INFRA")
 
 
 def _refusal(path: Path, error: ErrorDetails) -> UsageError:

@@ -228,7 +228,7 @@ def _refusal(verb: str, text: str) -> SlipwayError:
         )
     if re.search("Invalid value for (input )?variable", plain):
         return UsageError(f"terraform refuses a setting: {what}", next="correct it, then do it again")
-    return Undecided(f"terraform {verb}: {what}", next='mend what it names, then "make up" again')
+    return Undecided(f"terraform {verb}: {what}", next='fix what it names, then "make up" again')
 
 
 def _errors(plain: str) -> list[str]:

@@ -19,7 +19,7 @@ from pipelines.ports import LoadRun
 
 POLL_S = 1.0
 _LOG_LINES = 5
-_AGAIN = "mend what it names, then run it again"
+_AGAIN = "fix what it names, then run it again"
 
 ProgressReporter = Callable[[str], None]
 

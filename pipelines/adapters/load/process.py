@@ -42,7 +42,7 @@ class LoadProcess:
         if ended not in JUDGED or not result_file.exists():
             tail = "\n".join((workdir / "load.log").read_text().splitlines()[-5:])
             how = f"did not end within {limit_s:g} s" if ended is None else f"ended with {ended}"
-            raise Undecided(f"the load run {how}: {tail}", next="mend what it names, then run it again")
+            raise Undecided(f"the load run {how}: {tail}", next="fix what it names, then run it again")
         page = out / "report.html"
         return LoadRun(json.loads(result_file.read_text()), page.read_bytes() if page.exists() else b"")
 

@@ -18,7 +18,7 @@ import httpx
 import psutil
 
 from pipelines.adapters.local.supervisor.home import supervisor_name
-from pipelines.domain.release import Endpoint, Environment
+from pipelines.domain.release import REPLICAS, Endpoint, Environment
 from pipelines.errors import PortTaken, Undecided, UsageError
 from pipelines.settings.settings import Settings
 
@@ -28,7 +28,6 @@ STOP_S = 30.0
 # What does not answer for so long while it runs is frozen.
 SILENT_S = 15.0
 _DECIDING = frozenset({"executor", "api"})
-REPLICAS = {Environment.STAGING: 1, Environment.PRODUCTION: 2}
 
 
 @dataclass(frozen=True)

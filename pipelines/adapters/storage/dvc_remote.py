@@ -51,7 +51,7 @@ class DvcRemote:
         fetched = self._moved(["fetch", *_REMOTE], project, child)
         placed = _run(["checkout"], project, child)
         if placed.returncode != 0:
-            raise UsageError("what was fetched can't take its place", next="mend what dvc names above")
+            raise UsageError("what was fetched can't take its place", next="fix what dvc names above")
         return f"{fetched}\n{placed.stdout}".strip()
 
     def _prepared(self, project: Path, environ: Mapping[str, str]) -> dict[str, str]:
@@ -61,7 +61,7 @@ class DvcRemote:
         child = self._told(environ)
         status = _run(["status", "--json", *_REMOTE], project, child)
         if status.returncode != 0:
-            raise UsageError(f"dvc can't read {project}", next="mend what it names above")
+            raise UsageError(f"dvc can't read {project}", next="fix what it names above")
         missing = sorted(name for name, place in json.loads(status.stdout).items() if place == "missing")
         if missing:
             # DVC itself would warn, and call it a success.
@@ -99,7 +99,7 @@ class DvcRemote:
         if done.returncode != 0:
             raise Undecided(
                 f"dvc {words[0]} with the object store at {self._access.endpoint} did not finish",
-                next="mend what it names above, then do it again: what has arrived is not moved twice",
+                next="fix what it names above, then do it again: what has arrived is not moved twice",
             )
         return done.stdout.strip()
 

@@ -131,7 +131,7 @@ def test_description_that_contradicts_itself_is_refused(tmp_path: Path, change: 
         _changed(tmp_path, change)
 
 
-def test_model_that_answers_otherwise_than_at_intake_is_refused(tmp_path: Path) -> None:
+def test_model_that_answers_otherwise_than_at_packaging_is_refused(tmp_path: Path) -> None:
     path, digest = make_bundle(tmp_path, wrong_golden=True)
     with pytest.raises(BundleError, match="golden row 0 mismatch"):
         load(read_bundle(path, digest=digest))

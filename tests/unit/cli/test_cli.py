@@ -49,4 +49,4 @@ def test_a_person_without_a_token_is_told_who_has_one(home: Path) -> None:
 
 
 def test_a_no_needs_its_reason(home: Path) -> None:
-    assert refused(home, "reject", "--version", "3", "--reason", " ")["message"] == "a no needs its reason"
+    assert refused(home, "reject", "--version", "3", "--reason", " ")["message"] == "a rejection needs a reason"

@@ -12,7 +12,7 @@ from pipelines.settings.settings import Settings
 SATURATED = "lower RATE or add WORKERS, or run it again when the machine is quiet"
 RELEASED = "run it again when nothing is being released"
 LONGER = "run it again for longer, with a larger DURATION"
-BROKEN = "mend what it names; a generator that can't keep up needs a lower RATE or more WORKERS"
+BROKEN = "fix what it names; a generator that can't keep up needs a lower RATE or more WORKERS"
 
 
 def result(verdict: str, **checks: str) -> dict[str, Any]:

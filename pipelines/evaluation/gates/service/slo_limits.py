@@ -51,7 +51,7 @@ class LoadComparison(Section):
     block_s: float = Field(gt=0, le=600, description="seconds of a turn, of which each has one in a block")
     warmup_s: float = Field(ge=0, le=60, description="seconds before each turn that are not judged")
     margin: float = Field(gt=1, le=2, description="what the ratio of p99 has to be proven below")
-    tolerance_ms: float = Field(ge=0, description="a smaller difference of p99 in the typical block is none")
+    tolerance_ms: float = Field(ge=0, description="a smaller difference of p99 in the typical block does not count")
 
 
 class RouteSlo(Section):
