@@ -90,7 +90,9 @@ def promote(
         waiting = client.wait(path, report_progress, until=lambda work: work["state"] == "waiting")
         if waiting["state"] == "waiting":
             asker = waiting["requested_by"]
-            report_progress(f"waiting for the approval of somebody other than {asker}: make approve VERSION={version} AS=name")
+            report_progress(
+                f"waiting for the approval of somebody other than {asker}: make approve VERSION={version} AS=name"
+            )
         told = len(waiting["steps"])
         done = client.wait(path, _after(told))
     archived = f" (archived v{done['archived']})" if done["archived"] else ""

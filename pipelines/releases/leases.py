@@ -53,7 +53,9 @@ def confirm(
     """
     lease = (within or services.records).get(Lease, lease_id(model, environment))
     if lease.holder != holder:
-        raise LostLease(f"lost lease: {environment} is held by {lease.holder}", next="nothing to do: its holder goes on")
+        raise LostLease(
+            f"lost lease: {environment} is held by {lease.holder}", next="nothing to do: its holder goes on"
+        )
     return _own(lease, services).epoch
 
 
@@ -83,7 +85,8 @@ def _refuse_replaced(transaction: Transaction, services: Services) -> None:
     for leader in transaction.find(LeaderLease):
         if leader.executor != services.executor:
             raise LostLease(
-                f"executor {services.executor} was replaced by {leader.executor}", next="nothing to do: the other goes on"
+                f"executor {services.executor} was replaced by {leader.executor}",
+                next="nothing to do: the other goes on",
             )
 
 

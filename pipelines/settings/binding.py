@@ -36,7 +36,10 @@ class Binding:
         """Read SLIPWAY_BIND, SLIPWAY_EXTERNAL_URL and SLIPWAY_TLS*; raise UsageError for what can't be."""
         given = environ.get("SLIPWAY_TLS") or ""
         if given not in ("", "generate"):
-            raise UsageError(f"SLIPWAY_TLS={given[:40]!r} is not a way to get a certificate", next="SLIPWAY_TLS=generate, or unset it")
+            raise UsageError(
+                f"SLIPWAY_TLS={given[:40]!r} is not a way to get a certificate",
+                next="SLIPWAY_TLS=generate, or unset it",
+            )
         binding = cls(
             address=environ.get("SLIPWAY_BIND") or LOOPBACK,
             external_url=environ.get("SLIPWAY_EXTERNAL_URL") or None,

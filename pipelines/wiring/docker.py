@@ -9,15 +9,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from pipelines.adapters.containers.executor_inside import ExecutorInside
+from pipelines.adapters.containers.external_services import ExternalServices
+from pipelines.adapters.containers.infra_file import read_choices
+from pipelines.adapters.containers.maintenance_hold import MaintenanceHold
+from pipelines.adapters.containers.swarm_installation import InstallationOptions, SwarmInstallation
+from pipelines.adapters.containers.terraform import Terraform, find_settings
 from pipelines.adapters.database.records import prepare_records
 from pipelines.adapters.images import build as images
 from pipelines.adapters.images.release_images import ImageRegistry, ReleaseImages, find_app
-from pipelines.adapters.installation.executor_inside import ExecutorInside
-from pipelines.adapters.installation.external_services import ExternalServices
-from pipelines.adapters.installation.infra_file import read_choices
-from pipelines.adapters.installation.maintenance_hold import MaintenanceHold
-from pipelines.adapters.installation.swarm_installation import InstallationOptions, SwarmInstallation
-from pipelines.adapters.installation.terraform import Terraform, find_settings
 from pipelines.adapters.load.job import LoadJob
 from pipelines.adapters.load.networks import LoadFront, LoadNetworks
 from pipelines.adapters.load.swarm import LoadSwarm

@@ -9,8 +9,8 @@ from pathlib import Path
 import docker
 from docker.errors import APIError, NotFound
 
-from pipelines.adapters.installation.engine_parts import EngineParts
-from pipelines.adapters.installation.engine_secrets import PREFIX_LABEL, DockerSecrets
+from pipelines.adapters.containers.engine_parts import EngineParts
+from pipelines.adapters.containers.engine_secrets import PREFIX_LABEL, DockerSecrets
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.wiring.docker import ENGINE_URL, open_installation
 from tests.e2e.installation import Installation

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import docker
 import pytest
 
-from pipelines.adapters.installation.engine_parts import EngineParts
-from pipelines.adapters.installation.engine_secrets import PREFIX_LABEL
+from pipelines.adapters.containers.engine_parts import EngineParts
+from pipelines.adapters.containers.engine_secrets import PREFIX_LABEL
 from pipelines.adapters.swarm.engine import DockerEngine
 from tests.support.containers.load_jobs import ENGINE_URL
 from tests.support.containers.needs import skip_without_containers

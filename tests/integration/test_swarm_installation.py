@@ -20,12 +20,12 @@ import docker
 import httpx
 import pytest
 
-from pipelines.adapters.installation.engine_parts import EngineParts
-from pipelines.adapters.installation.engine_secrets import PREFIX_LABEL, DockerSecrets
-from pipelines.adapters.installation.executor_inside import ExecutorInside
-from pipelines.adapters.installation.maintenance_hold import MaintenanceHold
-from pipelines.adapters.installation.swarm_installation import InstallationOptions, SwarmInstallation
-from pipelines.adapters.installation.terraform import Terraform, find_settings
+from pipelines.adapters.containers.engine_parts import EngineParts
+from pipelines.adapters.containers.engine_secrets import PREFIX_LABEL, DockerSecrets
+from pipelines.adapters.containers.executor_inside import ExecutorInside
+from pipelines.adapters.containers.maintenance_hold import MaintenanceHold
+from pipelines.adapters.containers.swarm_installation import InstallationOptions, SwarmInstallation
+from pipelines.adapters.containers.terraform import Terraform, find_settings
 from pipelines.adapters.storage.object_store import S3Access, connect
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.api.client import ApiClient, executor_silence

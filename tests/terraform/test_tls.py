@@ -13,8 +13,8 @@ import pytest
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
 
-from pipelines.adapters.installation.secret_store import SecretStore
-from pipelines.adapters.installation.tls_secrets import TlsSecrets
+from pipelines.adapters.containers.secret_store import SecretStore
+from pipelines.adapters.containers.tls_secrets import TlsSecrets
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.errors import TargetUnavailable, UsageError
 from pipelines.settings.binding import Binding

@@ -158,9 +158,7 @@ class _Build:
                 raise ImageUnavailable(f"building {name} took more than {BUILD_S:g} s", next="make images") from None
             if done.returncode != 0:
                 tail = _last_lines((done.stderr + done.stdout).decode(errors="replace"))
-                raise ImageUnavailable(
-                    f"building {name} failed:\n{tail}", next='fix what it names, then "make images"'
-                )
+                raise ImageUnavailable(f"building {name} failed:\n{tail}", next='fix what it names, then "make images"')
             return id_file.read_text().strip()
 
 

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.adapters.installation.secret_store import read_given
+from pipelines.adapters.containers.secret_store import read_given
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.errors import TargetUnavailable, Undecided, UsageError
 

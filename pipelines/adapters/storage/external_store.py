@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.adapters.installation.secret_store import read_given
+from pipelines.adapters.containers.secret_store import read_given
 from pipelines.adapters.storage.object_store import Buckets, S3Access, connect, error_code
 from pipelines.errors import Undecided, UsageError
 

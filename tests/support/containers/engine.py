@@ -23,8 +23,8 @@ from testcontainers.core.labels import LABEL_SESSION_ID, SESSION_ID
 from testcontainers.core.network import Network
 from testcontainers.core.wait_strategies import HealthcheckWaitStrategy
 
+from pipelines.adapters.containers.engine_secrets import PREFIX_LABEL
 from pipelines.adapters.images.build import build_images
-from pipelines.adapters.installation.engine_secrets import PREFIX_LABEL
 from tests.support.containers.needs import skip_without_containers
 
 ROOT = Path(__file__).resolve().parents[3]

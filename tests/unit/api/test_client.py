@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.adapters.installation.certificates import issue, make_authority
+from pipelines.adapters.containers.certificates import issue, make_authority
 from pipelines.api.client import ApiClient, executor_silence
 from pipelines.domain.release import Environment
 from pipelines.errors import ApiUnavailable, NotAllowed, Rejected, UsageError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.adapters.installation.secret_store import SecretStore
+from pipelines.adapters.containers.secret_store import SecretStore
 from pipelines.operator.secrets import rotate_secrets
 from pipelines.settings.settings import Settings
 from pipelines.settings.tokens import read_tokens

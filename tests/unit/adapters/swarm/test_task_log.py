@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.adapters.installation.engine_parts import EngineParts
+from pipelines.adapters.containers.engine_parts import EngineParts
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.adapters.swarm.task_log import TIMEOUT_S
 

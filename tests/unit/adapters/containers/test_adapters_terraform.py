@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.adapters.installation.terraform import Terraform, find_settings
+from pipelines.adapters.containers.terraform import Terraform, find_settings
 from pipelines.errors import Refused, SlipwayError, Undecided, UsageError
 from pipelines.settings.settings import ROOT
 from tests.support.containers.needs import skip_without_containers

@@ -13,9 +13,9 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pipelines.adapters.containers.maintenance_hold import HoldPatience, MaintenanceHold
+from pipelines.adapters.containers.secret_store import SecretStore
 from pipelines.adapters.database.records import SqlRecords, now
-from pipelines.adapters.installation.maintenance_hold import HoldPatience, MaintenanceHold
-from pipelines.adapters.installation.secret_store import SecretStore
 from pipelines.api.app import create_app
 from pipelines.api.client import ApiClient, executor_silence
 from pipelines.api.state import ApiState

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.adapters.containers.external_services import ExternalServices
+from pipelines.adapters.containers.maintenance_hold import MaintenanceHold
+from pipelines.adapters.containers.swarm_installation import InstallationOptions, SwarmInstallation
+from pipelines.adapters.containers.terraform import Terraform
 from pipelines.adapters.images.external_registry import ExternalRegistry
-from pipelines.adapters.installation.external_services import ExternalServices
-from pipelines.adapters.installation.maintenance_hold import MaintenanceHold
-from pipelines.adapters.installation.swarm_installation import InstallationOptions, SwarmInstallation
-from pipelines.adapters.installation.terraform import Terraform
 from pipelines.adapters.storage.external_store import ExternalStore
 from pipelines.adapters.storage.object_store import Buckets
 from pipelines.api.client import ApiClient, executor_silence

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from pipelines.adapters.containers.infra_file import Choices, read_choices
 from pipelines.adapters.images.external_registry import ExternalRegistry
-from pipelines.adapters.installation.infra_file import Choices, read_choices
 from pipelines.adapters.storage.external_store import ExternalStore
 from pipelines.adapters.storage.object_store import Buckets
 from pipelines.errors import UsageError

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipelines.adapters.installation.secret_store import TOKENS, SecretStore
+from pipelines.adapters.containers.secret_store import TOKENS, SecretStore
 from pipelines.errors import DeployFailed, LeaseHeld, NotAllowed, OtherModel, Undecided, UsageError
 from pipelines.settings.tokens import read_tokens
 

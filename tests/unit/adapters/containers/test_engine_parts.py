@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from pipelines.adapters.installation.engine_parts import EngineParts
+from pipelines.adapters.containers.engine_parts import EngineParts
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.errors import TargetUnavailable
 

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipelines.adapters.containers.engine_parts import EngineParts
+from pipelines.adapters.containers.engine_secrets import DockerSecrets
+from pipelines.adapters.containers.external_services import ExternalServices, left_outside
+from pipelines.adapters.containers.home_lock import held
+from pipelines.adapters.containers.maintenance_hold import MaintenanceHold
+from pipelines.adapters.containers.provisioning import Provisioning
+from pipelines.adapters.containers.secret_store import NAMES_KEY, SecretStore
+from pipelines.adapters.containers.terraform import Terraform
+from pipelines.adapters.containers.tls_secrets import TlsSecrets
 from pipelines.adapters.images.external_registry import LOGIN
-from pipelines.adapters.installation.engine_parts import EngineParts
-from pipelines.adapters.installation.engine_secrets import DockerSecrets
-from pipelines.adapters.installation.external_services import ExternalServices, left_outside
-from pipelines.adapters.installation.home_lock import held
-from pipelines.adapters.installation.maintenance_hold import MaintenanceHold
-from pipelines.adapters.installation.provisioning import Provisioning
-from pipelines.adapters.installation.secret_store import NAMES_KEY, SecretStore
-from pipelines.adapters.installation.terraform import Terraform
-from pipelines.adapters.installation.tls_secrets import TlsSecrets
 from pipelines.adapters.load.swarm import LoadSwarm
 from pipelines.adapters.storage.dvc_remote import DvcRemote
 from pipelines.adapters.storage.object_store import Buckets, S3Access

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from pipelines.adapters.containers.external_services import ExternalServices, left_outside
 from pipelines.adapters.images.external_registry import ExternalRegistry
-from pipelines.adapters.installation.external_services import ExternalServices, left_outside
 from pipelines.adapters.storage.external_store import ExternalStore, read_keys
 from pipelines.adapters.storage.object_store import Buckets
 from pipelines.errors import UsageError

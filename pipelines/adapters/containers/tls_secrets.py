@@ -15,9 +15,9 @@ from typing import Any
 
 import bcrypt
 
-from pipelines.adapters.installation import certificates
-from pipelines.adapters.installation.certificates import Certified
-from pipelines.adapters.installation.secret_store import AUTHORITY, CERTIFICATE, SecretStore
+from pipelines.adapters.containers import certificates
+from pipelines.adapters.containers.certificates import Certified
+from pipelines.adapters.containers.secret_store import AUTHORITY, CERTIFICATE, SecretStore
 from pipelines.errors import UsageError
 from pipelines.settings.binding import Binding
 

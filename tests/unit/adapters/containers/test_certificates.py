@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from pipelines.adapters.installation.certificates import (
+from pipelines.adapters.containers.certificates import (
     CERTIFICATE_DAYS,
     RENEW_DAYS,
     Certified,

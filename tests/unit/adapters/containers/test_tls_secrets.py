@@ -10,9 +10,9 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from pipelines.adapters.installation.certificates import CERTIFICATE_DAYS, issue, make_authority
-from pipelines.adapters.installation.secret_store import SecretStore
-from pipelines.adapters.installation.tls_secrets import PASSWORD, TlsSecrets
+from pipelines.adapters.containers.certificates import CERTIFICATE_DAYS, issue, make_authority
+from pipelines.adapters.containers.secret_store import SecretStore
+from pipelines.adapters.containers.tls_secrets import PASSWORD, TlsSecrets
 from pipelines.errors import UsageError
 from pipelines.settings.binding import ON_LOOPBACK, Binding
 

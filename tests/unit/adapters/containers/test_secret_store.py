@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.adapters.installation.secret_store import SecretStore
+from pipelines.adapters.containers.secret_store import SecretStore
 from pipelines.errors import SlipwayError, UsageError
 from pipelines.settings.settings import ROOT
 

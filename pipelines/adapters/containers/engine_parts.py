@@ -9,7 +9,7 @@ from typing import Any
 
 from docker.errors import APIError, DockerException, NotFound
 
-from pipelines.adapters.installation.engine_secrets import PREFIX_LABEL
+from pipelines.adapters.containers.engine_secrets import PREFIX_LABEL
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.adapters.swarm.task_log import read_logs
 from pipelines.errors import TargetUnavailable, Undecided

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 
-from pipelines.adapters.installation.secret_store import SecretStore
+from pipelines.adapters.containers.secret_store import SecretStore
 from pipelines.adapters.mlflow.users import MlflowUsers
 from pipelines.adapters.storage.minio_admin import MinioUsers
 from pipelines.adapters.storage.object_store import Buckets, S3Access, make_buckets, policies

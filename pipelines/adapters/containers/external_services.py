@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.adapters.containers.secret_store import SecretStore
 from pipelines.adapters.images.external_registry import LOGIN, ExternalRegistry
-from pipelines.adapters.installation.secret_store import SecretStore
 from pipelines.adapters.storage.external_store import KEYS, ExternalStore, read_keys
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.errors import UsageError
