@@ -39,7 +39,7 @@ class EventKind(StrEnum):
     MAINTENANCE_END_ASKED = "maintenance_end_asked"
     MAINTENANCE_ENDED = "maintenance_ended"
     MAINTENANCE_STOPPED = "maintenance_stopped"
-    DRIFT_APPEARED = "drift_appeared"
+    DISAGREEMENT_APPEARED = "disagreement_appeared"
     PROGRESS_MADE = "progress_made"
 
 

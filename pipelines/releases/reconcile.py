@@ -51,7 +51,7 @@ def observe_environment(
     with services.records.write() as transaction:
         if seen_drift and (not before or before.drift != seen_drift):
             transaction.audit("executor", "drift", "outcome", subject=key, detail={"drift": seen_drift})
-            transaction.emit(EventKind.DRIFT_APPEARED, subject=key, model=model, detail={"drift": seen_drift})
+            transaction.emit(EventKind.DISAGREEMENT_APPEARED, subject=key, model=model, detail={"drift": seen_drift})
         transaction.put(seen)
     return seen
 

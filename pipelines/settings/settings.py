@@ -1,20 +1,15 @@
 """The settings of one Slipway home, read once from the environment at an entrypoint and passed on."""
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from pipelines.domain.release import Endpoint, Environment
 from pipelines.errors import TargetUnavailable, UsageError
 from pipelines.settings.binding import ON_LOOPBACK, Binding
-
-if TYPE_CHECKING:
-    from pipelines.settings.terraform_outputs import StackOutputs
+from pipelines.settings.runtime import Runtime
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,13 +19,6 @@ _NOT_LOCAL = frozenset({"S3", "IMAGES"})
 
 # As infra/variables.tf has it: secrets are made before Terraform looks.
 _PREFIX = re.compile("[a-z][a-z0-9-]{0,22}[a-z0-9]")
-
-# Login -> its user, its database, and the variable that holds its password.
-_DATABASES = {
-    "slipway": ("slipway", "slipway", "PGPASSWORD"),
-    "owner": ("slipway-owner", "slipway", "OWNER_DATABASE_PASSWORD"),
-    "workflows": ("workflows", "workflows", "WORKFLOWS_DATABASE_PASSWORD"),
-}
 
 
 class TargetName(StrEnum):
@@ -46,58 +34,6 @@ class TargetName(StrEnum):
     def home(self) -> str:
         """The folder of the project that is the home where none is named."""
         return ".slipway" if self is TargetName.LOCAL else f".slipway-{self}"
-
-
-@dataclass(frozen=True)
-class Login:
-    """A user of a service, and a password that is never shown."""
-
-    user: str
-    password: str = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """What a process in one of Slipway's containers is told by those who started it.
-
-    `stack` is what Terraform says of the installation (the output of that name); `objects` and `mlflow` are the
-    logins of this process. `databases` has a URL for each database login that it was given: `slipway`, and in the
-    executor `owner`, whose tables those are, and `workflows`.
-    """
-
-    stack: "StackOutputs"
-    mlflow_url: str
-    mlflow: Login
-    objects: Login
-    databases: Mapping[str, str] = field(repr=False)
-    tokens_file: Path
-
-    @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> "Runtime | None":
-        """Read them where SLIPWAY_STACK names the file; None on a machine that is no container of Slipway's."""
-        file = environ.get("SLIPWAY_STACK")
-        if not file:
-            return None
-        from pipelines.settings.terraform_outputs import read_stack
-
-        try:
-            return cls(
-                stack=read_stack(json.loads(Path(file).read_text()), source=f"SLIPWAY_STACK={file}"),
-                mlflow_url=environ["MLFLOW_TRACKING_URI"],
-                mlflow=Login(environ["MLFLOW_TRACKING_USERNAME"], environ["MLFLOW_TRACKING_PASSWORD"]),
-                objects=Login(environ["AWS_ACCESS_KEY_ID"], environ["AWS_SECRET_ACCESS_KEY"]),
-                databases={
-                    name: _database_url(environ, user, environ[variable], database)
-                    for name, (user, database, variable) in _DATABASES.items()
-                    if variable in environ
-                },
-                tokens_file=Path(environ.get("SLIPWAY_TOKENS_FILE") or "/run/secrets/tokens"),
-            )
-        except (OSError, ValueError, KeyError) as error:
-            raise UsageError(
-                f"SLIPWAY_STACK={file!r}, but what belongs to it is missing: {error!r}",
-                next='start this container with "slipway up", which gives it all',
-            ) from error
 
 
 @dataclass(frozen=True)
@@ -301,10 +237,6 @@ def _target(environ: Mapping[str, str]) -> TargetName:
         known = " or ".join(f"TARGET={each}" for each in TargetName)
         raise TargetUnavailable(f"TARGET={named} is not a target", next=f"use {known}")
     return TargetName(named)
-
-
-def _database_url(environ: Mapping[str, str], user: str, password: str, database: str) -> str:
-    return f"postgresql://{user}:{quote(password, safe='')}@{environ['PGHOST']}:{environ['PGPORT']}/{database}"
 
 
 def _file(environ: Mapping[str, str], name: str) -> Path | None:

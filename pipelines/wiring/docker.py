@@ -33,7 +33,8 @@ from pipelines.errors import DeployFailed, UsageError
 from pipelines.ports import Checkpoints, DataRemote, LoadRunner, Target
 from pipelines.releases.services import Timing
 from pipelines.settings.installation import installation_id
-from pipelines.settings.settings import ROOT, Runtime, Settings, model_name
+from pipelines.settings.runtime import Runtime
+from pipelines.settings.settings import ROOT, Settings, model_name
 from pipelines.settings.terraform_outputs import StackOutputs
 from pipelines.wiring.stores import open_bundles
 

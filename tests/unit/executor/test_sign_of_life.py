@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.settings.settings import ROOT, Login, Runtime, Settings
+from pipelines.settings.runtime import Login, Runtime
+from pipelines.settings.settings import ROOT, Settings
 from pipelines.wiring import docker
 from tests.support.world.stacks import stack
 
