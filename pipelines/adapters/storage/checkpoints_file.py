@@ -56,7 +56,7 @@ class FileCheckpoints:
             return Checkpoint(int(row["seq"]), str(row["hash"]))
         except (ValueError, KeyError, TypeError) as error:
             raise Undecided(
-                f"line {number} of {self._path} is not an checkpoint: {line[:40]!r}",
+                f"line {number} of {self._path} is not a checkpoint: {line[:40]!r}",
                 next="compare it with a copy of the file",
             ) from error
 

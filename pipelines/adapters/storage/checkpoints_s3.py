@@ -76,7 +76,7 @@ class S3Checkpoints:
 
     def _foreign(self, key: str) -> Undecided:
         return Undecided(
-            f"{key} in {self._where} is not an checkpoint",
+            f"{key} in {self._where} is not a checkpoint",
             next="find out who put it there; Slipway writes nothing else into this bucket",
         )
 
