@@ -17,7 +17,7 @@ from loadtests.samples import METADATA_KEY
 from pipelines.adapters.load.process import LoadProcess
 from pipelines.domain.verdict import Verdict
 from pipelines.errors import Undecided
-from pipelines.evaluation.gates.service.slo import results_of
+from pipelines.evaluation.gates.service.slo import RouteRun, judge_run
 from pipelines.ports import LoadRun, LoadRunner
 from pipelines.settings.settings import ROOT
 from tests.support.containers.engine import engine, images
@@ -90,14 +90,14 @@ every_real_runner = pytest.mark.parametrize("place", RUNNERS, indirect=True)
 
 @every_runner
 def test_a_run_brings_checks_that_the_gate_reads_and_a_page(measured: Measured) -> None:
-    assert results_of(measured.run.result, demo=False)
+    assert judge_run(RouteRun("slo", measured.run.result), demo=False)
     assert b"<html" in measured.run.report_html
     assert measured.left == []
 
 
 @every_real_runner
 def test_a_fast_server_passes_by_every_judged_check(measured: Measured) -> None:
-    results = results_of(measured.run.result, demo=False)
+    results = judge_run(RouteRun("slo", measured.run.result), demo=False)
 
     assert {result.verdict for result in results} == {Verdict.PASSED}, results
     assert measured.run.result["served_versions"] == {"6": measured.run.result["n"]}
@@ -131,7 +131,7 @@ def test_a_server_that_answers_as_another_version_is_inconclusive(place: Place, 
     with place.serving(version=OTHER_VERSION) as host:
         run = place.runner.run({**PLAN, "host": host}, ROWS, tmp_path)
 
-    (result,) = results_of(run.result, demo=False)
+    (result,) = judge_run(RouteRun("slo", run.result), demo=False)
     assert result.verdict is Verdict.INCONCLUSIVE
     assert f'the target serves "{OTHER_VERSION}", the plan expects "6"' in result.message
     assert place.left() == []
