@@ -12,7 +12,6 @@ import pytest
 import sqlalchemy as sa
 
 from pipelines.adapters.database.dialects import WAIT_S, PostgresDialect
-from pipelines.adapters.database.postgres_admin import PostgresAdmin
 from pipelines.adapters.database.records import SqlRecords, prepare_records
 from pipelines.domain.audit import verify
 from pipelines.domain.promotion import RunState
@@ -21,6 +20,7 @@ from pipelines.errors import DatabaseUnavailable, UsageError
 from tests.support.servers.cutting_proxy import Cut, CuttingProxy, cutting_proxy
 from tests.support.servers.databases import APPLICATION, OWNER, Place, bare_place, postgres_place
 from tests.support.servers.postgres import PostgresServer, running_postgres
+from tests.support.servers.postgres_admin import PostgresAdmin
 from tests.support.world.fakes import FakeCheckpoints
 from tests.support.world.records import add, promotion
 
