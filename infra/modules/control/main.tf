@@ -21,8 +21,8 @@ locals {
   # The API authenticates and writes commands; the executor alone changes what is served, and gets Docker's socket for it.
   processes = {
     api = {
-      env      = var.env.api
-      groups   = []
+      env    = var.env.api
+      groups = []
       # After an update it waits up to 2 minutes for the executor to make newer tables, and answers nothing meanwhile.
       health   = { start_period = "3m", test = ["CMD", "probe", "8080", "/health"] }
       mounts   = { "/data" = { source = local.home, read_only = true } }
