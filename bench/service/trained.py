@@ -75,7 +75,7 @@ def _package_version(place: Place, version: str) -> ServedBundle:
         bundles,
         registry.version(model_name(settings.project), version),
         pinned=None,
-        fallback_evaluation=None,
+        fallback_evaluation=lambda: None,
         workdir=place.workdir / f"packaging-{version}",
     )
     rows = packaged.evaluation.features.to_dict(orient="records")

@@ -44,6 +44,7 @@ class EventFeed:
         self._streams: set[Wake] = set()
         self._listening = False
         self._listener: Listener | None = None
+        self.ended = False
 
     @contextmanager
     def joined(self) -> Iterator[Wake]:
@@ -62,16 +63,30 @@ class EventFeed:
                 if not self._streams and self._listener:
                     self._listener.wake()
 
-    def _listen(self) -> None:
-        listener = self._listener = self._records.listen()
-        while True:
-            with self._lock:
-                if not self._streams:
-                    self._listening, self._listener = False, None
-                    break
-                streams = list(self._streams)
-            # At first as well: what was committed before this listener was there.
-            for stream in streams:
+    def end(self) -> None:
+        """Have every stream end: its client comes back to the next process."""
+        self.ended = True
+        with self._lock:
+            for stream in self._streams:
                 stream.set()
-            listener.wait(_LOOK_S)
-        listener.close()
+
+    def _listen(self) -> None:
+        try:
+            with contextlib.closing(self._records.listen()) as listener:
+                while streams := self._waiting(listener):
+                    # At first as well: what was committed before this listener was there.
+                    for stream in streams:
+                        stream.set()
+                    listener.wait(_LOOK_S)
+        except BaseException:
+            # The next stream begins to listen anew.
+            with self._lock:
+                self._listening = False
+            raise
+
+    def _waiting(self, listener: Listener) -> list[Wake]:
+        """Return the streams that wait; without any this listener is done, and the next stream takes another."""
+        with self._lock:
+            self._listener = listener
+            self._listening = bool(self._streams)
+            return list(self._streams)

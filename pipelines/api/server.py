@@ -1,5 +1,7 @@
 """Runs the API of one home on its port; it tells which installation it is of, and serves no other's clients."""
 
+from types import FrameType
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -9,18 +11,24 @@ from pipelines.api.state import ApiState
 from pipelines.errors import UsageError
 from pipelines.settings.installation import HEADER
 
-# Whoever follows a stream comes back to the next process, and must not keep this one from ending.
-STREAMS_END_S = 1
+# As long as a request may wait for another writer of the database, and for the registry.
+REQUESTS_END_S = 20
 
 
 def serve_api(state: ApiState, *, installation: str | None, host: str, port: int) -> None:
-    """Serve until SIGTERM."""
+    """Serve until SIGTERM; requests under way are answered, and streams end, which their clients take up elsewhere."""
     import uvicorn
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            state.feed.end()
+            super().handle_exit(sig, frame)
 
     app: ASGIApp = create_app(state)
     if installation:
         app = OwnClients(app, installation)
-    uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=STREAMS_END_S)
+    config = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=REQUESTS_END_S)
+    Server(config).run()
 
 
 class OwnClients:

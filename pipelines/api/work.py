@@ -84,7 +84,7 @@ def follow_work(request: Request, state: ApiState, read: Callable[[], WorkShown]
                 if id != sent:
                     yield f"id: {id}\ndata: {text}\n\n"
                     sent = id
-                if shown.state.final:
+                if shown.state.final or state.feed.ended:
                     return
                 try:
                     if not await wake.wait(SIGN_S):

@@ -111,6 +111,9 @@ def _from_version_1(body: dict[str, Any]) -> dict[str, Any]:
                     f"policy key {key!r} is missing in {path}",
                     next=f"version 1 has no defaults: give it, or write schema_version: {VERSION}",
                 )
+    compared = body["slo"].get("comparison", {})
+    if not isinstance(compared, Mapping):
+        raise PolicyInvalid(f"policy.slo.comparison is {str(compared)[:60]!r}", next="give a section with keys")
     return {**body, "schema_version": 2, "slo": {"comparison": False, **body["slo"]}}
 
 

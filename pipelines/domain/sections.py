@@ -26,6 +26,7 @@ _WANTED = {
     "int_type": "a whole number",
     "finite_number": "a finite number",
     "literal_error": "{expected}",
+    "section_or_false": "a section with keys, or false",
     "string_type": "text",
     "too_short": "a list with at least one entry",
     "tuple_type": "a list with at least one entry",

@@ -3,6 +3,8 @@
 Staging's live release changes only for a version that passed.
 """
 
+from pathlib import Path
+
 from pipelines.domain.bundle import canonical
 from pipelines.domain.description import Description
 from pipelines.domain.events import EventKind
@@ -102,9 +104,14 @@ def _package(services: Services, evaluation: Evaluation, pinned: str | None) -> 
     # The set that this version was pinned with comes first, then the newest known.
     known = services.records.find(PinnedVersion, model=evaluation.model)
     known.sort(key=lambda pin: pin.version == evaluation.version)
-    fallback = next(
-        (path for pin in reversed(known) if (path := evalset_path(services, pin.evalset_digest)).exists()), None
-    )
+    kept = [pin.evalset_digest for pin in reversed(known) if evalset_path(services, pin.evalset_digest).exists()]
+
+    def fallback() -> Path | None:
+        if not kept:
+            return None
+        kept_evaluation_set(services, kept[0])
+        return evalset_path(services, kept[0])
+
     packaged = make_bundle(
         services.registry,
         services.bundles,

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from pipelines.domain.events import Event
 from pipelines.domain.records import Subscriber
-from pipelines.errors import SlipwayError
 from pipelines.ports import Records
 
 Handler = Callable[[Event], None]
@@ -42,8 +41,9 @@ class Subscriptions:
             try:
                 while self._deliver_batch(name, handler):
                     continue
-            except SlipwayError as error:
-                log.error("subscriber %s is behind: %s", name, error.message)
+            except Exception as error:
+                # One that has a bug must not end the process that releases, which would meet the same event again.
+                log.error("subscriber %s is behind: %r", name, error)
 
     def _deliver_batch(self, name: str, handler: Handler) -> bool:
         """Deliver what follows a subscriber's place; return whether there may be more."""

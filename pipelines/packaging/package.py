@@ -76,13 +76,13 @@ def make_bundle(
     version: RegisteredVersion,
     *,
     pinned: str | None,
-    fallback_evaluation: Path | None,
+    fallback_evaluation: Callable[[], Path | None],
     workdir: Path,
 ) -> Packaged:
     """Build, or verify, the bundle of `version` and put it into `store`.
 
-    `pinned` is the digest recorded at first sight: another outcome raises Refused. `fallback_evaluation` is
-    the newest evaluation set known of the model, for versions whose run holds none. NotServable says what a
+    `pinned` is the digest recorded at first sight: another outcome raises Refused. `fallback_evaluation`
+    returns the newest evaluation set known of the model, for versions whose run holds none. NotServable says what a
     version lacks.
     """
     tags = registry.run_tags(version.run_id) if version.run_id else {}
@@ -117,7 +117,7 @@ def _evaluation(
     registry: ModelRegistry,
     version: RegisteredVersion,
     tags: Mapping[str, str],
-    fallback: Path | None,
+    fallback_evaluation: Callable[[], Path | None],
     workdir: Path,
 ) -> tuple[Path, bool]:
     """Return where the evaluation set is, and whether it is the version's own."""
@@ -134,6 +134,7 @@ def _evaluation(
                 next="register the version again from an unchanged run",
             )
         return path, True
+    fallback = fallback_evaluation()
     if fallback is None:
         raise NotServable(
             f"version {version.version} of {version.model} brings no evaluation set, and none is known",

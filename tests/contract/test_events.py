@@ -1,5 +1,6 @@
 """What every store of events must do, asked of SQLite and of a real PostgreSQL."""
 
+import resource
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.adapters.database.records import SqlRecords, prepare_records
+from pipelines.adapters.database.signals import FifoSignals
 from pipelines.domain.events import EventKind
 from pipelines.domain.records import Promotion
 from pipelines.governance.progress import progress_of
@@ -154,6 +156,33 @@ def test_a_wait_is_ended_from_another_thread(listener: Listener) -> None:
 
     assert listener.wait(30)
     assert time.monotonic() - begun < 10
+
+
+def test_waking_a_listener_that_is_closed_writes_into_no_other_file(records: SqlRecords, tmp_path: Path) -> None:
+    closed = records.listen()
+    closed.close()
+    others = [(tmp_path / f"{number}").open("w+b") for number in range(4)]
+
+    closed.wake()
+
+    for other in others:
+        with other:
+            assert other.read() == b""
+
+
+def test_a_process_without_descriptors_to_spare_rings_nobody_and_loses_no_listener(tmp_path: Path) -> None:
+    signals = FifoSignals(tmp_path)
+    listener = signals.listen()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        signals.ring()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not listener.wait(0)
+    signals.ring()
+    assert listener.wait(SOON_S)
+    listener.close()
 
 
 def test_what_a_killed_listener_has_left_holds_nobody_up(place: Place, records: SqlRecords, listener: Listener) -> None:

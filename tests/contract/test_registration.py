@@ -64,7 +64,7 @@ def package(registry: MlflowModelRegistry, root: Path, version: RegisteredVersio
         BundleStore(root / "bundles"),
         version,
         pinned=pinned,
-        fallback_evaluation=None,
+        fallback_evaluation=lambda: None,
         workdir=root / "work",
     )
 

@@ -5,8 +5,10 @@ starting: who waits looks by itself after a while, so a lost one costs time and 
 """
 
 import contextlib
+import errno
 import os
 import select
+import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -31,16 +33,13 @@ class FifoSignals:
         """Say nothing yet: a FIFO knows no transaction."""
 
     def ring(self) -> None:
-        """Wake every listener after the commit, and remove what a killed one has left."""
-        for fifo in self._directory.glob("*.fifo"):
-            try:
-                end = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-            except OSError:
-                # Nobody reads it any more.
-                fifo.unlink(missing_ok=True)
-                continue
-            _write_byte(end)
-            os.close(end)
+        """Wake every listener after the commit, and remove what a killed one has left.
+
+        What keeps a signal from being sent never undoes what is committed: who waits looks by itself after a while.
+        """
+        with contextlib.suppress(OSError):
+            for fifo in self._directory.glob("*.fifo"):
+                _ring_one(fifo)
 
     def listen(self) -> "FifoListener":
         """Return a listener that hears every signal from now on."""
@@ -57,6 +56,7 @@ class FifoListener:
         os.mkfifo(unread, 0o600)
         # Open for both: with no writer it would be at its end for ever.
         self._end = os.open(unread, os.O_RDWR | os.O_NONBLOCK)
+        self._lock, self._open = threading.Lock(), True
         unread.rename(self._path)
 
     def wait(self, timeout_s: float) -> bool:
@@ -64,13 +64,18 @@ class FifoListener:
         return bool(_ready([self._end], timeout_s)) and _emptied(self._end)
 
     def wake(self) -> None:
-        """End a wait of this process, from any thread."""
-        _write_byte(self._end)
+        """End a wait of this process, from any thread; of a closed listener, nothing."""
+        with self._lock:
+            if self._open:
+                _write_byte(self._end)
 
     def close(self) -> None:
         """Stop listening."""
         self._path.unlink(missing_ok=True)
-        os.close(self._end)
+        with self._lock:
+            # Whatever this process opens next may get the number of this file.
+            self._open = False
+            os.close(self._end)
 
 
 class PostgresSignals:
@@ -99,6 +104,7 @@ class PostgresListener:
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
+        self._lock, self._open = threading.Lock(), True
         self._connection: Any = None
         self._attempt(self._connect)
 
@@ -116,15 +122,19 @@ class PostgresListener:
         return bool(heard)
 
     def wake(self) -> None:
-        """End a wait of this process, from any thread."""
-        _write_byte(self._wake_write)
+        """End a wait of this process, from any thread; of a closed listener, nothing."""
+        with self._lock:
+            if self._open:
+                _write_byte(self._wake_write)
 
     def close(self) -> None:
         """Stop listening."""
         if self._connection is not None:
             self._connection.close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        with self._lock:
+            self._open = False
+            os.close(self._wake_read)
+            os.close(self._wake_write)
 
     def _connect(self) -> None:
         import psycopg
@@ -154,6 +164,18 @@ class PostgresListener:
             self._connection = None
             return False
         return True
+
+
+def _ring_one(fifo: Path) -> None:
+    try:
+        end = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            # Nobody reads it any more.
+            fifo.unlink(missing_ok=True)
+        return
+    _write_byte(end)
+    os.close(end)
 
 
 def _ready(ends: list[int], timeout_s: float) -> list[int]:

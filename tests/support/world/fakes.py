@@ -152,6 +152,10 @@ class FakeModelRegistry:
         """Change a registered version's model, as anyone with rights on the experiment can."""
         self._models[version.source] = (onnx, self._models[version.source][1])
 
+    def forget_artifact(self, version: RegisteredVersion, path: str) -> None:
+        """Take one file away from a version's run, or leave a run that never had it."""
+        self._run(version.run_id or "")[0].pop(path, None)
+
     def version(self, model: str, version: str) -> RegisteredVersion:
         """Return one version, or raise UnknownVersion."""
         return self._held(model)[self._position(model, version)]

@@ -23,7 +23,7 @@ BATCH = {
 COMPARISON = {"blocks": 100, "block_s": 1, "warmup_s": 0.2, "margin": 1.1, "tolerance_ms": 0.5}
 
 LIMITS: dict[str, tuple[list[object], list[object]]] = {
-    "schema_version": ([1, VERSION], [0, VERSION + 1]),
+    "schema_version": ([VERSION], [0, VERSION + 1]),
     "gates.accuracy.minimum": ([0, 1, 0.5], [-0.01, 1.01]),
     "gates.comparison.margin": ([0.01, 0.99], [0, 1, -0.1]),
     "gates.parity.tolerance": ([1e-5, 0.001], [0, 0.0011]),
@@ -101,6 +101,9 @@ def test_limits_that_nothing_or_everything_meets_are_refused_by_name(path: str, 
         ("slo.first_request_ms", None),
         ("slo.first_request_ms", "1000"),
         ("slo.comparison", None),
+        ("slo.comparison", 0),
+        ("slo.comparison", 0.0),
+        ("slo.comparison", True),
         ("slo.comparison", {"margin": 1.1}),
         ("slo.comparison", COMPARISON | {"blocks": 10.5}),
         ("slo.comparison", COMPARISON | {"blocs": 10}),
@@ -297,6 +300,21 @@ def test_version_1_compared_only_where_it_said_how() -> None:
 
     assert SLO.limits_of(Policy.read(stored)).comparison is False
     assert SLO.limits_of(GATES.read_policy(stored)).comparison is False
+
+
+@pytest.mark.parametrize("nothing", [False, 0, True])
+def test_version_1_knew_no_way_to_switch_the_comparison_off_by_a_value(nothing: object) -> None:
+    (stored,) = (json.loads(file.read_text())["body"] for file in STORED if "full" in file.name)
+    stored["slo"]["comparison"] = nothing
+
+    with pytest.raises(PolicyInvalid, match=r"policy\.slo\.comparison"):
+        GATES.read_policy(stored)
+
+
+def test_a_comparison_that_is_neither_is_told_what_it_may_be() -> None:
+    with pytest.raises(PolicyInvalid, match=r"policy\.slo\.comparison is '5'") as refused:
+        policy(**{"slo.comparison": 5})
+    assert refused.value.next == "give a section with keys, or false"
 
 
 def test_limits_of_a_gate_that_no_longer_hold_stop_nothing_but_the_gate() -> None:

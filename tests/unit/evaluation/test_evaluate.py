@@ -360,6 +360,20 @@ def test_an_evaluation_set_changed_on_the_disk_judges_nothing(world: World) -> N
     assert world.evaluated(evaluation.version).verdict == "passed"
 
 
+def test_a_version_without_rows_of_its_own_is_not_judged_by_a_set_that_was_changed(world: World) -> None:
+    known = world.register()
+    evaluation = world.evaluated(known)
+    (kept,) = (world.services.workdir / "evaluation-sets").glob("*.parquet")
+    kept.write_bytes(other_set(world, evaluation))
+
+    bare = world.register()
+    world.registry.forget_artifact(world.registry.version(MODEL, bare), "slipway/evaluation.parquet")
+    ended = world.evaluated(bare)
+
+    assert ended.error is not None and ended.report is None
+    assert "was changed after it was kept" in ended.error["message"]
+
+
 def other_set(world: World, evaluation: Evaluation) -> bytes:
     """Return a sound evaluation set with one row less."""
     path = workdir_of(world.services, evaluation) / "other.parquet"

@@ -95,6 +95,24 @@ def test_what_a_handler_refuses_is_delivered_again_before_what_follows(records: 
     assert reader.heard == ["p-1", "p-2", "p-3"]
 
 
+def test_a_bug_in_a_handler_ends_nothing_but_its_own_turn(records: SqlRecords) -> None:
+    reader, other = Reader(), Reader()
+
+    def broken(event: Event) -> None:
+        reader(event)
+        raise KeyError(event.subject)
+
+    subscriptions = Subscriptions(records)
+    subscriptions.subscribe("broken", broken)
+    subscriptions.subscribe("other", other)
+    emit(records, "p-1")
+
+    for _ in range(2):
+        subscriptions.deliver()
+
+    assert (reader.heard, other.heard) == (["p-1", "p-1"], ["p-1"])
+
+
 def test_one_that_is_behind_does_not_hold_up_the_others(records: SqlRecords) -> None:
     failing, other = Reader(failing_at="p-1"), Reader()
     subscriptions = subscribed(records, failing)

@@ -59,7 +59,7 @@ class Desk:
             self.store,
             self.registry.newest("plant-model"),
             pinned=pinned,
-            fallback_evaluation=fallback,
+            fallback_evaluation=lambda: fallback,
             workdir=self.root / "work",
         )
 

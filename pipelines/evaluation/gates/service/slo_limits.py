@@ -4,11 +4,13 @@ A claim that the requests planned could not prove, were all of them good, is ref
 """
 
 import math
+from collections.abc import Mapping
 from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from pipelines.domain.sections import Profile, Section, refuse_unless
 from pipelines.errors import PolicyInvalid
@@ -96,6 +98,13 @@ class SloLimits(Section):
         (), min_length=1, strict=False, description="other routes, at rates and with limits of their own"
     )
 
+    @field_validator("comparison", mode="before")
+    @classmethod
+    def _refuse_what_only_equals_false(cls, given: object) -> object:
+        if given is False or isinstance(given, Mapping | LoadComparison):
+            return given
+        raise PydanticCustomError("section_or_false", "neither a section nor false")
+
     @property
     def looks(self) -> int:
         """Count the looks planned."""
@@ -179,6 +188,10 @@ class SloLimits(Section):
         refuse_unless(
             [
                 (enough, f"{where}.block_s", requests),
-                (comparison.tolerance_ms < strictest_ms, f"{where}.tolerance_ms", "below every judged limit"),
+                (
+                    comparison.tolerance_ms < strictest_ms,
+                    f"{where}.tolerance_ms",
+                    "0 or more, below every judged limit",
+                ),
             ]
         )
