@@ -5,6 +5,7 @@ SlipwayError
 │   ├── UnknownVersion
 │   ├── NotServable         a version without ONNX model or signature
 │   ├── OtherModel          the request is about another model than the installation's
+│   ├── OlderTables         the database's tables are an earlier Slipway's, until the executor changes them
 │   ├── PortTaken
 │   ├── PolicyInvalid
 │   ├── TargetUnavailable
@@ -80,6 +81,12 @@ class OtherModel(UsageError):
     """The request is about another model than the installation's."""
 
     code = "other_model"
+
+
+class OlderTables(UsageError):
+    """The database's tables are an earlier Slipway's until the executor has brought them up to date."""
+
+    code = "older_tables"
 
 
 class PortTaken(UsageError):

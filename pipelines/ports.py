@@ -279,6 +279,9 @@ class VersionList(Protocol):
 class Installation(Protocol):
     """All of one installation, from the operator's side; everything here may be repeated."""
 
+    def known_id(self) -> str | None:
+        """Return the id by which what was started from this home knows the installation; None where nothing was."""
+
     def up(self, report_progress: Callable[[str], None]) -> None:
         """Start what does not run and wait until all answers; what serves goes on serving."""
 

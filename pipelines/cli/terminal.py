@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.errors import UsageError
-
 if TYPE_CHECKING:
     from pipelines.api.client import ApiClient
     from pipelines.settings.settings import Settings
@@ -38,15 +36,10 @@ def read_settings(*, moving: bool = False) -> "Settings":
 def open_client(person: str) -> "ApiClient":
     """Return a client of the API with a person's token, or that of SLIPWAY_TOKEN."""
     from pipelines.api.client import ApiClient
-    from pipelines.settings.tokens import read_tokens
+    from pipelines.settings.tokens import token_of
 
     settings = read_settings()
-    token = os.environ.get("SLIPWAY_TOKEN")
-    if not token:
-        tokens = read_tokens(settings.tokens_file)
-        if person not in tokens:
-            raise UsageError(f"no token for {person[:40]!r}", next="one of: " + ", ".join(tokens))
-        token = tokens[person]
+    token = os.environ.get("SLIPWAY_TOKEN") or token_of(settings.tokens_file, person)
     return ApiClient(settings, token)
 
 

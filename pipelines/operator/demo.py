@@ -23,7 +23,7 @@ from pipelines.operator.policy_file import read_policy_file
 from pipelines.operator.tables import render
 from pipelines.operator.up import bring_up, urls
 from pipelines.settings.settings import Settings
-from pipelines.settings.tokens import read_tokens
+from pipelines.settings.tokens import APPROVER, OPERATOR, own_token
 
 ProgressReporter = Callable[[str], None]
 STRICT_ACCURACY = 0.9
@@ -48,8 +48,8 @@ def run_demo(settings: Settings, environ: Mapping[str, str], report_progress: Pr
     with step("start everything") as told:
         bring_up(settings, environ, report_progress)
         told[0] = urls(settings)["mlflow"]
-    tokens = read_tokens(settings.tokens_file)
-    alice, bob = (ApiClient(settings, tokens[person]) for person in ("alice", "bob"))
+    tokens = (own_token(settings.tokens_file, person, verb="make demo") for person in (OPERATOR, APPROVER))
+    alice, bob = (ApiClient(settings, token) for token in tokens)
     demo_policy = read_policy_file(settings.project / "policy.demo.yaml")
     with step("apply policy.demo.yaml") as told:
         told[0] = _apply_policy(alice, demo_policy, report_progress)

@@ -11,8 +11,10 @@ ProgressReporter = Callable[[str], None]
 
 def take_down(settings: Settings, environ: Mapping[str, str], report_progress: ProgressReporter) -> None:
     """Stop what `up` started, and keep all state."""
+    from pipelines.settings.installation import refuse_other_model
     from pipelines.wiring.targets import open_installation
 
+    refuse_other_model(settings)
     open_installation(settings, environ).down(report_progress)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 from pipelines.settings.settings import Settings, model_name
 
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
 
 def run_api(settings: Settings) -> None:
     """Serve the API until SIGTERM."""
@@ -15,6 +17,7 @@ def run_api(settings: Settings) -> None:
     from pipelines.settings.installation import installation_id
     from pipelines.wiring.processes import open_api_state
 
+    logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
     state, id = open_api_state(settings), installation_id(settings)
     serve_api(state, installation=id, host=settings.api_host, port=settings.api_port)
 
@@ -25,7 +28,7 @@ def run_executor(settings: Settings, environ: Mapping[str, str]) -> None:
     from pipelines.wiring.processes import build_services, open_engine
 
     settings.sign_of_life.touch()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     for noisy in ("httpx", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     stop = threading.Event()

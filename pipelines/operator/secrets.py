@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from pipelines.settings.installation import refuse_other_model
 from pipelines.settings.settings import Settings
 from pipelines.settings.tokens import make_tokens
 
@@ -17,6 +18,7 @@ def rotate_secrets(
     """
     from pipelines.wiring.targets import wiring_of
 
+    refuse_other_model(settings)
     secrets = wiring_of(settings.target).open_secrets(settings, environ)
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     make_tokens(settings.tokens_file)

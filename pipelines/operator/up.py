@@ -12,16 +12,18 @@ ProgressReporter = Callable[[str], None]
 def bring_up(settings: Settings, environ: Mapping[str, str], report_progress: ProgressReporter) -> None:
     """Make the home and its tokens, start what does not run, and put policy.yaml in force at first."""
     from pipelines.api.client import ApiClient
-    from pipelines.settings.installation import begin_record, keep_record
-    from pipelines.settings.tokens import make_tokens, read_tokens
+    from pipelines.settings.installation import begin_record, keep_record, refuse_other_model
+    from pipelines.settings.tokens import OPERATOR, make_tokens, own_token
     from pipelines.wiring.targets import open_installation
 
+    refuse_other_model(settings)
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     make_tokens(settings.tokens_file)
-    begin_record(settings)
+    token = own_token(settings.tokens_file, OPERATOR, verb="make up")
+    begin_record(settings, open_installation(settings, environ).known_id())
     open_installation(settings, environ).up(report_progress)
     keep_record(settings)
-    client = ApiClient(settings, read_tokens(settings.tokens_file)["alice"])
+    client = ApiClient(settings, token)
     if client.get("/policy")["policy"] is None:
         client.ask("/policy", {"policy": read_policy_file(settings.project / "policy.yaml")}, report_progress)
         report_progress("policy.yaml is in force")

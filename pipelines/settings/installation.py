@@ -1,4 +1,4 @@
-"""What a home remembers of its installation: which one it is, its target, its names and its ports.
+"""What a home remembers of its installation: which one it is, its model, its target, its names and its ports.
 
 `up` writes it and every other verb goes by it, so that none talks to another installation by accident.
 """
@@ -11,8 +11,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipelines.errors import UsageError
-from pipelines.settings.settings import Settings, home_of
+from pipelines.errors import OtherModel, UsageError
+from pipelines.settings.settings import Settings, home_of, model_name
 
 FILE = "installation.json"
 # By it an API says which installation it is of, and a client which one it means.
@@ -22,12 +22,16 @@ _BINDING = (*_PUBLISHED, "SLIPWAY_TLS", "SLIPWAY_TLS_CA", "SLIPWAY_TLS_CERT", "S
 
 
 class InstallationRecord(BaseModel):
-    """An installation: `id` is its own for ever, `settings` are the variables that name it, as `up` was given them."""
+    """An installation: `id` is its own for ever, `settings` are the variables that name it, as `up` was given them.
+
+    `model` is the one that it came up with, None before it did for the first time.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     id: str
     settings: dict[str, str]
+    model: str | None = None
 
     @classmethod
     def read(cls, home: Path) -> Self | None:
@@ -38,7 +42,10 @@ class InstallationRecord(BaseModel):
         except FileNotFoundError:
             return None
         except (OSError, ValidationError) as error:
-            raise UsageError(f"{path} can't be read: {error}", next='remove it; "make up" writes a new one') from error
+            raise UsageError(
+                f"{path} can't be read: {error}",
+                next='remove it; "make up", with the SLIPWAY_ variables that named the installation, writes it anew',
+            ) from error
 
     def write(self, home: Path) -> None:
         """Write the record at once or not at all."""
@@ -84,17 +91,41 @@ def settings_of_home(environ: Mapping[str, str], *, moving: bool = False) -> Set
     return settings
 
 
-def begin_record(settings: Settings) -> None:
-    """Give a home that has no record its own one, so that the processes that are started next know who they are."""
+def refuse_other_model(settings: Settings) -> None:
+    """Raise OtherModel unless the project's model is that of the home's installation, where one is remembered."""
+    record, asked = InstallationRecord.read(settings.home), model_name(settings.project)
+    if record and record.model not in (None, asked):
+        raise other_model(settings, kept=str(record.model), asked=asked)
+
+
+def other_model(settings: Settings, *, kept: str, asked: str) -> OtherModel:
+    """Return the refusal to do with a home's installation what was asked from the project of another model."""
+    described = settings.project / "model.yaml"
+    return OtherModel(
+        f"{settings.home} has the installation of model {kept!r}, and {described} names {asked!r}",
+        next=f'run it from the project whose model.yaml says "name: {kept}", or give {asked} a home and ports of its '
+        "own (SLIPWAY_HOME, SLIPWAY_PORT_...)",
+    )
+
+
+def begin_record(settings: Settings, known_id: str | None = None) -> None:
+    """Give a home that has no record its own one, so that the processes that are started next know who they are.
+
+    `known_id` is that by which what was started from this home knows it already.
+    """
     if InstallationRecord.read(settings.home) is None:
-        InstallationRecord(id=uuid.uuid4().hex, settings=settings.installation_environ()).write(settings.home)
+        id = known_id or uuid.uuid4().hex
+        InstallationRecord(id=id, settings=settings.installation_environ()).write(settings.home)
 
 
 def keep_record(settings: Settings) -> None:
-    """Remember how the installation came up."""
+    """Remember how the installation came up, and with which model."""
     record = InstallationRecord.read(settings.home)
-    if record and record.settings != settings.installation_environ():
-        record.model_copy(update={"settings": settings.installation_environ()}).write(settings.home)
+    if record:
+        came_up = {"settings": settings.installation_environ(), "model": model_name(settings.project)}
+        kept = record.model_copy(update=came_up)
+        if kept != record:
+            kept.write(settings.home)
 
 
 def installation_id(settings: Settings) -> str | None:

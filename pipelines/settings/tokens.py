@@ -7,7 +7,9 @@ from pathlib import Path
 
 from pipelines.errors import UsageError
 
-PEOPLE = ("alice", "bob")
+# As whom the verbs that bring all up and take it down act, and who approves in the demonstration.
+OPERATOR, APPROVER = "alice", "bob"
+PEOPLE = (OPERATOR, APPROVER)
 
 
 def make_tokens(path: Path) -> None:
@@ -34,3 +36,22 @@ def read_tokens(path: Path) -> dict[str, str]:
     if not isinstance(tokens, dict) or not all(isinstance(token, str) and token for token in tokens.values()):
         raise UsageError(f"{path} does not give each person a token", next='remove it; "make up" writes a new one')
     return tokens
+
+
+def token_of(path: Path, person: str) -> str:
+    """Return one person's token; raise UsageError when `read_tokens` does, or when the file has none of theirs."""
+    tokens = read_tokens(path)
+    if person not in tokens:
+        raise UsageError(f"no token for {person[:40]!r}", next="one of: " + ", ".join(tokens))
+    return tokens[person]
+
+
+def own_token(path: Path, person: str, *, verb: str) -> str:
+    """Return the token of a person as whom a verb acts by itself; raise UsageError when `read_tokens` does, or none."""
+    token = read_tokens(path).get(person)
+    if token is None:
+        raise UsageError(
+            f'{path} has no token for {person}, and "{verb}" acts as {person}',
+            next=f'add one, or remove the file: "make up" writes a new one, for {" and ".join(PEOPLE)} only',
+        )
+    return token

@@ -1,13 +1,15 @@
 """Builds what the processes of an installation work with: the executor's services and the API's state."""
 
+import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 
-from pipelines.adapters.database.records import now
+from pipelines.adapters.database.records import SqlRecords, now
 from pipelines.adapters.http_probe import HttpProbe
 from pipelines.api.state import ApiState
-from pipelines.errors import UsageError
+from pipelines.errors import OlderTables, UsageError
 from pipelines.ports import WorkflowEngine
 from pipelines.releases.maintenance import under_way
 from pipelines.releases.services import Services
@@ -18,17 +20,42 @@ from pipelines.wiring.targets import wiring_of
 
 # A home carries this file only when the tests made it.
 TEST_MARK = ".made-by-tests"
+# So long the API waits for its executor to make the tables; the start period of its health check has to be longer.
+TABLES_S = 120.0
+TABLES_POLL_S = 0.5
+
+log = logging.getLogger(__name__)
 
 
 def open_api_state(settings: Settings) -> ApiState:
     """Open what the API's routes work with."""
     return ApiState(
-        records=open_records(settings),
+        records=await_tables(lambda: open_records(settings)),
         checkpoints=open_checkpoints(settings),
         versions=open_versions(settings),
         model=model_name(settings.project),
         tokens=read_tokens(settings.tokens_file),
     )
+
+
+def await_tables(
+    open_now: Callable[[], SqlRecords], *, patience_s: float = TABLES_S, poll_s: float = TABLES_POLL_S
+) -> SqlRecords:
+    """Open the records once the executor, started at the same time, has brought an older Slipway's tables up to date.
+
+    Raises OlderTables when it has not after `patience_s`, and at once what else opening raises.
+    """
+    deadline, told = time.monotonic() + patience_s, False
+    while True:
+        try:
+            return open_now()
+        except OlderTables as error:
+            if time.monotonic() > deadline:
+                raise
+            if not told:
+                log.warning("%s: waiting up to %g s for the executor, which makes them", error.message, patience_s)
+            told = True
+        time.sleep(poll_s)
 
 
 def build_services(settings: Settings, *, executor: str, environ: Mapping[str, str]) -> Services:

@@ -12,15 +12,17 @@ import pytest
 import sqlalchemy as sa
 
 from pipelines.adapters.database.dialects import WAIT_S, PostgresDialect
-from pipelines.adapters.database.postgres_admin import PostgresAdmin
 from pipelines.adapters.database.records import SqlRecords, prepare_records
+from pipelines.adapters.database.tables import SCHEMA_VERSION
 from pipelines.domain.audit import verify
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Promotion
-from pipelines.errors import DatabaseUnavailable, UsageError
+from pipelines.errors import DatabaseUnavailable, OlderTables, UsageError
+from pipelines.wiring.processes import await_tables
 from tests.support.servers.cutting_proxy import Cut, CuttingProxy, cutting_proxy
 from tests.support.servers.databases import APPLICATION, OWNER, Place, bare_place, postgres_place
 from tests.support.servers.postgres import PostgresServer, running_postgres
+from tests.support.servers.postgres_admin import PostgresAdmin
 from tests.support.world.fakes import FakeCheckpoints
 from tests.support.world.records import add, promotion
 
@@ -117,15 +119,36 @@ def test_a_database_without_tables_asks_to_be_prepared(postgres: PostgresServer,
     with pytest.raises(UsageError) as refused:
         place.open()
 
+    assert isinstance(refused.value, OlderTables)
     assert "no tables" in refused.value.message
-    assert "owner" in refused.value.next
+    assert "executor" in refused.value.next
 
 
-def test_a_database_of_another_version_is_refused(place: Place) -> None:
-    place.execute("COMMENT ON TABLE audit_log IS 'slipway schema 0'", owner=True)
+def test_older_tables_are_waited_for_until_their_owner_has_brought_them_up_to_date(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.execute("COMMENT ON TABLE audit_log IS 'slipway schema 3'", owner=True)
+    with pytest.raises(OlderTables, match=f"has slipway schema 3, this Slipway needs slipway schema {SCHEMA_VERSION}"):
+        await_tables(place.open, patience_s=0.2, poll_s=0.05)
 
-    with pytest.raises(UsageError, match="slipway schema 0"):
-        place.open()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(await_tables, place.open, poll_s=0.05)
+        while len(caplog.messages) < 2:
+            assert not waiting.done()
+        prepare_records(place.owner_url, APPLICATION)
+        waiting.result(timeout=30).close()
+    assert "slipway schema 3" in caplog.messages[1] and "waiting up to 120 s" in caplog.messages[1]
+
+
+def test_tables_of_a_newer_slipway_are_refused_at_once_and_left_as_they_are(place: Place) -> None:
+    newer = f"slipway schema {SCHEMA_VERSION + 1}"
+    place.execute(f"COMMENT ON TABLE audit_log IS '{newer}'", owner=True)
+
+    for open_them in (lambda: await_tables(place.open), lambda: prepare_records(place.owner_url, APPLICATION)):
+        with pytest.raises(UsageError, match=f"has {newer}, this Slipway needs slipway schema {SCHEMA_VERSION}") as no:
+            open_them()
+        assert not isinstance(no.value, OlderTables)
+    assert place.execute("SELECT obj_description('audit_log'::regclass, 'pg_class')") == [(newer,)]
 
 
 def test_preparing_again_keeps_what_is_there_and_takes_back_rights_given_by_hand(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from pipelines.adapters.database.postgres_admin import PostgresAdmin
+from tests.support.servers.postgres_admin import PostgresAdmin
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROGRAM = """

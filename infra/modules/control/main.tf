@@ -21,9 +21,10 @@ locals {
   # The API authenticates and writes commands; the executor alone changes what is served, and gets Docker's socket for it.
   processes = {
     api = {
-      env      = var.env.api
-      groups   = []
-      health   = ["CMD", "probe", "8080", "/health"]
+      env    = var.env.api
+      groups = []
+      # After an update it waits up to 2 minutes for the executor to make newer tables, and answers nothing meanwhile.
+      health   = { start_period = "3m", test = ["CMD", "probe", "8080", "/health"] }
       mounts   = { "/data" = { source = local.home, read_only = true } }
       networks = ["control", "database", "objects"]
       # Two may read and write commands at once.
@@ -34,7 +35,7 @@ locals {
       env    = var.env.executor
       groups = [tostring(var.docker_socket.gid)]
       # It listens on no port, and touches a file while it works. One that is frozen is ended and replaced for it.
-      health   = ["CMD-SHELL", "test -n \"$(find /tmp/executor-lives -newermt '-30 seconds')\""]
+      health   = { test = ["CMD-SHELL", "test -n \"$(find /tmp/executor-lives -newermt '-30 seconds')\""] }
       mounts   = { "/data" = { source = local.home }, "/var/run/docker.sock" = { source = var.docker_socket.path } }
       networks = keys(var.networks)
       # One at a time: the next takes the leader lease when the last has gone.
@@ -81,7 +82,7 @@ module "process" {
   args      = [each.key]
   configs   = { for name, config in docker_config.file : "/etc/slipway/${name}" => { id = config.id, name = config.name } }
   env       = merge(local.env, each.value.env)
-  health    = { test = each.value.health }
+  health    = each.value.health
   image     = var.image
   init      = true
   labels    = local.labels

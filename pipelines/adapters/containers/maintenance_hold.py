@@ -14,9 +14,8 @@ from typing import Any, Protocol
 
 from pipelines.adapters.containers.secret_store import TOKENS, SecretStore
 from pipelines.errors import DeployFailed, LeaseHeld, NotAllowed, OtherModel, Undecided, UsageError
-from pipelines.settings.tokens import read_tokens
+from pipelines.settings.tokens import OPERATOR, read_tokens
 
-OPERATOR = "alice"
 _POLL_S = 0.3
 
 ProgressReporter = Callable[[str], None]

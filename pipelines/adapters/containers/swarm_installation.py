@@ -86,6 +86,11 @@ class SwarmInstallation:
         self.secrets = SecretStore(home / "secrets.json", home / "tokens.json", elsewhere=self._outside.secrets)
         self._tls = TlsSecrets(options.binding, self._registry, self.secrets, home / "ca.crt")
 
+    def known_id(self) -> str | None:
+        """Return the id that Terraform was given last."""
+        known: str | None = self._terraform.variables().get("installation_id")
+        return known
+
     def up(self, report_progress: ProgressReporter) -> None:
         """Bring all up and wait until it answers; what the environments serve stays what it is.
 

@@ -4,6 +4,7 @@ Both keep the same promises: one writer at a time, so that audit entries and eve
 commits; an audit log that only grows; waits that end.
 """
 
+import re
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 
 from pipelines.adapters.database.signals import FifoSignals, PostgresSignals
 from pipelines.adapters.database.tables import AUDIT_LOG, EVENTS, SCHEMA_VERSION, carry_progress
-from pipelines.errors import UsageError
+from pipelines.errors import OlderTables, UsageError
 
 # A writer waits so long for the one before it; a writer that stops moving is cut off after as long.
 WAIT_S = 15
@@ -19,7 +20,8 @@ CONNECT_S = 5
 
 # Any number does, as long as every Slipway takes the same.
 _WRITE_LOCK = int.from_bytes(b"slipway")
-_COMMENT = f"slipway schema {SCHEMA_VERSION}"
+_COMMENT = "slipway schema "
+_NO_TABLES = -1
 _BOUNDS = (
     f"-c lock_timeout={WAIT_S}s -c idle_in_transaction_session_timeout={WAIT_S}s "
     f"-c statement_timeout={4 * WAIT_S}s -c search_path=public"
@@ -56,7 +58,7 @@ class Dialect(Protocol):
         """Return an engine whose waits end."""
 
     def open(self, connection: sa.Connection, metadata: sa.MetaData) -> None:
-        """See that the tables are there and the audit log is safe, or raise UsageError."""
+        """See that the tables are there and the audit log is safe; raise OlderTables, or UsageError."""
 
     def lock(self, connection: sa.Connection) -> None:
         """Begin a transaction that holds the one write lock to its end."""
@@ -75,16 +77,20 @@ class SqliteDialect:
         return engine
 
     def open(self, connection: sa.Connection, metadata: sa.MetaData) -> None:
-        """Make missing tables and columns."""
+        """Make missing tables and columns; raise UsageError for those of a newer Slipway."""
         # Who only reads must not wait for a writer.
-        if connection.exec_driver_sql("PRAGMA user_version").scalar() == SCHEMA_VERSION:
+        if self._version(connection) == SCHEMA_VERSION:
             return
         self.lock(connection)
+        _refuse_newer(self._version(connection))
         _make_missing(connection, metadata)
         for trigger in _SQLITE_APPEND_ONLY:
             connection.exec_driver_sql(trigger)
         connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.commit()
+
+    def _version(self, connection: sa.Connection) -> int:
+        return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
 
     def lock(self, connection: sa.Connection) -> None:
         """Take the file's write lock."""
@@ -113,9 +119,13 @@ class PostgresDialect:
         )
 
     def make(self, connection: sa.Connection, metadata: sa.MetaData, role: str) -> None:
-        """Make missing tables and columns as their owner, and give `role` what the application needs and no more."""
+        """Make missing tables and columns as their owner, and give `role` what the application needs and no more.
+
+        Raises UsageError for the tables of a newer Slipway.
+        """
         quote = connection.dialect.identifier_preparer.quote_identifier
         self.lock(connection)
+        _refuse_newer(self._version(connection))
         _make_missing(connection, metadata)
         for statement in _POSTGRES_APPEND_ONLY:
             connection.exec_driver_sql(statement)
@@ -123,17 +133,18 @@ class PostgresDialect:
             rights = "SELECT, INSERT" if table.name in (AUDIT_LOG, EVENTS) else "SELECT, INSERT, UPDATE"
             connection.exec_driver_sql(f"REVOKE ALL ON {table.name} FROM PUBLIC, {quote(role)}")
             connection.exec_driver_sql(f"GRANT {rights} ON {table.name} TO {quote(role)}")
-        connection.exec_driver_sql(f"COMMENT ON TABLE {AUDIT_LOG} IS '{_COMMENT}'")
+        connection.exec_driver_sql(f"COMMENT ON TABLE {AUDIT_LOG} IS '{_COMMENT}{SCHEMA_VERSION}'")
         connection.commit()
 
     def open(self, connection: sa.Connection, metadata: sa.MetaData) -> None:
         """Refuse a database without tables of this version, and a role that could change the audit log."""
-        found = sa.text(f"SELECT obj_description(to_regclass('public.{AUDIT_LOG}'), 'pg_class')")
-        comment = connection.scalar(found)
-        if comment != _COMMENT:
-            raise UsageError(
-                f"the database has {comment or 'no tables'}, this Slipway needs {_COMMENT}",
-                next="prepare it as the owner of its tables, then start again",
+        version = self._version(connection)
+        _refuse_newer(version)
+        if version < SCHEMA_VERSION:
+            raise OlderTables(
+                f"the database has {'no tables' if version == _NO_TABLES else f'{_COMMENT}{version}'}, "
+                f"this Slipway needs {_COMMENT}{SCHEMA_VERSION}",
+                next='the executor makes the tables when it starts: see "slipway logs", then "make up" again',
             )
         rights = sa.text(f"SELECT current_user, has_table_privilege('{AUDIT_LOG}', 'UPDATE, DELETE, TRUNCATE')")
         role, may_change = connection.execute(rights).one()
@@ -142,6 +153,12 @@ class PostgresDialect:
                 f"the database role {role!r} may change the audit log",
                 next="connect as the application's role, which may only add to it",
             )
+
+    def _version(self, connection: sa.Connection) -> int:
+        """Return the version of the tables, -1 where there are none, or none that say it."""
+        found = sa.text(f"SELECT obj_description(to_regclass('public.{AUDIT_LOG}'), 'pg_class')")
+        said = re.fullmatch(f"{_COMMENT}([0-9]+)", connection.scalar(found) or "")
+        return int(said[1]) if said else _NO_TABLES
 
     def lock(self, connection: sa.Connection) -> None:
         """Take the lock that every writer takes; the application's role has no right to lock a table."""
@@ -160,6 +177,14 @@ def dialect_of(url: sa.URL) -> SqliteDialect | PostgresDialect:
     if name == "postgresql":
         return PostgresDialect()
     raise UsageError(f"no records in {name!r}", next="give a URL that begins with sqlite:// or postgresql://")
+
+
+def _refuse_newer(version: int) -> None:
+    if version > SCHEMA_VERSION:
+        raise UsageError(
+            f"the database has {_COMMENT}{version}, this Slipway needs {_COMMENT}{SCHEMA_VERSION}",
+            next="use the newer Slipway that made it, or restore a backup of before",
+        )
 
 
 def _make_missing(connection: sa.Connection, metadata: sa.MetaData) -> None:

@@ -1,6 +1,6 @@
 """The processes of one installation on this machine: started once, found again, stopped by their id.
 
-A process is ours only if its id and its start time are in the home's record.
+A process is ours only if its id and its start time are in the home's record; one of another model is left alone.
 """
 
 import json
@@ -12,14 +12,22 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 
-from pipelines.adapters.local.supervisor.home import supervisor_name
+from pipelines.adapters.local.supervisor.home import (
+    former_record_path,
+    former_supervisor_name,
+    record_path,
+    supervisor_name,
+)
+from pipelines.adapters.local.told_api import ToldApi, write_private
 from pipelines.domain.release import REPLICAS, Endpoint, Environment
 from pipelines.errors import PortTaken, Undecided, UsageError
+from pipelines.settings.installation import other_model
 from pipelines.settings.settings import Settings
 
 READY_S = 120.0
@@ -28,17 +36,22 @@ STOP_S = 30.0
 # What does not answer for so long while it runs is frozen.
 SILENT_S = 15.0
 _DECIDING = frozenset({"executor", "api"})
+_FORMER = frozenset(map(former_supervisor_name, Environment))
 
 
 @dataclass(frozen=True)
 class Part:
-    """One process: its command, the port it listens on, and how it shows that it is ready."""
+    """One process: its command, the port it listens on, and how it shows that it is ready.
+
+    `records` name the processes that it may have left behind; the first that exists holds.
+    """
 
     name: str
     command: list[str]
     port: int | None
     port_setting: str
     ready: Callable[[], bool]
+    records: tuple[Path, ...] = ()
 
 
 class LocalInstallation:
@@ -51,13 +64,20 @@ class LocalInstallation:
         self._settings = settings
         self._environ = settings.child_environ(environ)
         self._record = settings.home / "run" / "processes.json"
+        self._api = ToldApi(settings)
         self._executor_alive = executor_alive
         self._started: dict[str, subprocess.Popen[bytes]] = {}
 
+    def known_id(self) -> str | None:
+        """Return the id that the home's API was started with last."""
+        return self._api.known_id()
+
     def up(self, report_progress: Callable[[str], None]) -> None:
-        """Start what does not run and wait until all is ready; raise PortTaken or Undecided."""
+        """Start what does not run and wait until all is ready; raise OtherModel, PortTaken or Undecided."""
+        self._refuse_other_model()
         parts = self.parts()
-        self._end_former(parts, report_progress)
+        self._end_former(report_progress)
+        self._end_estranged(report_progress)
         self._end_silent(parts, report_progress)
         running = self.running()
         missing = [part for part in parts if part.name not in running]
@@ -71,7 +91,15 @@ class LocalInstallation:
             self._wait_ready(part, deadline)
 
     def down(self, report_progress: Callable[[str], None]) -> None:
-        """Stop what this home started, the deciding parts first, and nothing else."""
+        """Stop what this home started, the deciding parts first, and nothing else; raise OtherModel."""
+        self._refuse_other_model()
+        self._stop(report_progress)
+
+    def destroy(self, report_progress: Callable[[str], None]) -> None:
+        """Stop everything, whatever its model; all state is in the home."""
+        self._stop(report_progress)
+
+    def _stop(self, report_progress: Callable[[str], None]) -> None:
         running = self.running()
         # What decides goes before what serves, so that nothing is begun that can't end.
         for decides in (True, False):
@@ -80,10 +108,6 @@ class LocalInstallation:
                 report_progress(f"stopping {name}")
             _end([running[name] for name in names])
         self._record.unlink(missing_ok=True)
-
-    def destroy(self, report_progress: Callable[[str], None]) -> None:
-        """Stop everything; all state is in the home."""
-        self.down(report_progress)
 
     def logs(self, lines: int) -> dict[str, list[str]]:
         """Return the last `lines` of every log file; raise UsageError when there is none."""
@@ -139,16 +163,33 @@ class LocalInstallation:
             *("--replicas", str(REPLICAS[environment])),
         ]
         ready = _answers(f"http://127.0.0.1:{port}/health")
-        return Part(supervisor_name(endpoint), command, port, environment.name, ready)
+        home = self._settings.home
+        records = (record_path(home, endpoint), former_record_path(home, environment))
+        return Part(supervisor_name(endpoint), command, port, environment.name, ready, records)
 
     def _executor_ready(self) -> bool:
         process = self.running().get("executor")
         return process is not None and self._executor_alive(process.pid)
 
-    def _end_former(self, parts: list[Part], report_progress: Callable[[str], None]) -> None:
-        """End what an earlier Slipway started by another name, and first what decides and knows it by that name."""
-        running, known = self.running(), {part.name for part in parts}
-        former = [name for name in running if name not in known]
+    def _refuse_other_model(self) -> None:
+        """Raise OtherModel while a supervisor of another model runs, whatever the home's record says."""
+        for environment in Environment:
+            own, any_model = self._settings.endpoint(environment), f"{former_supervisor_name(environment)}-"
+            for name in self.running():
+                if name.startswith(any_model) and name != supervisor_name(own):
+                    raise other_model(self._settings, kept=name.removeprefix(any_model), asked=own.model)
+
+    def _end_estranged(self, report_progress: Callable[[str], None]) -> None:
+        """End an API that does not know what the home has by now: it would refuse everybody."""
+        api = self.running().get("api")
+        if api and not self._api.is_told():
+            report_progress("the id of the home or its tokens are others by now: starting the API anew")
+            _end([api])
+
+    def _end_former(self, report_progress: Callable[[str], None]) -> None:
+        """End the supervisors that an earlier Slipway named otherwise, and first what decides and knows those names."""
+        running = self.running()
+        former = [name for name in running if name in _FORMER]
         deciding = [name for name in running if name in _DECIDING and former]
         for names in (deciding, former):
             for name in names:
@@ -177,6 +218,8 @@ class LocalInstallation:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "PYTHONUNBUFFERED": "1",
         }
+        if part.name == "api":
+            self._api.keep_told()
         log = self._settings.logs / f"{part.name}.log"
         if log.exists():
             log.replace(log.with_suffix(".log.1"))
@@ -193,10 +236,7 @@ class LocalInstallation:
         self._started[part.name] = process
         recorded = self._recorded()
         recorded[part.name] = (process.pid, psutil.Process(process.pid).create_time())
-        self._record.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        partial = self._record.with_suffix(".partial")
-        partial.write_text(json.dumps(recorded))
-        partial.replace(self._record)
+        write_private(self._record, recorded)
 
     def _wait_ready(self, part: Part, deadline: float) -> None:
         while not part.ready():
@@ -227,8 +267,8 @@ class LocalInstallation:
                 ) from error
 
     def _left_by_supervisor(self, part: Part) -> bool:
-        record = self._settings.home / "run" / f"{part.name}.json"
-        if not record.exists():
+        record = next((path for path in part.records if path.exists()), None)
+        if record is None:
             return False
         processes = json.loads(record.read_text())["processes"]
         pids = [process[kind] for process in processes for kind in ("pid", "worker") if process[kind]]

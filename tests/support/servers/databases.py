@@ -9,10 +9,10 @@ from pathlib import Path
 
 import psycopg
 
-from pipelines.adapters.database.postgres_admin import PostgresAdmin
 from pipelines.adapters.database.records import SqlRecords, prepare_records
 from pipelines.adapters.storage.checkpoints_file import FileCheckpoints
 from tests.support.servers.postgres import PostgresServer
+from tests.support.servers.postgres_admin import PostgresAdmin
 
 OWNER, APPLICATION = "slipway_owner", "slipway"
 

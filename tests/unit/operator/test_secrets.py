@@ -1,12 +1,15 @@
 """The secrets of an installation that was never up: made, changed, and removed with its home."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
 from pipelines.adapters.containers.secret_store import SecretStore
+from pipelines.errors import OtherModel
 from pipelines.operator.secrets import rotate_secrets
+from pipelines.settings.installation import begin_record, keep_record
 from pipelines.settings.settings import Settings
 from pipelines.settings.tokens import read_tokens
 
@@ -38,3 +41,14 @@ def test_rotating_before_the_first_up_is_in_force_with_it(settings: Settings, na
     second = SecretStore(settings.home / "secrets.json", settings.tokens_file).mounted()
     assert set(json.loads(first["tokens"])) == set(json.loads(second["tokens"]))
     assert first["tokens"] != second["tokens"]
+
+
+def test_the_secrets_of_another_models_installation_are_not_rotated(settings: Settings, tmp_path: Path) -> None:
+    rotate_secrets("", settings, {}, ignore)
+    begin_record(settings)
+    keep_record(settings)
+    (tmp_path / "model.yaml").write_text("name: other-model\n")
+    before = (settings.home / "secrets.json").read_bytes()
+    with pytest.raises(OtherModel):
+        rotate_secrets("all", dataclasses.replace(settings, project=tmp_path), {}, ignore)
+    assert (settings.home / "secrets.json").read_bytes() == before

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import UsageError
+from pipelines.errors import OtherModel, UsageError
 from pipelines.settings.installation import (
     FILE,
     InstallationRecord,
     begin_record,
     installation_id,
     keep_record,
+    refuse_other_model,
     settings_of_home,
 )
 from pipelines.settings.settings import Settings
@@ -89,6 +90,44 @@ def test_a_home_that_was_moved_is_the_same_installation(tmp_path: Path) -> None:
     (tmp_path / "home").rename(tmp_path / "moved")
     settings = settings_of_home({"SLIPWAY_HOME": str(tmp_path / "moved")})
     assert (installation_id(settings), settings.api_port, settings.home) == (before, 8123, tmp_path / "moved")
+
+
+@pytest.fixture
+def others(tmp_path: Path) -> Path:
+    """The project of another model."""
+    project = tmp_path / "others"
+    project.mkdir()
+    (project / "model.yaml").write_text("name: other-model\n")
+    return project
+
+
+def test_a_home_is_refused_to_the_project_of_another_model(tmp_path: Path, others: Path) -> None:
+    named = brought_up(tmp_path / "home")
+    refuse_other_model(settings_of_home(named))
+    with pytest.raises(OtherModel, match=r"of model 'churn-model', and .* names 'other-model'") as refused:
+        refuse_other_model(settings_of_home({**named, "SLIPWAY_PROJECT": str(others)}))
+    assert refused.value.exit_code == 2
+    assert '"name: churn-model"' in refused.value.next and "SLIPWAY_HOME" in refused.value.next
+
+
+def test_a_record_of_before_takes_the_model_that_comes_up_next(tmp_path: Path, others: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / FILE).write_text('{"id": "a", "settings": {"TARGET": "local"}}')
+    theirs = settings_of_home({"SLIPWAY_HOME": str(home), "SLIPWAY_PROJECT": str(others)})
+    refuse_other_model(theirs)
+    begin_record(theirs)
+    refuse_other_model(settings_of_home({"SLIPWAY_HOME": str(home)}))
+    keep_record(theirs)
+    with pytest.raises(OtherModel, match="'other-model'"):
+        refuse_other_model(settings_of_home({"SLIPWAY_HOME": str(home)}))
+
+
+def test_a_record_that_was_lost_is_written_with_the_id_that_is_known(tmp_path: Path) -> None:
+    settings = settings_of_home({"SLIPWAY_HOME": str(tmp_path)})
+    begin_record(settings, "known")
+    begin_record(settings, "another")
+    assert installation_id(settings) == "known"
 
 
 def test_two_homes_are_two_installations(tmp_path: Path) -> None:

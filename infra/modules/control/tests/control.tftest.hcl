@@ -160,6 +160,15 @@ run "an_executor_that_no_longer_works_is_replaced" {
   }
 }
 
+run "an_api_that_waits_for_the_executor_to_make_newer_tables_is_not_ended" {
+  assert {
+    condition = alltrue([
+      for check in module.process["api"].service.task_spec[0].container_spec[0].healthcheck : check.start_period == "3m"
+    ])
+    error_message = "The health check would end the API before the 120 s are over for which it waits."
+  }
+}
+
 run "stopped_both_stay_as_services" {
   variables {
     running = false

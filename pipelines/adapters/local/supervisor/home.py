@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.adapters.local.supervisor.wire import Deployment
-from pipelines.domain.release import Endpoint, Phase, Slot
+from pipelines.domain.release import Endpoint, Environment, Phase, Slot
 from pipelines.errors import UsageError
 
 # sun_path holds 108 bytes on Linux and 104 on macOS, the closing zero included.
@@ -110,6 +110,16 @@ def record_path(home: Path, endpoint: Endpoint) -> Path:
     return home / "run" / f"{supervisor_name(endpoint)}.json"
 
 
+def former_record_path(home: Path, environment: Environment) -> Path:
+    """Return where it left its record at a time when an environment had one model only."""
+    return home / "run" / f"{former_supervisor_name(environment)}.json"
+
+
+def former_supervisor_name(environment: Environment) -> str:
+    """Return how the supervisor of an environment was known at that time."""
+    return f"supervisor-{environment}"
+
+
 class SupervisorHome:
     """The folders of one supervisor under Slipway's home, readable by their owner only."""
 
@@ -145,9 +155,8 @@ class SupervisorHome:
 
     def load(self) -> Record:
         """Return the record, empty at the very first start; raise UsageError when it cannot be read."""
-        former = self.run_dir / f"supervisor-{self.endpoint.environment}.json"
+        former = former_record_path(self.run_dir.parent, self.endpoint.environment)
         if former.exists() and not self.record_path.exists():
-            # Of a time when an environment had one model only.
             former.rename(self.record_path)
         if not self.record_path.exists():
             return Record()

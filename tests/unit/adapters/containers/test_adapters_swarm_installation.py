@@ -236,3 +236,8 @@ def test_what_terraform_did_not_wait_for_is_removed_in_a_second_try(
             operator.stack("ours").destroy(told.append)
     assert told[1] == "terraform destroy: context deadline exceeded; trying once more"
     assert len(tries.read_text().splitlines()) == 2
+
+
+def test_the_id_that_terraform_was_given_last_is_known(operator: Operator) -> None:
+    operator.record(installation_id="ours")
+    assert operator.stack("ours").known_id() == "ours"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.adapters.database.records import SqlRecords, prepare_records
+from pipelines.adapters.database.tables import SCHEMA_VERSION
 from pipelines.errors import DatabaseUnavailable, UsageError
 from tests.support.servers.databases import sqlite_place
 from tests.support.world.fakes import FakeCheckpoints
@@ -41,6 +42,26 @@ def test_a_row_can_not_take_the_place_of_an_audit_entry(tmp_path: Path) -> None:
 def test_a_kind_of_database_that_is_not_known_is_refused() -> None:
     with pytest.raises(UsageError, match="mysql"):
         SqlRecords("mysql://nobody@127.0.0.1/slipway", FakeCheckpoints())
+
+
+def test_a_file_of_a_newer_slipway_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    place, newer = sqlite_place(tmp_path), SCHEMA_VERSION + 1
+    place.execute(f"PRAGMA user_version = {newer}")
+
+    with pytest.raises(UsageError, match=f"has slipway schema {newer}, this Slipway needs .* {SCHEMA_VERSION}"):
+        place.open()
+
+    assert place.execute("PRAGMA user_version") == [(newer,)]
+    assert place.execute("SELECT count(*) FROM sqlite_master") == [(0,)]
+
+
+def test_a_file_of_an_older_slipway_is_brought_up_to_date_by_whoever_opens_it(tmp_path: Path) -> None:
+    place = sqlite_place(tmp_path)
+    place.execute("PRAGMA user_version = 1")
+
+    place.open().close()
+
+    assert place.execute("PRAGMA user_version") == [(SCHEMA_VERSION,)]
 
 
 def test_a_file_has_no_roles_to_prepare(tmp_path: Path) -> None:
