@@ -1,1 +1,1 @@
-"""Pure rules of promotion: standard library only, no clock, no I/O."""
+"""Pure rules of promotion: no clock, no I/O, and beyond the standard library only pydantic, to read formats strictly."""
