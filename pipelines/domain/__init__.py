@@ -1,1 +1,1 @@
-"""Pure rules of promotion: no clock, no I/O, and beyond the standard library only pydantic, to read formats strictly."""
+"""Pure rules of promotion: no clock and no I/O; beyond the standard library only pydantic, to read formats strictly."""
