@@ -143,7 +143,7 @@ class _Rolling:
         body = read_policy_file(self._place.settings.project / "policy.demo.yaml")
         slo: dict[str, Any] = body["slo"]
         slo |= {"rate_per_s": 100, "duration_s": 10, "extension": False}
-        del slo["comparison"]
+        slo["comparison"] = False
         slo["quantiles"] = [{"quantile": 0.95, "limit_ms": 2000, "judged": True}]
         self._alice.ask("/policy", {"policy": body}, _unheard)
         return float(slo["warmup_s"] + slo["duration_s"])

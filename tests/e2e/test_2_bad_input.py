@@ -179,4 +179,4 @@ def test_an_audit_whose_end_was_cut_off_contradicts_its_heads(slipway: Installat
     shutil.copy(copy, slipway.home / "slipway.db")
     slipway.done("up")
     assert doctor["I4"]["holds"] is False
-    assert "a head outside names entry" in doctor["I4"]["detail"]
+    assert "a checkpoint outside names entry" in doctor["I4"]["detail"]
