@@ -29,8 +29,8 @@ def test_ready_names_digest_version_and_pid(client: httpx.Client, bundle: tuple[
 
 
 def test_metrics_count_answers_by_route_and_status(client: httpx.Client, bundle: tuple[Path, str]) -> None:
-    def counted(status: int) -> float:
-        wanted = f'slipway_requests_total{{route="/predict",status="{status}"}} '
+    def counted(status: int, route: str = "/predict") -> float:
+        wanted = f'slipway_requests_total{{route="{route}",status="{status}"}} '
         lines = client.get("/metrics").text.splitlines()
         return sum(float(line.removeprefix(wanted)) for line in lines if line.startswith(wanted))
 
@@ -38,6 +38,10 @@ def test_metrics_count_answers_by_route_and_status(client: httpx.Client, bundle:
     client.post("/predict", json=valid_row())
     client.post("/predict", json=valid_row(age=-1))
     assert (counted(200), counted(422)) == (before[0] + 1, before[1] + 1)
+    for route in ("/predict/batch", "/health"):
+        others = counted(200, route)
+        client.post(route, json={"rows": [valid_row()]}) if "predict" in route else client.get(route)
+        assert counted(200, route) == others + 1
     text = client.get("/metrics").text
     assert f'digest="{bundle[1]}"' in text
     assert 'slipway_request_seconds_bucket{le="0.05",route="/predict"}' in text
