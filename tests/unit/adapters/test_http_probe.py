@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.adapters.http_probe import HttpProbe
 from pipelines.errors import DeployFailed
+from tests.support.servers.servers import free_port
 
 SERVER = Path(__file__).resolve().parents[2] / "support" / "servers" / "latency_server.py"
 
@@ -31,3 +32,8 @@ def test_a_post_waits_as_long_as_it_is_told(late: str) -> None:
         HttpProbe(timeout_s=10).post(late, body, kind, timeout_s=0.1)
     with pytest.raises(DeployFailed, match="does not answer"):
         HttpProbe(timeout_s=0.1).post(late, body, kind)
+
+
+def test_a_service_that_is_not_there_is_a_refusal() -> None:
+    with pytest.raises(DeployFailed, match="does not answer"):
+        HttpProbe().get(f"http://127.0.0.1:{free_port()}/health")

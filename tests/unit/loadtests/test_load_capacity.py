@@ -46,6 +46,16 @@ def test_a_saturated_generator_is_inconclusive_and_said_so() -> None:
     assert [one.rate_per_s for one in found.tries].count(1_600) == 2
 
 
+def test_a_run_that_failed_of_itself_ends_the_search_at_once() -> None:
+    def broken(plan: Plan, number: int) -> Result:
+        return without_judgement(plan, "now", Check("run", Verdict.ERROR, None, None, "ERROR: run: Locust ended"))
+
+    found = find_capacity(plan_of(), broken)
+
+    assert (found.verdict, len(found.tries)) == (Verdict.INCONCLUSIVE, 1)
+    assert "Locust ended" in found.message
+
+
 def test_a_service_that_meets_nothing_is_inconclusive() -> None:
     found = find_capacity(plan_of(), service(0))
     assert found.verdict is Verdict.INCONCLUSIVE

@@ -226,6 +226,12 @@ def test_a_refused_plan_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureF
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_fixed_arrivals_begin_within_the_first_gap(seed: int) -> None:
+    course = Course(STEADY, rate_per_s=200, warmup_s=0, duration_s=np.inf)
+    assert 0 <= next(course_offsets(Arrivals.FIXED, course, np.random.default_rng(seed))) < 1 / 200
+
+
 @pytest.mark.parametrize("kind", list(Arrivals))
 def test_arrivals_keep_their_rate_and_repeat_by_seed(kind: Arrivals) -> None:
     def first(n: int, seed: int) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -482,3 +482,9 @@ def test_a_million_samples_are_judged_without_a_loop_over_them() -> None:
     look = look_of(rng.exponential(10, 1_000_000), duration_s=600)
     limits = (Limit(0.95, 100, judged=True), Limit(0.99, 100, judged=True))
     assert judge(plan_of(limits=limits), [look], CONTROL).verdict is Verdict.PASSED
+
+
+@pytest.mark.parametrize("burst", [1, 5, 50])
+def test_simulated_bursts_mark_the_share_that_was_asked_for(burst: int) -> None:
+    slow = bursts(400_000, 0.02, burst, np.random.default_rng(1))
+    assert slow.mean() == pytest.approx(0.02, rel=0.2)
