@@ -19,24 +19,11 @@ from pipelines.domain.records import Promotion
 from pipelines.governance.progress import progress_of
 from pipelines.ports import Listener
 from pipelines.settings.settings import ROOT
-from tests.support.servers.databases import APPLICATION, Place, postgres_place, sqlite_place
+from tests.support.servers.databases import APPLICATION, Place
 from tests.support.world.records import add, promotion
 
 KIND = EventKind.PROMOTION_ASKED
 SOON_S = 1.0
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    if request.param == "sqlite":
-        return sqlite_place(tmp_path)
-    return postgres_place(request.getfixturevalue("postgres"), tmp_path)
-
-
-@pytest.fixture
-def records(place: Place) -> Iterator[SqlRecords]:
-    with place.opened() as opened:
-        yield opened
 
 
 @pytest.fixture

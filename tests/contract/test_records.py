@@ -9,7 +9,6 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ from pipelines.domain.records import (
 )
 from pipelines.domain.release import Environment
 from pipelines.errors import DatabaseUnavailable, UsageError
-from tests.support.servers.databases import APPLICATION, Place, postgres_place, sqlite_place
+from tests.support.servers.databases import APPLICATION, Place
 from tests.support.world.records import (
     NOW,
     add,
@@ -77,19 +76,6 @@ BARE: list[Record] = [
     Rollback("b-1", "toy-model", Environment.PRODUCTION, "alice", NOW),
     release(),
 ]
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    if request.param == "sqlite":
-        return sqlite_place(tmp_path)
-    return postgres_place(request.getfixturevalue("postgres"), tmp_path)
-
-
-@pytest.fixture
-def records(place: Place) -> Iterator[SqlRecords]:
-    with place.opened() as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("record", [*FULL, *BARE], ids=lambda record: type(record).__name__)
