@@ -11,6 +11,7 @@ from docker.errors import APIError, NotFound
 
 from pipelines.adapters.containers.engine_parts import EngineParts
 from pipelines.adapters.containers.engine_secrets import PREFIX_LABEL, DockerSecrets
+from pipelines.adapters.containers.swarm_installation import SwarmInstallation
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.wiring.docker import ENGINE_URL, open_installation
 from tests.e2e.installation import Installation
@@ -35,7 +36,15 @@ class Containers(Installation):
 
     def plan(self) -> str:
         """Return what Terraform would change now."""
-        return open_installation(self.settings, self.environ).plan()
+        return self.installation().plan()
+
+    def installation(self) -> SwarmInstallation:
+        """Open it as the verbs do."""
+        return open_installation(self.settings, self.environ)
+
+    def invariants(self) -> dict[str, bool]:
+        """Return what the doctor says of each invariant."""
+        return {each["id"]: each["holds"] for each in self.read("doctor")["invariants"]}
 
     def running(self, service: str) -> set[str]:
         """Return the ids of the running containers of a service, such as `production-live`."""

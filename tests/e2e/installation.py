@@ -32,7 +32,7 @@ BROKEN_LIBRARY = "libstdc++.so.6"
 
 
 class Installation:
-    """Calls `slipway` as a user would, on an installation that no other touches."""
+    """Calls `slipway` as a user would, on an installation that no other touches; `told` is all that it has said."""
 
     def __init__(self, directory: Path, **environ: str) -> None:
         self.home = directory / "home"
@@ -50,12 +50,13 @@ class Installation:
         }
         self.settings = Settings.from_environ(self.environ)
         self.tree = self.home / "demo" / "tree"
+        self.told: list[str] = []
         self._staged: tuple[str, str] | None = None
 
     def slipway(self, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
         """Run one verb to its end."""
         command = [sys.executable, "-m", "pipelines.cli", *arguments]
-        return subprocess.run(
+        ended = subprocess.run(
             command,
             cwd=ROOT,
             env={**self.environ, **environ},
@@ -65,6 +66,8 @@ class Installation:
             timeout=DEADLINE_S,
             check=False,
         )
+        self.told += [ended.stdout, ended.stderr]
+        return ended
 
     def done(self, *arguments: str, **environ: str) -> str:
         """Run one verb that must succeed, and return its result."""

@@ -1,4 +1,4 @@
-"""The whole way on containers: first start, demonstration, failing release, recovery, rollback, removal."""
+"""The whole way on containers: first start, demonstration, failing release, recovery, rollback."""
 
 import json
 import re
@@ -32,7 +32,7 @@ def test_a_first_start_is_alive_and_says_no_release(containers: Containers) -> N
             urllib.request.urlopen(f"http://127.0.0.1:{port[environment]}/ready", timeout=5)
         assert json.load(refused.value)["reason"] == "no release"
     assert containers.plan() == ""
-    assert invariants(containers) == {"I1": True, "I2": True, "I3": True, "I4": True, "I6": True, "I9": True}
+    assert containers.invariants() == {"I1": True, "I2": True, "I3": True, "I4": True, "I6": True, "I9": True}
 
 
 def test_the_demonstration_goes_all_the_way_and_back_and_terraform_has_nothing_to_do(containers: Containers) -> None:
@@ -48,7 +48,7 @@ def test_the_demonstration_goes_all_the_way_and_back_and_terraform_has_nothing_t
         ("1", "rollback", "serving"),
     ]
     assert containers.plan() == ""
-    assert all(invariants(containers).values())
+    assert all(containers.invariants().values())
 
 
 def test_promotion_a_killed_replica_up_and_rollback_lose_no_request(containers: Containers) -> None:
@@ -87,7 +87,7 @@ def test_a_release_whose_replicas_die_leaves_the_old_one_serving(containers: Con
     assert_unharmed(result, {before["version"]})
     assert containers.health("production") == before
     assert production(containers)[-1]["state"] == "failed"
-    containers.wait_for(lambda: all(invariants(containers).values()), "the doctor to be content")
+    containers.wait_for(lambda: all(containers.invariants().values()), "the doctor to be content")
 
 
 def test_a_promotion_goes_on_when_the_executor_was_killed(containers: Containers) -> None:
@@ -98,31 +98,7 @@ def test_a_promotion_goes_on_when_the_executor_was_killed(containers: Containers
     printed, told = asking.communicate(timeout=180)
     assert asking.returncode == 0, told
     assert printed.strip() == f"Promoted churn-model v{version} -> Production (archived v{before})"
-    containers.wait_for(lambda: all(invariants(containers).values()), "the doctor to be content")
-
-
-def test_bringing_it_up_again_changes_nothing(containers: Containers) -> None:
-    before = containers.tasks()
-    containers.done("up")
-    assert containers.tasks() == before
-
-
-def test_down_keeps_state_and_up_serves_it_again(containers: Containers) -> None:
-    before, volumes = containers.health("production"), containers.volumes()
-    containers.done("down")
-    assert (containers.containers(), containers.tasks()) == ([], set())
-    assert containers.volumes() == volumes
-    containers.done("up")
-    containers.wait_for(lambda: containers.health("production") == before, "production to serve what it had served")
-    containers.wait_for(lambda: all(invariants(containers).values()), "the doctor to be content")
-
-
-def test_destroy_leaves_nothing(containers: Containers) -> None:
-    containers.done("destroy", "--confirm", "yes")
-    assert containers.left() == []
-    assert not containers.home.exists()
-    told = containers.slipway("logs")
-    assert (told.returncode, "nothing runs here" in told.stderr) == (2, True), told
+    containers.wait_for(lambda: all(containers.invariants().values()), "the doctor to be content")
 
 
 def assert_unharmed(result: LoadResult, versions: set[str]) -> None:
@@ -130,11 +106,6 @@ def assert_unharmed(result: LoadResult, versions: set[str]) -> None:
     assert result.sent > 100
     assert result.failures == []
     assert result.versions == versions
-
-
-def invariants(containers: Containers) -> dict[str, bool]:
-    """Return what the doctor says of each invariant."""
-    return {each["id"]: each["holds"] for each in containers.read("doctor")["invariants"]}
 
 
 def production(containers: Containers) -> list[dict[str, Any]]:
