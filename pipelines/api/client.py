@@ -145,6 +145,16 @@ class ApiClient:
                 yield _Message(fields.get("event", ""), fields.get("id", ""), json.loads(fields["data"]))
                 fields = {}
 
+    def follow(self, path: str) -> Iterator[dict[str, Any]]:
+        """Yield the state at `path` each time that its stream tells it; raise ApiUnavailable when that breaks.
+
+        While nothing changes it is told again every few seconds, with the executor's last sign as `executor`.
+        """
+        state: dict[str, Any] = {}
+        for message in self._messages(f"{path}/events", ""):
+            state = {**state, **({"executor": message.data} if message.event == "executor" else message.data)}
+            yield state
+
     def ask(self, path: str, body: dict[str, Any], report_progress: ProgressReporter) -> dict[str, Any]:
         """POST what makes work at `path`, and wait for its end as `wait` does."""
         return self.wait(f"{path}/{self.post(path, body)['id']}", report_progress)

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol, TypeVar
 
@@ -32,17 +33,22 @@ class Step(ResponseBody):
     at: Time
 
 
-class WorkShown(Protocol):
+class Shown(Protocol):
+    """What a stream sends."""
+
+    def model_dump_json(self) -> str:
+        """Return it as JSON."""
+
+
+class WorkShown(Shown, Protocol):
     """A piece of work in the form of its route, with its steps so far."""
 
     @property
     def state(self) -> RunState:
         """How far it is."""
 
-    def model_dump_json(self) -> str:
-        """Return it as JSON."""
 
-
+S = TypeVar("S", bound=Shown)
 W = TypeVar("W", bound=ResponseBody)
 
 
@@ -57,10 +63,10 @@ def shown_work(
     return kind.model_validate({**vars(record), "steps": steps, **more})
 
 
-def events_of(kind: type[ResponseBody]) -> dict[str, Any]:
-    """Describe a stream of `kind`, for a route's decorator."""
+def events_of(kind: type[ResponseBody], data: str = "the work as `{}`; the last one is its end") -> dict[str, Any]:
+    """Describe a stream of `kind`, for a route's decorator; `data` says what each event has."""
     text = (
-        f"Server-sent events: the data of each is the work as `{kind.__name__}`; the last one is its end. "
+        f"Server-sent events: the data of each is {data.format(kind.__name__)}. "
         "Events named `executor` in between tell when the executor last showed itself."
     )
     content = {"text/event-stream": {"schema": {"type": "string"}}}
@@ -68,27 +74,42 @@ def events_of(kind: type[ResponseBody]) -> dict[str, Any]:
 
 
 def follow_work(request: Request, state: ApiState, read: Callable[[], WorkShown]) -> StreamingResponse:
-    """Stream what `read` returns; what it refuses at first is a refusal, not a stream.
+    """Stream a piece of work until it has ended; what `read` refuses at first is a refusal, not a stream."""
+    return follow(request, state, read, is_last=lambda work: work.state.final, look_s=SIGN_S)
 
-    Who comes back with the id of the last state that was sent gets the next one. While nothing changes, the last sign
-    of the executor is sent from time to time.
+
+def follow(
+    request: Request,
+    state: ApiState,
+    read: Callable[[], S],
+    *,
+    is_last: Callable[[S], bool],
+    look_s: float,
+) -> StreamingResponse:
+    """Stream what `read` returns, each time that it has changed, up to the one that `is_last`.
+
+    It is read when events were committed, and every `look_s` besides. Who comes back with the id of the last state
+    that was sent gets the next one. While nothing changes, the last sign of the executor is sent from time to time.
     """
     first = read()
 
     async def events() -> AsyncIterator[str]:
         shown, sent = first, request.headers.get("last-event-id")
+        said_at = time.monotonic()
         with state.feed.joined() as wake:
             while True:
                 text = shown.model_dump_json()
                 id = hashlib.sha256(text.encode()).hexdigest()[:16]
                 if id != sent:
                     yield f"id: {id}\ndata: {text}\n\n"
-                    sent = id
-                if shown.state.final or state.feed.ended:
+                    sent, said_at = id, time.monotonic()
+                if is_last(shown) or state.feed.ended:
                     return
                 try:
-                    if not await wake.wait(SIGN_S):
+                    await wake.wait(look_s)
+                    if time.monotonic() - said_at >= SIGN_S:
                         yield f"event: executor\ndata: {await asyncio.to_thread(_last_sign, state.records)}\n\n"
+                        said_at = time.monotonic()
                     shown = await asyncio.to_thread(read)
                 except DatabaseUnavailable:
                     # Whoever follows comes back, and is told the same until it answers.

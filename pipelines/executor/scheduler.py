@@ -56,7 +56,9 @@ class Executor:
     """The rounds of one executor, each as soon as there is a reason for it."""
 
     def __init__(self, services: Services, engine: WorkflowEngine, show_life: Callable[[], None]) -> None:
-        self.subscriptions = Subscriptions(services.records)
+        self._subscriptions = Subscriptions(services.records)
+        for name, handler in services.subscribers.items():
+            self._subscriptions.subscribe(name, handler)
         self._services = services
         self._engine = engine
         self._show_life = show_life
@@ -99,7 +101,7 @@ class Executor:
             return
         end_abandoned(self._services, self._engine.has_ended)
         carry_out(self._services, self._starts)
-        self.subscriptions.deliver()
+        self._subscriptions.deliver()
         self._round_at = time.monotonic() + min(LOOK_S, due_in_s(self._services))
 
 

@@ -10,6 +10,8 @@ from pipelines.adapters.database.records import SqlRecords, now
 from pipelines.adapters.http_probe import HttpProbe
 from pipelines.api.state import ApiState
 from pipelines.errors import OlderTables, UsageError
+from pipelines.governance.notifications import notifying
+from pipelines.governance.subscribers import Handler
 from pipelines.ports import WorkflowEngine
 from pipelines.releases.maintenance import under_way
 from pipelines.releases.services import Services
@@ -74,7 +76,13 @@ def build_services(settings: Settings, *, executor: str, environ: Mapping[str, s
         now=now,
         fault=planned_fault(settings, environ),
         timing=wiring.timing(),
+        subscribers=open_subscribers(),
     )
+
+
+def open_subscribers() -> dict[str, Handler]:
+    """Return by name who is told of events: the executor's log, a line for each notification."""
+    return {"log": notifying(logging.getLogger("slipway.notifications").info)}
 
 
 def open_engine(settings: Settings) -> WorkflowEngine:

@@ -49,6 +49,12 @@ def test_the_registry_shows_aliases_lifecycles_and_the_frozen_report(demo: tuple
     assert "[path: direct]" in messages["slo.p95"]
 
 
+def test_the_log_of_the_executor_tells_who_is_waited_for_and_what_serves(slipway: Installation) -> None:
+    log = (slipway.home / "logs" / "executor.log").read_text()
+    assert re.search(r"slipway\.notifications p-\d+ waits for people to decide on version 2", log)
+    assert "slipway.notifications production serves version 2" in log
+
+
 def test_the_working_tree_stays_as_it_was(demo: tuple[Installation, str]) -> None:
     changed = subprocess.run(
         ["git", "status", "--porcelain", "--", "data", "models", "dvc.lock", "model.yaml"],

@@ -243,12 +243,13 @@ def test_a_saturated_generator_is_inconclusive(operator: Operator) -> None:
 
 
 def test_the_capacity_lies_between_a_rate_that_passed_and_one_that_failed(operator: Operator) -> None:
-    # One request after the other, 10 ms each: 100 req/s is the most that it can do for long.
+    # One request after the other, 10 ms each: 100 req/s is the most that it can do for long. The steps of the search,
+    # 40, 80 and 160 req/s, lie clear of it: a rate just there may decide nothing.
     with serving(delay_ms=0, block_ms=10) as (staging, _):
-        done = operator.loadtest("--find-capacity", "--rate", "50", staging=staging)
+        done = operator.loadtest("--find-capacity", "--rate", "40", staging=staging)
     result = operator.result()
     passed, failed = result["highest_passed_per_s"], result["lowest_failed_per_s"]
     assert done.returncode in (0, 4)
-    assert 50 <= passed < failed <= 200
+    assert 40 <= passed < failed <= 160
     assert result["checks"][0]["message"] in done.stdout
     assert (Path(done.stdout.splitlines()[-1]).parent / "try-1" / "report.html").exists()

@@ -7,7 +7,7 @@ left alone. Without an executor nobody can release anything; then it goes on, an
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,8 @@ from pipelines.adapters.containers.secret_store import TOKENS, SecretStore
 from pipelines.errors import DeployFailed, LeaseHeld, NotAllowed, OtherModel, Undecided, UsageError
 from pipelines.settings.tokens import OPERATOR, read_tokens
 
-_POLL_S = 0.3
+# So soon an API that is away is asked again.
+_RETRY_S = 0.3
 
 ProgressReporter = Callable[[str], None]
 # Environment -> the digests that its replicas tell.
@@ -37,13 +38,16 @@ class HoldPatience:
 
 
 class Api(Protocol):
-    """The installation's API, asked as one person; both raise the refusal that it answers with."""
+    """The installation's API, asked as one person; each raises the refusal that it answers with."""
 
     def get(self, path: str) -> dict[str, Any]:
         """GET a path below /api/v1."""
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """POST JSON to a path below /api/v1."""
+
+    def follow(self, path: str) -> Iterator[dict[str, Any]]:
+        """Yield the state at a path each time that it is told, with the executor's last sign as `executor`."""
 
 
 class MaintenanceHold:
@@ -86,21 +90,15 @@ class MaintenanceHold:
 
     def await_executor(self) -> None:
         """Wait until an executor shows itself, and again after that; raise Undecided when none does in time."""
-        deadline, seen = time.monotonic() + self._patience.proof_s, set[str]()
-        while True:
-            try:
-                status = self._ask("/status")
-                silence = self._silence(status)
-                # What was there before may be the last sign of one that is gone.
-                seen |= set() if silence else {status["executor"]["heartbeat_at"]}
-            except (Undecided, NotAllowed) as error:
-                silence = error.message
+        silence, seen = "", set[str]()
+        for status, trouble in self._statuses(self._patience.proof_s):
+            silence = trouble or self._silence(status)
+            # What was there before may be the last sign of one that is gone.
+            seen |= set() if silence else {status["executor"]["heartbeat_at"]}
             if len(seen) > 1:
                 return
-            if time.monotonic() > deadline:
-                reason = silence or "the executor has not shown itself again"
-                raise Undecided(reason, next='see "slipway logs", then "make up" again')
-            time.sleep(_POLL_S)
+        reason = silence or "the executor has not shown itself again"
+        raise Undecided(reason, next='see "slipway logs", then "make up" again')
 
     @contextmanager
     def held(self, verb: str, report_progress: ProgressReporter) -> Iterator[bool]:
@@ -141,31 +139,35 @@ class MaintenanceHold:
     def _await(self, path: str, verb: str, report_progress: ProgressReporter) -> bool:
         """Return whether the leases are held at last; without an executor they need not be."""
         deadline, told = time.monotonic() + self._patience.turn_s, ""
-        while True:
-            change = self._ask(path)
-            if change["state"] == "running":
-                return True
-            if change["state"] != "requested":
-                raise LeaseHeld(f"somebody ended {change['id']}", next=f'"make {verb}" again')
-            waiting = change["steps"][-1]["message"] if change["steps"] else ""
-            if waiting != told:
-                report_progress(f"waiting {waiting}")
-            told = waiting
-            silence = self._silence(self._ask("/status"))
-            if silence:
-                report_progress(f"nothing is held: {silence}")
-                return False
-            if time.monotonic() > deadline:
-                raise LeaseHeld(
-                    f"waited {self._patience.turn_s:g} s {waiting}".rstrip(),
-                    next=f'see "slipway status"; when it has ended, "make {verb}" again',
-                )
-            time.sleep(_POLL_S)
+        silence = self._silence(self._ask("/status"))
+        while not silence:
+            for change in self._follow(path):
+                if change["state"] == "running":
+                    return True
+                if change["state"] != "requested":
+                    raise LeaseHeld(f"somebody ended {change['id']}", next=f'"make {verb}" again')
+                waiting = change["steps"][-1]["message"] if change["steps"] else ""
+                if waiting != told:
+                    report_progress(f"waiting {waiting}")
+                told = waiting
+                if time.monotonic() > deadline:
+                    raise LeaseHeld(
+                        f"waited {self._patience.turn_s:g} s {waiting}".rstrip(),
+                        next=f'see "slipway status"; when it has ended, "make {verb}" again',
+                    )
+                silence = self._silence(change) if "executor" in change else ""
+                if silence:
+                    break
+            else:
+                # The API ended it, to come back as the next process.
+                time.sleep(_RETRY_S)
+        report_progress(f"nothing is held: {silence}")
+        return False
 
     def _look_before(self, report_progress: ProgressReporter) -> Told:
         """Return what the replicas tell; without a look there is no proof, but what hinders it may want mending."""
         try:
-            return self._look(time.monotonic() + self._patience.look_s)
+            return self._look(self._patience.look_s)
         except Undecided as error:
             report_progress(f"what serves will not be compared: {error.message}")
             return {}
@@ -173,7 +175,7 @@ class MaintenanceHold:
     def _prove(self, before: Told) -> None:
         deadline = time.monotonic() + self._patience.proof_s
         while True:
-            after = self._look(deadline + self._patience.look_s)
+            after = self._look(deadline + self._patience.look_s - time.monotonic())
             changed = [place for place, digests in before.items() if digests and after.get(place) != digests]
             if not changed:
                 return
@@ -183,52 +185,65 @@ class MaintenanceHold:
                 )
                 raise DeployFailed(told, next='"slipway doctor"')
 
-    def _look(self, deadline: float) -> Told:
+    def _look(self, within_s: float) -> Told:
         """Return what the replicas tell the executor in a look that began after this call; raise Undecided if none."""
         ended: dict[str, set[str]] = {}
-        while True:
-            seen = self._observed()
+        for status, _ in self._statuses(within_s):
+            seen = status.get("observed", {})
             for place, look in seen.items():
                 ended.setdefault(place, set()).add(look["at"])
             # The first was over before, and the second may have begun before.
             if seen and all(len(times) > 2 for times in ended.values()):
                 return {place: _digests(look) for place, look in seen.items()}
-            if time.monotonic() > deadline:
-                raise Undecided("the executor looks at no replica", next='see "slipway logs"')
-            time.sleep(_POLL_S)
-
-    def _observed(self) -> dict[str, Any]:
-        """Return the last look at each environment, nothing while the API is being replaced."""
-        try:
-            observed: dict[str, Any] = self._ask("/status")["observed"]
-        except (Undecided, NotAllowed):
-            return {}
-        return observed
+        raise Undecided("the executor looks at no replica", next='see "slipway logs"')
 
     def _give_back(self, report_progress: ProgressReporter, *, patient: bool) -> None:
         """End every maintenance, one of a predecessor that was killed as well, and wait until it is so."""
-        deadline, asked = time.monotonic() + self._patience.give_back_s, set[str]()
+        trouble, asked = "", set[str]()
+        for status, silent in self._statuses(self._patience.give_back_s):
+            left = {work["id"] for work in status.get("unfinished", []) if "verb" in work}
+            failed = silent or self._end(left - asked)
+            if not (failed or left) or (failed and not patient):
+                return
+            asked |= set() if failed else left
+            trouble = f"{', '.join(sorted(left))} still holds the environments: the executor gives them back"
+            if failed:
+                trouble = f'the environments may still be held: {failed}; "make up" again'
+        report_progress(trouble)
+
+    def _end(self, changes: set[str]) -> str:
+        """Ask the leases of maintenance back; return why that could not be asked, or ""."""
+        try:
+            for id in changes:
+                self._ask(f"/maintenance/{id}/end", {})
+        except (Undecided, NotAllowed) as error:
+            return error.message
+        return ""
+
+    def _statuses(self, within_s: float) -> Iterator[tuple[dict[str, Any], str]]:
+        """Yield the status each time that it is told, or {} and what is in the way of it, for about `within_s`."""
+        deadline = time.monotonic() + within_s
         while True:
             try:
-                left = self._unfinished()
-                if not left:
-                    return
-                for id in left - asked:
-                    self._ask(f"/maintenance/{id}/end", {})
-                asked |= left
-                trouble = f"{', '.join(sorted(left))} still holds the environments: the executor gives them back"
-            except (Undecided, NotAllowed) as error:
-                if not patient:
-                    return
-                trouble = f'the environments may still be held: {error.message}; "make up" again'
+                for status in self._follow("/status"):
+                    yield status, ""
+                    if time.monotonic() > deadline:
+                        return
+            except (Undecided, NotAllowed, UsageError) as error:
+                # A UsageError is that of an API which tells no such stream yet: it is about to be replaced.
+                yield {}, error.message
             if time.monotonic() > deadline:
-                report_progress(trouble)
                 return
-            time.sleep(_POLL_S)
+            time.sleep(_RETRY_S)
 
-    def _unfinished(self) -> set[str]:
-        status = self._ask("/status")
-        return {work["id"] for work in status["unfinished"] if "verb" in work}
+    def _follow(self, path: str) -> Iterator[dict[str, Any]]:
+        """Follow a stream, with the first of the tokens that the API takes."""
+        *first, last = self._tokens()
+        for token in first:
+            with suppress(NotAllowed):
+                yield from self._api(token).follow(path)
+                return
+        yield from self._api(last).follow(path)
 
     def _ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """POST a body or GET, with the token that holds now or, before the API is told of that, with a former one."""

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from fastapi import Request
+from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from pipelines.api.guard import guarded_router
@@ -13,6 +15,7 @@ from pipelines.api.routes.policy import PolicyInForce, policy_in_force
 from pipelines.api.routes.promotions import PromotionRecord
 from pipelines.api.routes.releases import ReleaseShown
 from pipelines.api.routes.rollbacks import RollbackRecord
+from pipelines.api.work import events_of, follow
 from pipelines.domain.promotion import ReleaseState
 from pipelines.domain.records import (
     Evaluation,
@@ -25,6 +28,9 @@ from pipelines.domain.records import (
     Rollback,
 )
 from pipelines.ports import Records
+
+# What was seen serving is no event: it is looked up so often.
+LOOK_S = 1.0
 
 router = guarded_router("status")
 
@@ -103,6 +109,12 @@ def show_status(state: Reading) -> Status:
         executor=ExecutorSign(heartbeat_at=leaders[0].heartbeat_at if leaders else None),
         policy=_policy_name(records, model),
     )
+
+
+@router.get("/events", **events_of(Status, "the status as `{}`, whenever it has changed"))
+def follow_status(request: Request, state: Reading) -> StreamingResponse:
+    """Stream the status as server-sent events for as long as somebody listens."""
+    return follow(request, state, lambda: show_status(state), is_last=lambda status: False, look_s=LOOK_S)
 
 
 def _unfinished(records: Records, model: str) -> list[UnfinishedWork]:

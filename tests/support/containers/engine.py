@@ -10,11 +10,13 @@ import fcntl
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import docker
+import docker.models.networks
 import pytest
 from docker.errors import APIError, NotFound
 from testcontainers.core.config import ConnectionMode, testcontainers_config
@@ -31,6 +33,8 @@ ROOT = Path(__file__).resolve().parents[3]
 _used: list[bool] = []
 LABEL = {"label": f"{LABEL_SESSION_ID}={SESSION_ID}"}
 HEALTHY_S = 90
+# How long a network may outlive what was in it.
+RELEASED_S = 60.0
 # The first session of a machine builds the images within a test's setup.
 FIRST_BUILD_S = 1800
 
@@ -131,6 +135,16 @@ def left_of(client: docker.DockerClient, prefix: str) -> list[str]:
 def make_volume(engine: docker.DockerClient) -> str:
     """Make an empty volume that is removed at the session's end; return its name."""
     return str(engine.volumes.create(labels={LABEL_SESSION_ID: SESSION_ID}).name)
+
+
+def remove_network(engine: docker.DockerClient, network: docker.models.networks.Network) -> None:
+    """Remove a network that containers or tasks were in, once the engine has noticed that all of them are gone."""
+    deadline = time.monotonic() + RELEASED_S
+    while engine.networks.list(ids=[network.id]):
+        assert time.monotonic() < deadline, f"{network.name} can't be removed"
+        with contextlib.suppress(APIError):
+            network.remove()
+        time.sleep(0.2)
 
 
 def run_to_end(container: DockerContainer) -> tuple[int, str]:

@@ -4,19 +4,18 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import docker
-from docker.errors import APIError
 from testcontainers.core.labels import LABEL_SESSION_ID, SESSION_ID
 
 from pipelines.adapters.load.job import LoadJob
 from pipelines.adapters.load.networks import LoadFront, LoadNetworks
 from pipelines.adapters.load.swarm import LoadSwarm
 from pipelines.adapters.swarm.engine import DockerEngine
-from tests.support.containers.engine import hardened
+from tests.support.containers.engine import hardened, remove_network
 from tests.support.containers.needs import skip_without_containers
 from tests.support.world import load_plans
 
@@ -89,18 +88,9 @@ class LoadPlace:
     def close(self) -> None:
         """Remove the network, and what a failed test has left."""
         self.job().remove_left()
-        self._remove_network()
+        remove_network(self._engine, self.network)
         with self._docker.api() as api:
             api.close()
-
-    def _remove_network(self) -> None:
-        """The engine's own copy of an overlay goes with its last container, and no removal succeeds meanwhile."""
-        deadline = time.monotonic() + READY_S
-        while self._engine.networks.list(ids=[self.network.id]):
-            assert time.monotonic() < deadline, f"{self.network.name} can't be removed"
-            with suppress(APIError):
-                self.network.remove()
-            time.sleep(0.2)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from pipelines.adapters.swarm.target import SwarmTarget
 from pipelines.adapters.swarm.tasks import Patience
 from pipelines.domain.release import Endpoint, Environment, Phase, Release, Slot, SlotState
 from pipelines.ports import HttpReply
-from tests.support.containers.engine import ROOT, hardened, make_volume, url_of
+from tests.support.containers.engine import ROOT, hardened, make_volume, remove_network, url_of
 from tests.support.containers.needs import skip_without_containers
 from tests.support.world.supervisors import eventually
 
@@ -234,7 +234,7 @@ def swarm(
     with edge.with_name(place.edge_name).with_tmpfs_mount("/run/haproxy", "size=16m,mode=0700,uid=10001,gid=10001"):
         place.edge_url = url_of(edge, EDGE_PORT)
         yield place
-    network.remove()
+    remove_network(engine, network)
 
 
 def crane() -> Path:

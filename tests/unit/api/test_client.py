@@ -124,9 +124,9 @@ UNAVAILABLE = {"code": "database_unavailable", "message": "no database", "next":
 REJECTED = {"code": "rejected", "message": "rejected by bob: slow", "next": ""}
 
 
-def state(id: str, *steps: str, state: str = "running", **more: Any) -> str:
+def state(name: str, *steps: str, state: str = "running", **more: Any) -> str:
     work = {"state": state, "steps": [{"step": step, "message": ""} for step in steps], **more}
-    return f"id: {id}\ndata: {json.dumps(work)}\n\n"
+    return f"id: {name}\ndata: {json.dumps(work)}\n\n"
 
 
 def sign(seen_at: str | None) -> str:
@@ -217,3 +217,14 @@ def test_a_silent_executor_is_told_once_until_it_shows_itself() -> None:
 
     assert [line.split(":")[0] for line in told] == ["the executor has never been there"] * 2
     assert told[0].endswith("what was asked for goes on")
+
+
+def test_what_is_followed_is_told_with_the_executors_last_sign_until_its_stream_ends() -> None:
+    with streaming([state("a", id="c-1"), sign("then"), state("b", "K0", id="c-1")]) as (client, server):
+        told = list(client.follow("/maintenance/c-1"))
+
+    first = {"state": "running", "steps": [], "id": "c-1"}
+    last = {**first, "steps": [{"step": "K0", "message": ""}]}
+    sign_of = {"executor": {"heartbeat_at": "then"}}
+    assert told == [first, first | sign_of, last | sign_of]
+    assert [path.partition("?")[0] for path, _ in server.asked] == ["/api/v1/maintenance/c-1/events"]

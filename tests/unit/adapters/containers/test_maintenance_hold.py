@@ -148,7 +148,10 @@ def await_until(holds: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Installation]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
+    # The API's streams tell all that there is to tell, only sooner than they need to in earnest.
+    monkeypatch.setattr("pipelines.api.work.SIGN_S", 0.5)
+    monkeypatch.setattr("pipelines.api.routes.status.LOOK_S", 0.1)
     made = Installation(tmp_path)
     yield made
     made.records.close()
