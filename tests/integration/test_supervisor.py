@@ -166,7 +166,7 @@ def test_a_release_that_hangs_while_starting_leaves_the_old_one(
     supervisor.until_live(lambda state: state.serves(old))
 
 
-def test_a_release_that_answers_as_another_version_is_not_served(
+def test_a_release_that_answers_as_another_version_is_not_served_until_it_is_repaired_and_asked_for_again(
     supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path]
 ) -> None:
     supervisor = supervisor_of(supervisors, tmp_path / "home", digests, replicas=1)
@@ -177,6 +177,8 @@ def test_a_release_that_answers_as_another_version_is_not_served(
     state = supervisor.until_live(lambda state: state.phase is Phase.FAILED)
     assert state.release == old
     assert state.last_log
+    supervisor.bundles.update(digests)
+    assert supervisor.serve(bad).failure is None
 
 
 def test_the_release_asked_for_last_wins(supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path]) -> None:

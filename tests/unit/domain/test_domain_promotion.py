@@ -82,6 +82,8 @@ def test_a_rollback_goes_to_the_last_good_release(past: str, target: str) -> Non
         "1:bad 2:serving",
         "2:good 1:good 2:bad 1:serving=r2",
         "1:bad 2:bad 1:bad=r1 0:serving",
+        # restored to what was itself rolled back
+        "1:bad 1:good=r1 2:serving",
     ],
 )
 def test_without_a_good_release_before_there_is_no_way_back(past: str) -> None:

@@ -13,7 +13,7 @@ from pipelines.adapters.database.records import now
 from pipelines.domain.bundle import digest_of
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Evaluation, Lease, ReleaseRecord
-from pipelines.domain.release import Endpoint, Environment, Release, Slot
+from pipelines.domain.release import Endpoint, Environment, Release, Slot, SlotState
 from pipelines.domain.version import RegisteredVersion
 from pipelines.errors import DeployFailed
 from pipelines.evaluation.evaluate import evaluate
@@ -205,6 +205,25 @@ def test_a_trial_that_crashes_leaves_staging_as_it_was(world: World) -> None:
     assert "the crash's last words" in evaluation.error["message"]
     assert world.serving(STAGING) == "1"
     assert world.registry.aliases(MODEL) == {"staging": "1"}
+
+
+def test_a_trial_whose_replicas_answer_as_another_bundle_is_not_measured(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    observe = world.target.observe
+
+    def as_another(endpoint: Endpoint, slot: Slot) -> SlotState:
+        state = observe(endpoint, slot)
+        others = tuple(replace(replica, digest="sha256:other") for replica in state.replicas)
+        return replace(state, replicas=others) if slot is Slot.TRIAL else state
+
+    monkeypatch.setattr(world.target, "observe", as_another)
+    evaluation = world.evaluated(world.register())
+    assert evaluation.error is not None
+    told = f"FAIL: smoke: version 1 did not start: the trial slot does not serve {evaluation.bundle_digest}"
+    assert evaluation.error["message"] == told
+    assert world.loads.plans == []
+    assert world.serving(STAGING) is None
 
 
 class _AllBut(dict[str, tuple[str, ...]]):

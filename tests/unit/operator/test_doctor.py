@@ -168,6 +168,13 @@ def test_i1_is_broken_when_production_serves_what_was_not_approved(
     assert named in invariant.detail
 
 
+def test_i1_lets_a_release_under_way_serve_beside_the_recorded_one(ward: Ward) -> None:
+    serve_something_else(ward)
+    add(ward.records, Lease(f"{MODEL}/production", "p-7", 3, "x1", NOW))
+
+    assert ward.examine()["I1"] == Invariant("I1", True, "version 2 was approved by bob")
+
+
 def test_i1_holds_for_an_overridden_gate_and_names_it(ward: Ward) -> None:
     release_a_failed_report(ward)
     ward.change(Promotion, "p-1", override_gates=["accuracy"], override_reason="hotfix")

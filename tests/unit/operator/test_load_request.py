@@ -54,6 +54,16 @@ def test_a_run_that_decides_nothing_says_what_to_do_next(found: dict[str, Any], 
     assert next_step(found) == step
 
 
+@pytest.mark.parametrize("environment", ["production", "live", ""])
+def test_nothing_but_staging_is_ever_loaded(tmp_path: Path, environment: str) -> None:
+    settings = Settings.from_environ({"SLIPWAY_HOME": str(tmp_path / "home")})
+
+    with pytest.raises(UsageError, match=f"'{environment}' is never loaded, only staging is") as refused:
+        run_loadtest(LoadRequest(environment), settings, {}, print)
+    assert refused.value.next == "--env staging"
+    assert not settings.home.exists()
+
+
 @pytest.mark.parametrize("shape", ["spike", "soak", "zigzag"])
 def test_the_search_for_the_highest_rate_takes_no_shape(tmp_path: Path, shape: str) -> None:
     request = LoadRequest("staging", shape=shape, find_capacity=True)

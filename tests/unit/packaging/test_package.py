@@ -206,6 +206,13 @@ def renamed_output(proto: onnx.ModelProto) -> None:
     proto.graph.output[1].name = "p"
 
 
+def one_label(proto: onnx.ModelProto) -> None:
+    """Answer "green" whatever the probabilities say."""
+    attributes = (attribute for node in proto.graph.node for attribute in node.attribute)
+    (labels,) = (attribute for attribute in attributes if attribute.name == "classlabels_strings")
+    labels.strings[:] = [b"green", b"green"]
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -215,6 +222,7 @@ def renamed_output(proto: onnx.ModelProto) -> None:
         (foreign_domain, "com.microsoft"),
         (wide_input, "refuses model.onnx|has shape"),
         (renamed_output, "the ONNX model answers"),
+        (one_label, "label is not that of its largest probability"),
     ],
 )
 def test_a_model_that_is_not_plain_is_refused(

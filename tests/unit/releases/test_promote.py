@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from pipelines.domain.promotion import Override, ReleaseState, RunState
-from pipelines.domain.records import Evaluation, Lease, Promotion, ReleaseRecord
-from pipelines.domain.release import Endpoint
+from pipelines.domain.records import Approval, Evaluation, Lease, Promotion, ReleaseRecord
+from pipelines.domain.release import Endpoint, Release, Slot, SlotState
 from pipelines.errors import DatabaseUnavailable, LostLease, RegistryUnavailable
 from pipelines.releases.promote import release_promotion
 from pipelines.releases.services import Services, Timing
@@ -165,6 +165,18 @@ def test_an_approval_is_void_when_the_policy_changed(world: World) -> None:
     assert world.serving() is None
 
 
+def test_the_requesters_own_approval_does_not_count(world: World) -> None:
+    promotion = world.approved(world.register())
+    with world.records.write() as transaction:
+        (given,) = transaction.find(Approval, promotion_id=promotion.id)
+        transaction.change(given, person=promotion.requested_by)
+    release_promotion(world.services, promotion.id, world.step)
+    error = world.records.get(Promotion, promotion.id).error
+    assert error is not None
+    assert (error["code"], error["message"]) == ("approval_void", "0 of 1 approvals")
+    assert world.serving() is None
+
+
 def test_a_moved_alias_holds_the_promotion(world: World) -> None:
     world.promoted(world.register())
     second = world.approved(world.register())
@@ -186,6 +198,30 @@ def test_an_override_names_its_gates_is_still_approved_and_stays_visible(world: 
     assert released.evidence["approved_by"] == ["bob"]
     report = world.records.get(Evaluation, promotion.evaluation_id).report or {}
     assert report["verdict"] == "failed"
+
+
+def test_a_release_waits_while_the_target_still_shows_the_settled_champion(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.promoted(world.register())
+    second = world.approved(world.register())
+    start, observe = world.target.start, world.target.observe
+    asked: list[Callable[[], None]] = []
+
+    def start_later(release: Release, slot: Slot, *, epoch: int) -> None:
+        asked.append(lambda: start(release, slot, epoch=epoch))
+
+    def observe_then_start(endpoint: Endpoint, slot: Slot) -> SlotState:
+        state = observe(endpoint, slot)
+        while asked:
+            asked.pop()()
+        return state
+
+    monkeypatch.setattr(world.target, "start", start_later)
+    monkeypatch.setattr(world.target, "observe", observe_then_start)
+    release_promotion(world.services, second.id, world.step)
+    assert world.records.get(Promotion, second.id).state is RunState.DONE
+    assert world.serving() == "2"
 
 
 def test_a_release_that_crashes_while_it_is_watched_is_undone(world: World) -> None:

@@ -1,0 +1,53 @@
+"""When a slot that is told what to serve begins anew, and when it has nothing to do."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from pipelines.adapters.local.supervisor.home import SlotRecord, SupervisorHome
+from pipelines.adapters.local.supervisor.replica import Site
+from pipelines.adapters.local.supervisor.slot import Rules, SlotSupervisor
+from pipelines.adapters.local.supervisor.sockets import claim_kept
+from pipelines.adapters.local.supervisor.wire import Deployment
+from pipelines.domain.release import Endpoint, Environment, Phase, Release, Slot
+
+ENDPOINT = Endpoint("toy-model", Environment.STAGING)
+
+
+def deployment(id: str) -> Deployment:
+    return Deployment(Release(id, ENDPOINT.model, ENDPOINT.environment, "1", "sha256:b"), Path("bundle"))
+
+
+def told(home: Path, record: SlotRecord, wanted: Deployment | None) -> SlotRecord:
+    """Return what a slot of this record records when it is told what to serve, before anything was spawned."""
+
+    async def tell() -> SlotRecord:
+        site = Site(SupervisorHome(home, ENDPOINT), Slot.TRIAL, claim_kept(0), changed=lambda: None)
+        slot = SlotSupervisor(site, Rules(replicas=1, start_deadline_s=1, silence_s=1), record)
+        slot.start(wanted)
+        recorded = slot.record
+        await slot.shut_down()
+        return recorded
+
+    return asyncio.run(tell())
+
+
+@pytest.mark.parametrize("wanted", [deployment("r1"), None])
+def test_what_failed_to_start_is_started_again_when_it_is_asked_for_again(
+    tmp_path: Path, wanted: Deployment | None
+) -> None:
+    failed = SlotRecord(wanted=wanted, phase=Phase.FAILED, failure="exited with status 3", last_log=("no bundle",))
+    assert told(tmp_path, failed, wanted) == SlotRecord(wanted=wanted, phase=Phase.STARTING)
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.SETTLED])
+def test_what_is_starting_or_served_is_not_started_again(tmp_path: Path, phase: Phase) -> None:
+    record = SlotRecord(serving=deployment("r1"), wanted=deployment("r1"), phase=phase)
+    assert told(tmp_path, record, deployment("r1")) is record
+
+
+def test_another_release_is_started_while_the_old_one_goes_on_serving(tmp_path: Path) -> None:
+    old, new = deployment("r1"), deployment("r2")
+    record = SlotRecord(serving=old, wanted=old, phase=Phase.SETTLED)
+    assert told(tmp_path, record, new) == SlotRecord(serving=old, wanted=new, phase=Phase.STARTING)
