@@ -6,8 +6,11 @@
 import os
 import signal
 from collections.abc import Generator
+from pathlib import PurePath
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from tests.support.containers.engine import engine, images, network, remove_what_is_left
 from tests.support.containers.needs import CONTAINERS
@@ -24,6 +27,29 @@ def pytest_configure(config: pytest.Config) -> None:
         share_servers()
     # Who starts the tests in the background has them, and all that they start, ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class OneInstallationAtATime(LoadFileScheduling):
+    """Runs a file by one process, and a whole folder of end-to-end tests, which share an installation."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return str(PurePath(file).parent) if _room(file) == "e2e" else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneInstallationAtATime:
+    return OneInstallationAtATime(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that at the end no process is alone with it."""
+    first = ["e2e", "integration"]
+    items.sort(key=lambda item: first.index(room) if (room := _room(item.nodeid)) in first else len(first))
+
+
+def _room(nodeid: str) -> str:
+    """Return the folder of tests that a test is in, such as `unit`."""
+    return PurePath(nodeid.partition("::")[0]).parts[1]
 
 
 @pytest.fixture(autouse=True)

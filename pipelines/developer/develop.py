@@ -14,7 +14,7 @@ BIN = Path(sys.executable).parent
 PROCESSES = ("app", "control", "pipelines", "loadtests", "mlflow", "dev")
 TOOLCHAIN = "toolchain"
 # Most tests wait for something that starts or ends, so there is room for more of them than cores.
-FILES_BESIDE = ("-n3", "--dist=loadfile", "--no-loadscope-reorder")
+BESIDE = ("-n4", "--dist=loadfile", "--no-loadscope-reorder")
 SLOWEST = "--durations=10"
 
 
@@ -37,20 +37,10 @@ def run_checks() -> None:
 
 
 def run_tests(words: list[str], environ: Mapping[str, str]) -> int:
-    """Run pytest with `words`, or over all tests, and return the first exit code that is not 0.
-
-    Test files run side by side, in their order, which ends with the many short ones; but for the end-to-end ones: these
-    judge latencies of the whole machine.
-    """
-    runs = [words] if words else [[*FILES_BESIDE, "--ignore=tests/e2e", SLOWEST], ["tests/e2e", SLOWEST]]
+    """Run pytest with `words`, or over all tests, of which several files run side by side; return its exit code."""
+    command = [sys.executable, "-m", "pytest", *(words or [*BESIDE, SLOWEST])]
     path = f"{BIN}{os.pathsep}{environ.get('PATH', '')}"
-    codes = [
-        subprocess.run(
-            [sys.executable, "-m", "pytest", *run], cwd=ROOT, env={**environ, "PATH": path}, check=False
-        ).returncode
-        for run in runs
-    ]
-    return next((code for code in codes if code), 0)
+    return subprocess.run(command, cwd=ROOT, env={**environ, "PATH": path}, check=False).returncode
 
 
 def run_mutants(word: str) -> int:

@@ -1,4 +1,4 @@
-"""One installation a session and target, on which the demonstration has run."""
+"""The installations of the end-to-end tests, one for each folder: the tests in it run on it one after the other."""
 
 import shutil
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ import docker
 import pytest
 
 from tests.e2e.containers import Containers
-from tests.e2e.installation import Installation
+from tests.e2e.installation import Installation, clone
 from tests.support.containers.needs import skip_without_containers
 
 
@@ -23,10 +23,18 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installatio
         installation.remove()
 
 
-@pytest.fixture
-def slipway(demo: tuple[Installation, str]) -> Installation:
-    """The installation that the demonstration left running."""
-    return demo[0]
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """An installation that serves version 1 in production, trained in a clone of its own."""
+    directory = tmp_path_factory.mktemp("served")
+    installation = Installation(directory, tree=clone(directory / "project"))
+    try:
+        installation.done("up")
+        installation.apply_policy()
+        installation.first_version()
+        yield installation
+    finally:
+        installation.remove()
 
 
 @pytest.fixture(scope="session")

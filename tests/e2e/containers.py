@@ -23,9 +23,11 @@ _WATCH_S = 0.1
 class Containers(Installation):
     """Calls `slipway` with TARGET=docker, and looks at what it made by the engine's own interface."""
 
-    def __init__(self, directory: Path, engine: docker.DockerClient, **environ: str) -> None:
+    def __init__(
+        self, directory: Path, engine: docker.DockerClient, *, tree: Path | None = None, **environ: str
+    ) -> None:
         self.prefix = f"e2e-{secrets.token_hex(3)}"
-        super().__init__(directory, TARGET="docker", SLIPWAY_PREFIX=self.prefix, **environ)
+        super().__init__(directory, tree=tree, TARGET="docker", SLIPWAY_PREFIX=self.prefix, **environ)
         self._engine = engine
         self._label = {"label": f"{PREFIX_LABEL}={self.prefix}"}
 

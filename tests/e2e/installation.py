@@ -31,10 +31,17 @@ PORTS = ("STAGING", "PRODUCTION", "API", "MLFLOW", "S3", "IMAGES")
 BROKEN_LIBRARY = "libstdc++.so.6"
 
 
+def clone(place: Path) -> Path:
+    """Make a working tree of its own, of what is committed here; return it."""
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(place)], check=True)
+    return place
+
+
 class Installation:
     """Calls `slipway` as a user would, on an installation that no other touches; `told` is all that it has said."""
 
-    def __init__(self, directory: Path, **environ: str) -> None:
+    def __init__(self, directory: Path, *, tree: Path | None = None, **environ: str) -> None:
+        """Prepare one in `directory`, for the project in `tree`, or else for the one that the demonstration makes."""
         self.home = directory / "home"
         self.home.mkdir(mode=0o700)
         (self.home / TEST_MARK).touch()
@@ -45,11 +52,12 @@ class Installation:
             **{k: v for k, v in os.environ.items() if k in TOOLS or not k.startswith(("SLIPWAY_", "TARGET"))},
             **ports,
             **environ,
+            **({"SLIPWAY_PROJECT": str(tree)} if tree else {}),
             "SLIPWAY_HOME": str(self.home),
             "LD_LIBRARY_PATH": str(self.libraries),
         }
         self.settings = Settings.from_environ(self.environ)
-        self.tree = self.home / "demo" / "tree"
+        self.tree = tree or self.home / "demo" / "tree"
         self.told: list[str] = []
         self._staged: tuple[str, str] | None = None
 
@@ -135,6 +143,15 @@ class Installation:
         file = self.home / "policy.test.yaml"
         file.write_text(yaml.safe_dump(body))
         self.done("policy", "apply", str(file))
+
+    def first_version(self) -> str:
+        """Train a version in the tree, and take it to production; return it."""
+        ended = self.decided("candidate")
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        version = str(self.health("staging")["version"])
+        printed, told = self.ask_and_approve(version).communicate(timeout=DEADLINE_S)
+        assert printed.strip() == f"Promoted churn-model v{version} -> Production", told
+        return version
 
     def ask_and_approve(self, version: str) -> "subprocess.Popen[str]":
         """Start `promote`, wait until it waits for people, and say yes as bob."""

@@ -3,7 +3,6 @@
 import json
 import secrets
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +12,8 @@ import docker
 import pytest
 
 from pipelines.adapters.storage.object_store import connect
-from pipelines.settings.settings import ROOT
 from tests.e2e.containers import Containers
+from tests.e2e.installation import clone
 from tests.support.containers.elsewhere import (
     ImageRegistry,
     Owner,
@@ -37,9 +36,7 @@ class Elsewhere(Containers):
     def __init__(
         self, directory: Path, engine: docker.DockerClient, owner: Owner, registry: ImageRegistry, *, authority: Path
     ) -> None:
-        self.project = directory / "project"
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(self.project)], check=True)
-        super().__init__(directory, engine, SLIPWAY_PROJECT=str(self.project))
+        super().__init__(directory, engine, tree=clone(directory / "project"))
         self.owner = owner
         self.registry = registry
         self.files = directory
@@ -137,11 +134,7 @@ def test_it_comes_up_without_its_own_and_keeps_no_key_where_terraform_sees_it(el
 
 def test_a_version_goes_to_production_and_its_data_to_the_owners_buckets(elsewhere: Elsewhere) -> None:
     elsewhere.apply_policy()
-    ended = elsewhere.decided("candidate")
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    version = elsewhere.health("staging")["version"]
-    printed, told = elsewhere.ask_and_approve(version).communicate(timeout=180)
-    assert f"Promoted churn-model v{version} -> Production" in printed, told
+    version = elsewhere.first_version()
     assert elsewhere.health("production")["version"] == version
     served = f"{elsewhere.registry.address}/team/slipway/release@sha256:"
     assert elsewhere.image("production-live").startswith(served)

@@ -21,8 +21,8 @@ COMPARISON = {"blocks": 20, "block_s": 1, "warmup_s": 0.2, "margin": 1.1, "toler
 
 
 @pytest.fixture
-def empty(tmp_path: Path, demo: tuple[Installation, str]) -> Iterator[Installation]:
-    """An installation beside the demonstration's that has served nothing yet."""
+def empty(tmp_path: Path) -> Iterator[Installation]:
+    """An installation that has served nothing yet."""
     installation = Installation(tmp_path)
     try:
         installation.done("up")
@@ -31,10 +31,10 @@ def empty(tmp_path: Path, demo: tuple[Installation, str]) -> Iterator[Installati
         installation.remove()
 
 
-def slowed(slipway: Installation, directory: Path, *, share: float, delay_ms: float) -> Path:
-    """Return a copy of the demonstration's tree whose model takes longer in a share of its requests."""
+def slowed(served: Installation, directory: Path, *, share: float, delay_ms: float) -> Path:
+    """Return a copy of the tree whose model takes longer in a share of its requests."""
     tree = directory / "slow"
-    shutil.copytree(slipway.tree, tree, symlinks=True)
+    shutil.copytree(served.tree, tree, symlinks=True)
     model = tree / "models" / "model.onnx"
     content = model.read_bytes()
     model.unlink()
@@ -44,12 +44,12 @@ def slowed(slipway: Installation, directory: Path, *, share: float, delay_ms: fl
 
 
 def test_a_version_that_breaks_the_absolute_limit_is_stopped_without_a_champion(
-    slipway: Installation, empty: Installation, tmp_path: Path
+    served: Installation, empty: Installation, tmp_path: Path
 ) -> None:
     # At this rate the arithmetic leaves a core to the generator: a no of a disturbed run does not count.
     limits = [{"quantile": 0.95, "limit_ms": 100, "judged": True}]
     empty.apply_policy(quantiles=limits, rate_per_s=40, duration_s=20)
-    version = empty.register(slowed(slipway, tmp_path, share=0.1, delay_ms=150))
+    version = empty.register(slowed(served, tmp_path, share=0.1, delay_ms=150))
     ended = empty.decided("deploy-staging", "--version", version)
     assert ended.returncode == 3, ended.stdout + ended.stderr
     assert re.search(r"^FAIL: p95=\d+\.\d{4} ms > 100 ms", ended.stdout, re.MULTILINE)
@@ -57,26 +57,26 @@ def test_a_version_that_breaks_the_absolute_limit_is_stopped_without_a_champion(
 
 
 def test_a_version_slower_in_two_requests_of_a_hundred_is_stopped_by_the_comparison(
-    slipway: Installation, tmp_path: Path
+    served: Installation, tmp_path: Path
 ) -> None:
-    staging = slipway.health("staging")
-    slipway.apply_policy(quantiles=LIMITS, comparison=COMPARISON)
-    version = slipway.register(slowed(slipway, tmp_path, share=0.02, delay_ms=20))
-    ended = slipway.decided("promote", "--version", version)
+    staging = served.health("staging")
+    served.apply_policy(quantiles=LIMITS, comparison=COMPARISON)
+    version = served.register(slowed(served, tmp_path, share=0.02, delay_ms=20))
+    ended = served.decided("promote", "--version", version)
     assert ended.returncode == 3, ended.stdout + ended.stderr
     assert re.search(r"^FAIL: p99_ratio=\d+\.\d{4} > ", ended.stdout, re.MULTILINE)
     assert "p99=" not in ended.stdout
-    assert slipway.health("staging") == staging
-    assert b"p99_ratio" in evidence(slipway, version, "slo.html")
-    found = json.loads(evidence(slipway, version, "slo.json"))
+    assert served.health("staging") == staging
+    assert b"p99_ratio" in evidence(served, version, "slo.html")
+    found = json.loads(evidence(served, version, "slo.json"))
     assert len(found["blocks"]) in (COMPARISON["blocks"], 2 * int(COMPARISON["blocks"]))
 
 
-def test_the_same_version_once_more_is_not_stopped_by_the_comparison(slipway: Installation) -> None:
-    slipway.apply_policy(quantiles=LIMITS, comparison=COMPARISON)
-    version = slipway.register()
-    ended = slipway.slipway("deploy-staging", "--version", version)
-    slipway.apply_policy()
+def test_the_same_version_once_more_is_not_stopped_by_the_comparison(served: Installation) -> None:
+    served.apply_policy(quantiles=LIMITS, comparison=COMPARISON)
+    version = served.register()
+    ended = served.slipway("deploy-staging", "--version", version)
+    served.apply_policy()
     # A busy machine may keep it from deciding; a no it never says.
     assert ended.returncode in (0, 4), ended.stdout + ended.stderr
     if ended.returncode == 0:
@@ -84,12 +84,12 @@ def test_the_same_version_once_more_is_not_stopped_by_the_comparison(slipway: In
     assert "FAIL: p99_ratio" not in ended.stdout + ended.stderr
 
 
-def evidence(slipway: Installation, version: str, name: str) -> bytes:
+def evidence(served: Installation, version: str, name: str) -> bytes:
     """Return a file that hangs on a version's run."""
-    base = f"{slipway.settings.mlflow_url}/api/2.0/mlflow/model-versions/get?name=churn-model&version={version}"
+    base = f"{served.settings.mlflow_url}/api/2.0/mlflow/model-versions/get?name=churn-model&version={version}"
     with urllib.request.urlopen(base, timeout=10) as answer:
         run = json.load(answer)["model_version"]["run_id"]
-    url = f"{slipway.settings.mlflow_url}/get-artifact?run_id={run}&path=evidence/{name}"
+    url = f"{served.settings.mlflow_url}/get-artifact?run_id={run}&path=evidence/{name}"
     with urllib.request.urlopen(url, timeout=10) as answer:
         content: bytes = answer.read()
     return content

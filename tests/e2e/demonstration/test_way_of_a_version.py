@@ -14,6 +14,12 @@ from tests.e2e.installation import BROKEN_LIBRARY, ROOT, Installation
 pytestmark = pytest.mark.timeout(900)
 
 
+@pytest.fixture
+def slipway(demo: tuple[Installation, str]) -> Installation:
+    """The installation that the demonstration left running."""
+    return demo[0]
+
+
 def test_the_demonstration_goes_all_the_way_and_back(demo: tuple[Installation, str]) -> None:
     slipway, printed = demo
     assert "Promoted churn-model v1 -> Production" in printed

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(900)
         (["deploy-staging", "--version", "0"], 2, "has no version 0"),
         (["promote", "--version", "1", "--override", "why"], 2, "an override needs its gates and a reason"),
         (["promote", "--version", "1", "--override", "x", "--gates", "smoke"], 2, "can't be overridden"),
-        (["approve", "--version", "3", "--as", "bob"], 2, "no promotion of version 3 waits"),
+        (["approve", "--version", "1", "--as", "bob"], 2, "no promotion of version 1 waits"),
         (["approve", "--version", "1", "--as", "mallory"], 2, "no token for 'mallory'"),
         (["reject", "--version", "1", "--as", "bob"], 2, "reason"),
         (["rollback", "--env", "moon"], 2, "environment"),
@@ -37,50 +37,50 @@ pytestmark = pytest.mark.timeout(900)
         (["launch"], 2, "launch"),
     ],
 )
-def test_nonsense_is_refused_with_what_to_do(slipway: Installation, words: list[str], code: int, says: str) -> None:
-    before = slipway.read("history")
-    ended = slipway.slipway(*words)
+def test_nonsense_is_refused_with_what_to_do(served: Installation, words: list[str], code: int, says: str) -> None:
+    before = served.read("history")
+    ended = served.slipway(*words)
     assert (ended.returncode, says in ended.stderr) == (code, True), ended.stderr
     assert "next: " in ended.stderr
     assert ended.stdout == ""
-    assert slipway.read("history") == before
+    assert served.read("history") == before
 
 
-def test_a_refusal_as_json_has_code_message_and_next(slipway: Installation) -> None:
-    ended = slipway.slipway("promote", "--version", "99", "--json")
+def test_a_refusal_as_json_has_code_message_and_next(served: Installation) -> None:
+    ended = served.slipway("promote", "--version", "99", "--json")
     error = json.loads(ended.stdout)["error"]
     assert error["code"] == "unknown_version"
     assert set(error) == {"code", "message", "next"}
     assert ended.returncode == 2
 
 
-def test_a_policy_with_an_unknown_key_is_refused_and_the_old_one_stays(slipway: Installation) -> None:
-    before = json.loads(slipway.done("policy", "show"))["digest"]
+def test_a_policy_with_an_unknown_key_is_refused_and_the_old_one_stays(served: Installation) -> None:
+    before = json.loads(served.done("policy", "show"))["digest"]
     body = yaml.safe_load((ROOT / "policy.demo.yaml").read_text())
     body["gates"]["acuracy"] = {"minimum": 0.1}
-    file = slipway.home / "misspelt.yaml"
+    file = served.home / "misspelt.yaml"
     file.write_text(yaml.safe_dump(body))
-    ended = slipway.slipway("policy", "apply", str(file))
+    ended = served.slipway("policy", "apply", str(file))
     assert ended.returncode == 2
     assert "unknown policy key 'acuracy'" in ended.stderr
-    assert json.loads(slipway.done("policy", "show"))["digest"] == before
+    assert json.loads(served.done("policy", "show"))["digest"] == before
 
 
-def test_a_target_that_does_not_exist_is_refused(slipway: Installation) -> None:
-    ended = slipway.slipway("status", TARGET="moon")
+def test_a_target_that_does_not_exist_is_refused(served: Installation) -> None:
+    ended = served.slipway("status", TARGET="moon")
     assert ended.returncode == 2
     assert "TARGET=moon" in ended.stderr
 
 
-def test_a_frozen_executor_is_replaced_and_a_second_release_is_refused_with_the_holder(slipway: Installation) -> None:
-    version = slipway.staged()
-    slipway.restart_executor(SLIPWAY_FAULT="K5:freeze")
-    releasing = slipway.ask_and_approve(version)
-    frozen = slipway.process("executor")
+def test_a_frozen_executor_is_replaced_and_a_second_release_is_refused_with_the_holder(served: Installation) -> None:
+    version = served.staged()
+    served.restart_executor(SLIPWAY_FAULT="K5:freeze")
+    releasing = served.ask_and_approve(version)
+    frozen = served.process("executor")
     assert frozen is not None
-    slipway.wait_for(lambda: frozen.status() == "stopped", "the executor to freeze at K5")
-    rollback = slipway.begin("rollback")
-    ended = slipway.slipway("up")
+    served.wait_for(lambda: frozen.status() == "stopped", "the executor to freeze at K5")
+    rollback = served.begin("rollback")
+    ended = served.slipway("up")
     assert ended.returncode == 0, ended.stderr
     assert "executor does not answer: starting it anew" in ended.stderr
     _, told = releasing.communicate(timeout=60)
@@ -89,46 +89,46 @@ def test_a_frozen_executor_is_replaced_and_a_second_release_is_refused_with_the_
     _, told = rollback.communicate(timeout=60)
     assert rollback.returncode == 3
     assert "production is being changed by p-" in told
-    assert slipway.health("production")["version"] == version
-    slipway.wait_for(lambda: slipway.slipway("doctor").returncode == 0, "the doctor to be content")
+    assert served.health("production")["version"] == version
+    served.wait_for(lambda: served.slipway("doctor").returncode == 0, "the doctor to be content")
 
 
-def test_a_port_that_is_taken_is_named_with_its_holder_and_setting(slipway: Installation, tmp_path: Path) -> None:
-    other = {**slipway.environ, "SLIPWAY_HOME": str(tmp_path / "other")}
+def test_a_port_that_is_taken_is_named_with_its_holder_and_setting(served: Installation, tmp_path: Path) -> None:
+    other = {**served.environ, "SLIPWAY_HOME": str(tmp_path / "other")}
     command = [sys.executable, "-m", "pipelines.cli", "up"]
     ended = subprocess.run(command, cwd=ROOT, env=other, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 2
-    assert f"port {slipway.settings.mlflow_port} of mlflow is taken by process" in ended.stderr
+    assert f"port {served.settings.mlflow_port} of mlflow is taken by process" in ended.stderr
     assert "SLIPWAY_PORT_MLFLOW" in ended.stderr
     assert not (tmp_path / "other" / "run" / "processes.json").exists()
-    assert slipway.health("production")["status"] == "ok"
+    assert served.health("production")["status"] == "ok"
 
 
-def test_without_mlflow_a_promotion_is_refused_and_serving_goes_on(slipway: Installation) -> None:
-    before = slipway.health("production")
-    slipway.kill("mlflow")
-    ended = slipway.slipway("promote", "--version", "1")
-    served = slipway.health("production")
-    slipway.done("up")
+def test_without_mlflow_a_promotion_is_refused_and_serving_goes_on(served: Installation) -> None:
+    before = served.health("production")
+    served.kill("mlflow")
+    ended = served.slipway("promote", "--version", "1")
+    served = served.health("production")
+    served.done("up")
     assert ended.returncode == 4
     assert "MLflow does not answer" in ended.stderr
     assert served == before
 
 
-def test_a_run_that_was_killed_whole_is_mended_by_up(slipway: Installation) -> None:
-    before = slipway.health("production")
+def test_a_run_that_was_killed_whole_is_mended_by_up(served: Installation) -> None:
+    before = served.health("production")
     for name in ("executor", "api", "mlflow", "supervisor-staging-churn-model", "supervisor-production-churn-model"):
-        slipway.kill(name)
-    slipway.done("up")
-    assert slipway.health("production") == before
-    slipway.wait_for(lambda: slipway.slipway("doctor").returncode == 0, "the doctor to be content")
+        served.kill(name)
+    served.done("up")
+    assert served.health("production") == before
+    served.wait_for(lambda: served.slipway("doctor").returncode == 0, "the doctor to be content")
 
 
-def test_a_version_without_onnx_is_refused_with_the_line_that_logs_it(slipway: Installation) -> None:
+def test_a_version_without_onnx_is_refused_with_the_line_that_logs_it(served: Installation) -> None:
     code = (
         "import mlflow, numpy as np\n"
         "from sklearn.linear_model import LogisticRegression\n"
-        f"mlflow.set_tracking_uri({slipway.settings.mlflow_url!r})\n"
+        f"mlflow.set_tracking_uri({served.settings.mlflow_url!r})\n"
         "mlflow.set_experiment('churn-model')\n"
         "model = LogisticRegression().fit(np.array([[0.0], [1.0]]), [0, 1])\n"
         "with mlflow.start_run():\n"
@@ -136,25 +136,25 @@ def test_a_version_without_onnx_is_refused_with_the_line_that_logs_it(slipway: I
         " pip_requirements=['scikit-learn'])\n"
     )
     logged = subprocess.run(
-        [sys.executable, "-c", code], env=slipway.environ, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code], env=served.environ, capture_output=True, text=True, timeout=120, check=False
     )
     assert logged.returncode == 0, logged.stderr
-    ended = slipway.slipway("deploy-staging")
+    ended = served.slipway("deploy-staging")
     assert ended.returncode == 2
     assert "mlflow.onnx.log_model(" in ended.stderr
 
 
-def test_a_tampered_audit_row_is_named(slipway: Installation) -> None:
-    assert slipway.read("audit-verify")["valid"]
-    database = sqlite3.connect(slipway.home / "slipway.db")
+def test_a_tampered_audit_row_is_named(served: Installation) -> None:
+    assert served.read("audit-verify")["valid"]
+    database = sqlite3.connect(served.home / "served.db")
     try:
         database.execute("DROP TRIGGER audit_log_no_update")
         was = database.execute("SELECT actor FROM audit_log WHERE seq = 5").fetchone()[0]
         database.execute("UPDATE audit_log SET actor = 'nobody' WHERE seq = 5")
         database.commit()
-        ended = slipway.slipway("audit-verify", "--json")
+        ended = served.slipway("audit-verify", "--json")
         checked = json.loads(ended.stdout)
-        broken = {i["id"]: i["holds"] for i in slipway.read("doctor")["invariants"]}
+        broken = {i["id"]: i["holds"] for i in served.read("doctor")["invariants"]}
         # Whatever opens the database puts its triggers back.
         database.execute("DROP TRIGGER IF EXISTS audit_log_no_update")
         database.execute("UPDATE audit_log SET actor = ? WHERE seq = 5", (was,))
@@ -163,20 +163,20 @@ def test_a_tampered_audit_row_is_named(slipway: Installation) -> None:
         database.close()
     assert (ended.returncode, checked["valid"], checked["first_bad"]) == (3, False, 5)
     assert broken["I4"] is False
-    assert slipway.read("audit-verify")["valid"]
+    assert served.read("audit-verify")["valid"]
 
 
-def test_an_audit_whose_end_was_cut_off_contradicts_its_heads(slipway: Installation, tmp_path: Path) -> None:
-    slipway.done("down")
-    copy = tmp_path / "slipway.db"
-    shutil.copy(slipway.home / "slipway.db", copy)
-    database = sqlite3.connect(slipway.home / "slipway.db")
+def test_an_audit_whose_end_was_cut_off_contradicts_its_heads(served: Installation, tmp_path: Path) -> None:
+    served.done("down")
+    copy = tmp_path / "served.db"
+    shutil.copy(served.home / "served.db", copy)
+    database = sqlite3.connect(served.home / "served.db")
     database.execute("DROP TRIGGER audit_log_no_delete")
     database.execute("DELETE FROM audit_log WHERE seq = (SELECT max(seq) FROM audit_log)")
     database.commit()
     database.close()
-    doctor = {i["id"]: i for i in slipway.read("doctor")["invariants"]}
-    shutil.copy(copy, slipway.home / "slipway.db")
-    slipway.done("up")
+    doctor = {i["id"]: i for i in served.read("doctor")["invariants"]}
+    shutil.copy(copy, served.home / "served.db")
+    served.done("up")
     assert doctor["I4"]["holds"] is False
     assert "a checkpoint outside names entry" in doctor["I4"]["detail"]
