@@ -146,7 +146,7 @@ def test_a_version_without_onnx_is_refused_with_the_line_that_logs_it(served: In
 
 def test_a_tampered_audit_row_is_named(served: Installation) -> None:
     assert served.read("audit-verify")["valid"]
-    database = sqlite3.connect(served.home / "served.db")
+    database = sqlite3.connect(served.home / "slipway.db")
     try:
         database.execute("DROP TRIGGER audit_log_no_update")
         was = database.execute("SELECT actor FROM audit_log WHERE seq = 5").fetchone()[0]
@@ -168,15 +168,15 @@ def test_a_tampered_audit_row_is_named(served: Installation) -> None:
 
 def test_an_audit_whose_end_was_cut_off_contradicts_its_heads(served: Installation, tmp_path: Path) -> None:
     served.done("down")
-    copy = tmp_path / "served.db"
-    shutil.copy(served.home / "served.db", copy)
-    database = sqlite3.connect(served.home / "served.db")
+    copy = tmp_path / "slipway.db"
+    shutil.copy(served.home / "slipway.db", copy)
+    database = sqlite3.connect(served.home / "slipway.db")
     database.execute("DROP TRIGGER audit_log_no_delete")
     database.execute("DELETE FROM audit_log WHERE seq = (SELECT max(seq) FROM audit_log)")
     database.commit()
     database.close()
     doctor = {i["id"]: i for i in served.read("doctor")["invariants"]}
-    shutil.copy(copy, served.home / "served.db")
+    shutil.copy(copy, served.home / "slipway.db")
     served.done("up")
     assert doctor["I4"]["holds"] is False
     assert "a checkpoint outside names entry" in doctor["I4"]["detail"]
