@@ -83,6 +83,12 @@ class OtherModel(UsageError):
     code = "other_model"
 
 
+class OtherInstallation(UsageError):
+    """Who was asked belongs to another installation than the one meant."""
+
+    code = "other_installation"
+
+
 class OlderTables(UsageError):
     """The database's tables are an earlier Slipway's until the executor has brought them up to date."""
 

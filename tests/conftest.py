@@ -34,7 +34,7 @@ class OneInstallationAtATime(LoadFileScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return str(PurePath(file).parent) if _room(file) == "e2e" else file
+        return str(PurePath(file).parent) if _folder(file) == "e2e" else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneInstallationAtATime:
@@ -43,11 +43,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneInst
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that at the end no process is alone with it."""
-    first = ["e2e", "integration"]
-    items.sort(key=lambda item: first.index(room) if (room := _room(item.nodeid)) in first else len(first))
+    items.sort(key=lambda item: _folder(item.nodeid) != "integration")
 
 
-def _room(nodeid: str) -> str:
+def _folder(nodeid: str) -> str:
     """Return the folder of tests that a test is in, such as `unit`."""
     return PurePath(nodeid.partition("::")[0]).parts[1]
 

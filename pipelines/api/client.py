@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from http.client import HTTPException, HTTPResponse
 from typing import Any
 
-from pipelines.errors import ApiUnavailable, SlipwayError, Undecided, UsageError
+from pipelines.errors import ApiUnavailable, OtherInstallation, SlipwayError, Undecided, UsageError
 from pipelines.settings.installation import HEADER, installation_id
 from pipelines.settings.settings import Settings, model_name
 
@@ -148,12 +148,15 @@ class ApiClient:
     def follow(self, path: str) -> Iterator[dict[str, Any]]:
         """Yield the state at `path` each time that its stream tells it; raise ApiUnavailable when that breaks.
 
-        While nothing changes it is told again every few seconds, with the executor's last sign as `executor`.
+        While nothing changes it is told again every few seconds, with the last sign of the executor as `executor`.
         """
         state: dict[str, Any] = {}
         for message in self._messages(f"{path}/events", ""):
-            state = {**state, **({"executor": message.data} if message.event == "executor" else message.data)}
-            yield state
+            if message.event == "executor":
+                yield {**state, "executor": message.data}
+            else:
+                state = message.data
+                yield state
 
     def ask(self, path: str, body: dict[str, Any], report_progress: ProgressReporter) -> dict[str, Any]:
         """POST what makes work at `path`, and wait for its end as `wait` does."""
@@ -188,9 +191,9 @@ class ApiClient:
             ) from error
 
     def _check_installation(self, told: str | None) -> None:
-        """Raise UsageError when the API says that it is another installation's; an earlier one says nothing."""
+        """Raise OtherInstallation when the API says that it is another one's; an earlier one says nothing."""
         if told and self._installation and told != self._installation:
-            raise UsageError(
+            raise OtherInstallation(
                 f"the API at {self._url} is of installation {told}, and {self._home} has {self._installation}",
                 next='name the home of that installation by SLIPWAY_HOME, or end it and "make up" this one',
             )

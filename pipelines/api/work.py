@@ -106,8 +106,8 @@ def follow(
                 if is_last(shown) or state.feed.ended:
                     return
                 try:
-                    await wake.wait(look_s)
-                    if time.monotonic() - said_at >= SIGN_S:
+                    await wake.wait(min(look_s, said_at + SIGN_S - time.monotonic()))
+                    if time.monotonic() >= said_at + SIGN_S:
                         yield f"event: executor\ndata: {await asyncio.to_thread(_last_sign, state.records)}\n\n"
                         said_at = time.monotonic()
                     shown = await asyncio.to_thread(read)

@@ -18,7 +18,7 @@ from pipelines.executor import promotions
 from pipelines.executor.watch import watch
 from pipelines.executor.workflows import Start, begin, end_abandoned, register_workflows
 from pipelines.governance.progress import progress_of
-from pipelines.governance.subscribers import Subscriptions
+from pipelines.governance.subscribers import Subscriber, Subscriptions
 from pipelines.governance.work import move
 from pipelines.ports import WorkflowEngine
 from pipelines.releases.leader import HEARTBEAT_S, give_up_leader_lease, renew_leader_lease, take_leader_lease
@@ -34,16 +34,22 @@ log = logging.getLogger("slipway.executor")
 
 
 def serve(
-    services: Services, engine: WorkflowEngine, *, model: str, show_life: Callable[[], None], stop: threading.Event
+    services: Services,
+    engine: WorkflowEngine,
+    *,
+    model: str,
+    subscribers: Mapping[str, Subscriber],
+    show_life: Callable[[], None],
+    stop: threading.Event,
 ) -> None:
-    """Run until `stop` is set; raise Refused while another executor is alive."""
+    """Run until `stop` is set, and tell `subscribers`, by name, of events; raise Refused while another is alive."""
     show_life()
     recovered = take_leader_lease(services)
     show_life()
     for holder in sorted({lease.holder for lease in recovered if lease.holder}):
         _note_recovery(services, holder)
     _clear_loads(services)
-    executor = Executor(services, engine, show_life)
+    executor = Executor(services, engine, subscribers, show_life)
     engine.launch()
     threading.Thread(target=watch, args=(services, model, stop), daemon=True).start()
     log.info("executor %s is ready", services.executor)
@@ -55,10 +61,16 @@ def serve(
 class Executor:
     """The rounds of one executor, each as soon as there is a reason for it."""
 
-    def __init__(self, services: Services, engine: WorkflowEngine, show_life: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        services: Services,
+        engine: WorkflowEngine,
+        subscribers: Mapping[str, Subscriber],
+        show_life: Callable[[], None],
+    ) -> None:
         self._subscriptions = Subscriptions(services.records)
-        for name, handler in services.subscribers.items():
-            self._subscriptions.subscribe(name, handler)
+        for name, subscriber in subscribers.items():
+            self._subscriptions.subscribe(name, subscriber)
         self._services = services
         self._engine = engine
         self._show_life = show_life

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping
 
 from pipelines.domain.events import Event, EventKind
-from pipelines.governance.subscribers import Handler
+from pipelines.governance.subscribers import Subscriber
 
 # Takes one line; what it raises has the same line sent again later.
 Channel = Callable[[str], None]
 
 _WORDS: Mapping[EventKind, str] = {
     EventKind.APPROVAL_ASKED: "{subject} waits for people to decide on version {version}, until {expires_at}",
-    EventKind.DECISION_MADE: "{person} decided on {subject}",
+    EventKind.PROMOTION_APPROVED: "{subject} of version {version} is approved",
     EventKind.EVALUATION_STOPPED: "{subject} was stopped: {error[message]}",
     EventKind.PROMOTION_STOPPED: "{subject} was stopped: {error[message]}",
     EventKind.ROLLBACK_STOPPED: "{subject} was stopped: {error[message]}",
@@ -21,11 +21,11 @@ _WORDS: Mapping[EventKind, str] = {
 }
 
 
-def notifying(send: Channel) -> Handler:
-    """Return a subscriber's handler that sends what people are told, one line an event, and passes the rest over."""
+def notifying(send: Channel) -> Subscriber:
+    """Return the subscriber that sends what people are told: one line an event, of printable characters."""
 
     def handle(event: Event) -> None:
-        if event.kind in _WORDS:
-            send(_WORDS[event.kind].format(subject=event.subject, **event.detail))
+        told = _WORDS[event.kind].format(subject=event.subject, **event.detail)
+        send("".join(each if each.isprintable() else " " for each in told.partition("\n")[0]))
 
-    return handle
+    return Subscriber(handle, tuple(_WORDS))

@@ -5,10 +5,11 @@ to bear that. One process at a time delivers: the executor.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
-from pipelines.domain.events import Event
-from pipelines.domain.records import Subscriber
+from pipelines.domain.events import Event, EventKind
+from pipelines.domain.records import Subscriber as Place
 from pipelines.ports import Records
 
 Handler = Callable[[Event], None]
@@ -18,39 +19,47 @@ _BATCH = 100
 log = logging.getLogger("slipway.events")
 
 
+@dataclass(frozen=True)
+class Subscriber:
+    """Is told of events: of these kinds, or of all."""
+
+    handler: Handler
+    kinds: Collection[EventKind] = ()
+
+
 class Subscriptions:
     """The subscribers of one installation, by name."""
 
     def __init__(self, records: Records) -> None:
         self._records = records
-        self._handlers: dict[str, Handler] = {}
+        self._subscribers: dict[str, Subscriber] = {}
 
-    def subscribe(self, name: str, handler: Handler) -> None:
-        """Have `handler` called with each event that follows the last one `name` has dealt with.
+    def subscribe(self, name: str, subscriber: Subscriber) -> None:
+        """Have a subscriber told of each event that follows the last one `name` has dealt with.
 
         A new name begins with what happens from now on.
         """
         with self._records.write() as transaction:
-            if not transaction.find(Subscriber, id=name):
-                transaction.add(Subscriber(name, transaction.newest_event()))
-        self._handlers[name] = handler
+            if not transaction.find(Place, id=name):
+                transaction.add(Place(name, transaction.newest_event()))
+        self._subscribers[name] = subscriber
 
     def deliver(self) -> None:
         """Call every handler with the events that are new to it; one that fails gets them again the next time."""
-        for name, handler in self._handlers.items():
+        for name, subscriber in self._subscribers.items():
             try:
-                while self._deliver_batch(name, handler):
+                while self._deliver_batch(name, subscriber):
                     continue
             except Exception as error:
                 # One that has a bug must not end the process that releases, which would meet the same event again.
                 log.error("subscriber %s is behind: %r", name, error)
 
-    def _deliver_batch(self, name: str, handler: Handler) -> bool:
+    def _deliver_batch(self, name: str, subscriber: Subscriber) -> bool:
         """Deliver what follows a subscriber's place; return whether there may be more."""
-        place = self._records.get(Subscriber, name)
-        events = self._records.events(after=place.seq, limit=_BATCH)
+        place = self._records.get(Place, name)
+        events = self._records.events(after=place.seq, kinds=subscriber.kinds, limit=_BATCH)
         for event in events:
-            handler(event)
+            subscriber.handler(event)
             with self._records.write() as transaction:
                 transaction.change(place, seq=event.seq)
         return len(events) == _BATCH

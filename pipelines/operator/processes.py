@@ -25,7 +25,7 @@ def run_api(settings: Settings) -> None:
 def run_executor(settings: Settings, environ: Mapping[str, str]) -> None:
     """Serve as the executor until SIGTERM."""
     from pipelines.executor.scheduler import serve
-    from pipelines.wiring.processes import build_services, open_engine
+    from pipelines.wiring.processes import build_services, open_engine, open_subscribers
 
     settings.sign_of_life.touch()
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
@@ -35,5 +35,11 @@ def run_executor(settings: Settings, environ: Mapping[str, str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     services = build_services(settings, executor=uuid.uuid4().hex[:12], environ=environ)
-    show_life = settings.sign_of_life.touch
-    serve(services, open_engine(settings), model=model_name(settings.project), show_life=show_life, stop=stop)
+    serve(
+        services,
+        open_engine(settings),
+        model=model_name(settings.project),
+        subscribers=open_subscribers(),
+        show_life=settings.sign_of_life.touch,
+        stop=stop,
+    )

@@ -1,7 +1,7 @@
 """What every workflow is given: the ports, who the executor is, and how long it may wait."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.domain.policy import Policy
@@ -9,7 +9,6 @@ from pipelines.domain.records import ReleaseRecord
 from pipelines.domain.release import Environment
 from pipelines.governance.progress import report_progress
 from pipelines.governance.standing import policy_in_force, serving_release
-from pipelines.governance.subscribers import Handler
 from pipelines.ports import Bundles, LoadRunner, ModelRegistry, Records, ServiceProbe, Target
 
 
@@ -29,10 +28,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Services:
-    """The world of a workflow, and by name the handlers of those who are told of events.
-
-    `fault` stops the process at a named step when a test asked for it.
-    """
+    """The world of a workflow; `fault` stops the process at a named step when a test asked for it."""
 
     records: Records
     registry: ModelRegistry
@@ -45,7 +41,6 @@ class Services:
     now: Callable[[], str]
     fault: Callable[[str], None] = lambda step: None
     timing: Timing = Timing()
-    subscribers: Mapping[str, Handler] = field(default_factory=dict)
 
     def note(self, subject: str, step: str, message: str) -> None:
         """Write one line of progress for people who watch."""

@@ -11,7 +11,7 @@ from pipelines.adapters.http_probe import HttpProbe
 from pipelines.api.state import ApiState
 from pipelines.errors import OlderTables, UsageError
 from pipelines.governance.notifications import notifying
-from pipelines.governance.subscribers import Handler
+from pipelines.governance.subscribers import Subscriber
 from pipelines.ports import WorkflowEngine
 from pipelines.releases.maintenance import under_way
 from pipelines.releases.services import Services
@@ -76,11 +76,10 @@ def build_services(settings: Settings, *, executor: str, environ: Mapping[str, s
         now=now,
         fault=planned_fault(settings, environ),
         timing=wiring.timing(),
-        subscribers=open_subscribers(),
     )
 
 
-def open_subscribers() -> dict[str, Handler]:
+def open_subscribers() -> dict[str, Subscriber]:
     """Return by name who is told of events: the executor's log, a line for each notification."""
     return {"log": notifying(logging.getLogger("slipway.notifications").info)}
 

@@ -11,7 +11,7 @@ from tests.e2e.installation import Installation, clone
 from tests.support.containers.needs import skip_without_containers
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installation, str]]:
     """Run `slipway demo` once; yield the installation and what the demonstration printed."""
     installation = Installation(tmp_path_factory.mktemp("e2e"))

@@ -132,6 +132,16 @@ class Installation:
             self._staged = (version, champion)
         return self._staged[0]
 
+    def evidence(self, version: str, name: str) -> bytes:
+        """Return a file that hangs on the run of one of its versions."""
+        url = f"{self.settings.mlflow_url}/api/2.0/mlflow/model-versions/get?name=churn-model&version={version}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            run = json.load(answer)["model_version"]["run_id"]
+        url = f"{self.settings.mlflow_url}/get-artifact?run_id={run}&path=evidence/{name}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            content: bytes = answer.read()
+        return content
+
     def apply_policy(self, accuracy: float = 0.78, **slo: Any) -> None:
         """Put the quickest policy in force that the gates accept, with `slo` in place of what it says there."""
         body = yaml.safe_load((ROOT / "policy.demo.yaml").read_text())

@@ -13,11 +13,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipelines.adapters.containers.secret_store import TOKENS, SecretStore
-from pipelines.errors import DeployFailed, LeaseHeld, NotAllowed, OtherModel, Undecided, UsageError
+from pipelines.errors import (
+    DeployFailed,
+    LeaseHeld,
+    NotAllowed,
+    OtherInstallation,
+    OtherModel,
+    Undecided,
+    UsageError,
+)
 from pipelines.settings.tokens import OPERATOR, read_tokens
 
 # So soon an API that is away is asked again.
 _RETRY_S = 0.3
+_NOT_OURS = (OtherModel, OtherInstallation)
 
 ProgressReporter = Callable[[str], None]
 # Environment -> the digests that its replicas tell.
@@ -115,7 +124,7 @@ class MaintenanceHold:
         try:
             id = self._ask("/maintenance", {"verb": verb})["id"]
             return self._await(f"/maintenance/{id}", verb, report_progress)
-        except OtherModel:
+        except _NOT_OURS:
             raise
         except (Undecided, NotAllowed, UsageError) as error:
             # A UsageError is that of an API which does not know the request yet: `up` is about to replace it.
@@ -188,14 +197,16 @@ class MaintenanceHold:
     def _look(self, within_s: float) -> Told:
         """Return what the replicas tell the executor in a look that began after this call; raise Undecided if none."""
         ended: dict[str, set[str]] = {}
-        for status, _ in self._statuses(within_s):
+        trouble = ""
+        for status, silent in self._statuses(within_s):
+            trouble = silent
             seen = status.get("observed", {})
             for place, look in seen.items():
                 ended.setdefault(place, set()).add(look["at"])
             # The first was over before, and the second may have begun before.
             if seen and all(len(times) > 2 for times in ended.values()):
                 return {place: _digests(look) for place, look in seen.items()}
-        raise Undecided("the executor looks at no replica", next='see "slipway logs"')
+        raise Undecided(trouble or "the executor looks at no replica", next='see "slipway logs"')
 
     def _give_back(self, report_progress: ProgressReporter, *, patient: bool) -> None:
         """End every maintenance, one of a predecessor that was killed as well, and wait until it is so."""
@@ -229,6 +240,8 @@ class MaintenanceHold:
                     yield status, ""
                     if time.monotonic() > deadline:
                         return
+            except _NOT_OURS:
+                raise
             except (Undecided, NotAllowed, UsageError) as error:
                 # A UsageError is that of an API which tells no such stream yet: it is about to be replaced.
                 yield {}, error.message

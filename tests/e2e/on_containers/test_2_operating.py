@@ -177,9 +177,12 @@ def test_a_port_that_another_installation_has_is_refused_with_the_holder(
     containers: Containers, engine: docker.DockerClient, tmp_path: Path
 ) -> None:
     other = Containers(tmp_path, engine, SLIPWAY_PORT_STAGING=str(containers.settings.staging_port))
-    ended = other.slipway("up")
-    assert ended.returncode == 2
-    assert f"by container {containers.prefix}-edge" in ended.stderr
+    try:
+        ended = other.slipway("up")
+        assert ended.returncode == 2
+        assert f"by container {containers.prefix}-edge" in ended.stderr
+    finally:
+        other.remove()
 
 
 def test_down_keeps_state_and_up_serves_it_again_and_removes_what_a_killed_run_has_left(

@@ -108,11 +108,11 @@ def test_without_mlflow_a_promotion_is_refused_and_serving_goes_on(served: Insta
     before = served.health("production")
     served.kill("mlflow")
     ended = served.slipway("promote", "--version", "1")
-    served = served.health("production")
+    after = served.health("production")
     served.done("up")
     assert ended.returncode == 4
     assert "MLflow does not answer" in ended.stderr
-    assert served == before
+    assert after == before
 
 
 def test_a_run_that_was_killed_whole_is_mended_by_up(served: Installation) -> None:

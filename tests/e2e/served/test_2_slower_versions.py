@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,8 +66,8 @@ def test_a_version_slower_in_two_requests_of_a_hundred_is_stopped_by_the_compari
     assert re.search(r"^FAIL: p99_ratio=\d+\.\d{4} > ", ended.stdout, re.MULTILINE)
     assert "p99=" not in ended.stdout
     assert served.health("staging") == staging
-    assert b"p99_ratio" in evidence(served, version, "slo.html")
-    found = json.loads(evidence(served, version, "slo.json"))
+    assert b"p99_ratio" in served.evidence(version, "slo.html")
+    found = json.loads(served.evidence(version, "slo.json"))
     assert len(found["blocks"]) in (COMPARISON["blocks"], 2 * int(COMPARISON["blocks"]))
 
 
@@ -82,14 +81,3 @@ def test_the_same_version_once_more_is_not_stopped_by_the_comparison(served: Ins
     if ended.returncode == 0:
         assert re.search(r"PASS p99_ratio <= \d", ended.stderr), ended.stderr
     assert "FAIL: p99_ratio" not in ended.stdout + ended.stderr
-
-
-def evidence(served: Installation, version: str, name: str) -> bytes:
-    """Return a file that hangs on a version's run."""
-    base = f"{served.settings.mlflow_url}/api/2.0/mlflow/model-versions/get?name=churn-model&version={version}"
-    with urllib.request.urlopen(base, timeout=10) as answer:
-        run = json.load(answer)["model_version"]["run_id"]
-    url = f"{served.settings.mlflow_url}/get-artifact?run_id={run}&path=evidence/{name}"
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        content: bytes = answer.read()
-    return content

@@ -139,11 +139,13 @@ def make_volume(engine: docker.DockerClient) -> str:
 
 def remove_network(engine: docker.DockerClient, network: docker.models.networks.Network) -> None:
     """Remove a network that containers or tasks were in, once the engine has noticed that all of them are gone."""
-    deadline = time.monotonic() + RELEASED_S
+    deadline, last = time.monotonic() + RELEASED_S, ""
     while engine.networks.list(ids=[network.id]):
-        assert time.monotonic() < deadline, f"{network.name} can't be removed"
-        with contextlib.suppress(APIError):
+        assert time.monotonic() < deadline, f"{network.name} can't be removed: {last}"
+        try:
             network.remove()
+        except APIError as error:
+            last = str(error)
         time.sleep(0.2)
 
 

@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -24,16 +25,19 @@ import pytest
 
 READY_DEADLINE_S = 120.0
 ENDS_WITHIN_S = 20.0
+# Below those that Linux hands out by itself, so what was stopped finds its port again.
+OURS = range(10_000, 32_000)
 # Names a directory that all test processes of a session share.
 _SHARED = "SLIPWAY_TEST_SERVERS"
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of 127.0.0.1 that nobody listens on, and that the system gives nobody who asks for any port."""
+    while True:
+        port = random.SystemRandom().choice(OURS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def share_servers() -> None:

@@ -8,7 +8,7 @@ import pytest
 from pipelines.adapters.database.records import SqlRecords
 from pipelines.domain.events import Event, EventKind
 from pipelines.errors import Undecided
-from pipelines.governance.subscribers import Subscriptions
+from pipelines.governance.subscribers import Subscriber, Subscriptions
 from tests.support.world.fakes import FakeCheckpoints
 
 COUNT = 250
@@ -42,7 +42,7 @@ def emit(records: SqlRecords, *subjects: str) -> None:
 
 def subscribed(records: SqlRecords, reader: Reader, name: str = "chat") -> Subscriptions:
     subscriptions = Subscriptions(records)
-    subscriptions.subscribe(name, reader)
+    subscriptions.subscribe(name, Subscriber(reader))
     return subscriptions
 
 
@@ -103,8 +103,8 @@ def test_a_bug_in_a_handler_ends_nothing_but_its_own_turn(records: SqlRecords) -
         raise KeyError(event.subject)
 
     subscriptions = Subscriptions(records)
-    subscriptions.subscribe("broken", broken)
-    subscriptions.subscribe("other", other)
+    subscriptions.subscribe("broken", Subscriber(broken))
+    subscriptions.subscribe("other", Subscriber(other))
     emit(records, "p-1")
 
     for _ in range(2):
@@ -116,9 +116,24 @@ def test_a_bug_in_a_handler_ends_nothing_but_its_own_turn(records: SqlRecords) -
 def test_one_that_is_behind_does_not_hold_up_the_others(records: SqlRecords) -> None:
     failing, other = Reader(failing_at="p-1"), Reader()
     subscriptions = subscribed(records, failing)
-    subscriptions.subscribe("other", other)
+    subscriptions.subscribe("other", Subscriber(other))
     emit(records, "p-1", "p-2")
 
     subscriptions.deliver()
 
     assert (failing.heard, other.heard) == ([], ["p-1", "p-2"])
+
+
+def test_one_who_wants_some_kinds_is_told_of_no_other(records: SqlRecords) -> None:
+    reader = Reader()
+    subscriptions = Subscriptions(records)
+    subscriptions.subscribe("chat", Subscriber(reader, [EventKind.APPROVAL_ASKED]))
+    emit(records, "p-1")
+    with records.write() as transaction:
+        transaction.emit(EventKind.APPROVAL_ASKED, subject="p-2")
+    emit(records, "p-3")
+
+    for _ in range(2):
+        subscriptions.deliver()
+
+    assert reader.heard == ["p-2"]

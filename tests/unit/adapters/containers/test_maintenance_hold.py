@@ -85,12 +85,13 @@ class Installation:
         return [(change.verb, change.state) for change in self.records.find(Maintenance)]
 
     @contextmanager
-    def api(self, *, older: bool = False) -> Iterator[None]:
+    def api(self, *, lacking: str = "") -> Iterator[None]:
         tokens = read_tokens(self.settings.tokens_file)
         state = ApiState(self.records, FakeCheckpoints(), FakeVersions("1"), MODEL, tokens)
         app: ASGIApp = create_app(state)
-        if older:
-            app = without(app, "/api/v1/maintenance")
+        if lacking:
+            app = without(app, f"/api/v1/{lacking}")
+        self.feed = state.feed
         config = uvicorn.Config(
             app, host="127.0.0.1", port=self.settings.api_port, log_level="error", lifespan="off", ws="none"
         )
@@ -206,7 +207,7 @@ def test_without_an_api_it_goes_on_and_says_so_in_one_line(place: Installation) 
 
 
 def test_an_api_that_does_not_know_the_request_yet_can_be_replaced(place: Installation) -> None:
-    with place.api(older=True), place.hold.unchanged("up", place.told.append):
+    with place.api(lacking="maintenance"), place.hold.unchanged("up", place.told.append):
         pass
     (line,) = place.told
     assert "nobody can be asked: " in line
@@ -228,6 +229,51 @@ def test_without_an_executor_it_goes_on_and_says_so(place: Installation) -> None
         pass
     assert "the executor was last seen at 2026-01-01" in place.told[0]
     assert "c-1 still holds the environments" in place.told[1]
+
+
+def test_an_executor_that_dies_while_it_is_waited_for_holds_nobody_up(place: Installation) -> None:
+    leases.acquire(place.services, MODEL, PRODUCTION, "p-12")
+    rounds = place.executor()
+
+    def report_progress(line: str) -> None:
+        place.told.append(line)
+        if line.startswith("waiting"):
+            rounds.__exit__(None, None, None)
+            with place.records.write() as transaction:
+                (leader,) = transaction.find(LeaderLease)
+                transaction.change(leader, heartbeat_at="2026-01-01T00:00:00.000+00:00")
+
+    rounds.__enter__()
+    with place.api(), place.hold.held("up", report_progress) as holding:
+        assert not holding
+    assert place.told[0] == "waiting for p-12, which changes production"
+    assert place.told[1].startswith("nothing is held: the executor was last seen at 2026-01-01")
+
+
+def test_a_stream_that_the_api_ends_is_taken_up_again(place: Installation) -> None:
+    leases.acquire(place.services, MODEL, PRODUCTION, "p-12")
+
+    def report_progress(line: str) -> None:
+        place.told.append(line)
+        place.feed.end()
+        leases.give_back(place.services, "p-12")
+
+    with place.api(), place.executor(), place.hold.held("up", report_progress) as holding:
+        assert holding
+    assert place.told == ["waiting for p-12, which changes production"]
+
+
+def test_an_api_that_streams_no_status_yet_is_said_to_be_what_keeps_from_comparing(place: Installation) -> None:
+    with place.api(lacking="status/events"), place.executor():
+        with place.hold.held("up", place.told.append), pytest.raises(Undecided) as refused:
+            place.hold.await_executor()
+        assert "looks at no replica" not in refused.value.message
+
+
+def test_the_api_of_another_installation_is_not_held(place: Installation) -> None:
+    (place.settings.project / "model.yaml").write_text("name: other-model\n")
+    with place.api(), place.executor(), pytest.raises(OtherModel, match="'other-model'"):
+        place.hold.await_executor()
 
 
 def test_the_hold_of_one_that_was_killed_is_taken_over(place: Installation) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from pipelines import commands
 from pipelines.adapters.database.records import now
-from pipelines.domain.records import Evaluation, Observation, Promotion
+from pipelines.domain.records import Evaluation, Observation
 from pipelines.domain.release import Environment
 from pipelines.governance.notifications import notifying
 from pipelines.governance.standing import evidence_of
@@ -40,7 +40,7 @@ def test_a_promotion_is_told_from_the_question_to_the_release(world: World, chat
     assert chat.lines() == [
         "staging serves version 1",
         f"{promotion.id} waits for people to decide on version 1, until {promotion.expires_at}",
-        f"bob decided on {promotion.id}",
+        f"{promotion.id} of version 1 is approved",
         "production serves version 1",
     ]
 
@@ -61,14 +61,12 @@ def test_a_no_is_told_with_who_said_it_and_why(world: World, chat: Chat) -> None
     world.evaluated("1")
     world.round()
     evidence = evidence_of(world.records, asked)
+    reason = "slow\x1b[2J today\nproduction serves version 9"
     commands.decide(
-        world.records, person="bob", promotion_id=asked.id, approved=False, reason="slow", evidence=evidence, now=now()
+        world.records, person="bob", promotion_id=asked.id, approved=False, reason=reason, evidence=evidence, now=now()
     )
 
-    assert chat.lines()[-2:] == [
-        f"bob decided on {asked.id}",
-        f"{asked.id} was stopped: {(world.records.get(Promotion, asked.id).error or {})['message']}",
-    ]
+    assert chat.lines()[-1] == f"{asked.id} was stopped: rejected by bob: slow [2J today"
 
 
 def test_a_failed_release_is_told_and_the_promotion_that_it_stops(world: World, chat: Chat) -> None:
