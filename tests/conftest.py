@@ -22,6 +22,16 @@ from tests.support.servers.servers import end_shared_servers, mlflow_uri, share_
 __all__ = ["engine", "image_registry", "images", "minio", "mlflow_uri", "network", "postgres", "store", "swarm"]
 
 
+# The two installations of processes come one after the other: between them a process has a long file.
+TURNS = (
+    "tests/e2e/on_containers",
+    "tests/e2e/demonstration",
+    "tests/integration/test_load_run.py",
+    "tests/e2e/served",
+    "tests/integration",
+)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if not _is_beside_others(config):
         share_servers()
@@ -43,7 +53,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneInst
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that at the end no process is alone with it."""
-    items.sort(key=lambda item: _folder(item.nodeid) != "integration")
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    return next((turn for turn, start in enumerate(TURNS) if item.nodeid.startswith(start)), len(TURNS))
 
 
 def _folder(nodeid: str) -> str:

@@ -13,11 +13,11 @@ from pipelines.settings.settings import ROOT
 BIN = Path(sys.executable).parent
 PROCESSES = ("app", "control", "pipelines", "loadtests", "mlflow", "dev")
 TOOLCHAIN = "toolchain"
-BESIDE = ("--dist=loadfile", "--no-loadscope-reorder")
-# Most tests wait for something that starts or ends, so there is room for more of them than cores. The end-to-end ones
-# judge latencies of the whole machine: one installation on containers and one of processes leave it idle half of the time.
-RUNS = (("-n4", "--ignore=tests/e2e"), ("-n2", "tests/e2e"))
-SLOWEST = "--durations=10"
+# Most tests wait for something that starts or ends, so there is room for more of them than cores. Where containers run
+# beside the end-to-end tests, which judge latencies, a fourth would disturb them.
+BESIDE_CONTAINERS, BESIDE_PROCESSES = "-n3", "-n4"
+EVERY_TEST = ("--dist=loadfile", "--no-loadscope-reorder", "--durations=10")
+ENGINE = Path("/var/run/docker.sock")
 
 
 def run_checks() -> None:
@@ -39,15 +39,12 @@ def run_checks() -> None:
 
 
 def run_tests(words: list[str], environ: Mapping[str, str]) -> int:
-    """Run pytest with `words`, or over all tests, several files at a time; return the first exit code that is not 0."""
+    """Run pytest with `words`, or over all tests, of which several files run side by side; return its exit code."""
+    containers = environ.get("DOCKER_HOST") or ENGINE.exists()
+    every = [BESIDE_CONTAINERS if containers else BESIDE_PROCESSES, *EVERY_TEST]
     path = f"{BIN}{os.pathsep}{environ.get('PATH', '')}"
-    codes = [
-        subprocess.run(
-            [sys.executable, "-m", "pytest", *run], cwd=ROOT, env={**environ, "PATH": path}, check=False
-        ).returncode
-        for run in ([words] if words else [[*BESIDE, SLOWEST, *run] for run in RUNS])
-    ]
-    return next((code for code in codes if code), 0)
+    command = [sys.executable, "-m", "pytest", *(words or every)]
+    return subprocess.run(command, cwd=ROOT, env={**environ, "PATH": path}, check=False).returncode
 
 
 def run_mutants(word: str) -> int:
