@@ -17,6 +17,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Plain text: what draws frames around the help takes as long to import as all the rest.
+    rich_markup_mode=None,
     help="Takes a model version from training to production and back.",
 )
 app.add_typer(api_verbs.app)
