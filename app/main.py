@@ -105,7 +105,9 @@ class Service:
             await send(message)
 
         try:
-            await self._api(scope, receive, noting_send)
+            # HEAD is answered as GET is; the server itself leaves the body out.
+            method = "GET" if scope["method"] == "HEAD" else scope["method"]
+            await self._api({**scope, "method": method}, receive, noting_send)
         except ClientLeft:
             raise
         except Exception as error:  # the entrypoint: FastAPI has answered, and raises again for this line

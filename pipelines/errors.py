@@ -5,6 +5,7 @@ SlipwayError
 │   ├── UnknownVersion
 │   ├── NotServable         a version without ONNX model or signature
 │   ├── OtherModel          the request is about another model than the installation's
+│   ├── OtherInstallation   who was asked belongs to another installation
 │   ├── OlderTables         the database's tables are an earlier Slipway's, until the executor changes them
 │   ├── PortTaken
 │   ├── PolicyInvalid

@@ -15,6 +15,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 BODY_TIMEOUT_S = 10.0
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _JSON = b"application/json"
+# More than the server takes, but for zeros in front.
+_DIGITS = 20
 
 
 class ClientLeft(Exception):
@@ -34,8 +36,8 @@ class RequestHead:
             if name == b"content-type":
                 self.content_type = value
             elif name == b"content-length":
-                # The server has parsed it already: it is a number.
-                self.content_length = int(value)
+                # The server has parsed it already: it is a number, of which Python reads some thousand digits only.
+                self.content_length = int(value[-_DIGITS:])
             elif name == b"content-encoding":
                 self.content_encoding = value
             elif name == b"x-request-id":

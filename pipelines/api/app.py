@@ -10,6 +10,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from pipelines.api import health
+from pipelines.api.door import Door
 from pipelines.api.routes import ROUTERS
 from pipelines.api.state import ApiState
 from pipelines.errors import NotAllowed, SlipwayError, UnknownVersion, UsageError
@@ -23,6 +24,7 @@ def create_app(state: ApiState) -> FastAPI:
     """Return the ASGI application."""
     app: FastAPI = FastAPIOffline(title="Slipway", redoc_url=None, openapi_url="/api/v1/openapi.json")
     app.state.slipway = state
+    app.add_middleware(Door)
     app.include_router(health.router)
     for router in ROUTERS:
         app.include_router(router)

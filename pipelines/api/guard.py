@@ -36,5 +36,5 @@ def guarded_router(noun: str) -> APIRouter:
         tags=[noun],
         route_class=_Guarded,
         dependencies=[_DESCRIBED],
-        responses=refusals(400, 401, 422, 503),
+        responses=refusals(400, 401, 413, 422, 503),
     )

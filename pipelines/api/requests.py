@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from pipelines.api.state import ApiState
 from pipelines.domain.promotion import Override
+from pipelines.domain.texts import MAX_CHARS, checked_text
 from pipelines.errors import OtherModel
 from pipelines.evaluation.gates.registry import GATES
 
@@ -25,13 +26,16 @@ def _person(request: Request) -> str:
     return person
 
 
-def _encodable(text: str) -> str:
-    # Half a surrogate pair raises a ValueError here; neither the database nor an answer could carry it.
-    text.encode()
-    return text
+def _encodable(name: str) -> str:
+    # Half a surrogate pair raises a ValueError here; no answer could carry it.
+    name.encode()
+    return name
 
 
-Text = Annotated[str, AfterValidator(_encodable)]
+# What is compared with what is known, and refused where it is not the same.
+Name = Annotated[str, AfterValidator(_encodable)]
+# What people write and others read.
+Text = Annotated[str, AfterValidator(checked_text), Field(json_schema_extra={"maxLength": MAX_CHARS})]
 State = Annotated[ApiState, Depends(_state)]
 Person = Annotated[str, Depends(_person)]
 
@@ -41,7 +45,7 @@ class RequestBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: Text = Field(description="The registered model that the request is about, as model.yaml names it.")
+    model: Name = Field(description="The registered model that the request is about, as model.yaml names it.")
 
     def model_of(self, state: ApiState) -> str:
         """Return the model, which is the installation's; raise OtherModel when it is not."""
@@ -53,7 +57,7 @@ class VersionRequest(RequestBody):
 
     version: Text | None = Field(None, description="Which version; the one registered last, if none is named.")
     override_reason: Text | None = Field(None, description="Why the named gates may be passed over.")
-    override_gates: list[Text] = Field([], description="The gates that may be passed over.")
+    override_gates: list[Text] = Field([], max_length=100, description="The gates that may be passed over.")
 
     def override(self) -> Override | None:
         """Return the override asked for, checked."""
@@ -63,7 +67,7 @@ class VersionRequest(RequestBody):
 def _read(
     state: State,
     model: Annotated[
-        Text | None,
+        Name | None,
         Query(description="The registered model that is asked about; the installation's, if none is named."),
     ] = None,
 ) -> ApiState:

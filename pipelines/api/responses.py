@@ -16,6 +16,7 @@ _MEANING = {
     403: "The caller is not the person who may do this.",
     404: "No such registered version.",
     409: "A rule or a person stands against it.",
+    413: "The body is larger than a megabyte.",
     422: "The request has not the form that the route takes.",
     503: "The database or the model registry does not answer; nothing was changed.",
 }

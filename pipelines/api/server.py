@@ -1,6 +1,7 @@
 """Runs the API of one home on its port; it tells which installation it is of, and serves no other's clients."""
 
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -8,11 +9,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipelines.api.app import create_app
 from pipelines.api.state import ApiState
-from pipelines.errors import UsageError
+from pipelines.errors import OtherInstallation
 from pipelines.settings.installation import HEADER
+
+if TYPE_CHECKING:
+    import uvicorn
 
 # As long as a request may wait for another writer of the database, and for the registry.
 REQUESTS_END_S = 20
+# So much of a head is kept while the rest of it is waited for.
+MAX_HEAD_BYTES = 16 << 10
 
 
 def serve_api(state: ApiState, *, installation: str | None, host: str, port: int) -> None:
@@ -27,8 +33,25 @@ def serve_api(state: ApiState, *, installation: str | None, host: str, port: int
     app: ASGIApp = create_app(state)
     if installation:
         app = OwnClients(app, installation)
-    config = uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=REQUESTS_END_S)
-    Server(config).run()
+    Server(server_config(app, host=host, port=port)).run()
+
+
+def server_config(app: ASGIApp, *, host: str, port: int) -> "uvicorn.Config":
+    """Return how the API is served: a head without end is refused, and an offer of another protocol is ignored."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        lifespan="off",
+        timeout_graceful_shutdown=REQUESTS_END_S,
+        # Slower than the other parser, which buffers heads without end and drops the body after an offer.
+        http="h11",
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        ws="none",
+    )
 
 
 class OwnClients:
@@ -54,7 +77,7 @@ class OwnClients:
         await app(scope, receive, named)
 
     def _refusal(self, meant: str) -> JSONResponse:
-        refusal = UsageError(
+        refusal = OtherInstallation(
             f"this is the API of installation {self._installation}, not of {meant[:40]!r}",
             next="name the home of this installation by SLIPWAY_HOME, or give yours other ports",
         )

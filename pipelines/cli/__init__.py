@@ -10,6 +10,7 @@ import typer
 
 from pipelines.cli import api_verbs, operator_verbs
 from pipelines.cli.terminal import report_progress
+from pipelines.domain.texts import printable
 from pipelines.errors import SlipwayError, UsageError
 
 app = typer.Typer(
@@ -57,6 +58,6 @@ def _print_refusal(error: SlipwayError, *, as_json: bool) -> None:
         return
     # A gate's or a person's no is a result; every other refusal is about the asking.
     no = error.code in ("gate_failed", "inconclusive", "gate_error")
-    print(error.message, file=sys.stdout if no else sys.stderr)
+    print(printable(error.message), file=sys.stdout if no else sys.stderr)
     if error.next:
         report_progress(f"next: {error.next}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipelines.cli.terminal import As, Json, open_client, print_result, read_settings, report_progress
+from pipelines.domain.texts import printable
 from pipelines.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def logs(lines: Annotated[int, typer.Option(min=1)] = 20) -> None:
 
     for name, tail in open_installation(read_settings(), os.environ).logs(lines).items():
         print(f"== {name}")
-        print("\n".join(tail))
+        print(printable("\n".join(tail)))
 
 
 @app.command()

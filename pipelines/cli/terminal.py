@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipelines.domain.texts import printable
+
 if TYPE_CHECKING:
     from pipelines.api.client import ApiClient
     from pipelines.settings.settings import Settings
@@ -23,7 +25,7 @@ Version = Annotated[str, typer.Option(help="A registered version's number.")]
 
 def report_progress(line: str) -> None:
     """Print progress for people, on standard error."""
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def read_settings(*, moving: bool = False) -> "Settings":
@@ -45,7 +47,7 @@ def open_client(person: str) -> "ApiClient":
 
 def print_result(body: dict[str, Any], text: str, *, as_json: bool) -> None:
     """Print a verb's result on standard output: one JSON object, or text."""
-    print(json.dumps(body) if as_json else text)
+    print(json.dumps(body) if as_json else printable(text))
 
 
 @contextmanager

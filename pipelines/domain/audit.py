@@ -2,9 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from pipelines.errors import Undecided
 
 GENESIS = "0" * 64
 
@@ -57,6 +59,20 @@ def chained(previous: Checkpoint | None, entry: Entry) -> Entry:
     prev_hash = previous.hash if previous else GENESIS
     placed = Entry(seq, entry.at, entry.actor, entry.action, entry.phase, entry.subject, entry.detail, prev_hash, "")
     return Entry(**{**placed.__dict__, "hash": entry_hash(placed)})
+
+
+def prove(entries: Sequence[Entry], checkpoints: Sequence[Checkpoint]) -> ChainCheck:
+    """Verify the chain of an installation, which keeps a checkpoint of each entry outside before its writer goes on.
+
+    Raises Undecided for entries that hold, but of which no checkpoint is there: then nothing shows that these are all.
+    """
+    checked = verify(entries, checkpoints)
+    if checked.valid and entries and not checkpoints:
+        raise Undecided(
+            f"the {len(entries)} entries follow one another, but no checkpoint shows that these are all",
+            next="bring the checkpoints back from a copy of the place where they are kept",
+        )
+    return checked
 
 
 def verify(entries: Iterable[Entry], checkpoints: Iterable[Checkpoint]) -> ChainCheck:

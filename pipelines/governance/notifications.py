@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from pipelines.domain.events import Event, EventKind
+from pipelines.domain.texts import printable
 from pipelines.governance.subscribers import Subscriber
 
 # Takes one line; what it raises has the same line sent again later.
@@ -26,6 +27,6 @@ def notifying(send: Channel) -> Subscriber:
 
     def handle(event: Event) -> None:
         told = _WORDS[event.kind].format(subject=event.subject, **event.detail)
-        send("".join(each if each.isprintable() else " " for each in told.partition("\n")[0]))
+        send(printable(told.partition("\n")[0]))
 
     return Subscriber(handle, tuple(_WORDS))

@@ -181,7 +181,7 @@ def _one_release_at_a_time(patient: Patient) -> tuple[bool, str]:
 
 def _audit_holds(patient: Patient) -> tuple[bool, str]:
     checkpoints = patient.checkpoints.checkpoints()
-    checked = audit.verify(patient.records.audit_trail(), checkpoints)
+    checked = audit.prove(patient.records.audit_trail(), checkpoints)
     return checked.valid, checked.detail
 
 

@@ -170,6 +170,17 @@ def test_an_answer_is_sent_in_one_piece(tmp_path: Path) -> None:
                 assert _data_segments(asking) == 5
 
 
+def test_a_length_of_thousands_of_digits_is_refused_by_its_value(tmp_path: Path) -> None:
+    path, digest = make_bundle(tmp_path / "bundles")
+    with listening() as shared, ReplicaProcess(tmp_path, release(path, digest), shared) as replica:
+        replica.until_alive()
+        for digits in (b"0" * 5000 + b"2", b"9" * 5000):
+            head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n"
+            with _connect(replica) as connection:
+                connection.sendall(head + b"Content-Length: " + digits + b"\r\n\r\n{}")
+                assert connection.recv(12) in (b"HTTP/1.1 422", b"HTTP/1.1 400")
+
+
 def test_idle_connection_gets_its_next_answer_and_is_then_closed(tmp_path: Path) -> None:
     with (
         listening() as shared,

@@ -10,6 +10,7 @@ from pipelines.api.guard import guarded_router
 from pipelines.api.requests import Person, RequestBody, State, Text, now
 from pipelines.api.responses import Digest, ModelName, PersonName, ResponseBody, Time, Version, refusals
 from pipelines.domain.release import Environment
+from pipelines.errors import UsageError
 from pipelines.governance.standing import evidence_of
 
 router = guarded_router("approvals")
@@ -20,7 +21,7 @@ class DecisionRequest(RequestBody):
 
     version: Text = Field(description="Of which version the promotion waits.")
     approved: bool
-    report_digest: Text | None = Field(None, description="The report that was read; today's, if none is named.")
+    report_digest: Text | None = Field(None, description="The report that was read; a yes has to name it.")
     reason: Text = Field("", description="Why.")
 
 
@@ -61,6 +62,11 @@ class ApprovalShown(ResponseBody):
 def decide(body: DecisionRequest, state: State, person: Person) -> Decided:
     """Approve or reject the waiting promotion of a version."""
     promotion = commands.waiting_promotion(state.records, body.model_of(state), body.version)
+    if body.approved and not body.report_digest:
+        raise UsageError(
+            "a yes names the report that was read, by its digest",
+            next=f"read /api/v1/evaluations/{promotion.evaluation_id}, and send its report_digest",
+        )
     evidence = evidence_of(state.records, promotion)
     if body.report_digest:
         evidence = dataclasses.replace(evidence, report_digest=body.report_digest)

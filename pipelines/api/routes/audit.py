@@ -56,4 +56,4 @@ def verify_audit(state: Reading) -> AuditVerification:
     """Verify the audit chain against itself and against its checkpoints outside the database."""
     # Checkpoints first: an entry written meanwhile then has no checkpoint yet, never the reverse.
     checkpoints = state.checkpoints.checkpoints()
-    return AuditVerification.model_validate(audit.verify(state.records.audit_trail(), checkpoints))
+    return AuditVerification.model_validate(audit.prove(state.records.audit_trail(), checkpoints))

@@ -20,11 +20,24 @@ def test_another_person_approves(api: Api) -> None:
 
 def test_the_requester_is_forbidden_to_approve(api: Api) -> None:
     wait_for_people(api.records)
-    body = {"model": MODEL, "version": "2", "approved": True}
+    body = {
+        "model": MODEL,
+        "version": "2",
+        "approved": True,
+        "report_digest": api.records.get(Evaluation, "e-1").report_digest,
+    }
 
     assert api.refuse("POST", "/api/v1/approvals", body) == (403, "not_allowed")
     assert api.records.find(Approval) == []
     assert api.records.audit_trail()[-1].actor == "alice"
+
+
+def test_a_yes_has_to_name_the_report(api: Api) -> None:
+    wait_for_people(api.records)
+    for digest in ({}, {"report_digest": None}, {"report_digest": ""}):
+        body = {"model": MODEL, "version": "2", "approved": True, **digest}
+        assert api.refuse("POST", "/api/v1/approvals", body, person="bob") == (400, "usage")
+    assert api.records.find(Approval) == []
 
 
 def test_a_yes_to_a_report_that_is_not_the_promotions_is_refused(api: Api) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipelines.api.app import status_of
+from pipelines.api.door import MAX_BODY_BYTES
 from pipelines.domain.records import PolicyChange
 from pipelines.errors import SlipwayError
 from tests.support.world.api import GUARDED, Api, wait_for_people
@@ -48,6 +49,29 @@ def test_a_registry_that_is_down_is_503_and_nothing_is_written(api: Api, route: 
     answer = api.ask(route, {"version": "2"})
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "registry_unavailable")
+    assert api.records.audit_trail() == []
+
+
+@pytest.mark.parametrize("text", ["x" * 1001, "\x1b[2Kgood", "two\nlines", "\u202eevil"])
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("approvals", {"version": "2", "approved": False}, "reason"),
+        ("approvals", {"approved": False}, "version"),
+        ("promotions", {"version": "2", "override_gates": ["accuracy"]}, "override_reason"),
+        ("evaluations", {"override_reason": "why"}, "version"),
+    ],
+)
+def test_text_that_hides_something_or_has_no_bounds_is_refused(
+    api: Api, path: str, body: dict[str, Any], field: str, text: str
+) -> None:
+    assert api.refuse("POST", f"/api/v1/{path}", {"model": MODEL, **body, field: text}) == (422, "usage")
+    assert api.records.audit_trail() == []
+
+
+def test_a_body_of_more_than_a_megabyte_is_refused(api: Api) -> None:
+    body = {"model": MODEL, "policy": {"profile": "x" * MAX_BODY_BYTES}}
+    assert api.refuse("POST", "/api/v1/policy", body) == (413, "usage")
     assert api.records.audit_trail() == []
 
 

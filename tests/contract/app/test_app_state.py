@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.support.world.bundles import valid_row
 from tests.support.world.replicas import ReplicaProcess
@@ -26,6 +27,13 @@ def test_ready_names_digest_version_and_pid(client: httpx.Client, bundle: tuple[
     pid = answer.json().pop("pid")
     assert answer.json() == {"digest": bundle[1], "version": "6", "pid": pid}
     assert Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
+def test_head_is_answered_as_get_is_without_the_body(client: httpx.Client, path: str) -> None:
+    answer = client.head(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"] == client.get(path).headers["content-type"]
 
 
 def test_metrics_count_answers_by_route_and_status(client: httpx.Client, bundle: tuple[Path, str]) -> None:

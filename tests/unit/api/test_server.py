@@ -1,5 +1,7 @@
 """An API and a client of two installations: neither does anything for the other."""
 
+import contextlib
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ import uvicorn
 from pipelines.adapters.database.records import SqlRecords
 from pipelines.api.app import create_app
 from pipelines.api.client import ApiClient
-from pipelines.api.server import OwnClients
+from pipelines.api.server import MAX_HEAD_BYTES, OwnClients, server_config
 from pipelines.api.state import ApiState
 from pipelines.errors import UsageError
 from pipelines.settings.installation import HEADER, InstallationRecord
@@ -31,8 +33,7 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
     home.mkdir()
     records = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeCheckpoints())
     app = create_app(ApiState(records, FakeCheckpoints(), FakeVersions("1"), MODEL, {"alice": "secret"}))
-    config = uvicorn.Config(OwnClients(app, OURS), port=port, log_level="error", lifespan="off", ws="none")
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(server_config(OwnClients(app, OURS), host="127.0.0.1", port=port))
     thread = threading.Thread(target=server.run)
     thread.start()
     eventually(lambda: server.started, bool, 20)
@@ -54,7 +55,7 @@ def test_who_means_another_installation_is_refused_before_anything_is_done(setti
         return httpx.post(url, json=body, headers=headers, trust_env=False)
 
     refused = ask(THEIRS)
-    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "usage")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "other_installation")
     assert OURS in refused.json()["error"]["message"] and THEIRS in refused.json()["error"]["message"]
     # The first that was ever asked for.
     assert (ask(OURS).status_code, ask(OURS).json()["id"]) == (202, "b-2")
@@ -69,3 +70,36 @@ def test_a_client_takes_its_own_installation_alone(settings: Settings) -> None:
         with pytest.raises(UsageError, match=f"{OURS}.*{THEIRS}") as refused:
             ApiClient(settings, token).get("/status")
         assert refused.value.exit_code == 2
+
+
+def exchange(settings: Settings, sent: bytes) -> bytes:
+    """Send bytes and return the answer up to the connection's end."""
+    received = b""
+    with socket.create_connection(("127.0.0.1", settings.api_port), timeout=20) as connection:
+        # Who answers before all was sent may cut the rest, and the answer with it.
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(sent)
+            while piece := connection.recv(65_536):
+                received += piece
+    return received
+
+
+def test_an_offer_of_another_protocol_is_ignored_and_the_body_is_read(settings: Settings) -> None:
+    body = b'{"model": "churn-model", "environment": "production"}'
+    head = b"POST /api/v1/rollbacks HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\nContent-Length: %d\r\n"
+    offer = b"Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    head = head % len(body) + b"Content-Type: application/json\r\n" + offer + b"\r\n"
+    answer = exchange(settings, head + body)
+    assert answer.startswith(b"HTTP/1.1 202 ")
+
+
+@pytest.mark.parametrize("head", [b"X-Long: " + b"x" * 20 * MAX_HEAD_BYTES, b"Content-Length: " + b"9" * 5000])
+def test_a_head_without_bounds_is_refused(settings: Settings, head: bytes) -> None:
+    answer = exchange(settings, b"GET /health HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n")
+    assert answer[:13] in (b"HTTP/1.1 400 ", b"")
+
+
+def test_head_is_answered_without_a_body(settings: Settings) -> None:
+    answer = exchange(settings, b"HEAD /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.partition(b"\r\n\r\n")[2] == b""

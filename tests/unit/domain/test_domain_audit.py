@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.domain.audit import GENESIS, Checkpoint, Entry, chained, entry_hash, verify
+from pipelines.domain.audit import GENESIS, Checkpoint, Entry, chained, entry_hash, prove, verify
+from pipelines.errors import Undecided
 
 Tampering = Callable[[list[Entry]], list[Entry]]
 
@@ -159,6 +160,17 @@ def test_verify_accepts_entries_newer_than_the_last_head() -> None:
 
 def test_verify_accepts_an_empty_chain_without_heads() -> None:
     assert verify([], []).valid
+
+
+def test_a_chain_without_any_of_its_heads_is_proven_by_nothing() -> None:
+    entries = chain(4)
+
+    with pytest.raises(Undecided, match="the 4 entries follow one another, but no checkpoint"):
+        prove(entries, [])
+    assert prove(entries, checkpoints(entries)[:1]).valid
+    assert prove([], []).valid
+    # What does not hold by itself needs no checkpoint to be found.
+    assert prove(entries[1:], []).first_bad == 1
 
 
 def test_the_first_entry_follows_the_genesis() -> None:

@@ -15,6 +15,7 @@ EXIT_CODES = {
     "unknown_version": 2,
     "not_servable": 2,
     "other_model": 2,
+    "other_installation": 2,
     "older_tables": 2,
     "port_taken": 2,
     "policy_invalid": 2,

@@ -66,7 +66,7 @@ def test_a_no_is_told_with_who_said_it_and_why(world: World, chat: Chat) -> None
         world.records, person="bob", promotion_id=asked.id, approved=False, reason=reason, evidence=evidence, now=now()
     )
 
-    assert chat.lines()[-1] == f"{asked.id} was stopped: rejected by bob: slow [2J today"
+    assert chat.lines()[-1] == f"{asked.id} was stopped: rejected by bob: slow\\x1b[2J today"
 
 
 def test_a_failed_release_is_told_and_the_promotion_that_it_stops(world: World, chat: Chat) -> None:

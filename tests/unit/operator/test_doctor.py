@@ -106,6 +106,14 @@ def test_a_new_installation_keeps_every_invariant(tmp_path: Path) -> None:
     assert all(invariant.holds for invariant in found.values())
 
 
+def test_an_audit_trail_whose_checkpoints_are_gone_can_not_be_measured(ward: Ward) -> None:
+    ward.checkpoints = FakeCheckpoints()
+
+    found = ward.examine()["I4"]
+
+    assert (found.holds, "no checkpoint shows" in found.detail) == (None, True)
+
+
 def rollback_to_version_1(ward: Ward) -> None:
     ward.change(ReleaseRecord, "r-2", state=ReleaseState.ROLLED_BACK)
     add(ward.records, release("r-3", "1", kind="rollback", change_id="b-1", restores="r-1"))

@@ -1,0 +1,35 @@
+"""Text of strangers: what a person's free text may hold, and how any text is shown on a terminal or in a log.
+
+Characters that nobody sees are refused at the door and escaped at every exit: they can hide or forge what is read.
+"""
+
+import unicodedata
+
+MAX_CHARS = 1000
+# Controls, halves of surrogate pairs, and what ends a line or a paragraph elsewhere than in a terminal.
+_UNSEEN = {"Cc", "Cs", "Zl", "Zp"}
+# What turns the direction of reading around.
+_TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def checked_text(text: str) -> str:
+    """Return a person's text if it is of at most 1,000 characters that people see; raise ValueError otherwise."""
+    if len(text) > MAX_CHARS:
+        raise ValueError(f"{len(text):,} characters, of which {MAX_CHARS:,} are taken")
+    unseen = next((each for each in text if _is_unseen(each)), None)
+    if unseen is not None:
+        raise ValueError(f"it holds the character U+{ord(unseen):04X}, which nobody sees")
+    return text
+
+
+def printable(text: str) -> str:
+    """Return text of any origin with each unseen character but the line end escaped, as Python writes it."""
+    return "".join(_escaped(each) if each != "\n" and _is_unseen(each) else each for each in text)
+
+
+def _is_unseen(character: str) -> bool:
+    return unicodedata.category(character) in _UNSEEN or character in _TURNING
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()

@@ -1,0 +1,43 @@
+"""Free text that hides nothing, and any text made visible."""
+
+import pytest
+
+from pipelines.domain.texts import MAX_CHARS, checked_text, printable
+
+
+@pytest.mark.parametrize("text", ["", "why not", "façade: naïve, 100 % “quoted” 日本語 👍", "x" * MAX_CHARS])
+def test_what_people_see_is_taken_as_it_is(text: str) -> None:
+    assert checked_text(text) == text
+    assert printable(text) == text
+
+
+@pytest.mark.parametrize(
+    ("character", "shown"),
+    [
+        ("\x1b", r"\x1b"),
+        ("\x00", r"\x00"),
+        ("\t", r"\t"),
+        ("\r", r"\r"),
+        ("\x7f", r"\x7f"),
+        ("\x9b", r"\x9b"),
+        ("\u2028", r"\u2028"),
+        ("\u202e", r"\u202e"),
+        ("\u2066", r"\u2066"),
+        ("\ud800", r"\ud800"),
+    ],
+)
+def test_what_nobody_sees_is_refused_by_its_number_and_shown_as_an_escape(character: str, shown: str) -> None:
+    with pytest.raises(ValueError, match=f"U\\+{ord(character):04X}"):
+        checked_text(f"good{character}bye")
+    assert printable(f"good{character}bye") == f"good{shown}bye"
+
+
+def test_a_line_end_is_refused_in_what_a_person_writes_and_kept_in_what_is_shown() -> None:
+    with pytest.raises(ValueError, match=r"U\+000A"):
+        checked_text("two\nlines")
+    assert printable("two\nlines") == "two\nlines"
+
+
+def test_a_text_without_bounds_is_refused_by_its_length() -> None:
+    with pytest.raises(ValueError, match="1,001 characters, of which 1,000 are taken"):
+        checked_text("x" * (MAX_CHARS + 1))
