@@ -7,6 +7,7 @@ pinned, and a test stops a real replica under load.
 import asyncio
 import socket
 import sys
+from enum import Enum, auto
 from typing import Any
 
 from gunicorn.arbiter import Arbiter
@@ -15,10 +16,12 @@ from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
 from app.errors import StartupError
+from app.heads import Heads, HeadTooLargeError
 from app.logs import EventLog, Level
 
 DRAIN_S = 2.0
 _POLL_S = 0.02
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class DrainingServer(Server):
@@ -77,12 +80,51 @@ class JoiningTransport:
             self._transport.write(content)
 
 
-class OneWriteProtocol(HttpToolsProtocol):
-    """HTTP as uvicorn speaks it, an answer in one piece."""
+class _Awaited(Enum):
+    """What a connection sends next."""
+
+    REQUEST = auto()
+    REST_OF_HEAD = auto()
+    BODY = auto()
+
+
+class ReplicaProtocol(HttpToolsProtocol):
+    """HTTP as uvicorn speaks it, but for bounded heads, offers that are ignored, and answers in one piece."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection over."""
+        self._heads = Heads()
+        self._awaited = _Awaited.REQUEST
         super().connection_made(JoiningTransport(transport))  # type: ignore[arg-type]
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come, as soon as a head is whole; refuse with 431 one that is too large."""
+        try:
+            if self._awaited is _Awaited.REQUEST:
+                data = self._heads.whole(data)
+            elif self._awaited is _Awaited.REST_OF_HEAD:
+                self._heads.count(data)
+        except HeadTooLargeError:
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
+            return
+        if data:
+            super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """Note that a head has begun: where it came behind another request, the rest of it may be yet to come."""
+        self._awaited = _Awaited.REST_OF_HEAD
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer; what comes next is the body."""
+        self._awaited = _Awaited.BODY
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Give the end of the body on; what comes next is another request."""
+        self._awaited = _Awaited.REQUEST
+        super().on_message_complete()
 
 
 class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -90,7 +132,7 @@ class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # gunicorn has no ty
 
     CONFIG_KWARGS: dict[str, Any] = {  # noqa: RUF012  # the base class declares it so
         "loop": "uvloop",
-        "http": OneWriteProtocol,
+        "http": ReplicaProtocol,
         "ws": "none",
         "lifespan": "off",
         "interface": "asgi3",

@@ -170,6 +170,53 @@ def test_an_answer_is_sent_in_one_piece(tmp_path: Path) -> None:
                 assert _data_segments(asking) == 5
 
 
+def test_an_offer_of_another_protocol_is_ignored_and_the_body_is_read(tmp_path: Path) -> None:
+    path, digest = make_bundle(tmp_path / "bundles")
+    offer = b"\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n"
+    request = _request().replace(b"\r\n\r\n", offer, 1)
+    with listening() as shared, ReplicaProcess(tmp_path, release(path, digest), shared) as replica:
+        replica.until_alive()
+        with _connect(replica) as connection:
+            for sent in (request[: request.index(b"grade: h2c")], request[request.index(b"grade: h2c") :]):
+                connection.sendall(sent)
+            assert _reply(connection).startswith(b"HTTP/1.1 200 ")
+            # The connection goes on as it began.
+            connection.sendall(request)
+            assert _reply(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_head_without_end_is_refused_and_not_kept(tmp_path: Path) -> None:
+    path, digest = make_bundle(tmp_path / "bundles")
+    with listening() as shared, ReplicaProcess(tmp_path, release(path, digest), shared) as replica:
+        replica.until_alive()
+        with _connect(replica) as connection:
+            connection.sendall(b"GET /health HTTP/1.1\r\nX-Long: ")
+            with pytest.raises(ConnectionError):
+                for _ in range(1000):
+                    connection.sendall(b"x" * 16_384)
+        with _connect(replica) as connection:
+            connection.sendall(b"GET /health HTTP/1.1\r\nX-Long: " + b"x" * 16_384)
+            assert connection.recv(12) == b"HTTP/1.1 431"
+
+
+def test_a_request_behind_another_is_answered_wherever_it_is_cut_and_its_head_is_bounded(tmp_path: Path) -> None:
+    path, digest = make_bundle(tmp_path / "bundles")
+    request = _request()
+    with listening() as shared, ReplicaProcess(tmp_path, release(path, digest), shared) as replica:
+        replica.until_alive()
+        for at in (1, 30, request.index(b"\r\nHost") + 1, request.index(b"\r\n\r\n") + 2, len(request) - 5):
+            with _connect(replica) as connection:
+                connection.sendall(request + request[:at])
+                assert _reply(connection).startswith(b"HTTP/1.1 200 ")
+                connection.sendall(request[at:])
+                assert _reply(connection).startswith(b"HTTP/1.1 200 ")
+        with _connect(replica) as connection:
+            connection.sendall(request + b"GET /health HTTP/1.1\r\nX-Long: ")
+            with pytest.raises(ConnectionError):
+                for _ in range(1000):
+                    connection.sendall(b"x" * 16_384)
+
+
 def test_a_length_of_thousands_of_digits_is_refused_by_its_value(tmp_path: Path) -> None:
     path, digest = make_bundle(tmp_path / "bundles")
     with listening() as shared, ReplicaProcess(tmp_path, release(path, digest), shared) as replica:

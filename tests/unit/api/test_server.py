@@ -75,12 +75,12 @@ def test_a_client_takes_its_own_installation_alone(settings: Settings) -> None:
 def exchange(settings: Settings, sent: bytes) -> bytes:
     """Send bytes and return the answer up to the connection's end."""
     received = b""
-    with socket.create_connection(("127.0.0.1", settings.api_port), timeout=20) as connection:
-        # Who answers before all was sent may cut the rest, and the answer with it.
-        with contextlib.suppress(ConnectionError):
-            connection.sendall(sent)
-            while piece := connection.recv(65_536):
-                received += piece
+    server = ("127.0.0.1", settings.api_port)
+    # Who answers before all was sent may cut the rest, and the answer with it.
+    with socket.create_connection(server, timeout=20) as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(sent)
+        while piece := connection.recv(65_536):
+            received += piece
     return received
 
 
