@@ -15,8 +15,8 @@ pytestmark = pytest.mark.timeout(900)
 
 COLUMN = "TotalCharges"
 LIMITS = [{"quantile": 0.95, "limit_ms": 250, "judged": True}, {"quantile": 0.99, "limit_ms": 500, "judged": True}]
-# A tenth of what policy.yaml asks for.
-COMPARISON = {"blocks": 20, "block_s": 1, "warmup_s": 0.2, "margin": 1.1, "tolerance_ms": 5}
+# A tenth of what policy.yaml asks for, and a tolerance within which a generator is on time beside other tests.
+COMPARISON = {"blocks": 20, "block_s": 1, "warmup_s": 0.2, "margin": 1.1, "tolerance_ms": 30}
 
 
 @pytest.fixture
@@ -46,12 +46,12 @@ def test_a_version_that_breaks_the_absolute_limit_is_stopped_without_a_champion(
     served: Installation, empty: Installation, tmp_path: Path
 ) -> None:
     # At this rate the arithmetic leaves a core to the generator: a no of a disturbed run does not count.
-    limits = [{"quantile": 0.95, "limit_ms": 100, "judged": True}]
-    empty.apply_policy(quantiles=limits, rate_per_s=40, duration_s=20)
-    version = empty.register(slowed(served, tmp_path, share=0.1, delay_ms=150))
+    limits = [{"quantile": 0.95, "limit_ms": 400, "judged": True}]
+    empty.apply_policy(quantiles=limits, rate_per_s=10, duration_s=40)
+    version = empty.register(slowed(served, tmp_path, share=0.13, delay_ms=450))
     ended = empty.decided("deploy-staging", "--version", version)
     assert ended.returncode == 3, ended.stdout + ended.stderr
-    assert re.search(r"^FAIL: p95=\d+\.\d{4} ms > 100 ms", ended.stdout, re.MULTILINE)
+    assert re.search(r"^FAIL: p95=\d+\.\d{4} ms > 400 ms", ended.stdout, re.MULTILINE)
     assert empty.health("staging")["status"] == "no release"
 
 
@@ -60,7 +60,7 @@ def test_a_version_slower_in_two_requests_of_a_hundred_is_stopped_by_the_compari
 ) -> None:
     staging = served.health("staging")
     served.apply_policy(quantiles=LIMITS, comparison=COMPARISON)
-    version = served.register(slowed(served, tmp_path, share=0.02, delay_ms=20))
+    version = served.register(slowed(served, tmp_path, share=0.02, delay_ms=200))
     ended = served.decided("promote", "--version", version)
     assert ended.returncode == 3, ended.stdout + ended.stderr
     assert re.search(r"^FAIL: p99_ratio=\d+\.\d{4} > ", ended.stdout, re.MULTILINE)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import TypeAdapter
 
 from loadtests.judge.slo import judge
 from loadtests.plan.plan import Via
@@ -180,6 +181,14 @@ def test_a_check_without_numbers_is_taken() -> None:
     (found,) = results_of(result(check(observed=None, interval=None, limit=None)), demo=False)
 
     assert (found.observed, found.interval, found.limit) == (None, None, None)
+
+
+@pytest.mark.parametrize("interval", [[50.0, None], [None, None]])
+def test_a_bound_that_is_no_finite_number_leaves_no_interval_and_can_be_written(interval: list[float | None]) -> None:
+    # As it comes from a run whose requests were mostly never answered.
+    (found,) = results_of(result(check(observed=None, interval=interval)), demo=False)
+    assert found.interval is None
+    assert TypeAdapter(GateResult).dump_python(found, mode="json")["interval"] is None
 
 
 def test_a_run_that_measured_nothing_is_inconclusive() -> None:

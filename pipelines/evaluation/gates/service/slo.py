@@ -136,7 +136,8 @@ def _checked(run: RouteRun, check: Mapping[str, Any], *, demo: bool) -> GateResu
         Verdict(check["verdict"]) if check["judged"] else Verdict.NOT_APPLICABLE,
         check["message"] + shown + _mark(path, demo=demo),
         observed=check["observed"],
-        interval=(interval[0], interval[1]) if interval else None,
+        # A bound that is no finite number is written as null.
+        interval=(interval[0], interval[1]) if interval and None not in interval else None,
         limit=check["limit"],
     )
 
