@@ -15,7 +15,7 @@ from pipelines.ports import Target
 from tests.support.containers.swarm import SETTLE_S
 from tests.support.world.bundles import make_bundle
 from tests.support.world.fakes import FakeTarget
-from tests.support.world.supervisors import SupervisorProcess, eventually
+from tests.support.world.supervisors import SupervisorProcess, eventually, settled
 
 ENDPOINT = Endpoint("toy-model", Environment.STAGING)
 REFUSED_LINE = "digest mismatch"
@@ -41,11 +41,7 @@ class Place:
         return Release(id, ENDPOINT.model, ENDPOINT.environment, id.removeprefix("r"), digest)
 
     def settle(self, slot: Slot = Slot.LIVE) -> SlotState:
-        return eventually(
-            lambda: self.target.observe(ENDPOINT, slot),
-            lambda state: state.phase is not Phase.STARTING,
-            self.within_s,
-        )
+        return eventually(lambda: self.target.observe(ENDPOINT, slot), settled, self.within_s)
 
     def serve(self, release: Release, slot: Slot = Slot.LIVE, *, epoch: int = 1) -> SlotState:
         self.target.start(release, slot, epoch=epoch)

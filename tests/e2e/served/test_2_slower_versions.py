@@ -60,7 +60,7 @@ def test_a_version_slower_in_two_requests_of_a_hundred_is_stopped_by_the_compari
 ) -> None:
     staging = served.health("staging")
     served.apply_policy(quantiles=LIMITS, comparison=COMPARISON)
-    version = served.register(slowed(served, tmp_path, share=0.02, delay_ms=200))
+    version = served.register(slowed(served, tmp_path, share=0.02, delay_ms=90))
     ended = served.decided("promote", "--version", version)
     assert ended.returncode == 3, ended.stdout + ended.stderr
     assert re.search(r"^FAIL: p99_ratio=\d+\.\d{4} > ", ended.stdout, re.MULTILINE)

@@ -25,11 +25,11 @@ from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.adapters.swarm.services import EndpointServices, SwarmServices
 from pipelines.adapters.swarm.target import SwarmTarget
 from pipelines.adapters.swarm.tasks import Patience
-from pipelines.domain.release import Endpoint, Environment, Phase, Release, Slot, SlotState
+from pipelines.domain.release import Endpoint, Environment, Release, Slot, SlotState
 from pipelines.ports import HttpReply
 from tests.support.containers.engine import ROOT, hardened, make_volume, remove_network, url_of
 from tests.support.containers.needs import skip_without_containers
-from tests.support.world.supervisors import eventually
+from tests.support.world.supervisors import eventually, settled
 
 ENVIRONMENT = Environment.STAGING
 ENDPOINT = Endpoint("toy-model", ENVIRONMENT)
@@ -253,7 +253,7 @@ def release(id: str, digest: str) -> Release:
 
 def settle(target: SwarmTarget, slot: Slot = Slot.LIVE, within_s: float = SETTLE_S) -> SlotState:
     """Observe a slot until its roll has ended one way or the other."""
-    return eventually(lambda: target.observe(ENDPOINT, slot), lambda s: s.phase is not Phase.STARTING, within_s)
+    return eventually(lambda: target.observe(ENDPOINT, slot), settled, within_s)
 
 
 def serve(target: SwarmTarget, wanted: Release, slot: Slot = Slot.LIVE) -> SlotState:

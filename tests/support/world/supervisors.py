@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from pipelines.adapters.local.supervisor.home import record_path
 from pipelines.adapters.local.target import LocalTarget
-from pipelines.domain.release import Endpoint, Environment, Release, Slot, SlotState
+from pipelines.domain.release import Endpoint, Environment, Phase, Release, Slot, SlotState
 from pipelines.errors import TargetUnavailable
 
 T = TypeVar("T")
@@ -35,6 +35,12 @@ def eventually(probe: Callable[[], T], good: Callable[[T], bool], within_s: floa
         assert time.monotonic() < deadline, f"not within {within_s} s; last: {last}"
         time.sleep(0.05)
     return last
+
+
+def settled(state: SlotState) -> bool:
+    """Whether a roll has ended, and each replica has said what it serves: on a busy machine one may need a second look."""
+    answered = all(replica.digest for replica in state.replicas)
+    return state.phase is not Phase.STARTING and (answered or state.phase is not Phase.SETTLED or not state.release)
 
 
 class SupervisorProcess:
