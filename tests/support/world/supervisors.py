@@ -38,7 +38,7 @@ def eventually(probe: Callable[[], T], good: Callable[[T], bool], within_s: floa
 
 
 def settled(state: SlotState) -> bool:
-    """Whether a roll has ended, and each replica has said what it serves: on a busy machine one may need a second look."""
+    """Whether a roll has ended, and each replica has said what it serves: a busy one may need a second look."""
     answered = all(replica.digest for replica in state.replicas)
     return state.phase is not Phase.STARTING and (answered or state.phase is not Phase.SETTLED or not state.release)
 
