@@ -20,7 +20,6 @@ class Heads:
 
     def __init__(self) -> None:
         self._begun = b""
-        self._counted = 0
 
     def whole(self, data: bytes) -> bytes:
         """Return a head and what came after it once it is whole, nothing before; raise HeadTooLargeError."""
@@ -32,11 +31,5 @@ class Heads:
                 raise HeadTooLargeError
             self._begun = data
             return b""
-        self._begun, self._counted = b"", 0
+        self._begun = b""
         return _OFFER.sub(_IGNORED, data[: end.start()]) + data[end.start() :]
-
-    def count(self, data: bytes) -> None:
-        """Bound a head that began behind another request, and so was not waited for; raise HeadTooLargeError."""
-        self._counted += len(data)
-        if self._counted > MAX_HEAD_BYTES:
-            raise HeadTooLargeError

@@ -16,7 +16,7 @@ from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
 from app.errors import StartupError
-from app.heads import Heads, HeadTooLargeError
+from app.heads import MAX_HEAD_BYTES, Heads, HeadTooLargeError
 from app.logs import EventLog, Level
 
 DRAIN_S = 2.0
@@ -94,7 +94,7 @@ class ReplicaProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection over."""
         self._heads = Heads()
-        self._awaited = _Awaited.REQUEST
+        self._awaited, self._rest_bytes = _Awaited.REQUEST, 0
         super().connection_made(JoiningTransport(transport))  # type: ignore[arg-type]
 
     def data_received(self, data: bytes) -> None:
@@ -102,18 +102,20 @@ class ReplicaProtocol(HttpToolsProtocol):
         try:
             if self._awaited is _Awaited.REQUEST:
                 data = self._heads.whole(data)
-            elif self._awaited is _Awaited.REST_OF_HEAD:
-                self._heads.count(data)
         except HeadTooLargeError:
-            self.transport.write(_TOO_LARGE)
-            self.transport.close()
+            self._refuse_head()
             return
-        if data:
-            super().data_received(data)
+        if not data:
+            return
+        self._rest_bytes += len(data)
+        super().data_received(data)
+        # Of a head that began behind another request only what came since, and only while there is no end of it.
+        if self._awaited is _Awaited.REST_OF_HEAD and self._rest_bytes > MAX_HEAD_BYTES:
+            self._refuse_head()
 
     def on_message_begin(self) -> None:
         """Note that a head has begun: where it came behind another request, the rest of it may be yet to come."""
-        self._awaited = _Awaited.REST_OF_HEAD
+        self._awaited, self._rest_bytes = _Awaited.REST_OF_HEAD, 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -125,6 +127,11 @@ class ReplicaProtocol(HttpToolsProtocol):
         """Give the end of the body on; what comes next is another request."""
         self._awaited = _Awaited.REQUEST
         super().on_message_complete()
+
+    def _refuse_head(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
 
 
 class DrainingWorker(UvicornWorker):  # type: ignore[misc]  # gunicorn has no types

@@ -210,6 +210,16 @@ def test_a_request_behind_another_is_answered_wherever_it_is_cut_and_its_head_is
                 assert _reply(connection).startswith(b"HTTP/1.1 200 ")
                 connection.sendall(request[at:])
                 assert _reply(connection).startswith(b"HTTP/1.1 200 ")
+        # What counts is the head alone, however much body comes with the end of it.
+        batch = b'{"rows": [' + BODY + b" " * 60_000 + b"]}"
+        head = (
+            b"POST /predict/batch HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        )
+        with _connect(replica) as connection:
+            connection.sendall(request + head[:40])
+            assert _reply(connection).startswith(b"HTTP/1.1 200 ")
+            connection.sendall((head % len(batch))[40:] + batch)
+            assert _reply(connection).startswith(b"HTTP/1.1 200 ")
         with _connect(replica) as connection:
             connection.sendall(request + b"GET /health HTTP/1.1\r\nX-Long: ")
             with pytest.raises(ConnectionError):
