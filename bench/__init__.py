@@ -25,7 +25,7 @@ def _measure_in(module: str) -> Benchmark:
 
 _ROOMS = {
     "service": ("predict", "replica", "swap"),
-    "installation": ("rollback", "executor", "cli", "demo", "images", "containers"),
+    "installation": ("rollback", "executor", "cli", "demo", "upgrade", "images", "containers"),
     "load": ("judge", "generator"),
 }
 MODULES = {name: f"bench.{room}.{name}" for room, names in _ROOMS.items() for name in names}
