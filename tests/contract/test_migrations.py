@@ -10,7 +10,6 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from tests.support.world.old_installation import OLD_CHECKPOINTS, old_tables
 
 from pipelines.adapters.database import migration
 from pipelines.adapters.database.records import SqlRecords, prepare_records
@@ -30,6 +29,7 @@ from pipelines.domain.records import (
 from pipelines.errors import UsageError
 from pipelines.governance.progress import progress_of
 from tests.support.servers.databases import APPLICATION, Place, bare_place, sqlite_place
+from tests.support.world.old_installation import OLD_CHECKPOINTS, old_tables
 from tests.support.world.records import NOW, add, promotion
 
 ROOT = Path(__file__).resolve().parents[2]
