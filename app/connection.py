@@ -148,12 +148,14 @@ class ReplicaProtocol(HttpToolsProtocol):
         """Answer in the service's place, unless it has begun to, and close."""
         if self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+        cycle = self.cycle
+        being_answered = self._awaited is _Awaited.BODY or (cycle is not None and not cycle.response_complete)
+        if not (being_answered and cycle.response_started):
             self.transport.write(refusal(error))
             self.config.loaded_app.count_refusal(error.status)
-        if self.cycle is not None:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+        if cycle is not None:
+            cycle.disconnected = True
+            cycle.message_event.set()
         self.transport.close()
 
     def _check_head(self) -> None:

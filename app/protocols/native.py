@@ -57,11 +57,14 @@ PREDICTION_ANSWERS = (Prediction, BatchPrediction)
 class Predictor:
     """Answers for one release, or with 503 for none."""
 
-    def __init__(self, scorer: Scorer | None, settings: Settings, budget: Budget) -> None:
+    def __init__(
+        self, scorer: Scorer | None, settings: Settings, budget: Budget, *, deadline_s: float = DEADLINE_S
+    ) -> None:
         self._batcher = MicroBatcher(scorer) if scorer else None
         self._model = settings.model or ""
         self._version = settings.version or ""
         self._budget = budget
+        self._deadline_s = deadline_s
         self._encode = msgspec.json.Encoder().encode
 
     async def row(self, head: RequestHead, receive: Receive) -> Reply:
@@ -81,11 +84,11 @@ class Predictor:
         try:
             batcher = self._released()
             body = await read_body(head, receive, BATCH_LIMIT_BYTES, self._budget)
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(self._deadline_s):
                 content = await self._score_batch(batcher, body, receive)
             await self._budget.grow(head, len(content))
         except TimeoutError:
-            return refused(TooLate(f"the batch was not done within {DEADLINE_S:g} s"), head.request_id)
+            return refused(TooLate(f"the batch was not done within {self._deadline_s:g} s"), head.request_id)
         except RequestError as error:
             return refused(error, head.request_id)
         empty = self._encode(BatchPrediction([], self._model, self._version, head.request_id))

@@ -25,10 +25,9 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        if "transfer-encoding" in headers and "content-length" in headers:
-            smuggled = UsageError("the body has two lengths", next="send Content-Length or Transfer-Encoding")
-            await _refusal(400, smuggled, {"Connection": "close"})(scope, receive, send)
+        fault = _ambiguity(scope)
+        if fault:
+            await _refusal(400, fault, {"Connection": "close"})(scope, receive, send)
         elif self._waiting >= MAX_WAITING and scope["path"] != "/health":
             busy = Undecided("the API has more to do than it can answer in time", next="try again in a moment")
             await _refusal(503, busy, {"Retry-After": "1"})(scope, receive, send)
@@ -63,6 +62,16 @@ class Door:
             await self._app({**scope, "method": method}, bounded, begun)
         finally:
             stop_waiting()
+
+
+def _ambiguity(scope: Scope) -> UsageError | None:
+    """Return what another reader of the same request might see otherwise."""
+    headers = Headers(scope=scope)
+    if "transfer-encoding" in headers and "content-length" in headers:
+        return UsageError("the body has two lengths", next="send Content-Length or Transfer-Encoding")
+    if scope["http_version"] not in ("1.0", "1.1"):
+        return UsageError(f"this is no HTTP/{scope['http_version']}", next="send the request as HTTP/1.1")
+    return None
 
 
 def _refusal(status: int, refusal: SlipwayError, headers: dict[str, str]) -> JSONResponse:

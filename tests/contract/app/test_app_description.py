@@ -49,7 +49,7 @@ def test_a_replica_that_is_not_ready_is_described(client: httpx.Client) -> None:
         status: schema for route, status, schema in answers(client.get("/openapi.json").json()) if "ready" in route
     }
 
-    assert set(forms["200"]["properties"]) == {"digest", "version", "pid"}
+    assert set(forms["200"]["properties"]) == {"digest", "version", "pid", "restarts"}
     assert set(forms["503"]["properties"]) == {"reason", "pid"}
 
 
