@@ -27,6 +27,7 @@ _ROOMS = {
     "service": ("predict", "replica", "swap"),
     "installation": ("rollback", "executor", "cli", "demo", "images", "containers"),
     "load": ("judge", "generator"),
+    "nodes": ("nodes",),
 }
 MODULES = {name: f"bench.{room}.{name}" for room, names in _ROOMS.items() for name in names}
 BENCHMARKS: Mapping[str, Benchmark] = {name: _measure_in(module) for name, module in MODULES.items()}

@@ -55,10 +55,8 @@ def run_counting(settings: Settings, benchmark: Callable[[Place], Measured] = co
 def test_an_unknown_benchmark_is_refused_with_the_names(settings: Settings) -> None:
     with pytest.raises(UsageError, match="no benchmark 'speed'") as refused:
         run_bench("speed", settings, {}, quiet)
-    assert (
-        refused.value.next
-        == "one of: predict, replica, swap, rollback, executor, cli, demo, images, containers, judge, generator, all"
-    )
+    named = "predict, replica, swap, rollback, executor, cli, demo, images, containers, judge, generator, nodes, all"
+    assert refused.value.next == f"one of: {named}"
     assert not (settings.project / "bench").exists()
 
 
@@ -72,7 +70,7 @@ def test_the_command_line_refuses_an_unknown_benchmark_with_exit_code_2(tmp_path
     assert done.stderr.splitlines() == [
         "no benchmark 'speed'",
         "next: one of: predict, replica, swap, rollback, executor, cli, demo, images, containers, judge, generator,"
-        " all",
+        " nodes, all",
     ]
 
 
