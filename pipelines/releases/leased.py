@@ -41,7 +41,11 @@ def under_lease(
     except SlipwayError as refusal:
         stopped = refusal
         step("stopped", lambda: keep_trying(services, lambda: stop_work(services, work, stopped)))
-    step("K10 lease given back", lambda: keep_trying(services, lambda: leases.give_back(services, work.id)))
+
+    def give_back() -> None:
+        at_step(services, "K10", lambda: keep_trying(services, lambda: leases.give_back(services, work.id)))
+
+    step("K10 lease given back", give_back)
 
 
 def stop_work(services: Services, work: Leased, error: SlipwayError) -> None:
