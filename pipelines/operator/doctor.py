@@ -6,7 +6,7 @@ rights that a process was not given.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,15 +98,17 @@ def examine(patient: Patient) -> list[Invariant]:
     return [_measured(id, check, patient) for id, check in checks.items()]
 
 
-def open_intents(trail: list[audit.Entry]) -> list[audit.Entry]:
+def open_intents(trail: Iterable[audit.Entry]) -> list[audit.Entry]:
     """Return the intents of outside effects that have no outcome: what was cut off."""
     paired = ("release.", "alias.")
-    ended = {(e.action, e.subject) for e in trail if e.phase == "outcome"}
-    return [
-        entry
-        for entry in trail
-        if entry.phase == "intent" and entry.action.startswith(paired) and (entry.action, entry.subject) not in ended
-    ]
+    begun: dict[tuple[str, str], list[audit.Entry]] = {}
+    for entry in trail:
+        about = (entry.action, entry.subject)
+        if entry.phase == "outcome":
+            begun.pop(about, None)
+        elif entry.phase == "intent" and entry.action.startswith(paired):
+            begun.setdefault(about, []).append(entry)
+    return sorted((entry for entries in begun.values() for entry in entries), key=lambda entry: entry.seq)
 
 
 def _measured(id: str, check: Callable[[Patient], tuple[bool, str]], patient: Patient) -> Invariant:
