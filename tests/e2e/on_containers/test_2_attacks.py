@@ -4,6 +4,9 @@ It is the one of the tests before. The addresses are those that the engine gave,
 """
 
 import json
+import os
+import socket
+import subprocess
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +19,7 @@ from pipelines.adapters.storage.object_store import S3Access, connect
 from tests.e2e.containers import Containers
 from tests.support.containers.elsewhere import outer_address
 from tests.support.containers.engine import FIRST_BUILD_S
+from tests.support.containers.needs import skip_without_containers
 
 pytestmark = pytest.mark.timeout(FIRST_BUILD_S)
 
@@ -86,6 +90,30 @@ def test_nothing_is_published_but_the_edge_and_the_image_registry_and_on_loopbac
     for _, _, port in published:
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"http://{outer_address(engine)}:{port}/", timeout=2, trust_env=False)
+
+
+@pytest.mark.parametrize("network", ["production", "database"])
+def test_a_datagram_that_a_stranger_made_for_a_network_is_dropped(
+    network: str, containers: Containers, engine: docker.DockerClient
+) -> None:
+    if os.geteuid():
+        skip_without_containers("only root may read the kernel's counters")
+    options = engine.api.inspect_network(f"{containers.prefix}-{network}")["Options"]
+    assert "encrypted" in options
+    number = int(options["com.docker.network.driver.overlay.vxlanid_list"])
+
+    def dropped() -> int:
+        rules = subprocess.run(["iptables", "-vnxL", "INPUT"], capture_output=True, text=True, check=True).stdout
+        (rule,) = [line for line in rules.splitlines() if f"=0x{number << 8:x}" in line and " DROP " in line]
+        return int(rule.split()[0])
+
+    before = dropped()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        # A VXLAN header, and what would be a frame for a container.
+        stranger.sendto(
+            bytes([8, 0, 0, 0]) + (number << 8).to_bytes(4, "big") + bytes(60), (outer_address(engine), 4789)
+        )
+    assert dropped() == before + 1
 
 
 @pytest.mark.parametrize("environment", ["staging", "production"])
