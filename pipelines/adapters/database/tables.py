@@ -17,7 +17,7 @@ from pipelines.errors import UsageError
 R = TypeVar("R", bound=Record)
 
 # Bumped with the tables; a database that says another has not got them yet.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 AUDIT_LOG = "audit_log"
 EVENTS = "events"
