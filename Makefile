@@ -102,5 +102,5 @@ check: setup ## Format, lint, types and import contracts
 reference: setup ## Write the schemas of all formats into docs/reference
 	@$(SLIPWAY) reference
 
-bench: ## Measure into bench/results: [NAME=rollback]
-	@$(SLIPWAY) bench $(or $(NAME),all)
+bench: ## Measure into bench/results: [NAME=rollback] [COUNT=30] [ONLY=K5]
+	@$(SLIPWAY) bench $(or $(NAME),all) --count "$(COUNT)" --only "$(ONLY)"

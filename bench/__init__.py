@@ -1,5 +1,6 @@
 """Measures Slipway on the machine it runs on; every figure comes with its machine and its limit."""
 
+import dataclasses
 import importlib
 from collections.abc import Callable, Mapping
 
@@ -27,6 +28,7 @@ _ROOMS = {
     "service": ("predict", "replica", "swap"),
     "installation": ("rollback", "executor", "cli", "demo", "images", "containers"),
     "load": ("judge", "generator"),
+    "faults": ("faults",),
 }
 MODULES = {name: f"bench.{room}.{name}" for room, names in _ROOMS.items() for name in names}
 BENCHMARKS: Mapping[str, Benchmark] = {name: _measure_in(module) for name, module in MODULES.items()}
@@ -38,9 +40,13 @@ def run_bench(
     environ: Mapping[str, str],
     report_progress: ProgressReporter,
     *,
+    count: int | None = None,
+    only: str = "",
     benchmarks: Mapping[str, Benchmark] = BENCHMARKS,
 ) -> None:
     """Run one benchmark or `all`, print its figures, and write `bench/results/NAME.json` in the project.
+
+    A part of one (`only`) is printed and not written.
 
     Each has a home of its own and free ports; a missed limit is shown, not raised. Raises UsageError for an
     unknown name and Undecided when it was cut off.
@@ -52,11 +58,12 @@ def run_bench(
             report_progress(f"--- {chosen}")
             machine = read_machine()
             with own_place(settings, environ, report_progress) as place:
-                measured = benchmarks[chosen](place)
+                measured = benchmarks[chosen](dataclasses.replace(place, count=count, only=only))
         except KeyboardInterrupt:
             raise Undecided(
                 f"{chosen} was cut off; what it started has ended", next=f"slipway bench {chosen}"
             ) from None
         body = result_body(chosen, measured, machine, settings.project)
-        write_result(settings.project, body)
+        if not only:
+            write_result(settings.project, body)
         print(show(body))

@@ -30,9 +30,14 @@ class LoadResult:
 
 
 class LoadClient:
-    """Posts rows to `/predict` at fixed rates: over kept connections, and over a new connection each."""
+    """Posts rows to `/predict` at fixed rates: over kept connections, and over a new connection each.
 
-    def __init__(self, url: str, row: dict[str, Any], *, kept_per_s: float = 300, new_per_s: float = 50) -> None:
+    With `looks`, a kept connection that the server has closed meanwhile is replaced before the next request.
+    """
+
+    def __init__(
+        self, url: str, row: dict[str, Any], *, kept_per_s: float = 300, new_per_s: float = 50, looks: bool = False
+    ) -> None:
         parts = urlsplit(url)
         if not (parts.hostname and parts.port):
             raise ValueError(f"{url!r} names no host and port")
@@ -41,6 +46,7 @@ class LoadClient:
         self._body = json.dumps(row).encode()
         self._kept_per_s = kept_per_s
         self._new_per_s = new_per_s
+        self._looks = looks
         self.result = LoadResult()
 
     async def run(self, stop: Callable[[], bool]) -> None:
@@ -57,6 +63,9 @@ class LoadClient:
         while not stop():
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             due = max(due + pace_s, time.monotonic() - pace_s)
+            if streams and self._looks and (streams[0].at_eof() or streams[0].exception()):
+                streams[1].close()
+                streams = None
             streams = await self._send(streams, close=False)
         if streams:
             streams[1].close()

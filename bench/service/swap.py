@@ -16,9 +16,9 @@ from pipelines.errors import SlipwayError, TargetUnavailable
 from pipelines.ports import Target
 from pipelines.wiring.targets import open_target
 
-SWAPS = 30
+SWAPS = 300
 REPLICAS = 2
-KEPT_PER_S = 300
+KEPT_PER_S = 150
 NEW_PER_S = 50
 SWAP_WITHIN_S = 60.0
 STOP_S = 40.0
@@ -28,18 +28,18 @@ ENVIRONMENT = Environment.PRODUCTION
 
 def measure(place: Place) -> Measured:
     """Swap two versions under load that never retries; every failed request is counted."""
-    bundles = make_bundles(place, 2)
+    bundles, count = make_bundles(place, 2), place.count or SWAPS
     url = f"http://127.0.0.1:{place.settings.production_port}"
     with running_supervisor(place) as target:
         _swap(target, _release(0, bundles))
         client = LoadClient(url, dict(bundles[0].rows[0]), kept_per_s=KEPT_PER_S, new_per_s=NEW_PER_S)
         with under_load(client) as load:
-            swap_s = [_told(place, _swap(target, _release(n, bundles)), load) for n in range(1, SWAPS + 1)]
+            swap_s = [_told(place, _swap(target, _release(n, bundles)), load) for n in range(1, count + 1)]
     for failure in load.failures[:5]:
         place.report_progress(failure)
     latencies_ms = sorted(latency_ms for _, _, latency_ms in load.answers)
     return Measured(
-        about=f"{SWAPS} swaps of {REPLICAS} replicas under {KEPT_PER_S} req/s over kept connections and {NEW_PER_S}"
+        about=f"{count} swaps of {REPLICAS} replicas under {KEPT_PER_S} req/s over kept connections and {NEW_PER_S}"
         " new connections a second, without retries; a swap ends when the old replicas have drained",
         figures={
             "failed": len(load.failures),

@@ -35,13 +35,14 @@ class Measured:
     """The outcome of a benchmark: `figures` and `samples` carry their units in their names.
 
     `about` says in a sentence what was done; `samples` holds single runs behind the figures. Every limit
-    names a figure.
+    names a figure. `tried` is a table of what was done one after the other, a mapping a row.
     """
 
     about: str
     figures: Mapping[str, float]
     limits: tuple[Limit, ...]
     samples: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    tried: Sequence[Mapping[str, str]] = ()
 
 
 def _holds(found: float, bound: Bound, value: float) -> bool:

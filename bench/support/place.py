@@ -18,12 +18,17 @@ TOOLS = ("SLIPWAY_TOOLS", "SLIPWAY_DOCKER")
 
 @dataclass(frozen=True)
 class Place:
-    """Everything a benchmark needs; `settings` are those of its own home, `workdir` vanishes at its end."""
+    """Everything a benchmark needs; `settings` are those of its own home, `workdir` vanishes at its end.
+
+    `count` and `only` are what somebody asked for: how often, and of what a benchmark does, what has this in its name.
+    """
 
     settings: Settings
     environ: Mapping[str, str]
     workdir: Path
     report_progress: ProgressReporter
+    count: int | None = None
+    only: str = ""
 
     @property
     def child_environ(self) -> dict[str, str]:

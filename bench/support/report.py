@@ -34,6 +34,7 @@ def result_body(name: str, measured: Measured, machine: Machine, project: Path) 
             for limit in measured.limits
         ],
         "samples": {sample: [round(v, DECIMALS) for v in values] for sample, values in measured.samples.items()},
+        **({"tried": [dict(row) for row in measured.tried]} if measured.tried else {}),
     }
 
 
@@ -54,9 +55,14 @@ def show(body: dict[str, Any]) -> str:
             f"{body['name']}: {body['about']}",
             f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']},"
             f" {machine['kernel']}, {machine['python']}, load average {machine['load_average_1min']} at start",
+            *_shown_tries(body.get("tried", [])),
             render(("figure", "value", "limit", "verdict"), rows),
         )
     )
+
+
+def _shown_tries(tried: list[dict[str, str]]) -> list[str]:
+    return [render(tuple(tried[0]), [tuple(row.values()) for row in tried]), ""] if tried else []
 
 
 def _shown(value: float) -> str:

@@ -122,11 +122,15 @@ def loadtest(
 
 
 @app.command()
-def bench(name: Annotated[str, typer.Argument(help="One benchmark, or all.")] = "all") -> None:
+def bench(
+    name: Annotated[str, typer.Argument(help="One benchmark, or all.")] = "all",
+    count: Annotated[str, typer.Option(help="How often, where a benchmark repeats something.")] = "",
+    only: Annotated[str, typer.Option(help="Of the faults, those that have this in their name.")] = "",
+) -> None:
     """Measure, and write bench/results/NAME.json."""
     from pipelines.developer.develop import become_benchmark
 
-    become_benchmark(name, os.environ)
+    become_benchmark([name, f"--count={count}", f"--only={only}"], os.environ)
 
 
 @app.command()

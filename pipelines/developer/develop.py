@@ -52,15 +52,15 @@ def run_mutants(word: str) -> int:
     return subprocess.run([sys.executable, "-m", "tests.mutants", word], cwd=ROOT, check=False).returncode
 
 
-def become_benchmark(name: str, environ: Mapping[str, str], root: Path = ROOT) -> NoReturn:
-    """Let `python -m bench` take this process over: a signal then reaches what has to stop what it started.
+def become_benchmark(words: list[str], environ: Mapping[str, str], root: Path = ROOT) -> NoReturn:
+    """Let `python -m bench` take this process over with `words`: a signal then reaches what has to stop what it began.
 
     Raises UsageError where there are no benchmarks: they are no part of a wheel or an image.
     """
     if not (root / "bench" / "__main__.py").is_file():
         raise UsageError("the benchmarks are no part of an installation", next="run it in a clone of Slipway")
     path = os.pathsep.join(filter(None, [str(root), environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", "bench", name]
+    command = [sys.executable, "-m", "bench", *words]
     os.execve(command[0], command, {**environ, "PYTHONPATH": path})
 
 

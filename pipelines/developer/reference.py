@@ -23,6 +23,7 @@ SCHEMAS = {
     # The service describes the features of what it serves: here, those of the tests' example bundle.
     "app.openapi.json": "tests.support.world.served:describe_service",
     "bundle.schema.json": "pipelines.domain.description:describe",
+    "faults.md": "bench.faults.catalogue:describe_faults",
     "gates.md": "pipelines.evaluation.gates.reference:describe_gates",
     "load-capacity.schema.json": "loadtests.runner.capacity:describe_capacity",
     "load-plan.schema.json": "loadtests.plan.plan:describe_plan",

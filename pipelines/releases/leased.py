@@ -50,7 +50,7 @@ def under_lease(services: Services, work: Leased, step: Step, *, carry_out: Call
     except SlipwayError as refusal:
         stopped = refusal
         step("stopped", lambda: stop_work(services, work, stopped))
-    step("K10 lease given back", lambda: leases.give_back(services, work.id))
+    step("K10 lease given back", lambda: at_step(services, "K10", lambda: leases.give_back(services, work.id)))
 
 
 def stop_work(services: Services, work: Leased, error: SlipwayError, troubles: list[str] | None = None) -> None:

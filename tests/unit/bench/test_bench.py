@@ -57,7 +57,8 @@ def test_an_unknown_benchmark_is_refused_with_the_names(settings: Settings) -> N
         run_bench("speed", settings, {}, quiet)
     assert (
         refused.value.next
-        == "one of: predict, replica, swap, rollback, executor, cli, demo, images, containers, judge, generator, all"
+        == "one of: predict, replica, swap, rollback, executor, cli, demo, images, containers, judge, generator,"
+        " faults, all"
     )
     assert not (settings.project / "bench").exists()
 
@@ -72,7 +73,7 @@ def test_the_command_line_refuses_an_unknown_benchmark_with_exit_code_2(tmp_path
     assert done.stderr.splitlines() == [
         "no benchmark 'speed'",
         "next: one of: predict, replica, swap, rollback, executor, cli, demo, images, containers, judge, generator,"
-        " all",
+        " faults, all",
     ]
 
 
@@ -82,7 +83,7 @@ def test_the_command_line_measures_nothing_where_there_are_no_benchmarks(
     # Whatever took this process over would end the tests with an exit code of its own.
     monkeypatch.setattr(os, "execve", lambda *_: pytest.fail("a benchmark took the process over"))
     with pytest.raises(UsageError, match="no part of an installation") as refused:
-        become_benchmark("cli", os.environ, root=tmp_path)
+        become_benchmark(["cli"], os.environ, root=tmp_path)
     assert refused.value.next == "run it in a clone of Slipway"
 
 

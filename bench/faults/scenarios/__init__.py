@@ -1,0 +1,1 @@
+"""What is injected, a module for each part of the world that fails."""
