@@ -26,7 +26,7 @@ def _measure_in(module: str) -> Benchmark:
 
 _ROOMS = {
     "service": ("predict", "replica", "swap"),
-    "installation": ("rollback", "executor", "cli", "demo", "images", "containers"),
+    "installation": ("rollback", "executor", "cli", "demo", "upgrade", "images", "containers"),
     "load": ("judge", "generator"),
     "faults": ("faults",),
 }

@@ -3,7 +3,7 @@
 Each role has one contract suite under tests/contract that its fake and its real adapters both pass.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +124,7 @@ class Transaction(Protocol):
     """
 
     def new_id(self, kind: type[Record]) -> str:
-        """Return the next id of a kind, such as `p-12`."""
+        """Return the next id of a kind, such as `p-12`; one that a stored record ever had is not given again."""
 
     def add(self, record: Record) -> None:
         """Store a new record."""
@@ -194,8 +194,11 @@ class Records(Protocol):
     def listen(self) -> Listener:
         """Return what waits for the next events."""
 
-    def audit_trail(self) -> list[Entry]:
-        """Return the whole audit chain, first entry first."""
+    def audit_trail(self) -> Iterator[Entry]:
+        """Go through the whole audit chain, first entry first, reading it a page at a time."""
+
+    def newest_audit(self, limit: int) -> list[Entry]:
+        """Return the last `limit` entries of the audit chain, oldest first."""
 
 
 class Checkpoints(Protocol):

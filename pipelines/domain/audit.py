@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,15 +76,15 @@ def open_intents(entries: Iterable[Entry]) -> list[Entry]:
     return sorted((entry for left in begun.values() for entry in left), key=lambda entry: entry.seq)
 
 
-def prove(entries: Sequence[Entry], checkpoints: Sequence[Checkpoint]) -> ChainCheck:
+def prove(entries: Iterable[Entry], checkpoints: Sequence[Checkpoint]) -> ChainCheck:
     """Verify the chain of an installation, which keeps a checkpoint of each entry outside before its writer goes on.
 
     Raises Undecided for entries that hold, but of which no checkpoint is there: then nothing shows that these are all.
     """
     checked = verify(entries, checkpoints)
-    if checked.valid and entries and not checkpoints:
+    if checked.valid and checked.entries and not checkpoints:
         raise Undecided(
-            f"the {len(entries)} entries follow one another, but no checkpoint shows that these are all",
+            f"the {checked.entries} entries follow one another, but no checkpoint shows that these are all",
             next="bring the checkpoints back from a copy of the place where they are kept",
         )
     return checked
@@ -95,8 +96,10 @@ def verify(entries: Iterable[Entry], checkpoints: Iterable[Checkpoint]) -> Chain
     An edit, a swap or a deletion in the middle shows at its own place; a deleted end, a rewritten
     chain and a restored old backup show against the checkpoints.
     """
-    hashes: dict[int, str] = {}
-    prev_hash = GENESIS
+    # Writers export beside each other: in order of number, the first contradiction is the earliest one.
+    outside = deque(sorted(checkpoints, key=lambda checkpoint: checkpoint.seq))
+    contradicted: Checkpoint | None = None
+    prev_hash, count = GENESIS, 0
     for count, entry in enumerate(entries, start=1):
         wrong = None
         if entry.seq != count:
@@ -107,13 +110,14 @@ def verify(entries: Iterable[Entry], checkpoints: Iterable[Checkpoint]) -> Chain
             wrong = f"entry {count} was changed after it was written"
         if wrong:
             return ChainCheck(False, count - 1, count, wrong)
-        hashes[count] = prev_hash = entry.hash
-    # Writers export beside each other: in order of number, the first contradiction is the earliest one.
-    for checkpoint in sorted(checkpoints, key=lambda checkpoint: checkpoint.seq):
-        if checkpoint.seq not in hashes:
-            detail = f"the chain ends at entry {len(hashes)}, but a checkpoint outside names entry {checkpoint.seq}"
-            return ChainCheck(False, len(hashes), len(hashes) + 1, detail)
-        if hashes[checkpoint.seq] != checkpoint.hash:
-            detail = f"entry {checkpoint.seq} differs from its checkpoint outside: the chain was rewritten"
-            return ChainCheck(False, len(hashes), checkpoint.seq, detail)
-    return ChainCheck(True, len(hashes), None, f"{len(hashes)} entries hold")
+        prev_hash = entry.hash
+        while outside and outside[0].seq <= count and not contradicted:
+            checkpoint = outside.popleft()
+            contradicted = checkpoint if checkpoint != Checkpoint(count, entry.hash) else None
+    if contradicted:
+        detail = f"entry {contradicted.seq} differs from its checkpoint outside: the chain was rewritten"
+        return ChainCheck(False, count, contradicted.seq, detail)
+    if outside:
+        detail = f"the chain ends at entry {count}, but a checkpoint outside names entry {outside[0].seq}"
+        return ChainCheck(False, count, count + 1, detail)
+    return ChainCheck(True, count, None, f"{count} entries hold")

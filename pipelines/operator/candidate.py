@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipelines.errors import RegistryUnavailable, SlipwayError, Undecided, UsageError
 from pipelines.settings.settings import Settings
+from pipelines.training.lineage import drop_spoiled
 
 ProgressReporter = Callable[[str], None]
 TRAINING_S = 900.0
@@ -23,6 +24,8 @@ def train_and_register(
     path = f"{Path(sys.executable).parent}{os.pathsep}{environ.get('PATH', '')}"
     trainer = open_installation(settings, environ).trainer()
     child = {**settings.child_environ(environ), **trainer, "PATH": path, "DVC_NO_ANALYTICS": "1"}
+    for dropped in drop_spoiled(settings.project):
+        report_progress(f"{dropped} was not what dvc.lock names: removed, to be made anew")
     _run([sys.executable, "-m", "dvc", "repro"], settings.project, child, report_progress)
     command = [sys.executable, "-m", "pipelines.wiring.register"]
     command += ["--tracking-uri", settings.mlflow_url, "--root", str(settings.project)]

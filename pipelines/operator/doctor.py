@@ -81,7 +81,7 @@ def _examined(settings: Settings) -> dict[str, Any]:
     )
     return {
         "invariants": [vars(invariant) for invariant in examine(patient)],
-        "open_intents": [vars(entry) for entry in open_intents(records.audit_trail())],
+        "open_intents": [vars(entry) for entry in audit.open_intents(records.audit_trail())],
     }
 
 
@@ -96,17 +96,6 @@ def examine(patient: Patient) -> list[Invariant]:
         **({"I9": _no_new_rights} if patient.process else {}),
     }
     return [_measured(id, check, patient) for id, check in checks.items()]
-
-
-def open_intents(trail: list[audit.Entry]) -> list[audit.Entry]:
-    """Return the intents of outside effects that have no outcome: what was cut off."""
-    paired = ("release.", "alias.")
-    ended = {(e.action, e.subject) for e in trail if e.phase == "outcome"}
-    return [
-        entry
-        for entry in trail
-        if entry.phase == "intent" and entry.action.startswith(paired) and (entry.action, entry.subject) not in ended
-    ]
 
 
 def _measured(id: str, check: Callable[[Patient], tuple[bool, str]], patient: Patient) -> Invariant:

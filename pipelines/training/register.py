@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import RegistryUnavailable, SlipwayError, UsageError
+from pipelines.training.lineage import refuse_spoiled
 from pipelines.training.workspace import Workspace, utter
 
 # Takes the working tree, the address of the registry, and where git is asked; returns what the line on stdout says.
@@ -31,6 +32,7 @@ def main(register: Register, argv: Sequence[str] | None = None) -> int:
     root = arguments.root.resolve()
     uri = arguments.tracking_uri.rstrip("/")
     try:
+        refuse_spoiled(root)
         reach(uri)
         # MLflow prints links to stdout, which belongs to the result.
         with contextlib.redirect_stdout(sys.stderr):

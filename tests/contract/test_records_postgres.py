@@ -175,7 +175,7 @@ def test_preparing_from_several_places_at_once_is_preparing_once(postgres: Postg
         list(pool.map(lambda _: prepare_records(place.owner_url, APPLICATION), range(4)))
 
     with place.opened() as records:
-        assert records.audit_trail() == []
+        assert list(records.audit_trail()) == []
 
 
 def test_only_its_roles_may_connect_to_a_database(place: Place, postgres: PostgresServer) -> None:

@@ -94,7 +94,7 @@ def test_another_model_is_refused_by_both_names_and_nothing_changes(operator: Op
     assert f"'{model_name(ROOT)}'" in message
     assert f"'{OTHER}'" in message
     assert told.startswith("next: ask from the project")
-    assert operator.records.audit_trail() == []
+    assert list(operator.records.audit_trail()) == []
 
 
 def test_the_project_of_the_model_is_answered(operator: Operator) -> None:

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
+from pipelines.adapters.database.migration import MIGRATION_S, SCHEMA, migrate, refuse_newer
 from pipelines.adapters.database.signals import FifoSignals, PostgresSignals
-from pipelines.adapters.database.tables import AUDIT_LOG, EVENTS, SCHEMA_VERSION, carry_progress
+from pipelines.adapters.database.tables import AUDIT_LOG, EVENTS, SCHEMA_VERSION
 from pipelines.errors import OlderTables, UsageError
 
 # A writer waits so long for the one before it; a writer that stops moving is cut off after as long.
@@ -20,7 +21,6 @@ CONNECT_S = 5
 
 # Any number does, as long as every Slipway takes the same.
 _WRITE_LOCK = int.from_bytes(b"slipway")
-_COMMENT = "slipway schema "
 _NO_TABLES = -1
 _BOUNDS = (
     f"-c lock_timeout={WAIT_S}s -c idle_in_transaction_session_timeout={WAIT_S}s "
@@ -57,7 +57,7 @@ class Dialect(Protocol):
     def engine(self, url: sa.URL) -> sa.Engine:
         """Return an engine whose waits end."""
 
-    def open(self, connection: sa.Connection, metadata: sa.MetaData) -> None:
+    def open(self, connection: sa.Connection) -> None:
         """See that the tables are there and the audit log is safe; raise OlderTables, or UsageError."""
 
     def lock(self, connection: sa.Connection) -> None:
@@ -76,18 +76,20 @@ class SqliteDialect:
         sa.event.listen(engine, "connect", _configure_sqlite)
         return engine
 
-    def open(self, connection: sa.Connection, metadata: sa.MetaData) -> None:
-        """Make missing tables and columns; raise UsageError for those of a newer Slipway."""
+    def open(self, connection: sa.Connection) -> None:
+        """Bring the tables up to date; raise UsageError for those of a newer Slipway."""
         # Who only reads must not wait for a writer.
         if self._version(connection) == SCHEMA_VERSION:
             return
+        # Several may start at once: one does it, the others wait and find it done.
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {MIGRATION_S * 1000}")
         self.lock(connection)
-        _refuse_newer(self._version(connection))
-        _make_missing(connection, metadata)
+        migrate(connection, self._version(connection))
         for trigger in _SQLITE_APPEND_ONLY:
             connection.exec_driver_sql(trigger)
         connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.commit()
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {WAIT_S * 1000}")
 
     def _version(self, connection: sa.Connection) -> int:
         return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
@@ -119,31 +121,32 @@ class PostgresDialect:
         )
 
     def make(self, connection: sa.Connection, metadata: sa.MetaData, role: str) -> None:
-        """Make missing tables and columns as their owner, and give `role` what the application needs and no more.
+        """Bring the tables up to date as their owner, and give `role` what the application needs and no more.
 
         Raises UsageError for the tables of a newer Slipway.
         """
         quote = connection.dialect.identifier_preparer.quote_identifier
+        for bound in ("lock_timeout", "statement_timeout"):
+            connection.exec_driver_sql(f"SET LOCAL {bound} = '{MIGRATION_S}s'")
         self.lock(connection)
-        _refuse_newer(self._version(connection))
-        _make_missing(connection, metadata)
+        migrate(connection, self._version(connection))
         for statement in _POSTGRES_APPEND_ONLY:
             connection.exec_driver_sql(statement)
         for table in metadata.sorted_tables:
             rights = "SELECT, INSERT" if table.name in (AUDIT_LOG, EVENTS) else "SELECT, INSERT, UPDATE"
             connection.exec_driver_sql(f"REVOKE ALL ON {table.name} FROM PUBLIC, {quote(role)}")
             connection.exec_driver_sql(f"GRANT {rights} ON {table.name} TO {quote(role)}")
-        connection.exec_driver_sql(f"COMMENT ON TABLE {AUDIT_LOG} IS '{_COMMENT}{SCHEMA_VERSION}'")
+        connection.exec_driver_sql(f"COMMENT ON TABLE {AUDIT_LOG} IS '{SCHEMA}{SCHEMA_VERSION}'")
         connection.commit()
 
-    def open(self, connection: sa.Connection, metadata: sa.MetaData) -> None:
+    def open(self, connection: sa.Connection) -> None:
         """Refuse a database without tables of this version, and a role that could change the audit log."""
         version = self._version(connection)
-        _refuse_newer(version)
+        refuse_newer(version)
         if version < SCHEMA_VERSION:
             raise OlderTables(
-                f"the database has {'no tables' if version == _NO_TABLES else f'{_COMMENT}{version}'}, "
-                f"this Slipway needs {_COMMENT}{SCHEMA_VERSION}",
+                f"the database has {'no tables' if version == _NO_TABLES else f'{SCHEMA}{version}'}, "
+                f"this Slipway needs {SCHEMA}{SCHEMA_VERSION}",
                 next='the executor makes the tables when it starts: see "slipway logs", then "make up" again',
             )
         rights = sa.text(f"SELECT current_user, has_table_privilege('{AUDIT_LOG}', 'UPDATE, DELETE, TRUNCATE')")
@@ -157,7 +160,7 @@ class PostgresDialect:
     def _version(self, connection: sa.Connection) -> int:
         """Return the version of the tables, -1 where there are none, or none that say it."""
         found = sa.text(f"SELECT obj_description(to_regclass('public.{AUDIT_LOG}'), 'pg_class')")
-        said = re.fullmatch(f"{_COMMENT}([0-9]+)", connection.scalar(found) or "")
+        said = re.fullmatch(f"{SCHEMA}([0-9]+)", connection.scalar(found) or "")
         return int(said[1]) if said else _NO_TABLES
 
     def lock(self, connection: sa.Connection) -> None:
@@ -177,26 +180,6 @@ def dialect_of(url: sa.URL) -> SqliteDialect | PostgresDialect:
     if name == "postgresql":
         return PostgresDialect()
     raise UsageError(f"no records in {name!r}", next="give a URL that begins with sqlite:// or postgresql://")
-
-
-def _refuse_newer(version: int) -> None:
-    if version > SCHEMA_VERSION:
-        raise UsageError(
-            f"the database has {_COMMENT}{version}, this Slipway needs {_COMMENT}{SCHEMA_VERSION}",
-            next="use the newer Slipway that made it, or restore a backup of before",
-        )
-
-
-def _make_missing(connection: sa.Connection, metadata: sa.MetaData) -> None:
-    """Make the tables that an older Slipway had not, and in the others the columns: empty in their old rows."""
-    metadata.create_all(connection)
-    for table in metadata.sorted_tables:
-        there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
-        for column in table.columns:
-            if column.name not in there:
-                kind = column.type.compile(connection.dialect)
-                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
-    carry_progress(connection, metadata.tables[EVENTS])
 
 
 def _configure_sqlite(connection: Any, _: object) -> None:

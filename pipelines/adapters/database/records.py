@@ -25,6 +25,13 @@ from pipelines.ports import Checkpoints
 
 R = TypeVar("R", bound=Record)
 
+# So many entries of the audit chain are in memory at once.
+AUDIT_PAGE = 1000
+_NUMBER_GIVEN = sa.text(
+    "INSERT INTO sequences (name, last) VALUES (:name, :number) "
+    "ON CONFLICT (name) DO UPDATE SET last = excluded.last WHERE sequences.last < excluded.last"
+)
+
 
 def now() -> str:
     """Return the current time as ISO 8601 UTC text."""
@@ -32,9 +39,9 @@ def now() -> str:
 
 
 def prepare_records(owner_url: str, application_role: str) -> None:
-    """Make the tables of a PostgreSQL database as their owner, for the application's role to use.
+    """Bring the tables of a PostgreSQL database up to date as their owner, for the application's role to use.
 
-    Repeating it changes nothing. SQLite needs none of it: SqlRecords makes its tables there.
+    Repeating it changes nothing; of several at once one does it. SQLite needs none of it: SqlRecords does it there.
     """
     url = sa.make_url(owner_url)
     dialect = dialect_of(url)
@@ -60,7 +67,7 @@ class SqlRecords:
         self._engine = self._dialect.engine(location)
         try:
             with _translated(), self._engine.connect() as connection:
-                self._dialect.open(connection, self._tables.metadata)
+                self._dialect.open(connection)
         except SlipwayError:
             self.close()
             raise
@@ -102,12 +109,23 @@ class SqlRecords:
         """Return what waits for the next events."""
         return self._signals.listen()
 
-    def audit_trail(self) -> list[audit.Entry]:
-        """Return the whole audit chain, first entry first."""
+    def audit_trail(self) -> Iterator[audit.Entry]:
+        """Go through the whole audit chain, first entry first, reading it a page at a time."""
         log = self._tables.audit_log
+        page = self._audit_page(sa.select(log).order_by(log.c.seq).limit(AUDIT_PAGE))
+        while page:
+            yield from page
+            after = sa.select(log).where(log.c.seq > page[-1].seq)
+            page = self._audit_page(after.order_by(log.c.seq).limit(AUDIT_PAGE))
+
+    def newest_audit(self, limit: int) -> list[audit.Entry]:
+        """Return the last `limit` entries of the audit chain, oldest first."""
+        log = self._tables.audit_log
+        return self._audit_page(sa.select(log).order_by(log.c.seq.desc()).limit(limit))[::-1]
+
+    def _audit_page(self, query: "sa.Select[Any]") -> list[audit.Entry]:
         with _translated(reading=True), self._engine.connect() as connection:
-            rows = connection.execute(sa.select(log).order_by(log.c.seq)).mappings()
-            return [audit.Entry(**row) for row in rows]
+            return [audit.Entry(**row) for row in connection.execute(query).mappings()]
 
     def close(self) -> None:
         """Give the connections back."""
@@ -153,13 +171,17 @@ class SqlTransaction:
         self.emitted = False
 
     def new_id(self, kind: type[Record]) -> str:
-        """Return the next id of a kind; rows are never deleted, so their count is the last number."""
-        count = self._connection.scalar(sa.select(sa.func.count()).select_from(self._tables[kind]))
-        return f"{NAMES[kind][1]}-{(count or 0) + 1}"
+        """Return the id after the greatest that a record of a kind ever had, whether or not it is still there."""
+        prefix, sequences = NAMES[kind][1], self._tables.sequences
+        last = self._connection.scalar(sa.select(sequences.c.last).where(sequences.c.name == prefix))
+        return f"{prefix}-{(last or 0) + 1}"
 
     def add(self, record: Record) -> None:
         """Store a new record."""
         self._connection.execute(self._tables[type(record)].insert().values(**row_of(record)))
+        prefix, _, number = record.id.rpartition("-")
+        if prefix == NAMES[type(record)][1] and number.isdecimal():
+            self._connection.execute(_NUMBER_GIVEN, {"name": prefix, "number": int(number)})
 
     def put(self, record: Record) -> None:
         """Store a record, in place of the one with its id if there is one."""

@@ -1,4 +1,7 @@
-"""The SQL tables of Slipway's own state, made from the records: a record is the only description of its table."""
+"""The SQL tables of Slipway's own state as its code sees them, described by nothing but the records.
+
+A database gets them by the files in revisions/; a test holds the two against each other.
+"""
 
 import dataclasses
 import re
@@ -16,13 +19,12 @@ from pipelines.errors import UsageError
 
 R = TypeVar("R", bound=Record)
 
-# Bumped with the tables; a database that says another has not got them yet.
-SCHEMA_VERSION = 5
+# The number of the newest file in revisions/; a database that says another has not got it yet.
+SCHEMA_VERSION = 6
 
 AUDIT_LOG = "audit_log"
 EVENTS = "events"
-# Lines of progress, before they were events.
-_PROGRESS = "progress"
+_SEQUENCES = "sequences"
 
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
@@ -42,6 +44,18 @@ NAMES: dict[type[Any], tuple[str, str]] = {
     records.Subscriber: ("subscribers", "u"),
 }
 
+# What records are looked up by, besides their id.
+_INDEXES: dict[type[Any], tuple[tuple[str, ...], ...]] = {
+    records.PinnedVersion: (("model",),),
+    records.Evaluation: (("state",), ("model", "version")),
+    records.Promotion: (("state",), ("model", "version"), ("evaluation_id",)),
+    records.Approval: (("promotion_id",),),
+    records.Rollback: (("state",),),
+    records.ReleaseRecord: (("model", "environment", "state"), ("change_id",)),
+    records.PolicyChange: (("state",),),
+    records.Maintenance: (("state",),),
+}
+
 
 def _plain(hint: Any) -> Any:
     """Return the type of a hint without its `| None`."""
@@ -57,13 +71,19 @@ _FIELDS: dict[type[Any], dict[str, Any]] = {
 
 
 class RecordTables:
-    """Every table, those of the records by their kind, the audit log and the events."""
+    """Every table: those of the records by their kind, the audit log, the events, and the last number of each kind."""
 
     def __init__(self) -> None:
         self.metadata = sa.MetaData()
         self._of_kind = {kind: _table(self.metadata, kind, name) for kind, (name, _) in NAMES.items()}
         self.audit_log = _audit_table(self.metadata)
         self.events = _events_table(self.metadata)
+        self.sequences = sa.Table(
+            _SEQUENCES,
+            self.metadata,
+            sa.Column("name", sa.Text, primary_key=True),
+            sa.Column("last", sa.Integer, nullable=False),
+        )
 
     def __getitem__(self, kind: type[Any]) -> sa.Table:
         """Return the table of a record kind."""
@@ -96,28 +116,21 @@ def event_of(row: sa.RowMapping) -> Event:
     return Event(**{**row, "kind": EventKind(row["kind"])})
 
 
-def carry_progress(connection: sa.Connection, events: sa.Table) -> None:
-    """Make events of the lines of progress that an older Slipway kept in a table of their own."""
-    if not sa.inspect(connection).has_table(_PROGRESS):
-        return
-    lines = connection.exec_driver_sql(f"SELECT subject, step, message, at FROM {_PROGRESS} ORDER BY row").all()
-    for line in lines:
-        told = {"step": line.step, "message": line.message}
-        values = {"at": line.at, "kind": str(EventKind.PROGRESS_MADE), "subject": line.subject, "detail": told}
-        connection.execute(events.insert().values(**values))
-    connection.exec_driver_sql(f"DROP TABLE {_PROGRESS}")
-
-
 def _table(metadata: sa.MetaData, kind: type[Any], name: str) -> sa.Table:
     columns = [sa.Column(field, _sql_type(hint), unique=field == "id") for field, hint in _FIELDS[kind].items()]
     # An identity, not a serial: who may insert then needs no right on a sequence besides.
     row = sa.Column("row", sa.Integer, sa.Identity(), primary_key=True)
-    return sa.Table(name, metadata, row, *columns)
+    indexes = [sa.Index(f"ix_{'_'.join([name, *looked_up])}", *looked_up) for looked_up in _INDEXES.get(kind, ())]
+    return sa.Table(name, metadata, row, *columns, *indexes)
 
 
 def _audit_table(metadata: sa.MetaData) -> sa.Table:
     fields = [field.name for field in dataclasses.fields(audit.Entry)]
-    columns = [sa.Column(name, sa.JSON if name == "detail" else sa.Text) for name in fields if name != "seq"]
+    columns = [
+        sa.Column(name, sa.JSON if name == "detail" else sa.Text, index=name == "subject")
+        for name in fields
+        if name != "seq"
+    ]
     seq = sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False)
     return sa.Table(AUDIT_LOG, metadata, seq, *columns)
 

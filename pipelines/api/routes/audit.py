@@ -47,7 +47,7 @@ def show_audit(
     state: Reading, limit: Annotated[int, Query(description="How many entries at most; one at least.")] = 1000
 ) -> AuditTrail:
     """Return the last entries of the audit trail."""
-    entries = state.records.audit_trail()[-max(1, limit) :]
+    entries = state.records.newest_audit(max(1, limit))
     return AuditTrail(entries=[AuditEntry.model_validate(entry) for entry in entries])
 
 

@@ -34,6 +34,8 @@ def slowed(served: Installation, directory: Path, *, share: float, delay_ms: flo
     """Return a copy of the tree whose model takes longer in a share of its requests."""
     tree = directory / "slow"
     shutil.copytree(served.tree, tree, symlinks=True)
+    # Without what it was trained from: a model that dvc.lock does not name is refused.
+    (tree / "dvc.lock").unlink()
     model = tree / "models" / "model.onnx"
     content = model.read_bytes()
     model.unlink()

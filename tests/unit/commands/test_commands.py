@@ -87,7 +87,7 @@ def test_names_are_checked_before_anything_is_written(records: SqlRecords, model
         with pytest.raises(UsageError):
             ask(records, person="alice", model=model, version=version, override=None, now=NOW)
 
-    assert records.audit_trail() == []
+    assert list(records.audit_trail()) == []
 
 
 def test_a_promotion_without_a_report_asks_for_its_evaluation_first(records: SqlRecords) -> None:
@@ -175,7 +175,7 @@ def test_an_override_is_recorded_and_audited_with_its_reason(records: SqlRecords
     asked = promote(records, override=Override(frozenset({"slo", "accuracy"}), "hotfix"))
 
     assert (asked.override_gates, asked.override_reason) == (["accuracy", "slo"], "hotfix")
-    detail = records.audit_trail()[-1].detail
+    detail = records.newest_audit(1)[-1].detail
     assert (detail["override_gates"], detail["override_reason"]) == (["accuracy", "slo"], "hotfix")
     assert records.get(Evaluation, asked.evaluation_id).override == asked.override
 
@@ -296,11 +296,11 @@ def test_the_requester_may_say_no(records: SqlRecords) -> None:
 
 def refused(records: SqlRecords, kind: type[SlipwayError], person: str, **asked: Any) -> SlipwayError:
     """Decide, see it refused, recorded in the audit trail, and nothing else changed."""
-    before = (records.find(Promotion), records.find(Approval), len(records.audit_trail()))
+    before = (records.find(Promotion), records.find(Approval), len(list(records.audit_trail())))
     with pytest.raises(kind) as raised:
         decide(records, person, **asked)
-    assert (records.find(Promotion), records.find(Approval), len(records.audit_trail()) - 1) == before
-    last = records.audit_trail()[-1]
+    assert (records.find(Promotion), records.find(Approval), len(list(records.audit_trail())) - 1) == before
+    last = records.newest_audit(1)[-1]
     assert (last.actor, last.subject, last.detail["refused"]) == (person, "p-1", raised.value.message)
     return raised.value
 
@@ -397,7 +397,7 @@ def test_an_illegal_policy_leaves_no_trace(records: SqlRecords) -> None:
         )
 
     assert len(records.find(PolicyChange)) == 1
-    assert records.audit_trail() == []
+    assert list(records.audit_trail()) == []
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ def test_every_outside_effect_has_its_intent_and_outcome_in_one_valid_chain(worl
     world.promoted(world.register())
     world.promoted(world.register())
     world.rolled_back()
-    trail = world.records.audit_trail()
+    trail = list(world.records.audit_trail())
     assert audit.verify(trail, []).valid
     for action in ("release.staging", "release.promotion", "release.rollback", "alias.move"):
         intents_of = [entry.subject for entry in trail if entry.action == action and entry.phase == "intent"]

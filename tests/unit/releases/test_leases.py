@@ -48,7 +48,7 @@ def test_taking_a_lease_again_is_taking_it_once(records: SqlRecords) -> None:
     services = start(records, "x1")
 
     assert [leases.acquire(services, MODEL, PRODUCTION, "p-1") for _ in range(3)] == [1, 1, 1]
-    assert len(records.audit_trail()) == 1
+    assert len(list(records.audit_trail())) == 1
 
 
 def test_another_piece_of_work_is_refused_with_the_holder_and_since_when(records: SqlRecords) -> None:

@@ -187,7 +187,7 @@ def test_a_change_that_nobody_ends_is_given_back_after_the_limit(
     ended = look(records, change)
     assert (ended.state, (ended.error or {})["code"]) == (RunState.STOPPED, "lost_lease")
     assert set(holders(records).values()) == {None}
-    assert "not ended within 25 min" in records.audit_trail()[-1].detail["message"]
+    assert "not ended within 25 min" in records.newest_audit(1)[-1].detail["message"]
 
 
 def test_the_next_executor_goes_on_holding_and_can_give_back(

@@ -31,12 +31,12 @@ def test_a_row_can_not_take_the_place_of_an_audit_entry(tmp_path: Path) -> None:
     with place.opened() as records:
         with records.write() as transaction:
             transaction.audit("alice", "promotion", "intent", subject="p-1")
-        before = records.audit_trail()
+        before = list(records.audit_trail())
 
         with pytest.raises(sqlite3.DatabaseError, match="append-only"):
             place.execute("REPLACE INTO audit_log SELECT * FROM audit_log")
 
-        assert records.audit_trail() == before
+        assert list(records.audit_trail()) == before
 
 
 def test_a_kind_of_database_that_is_not_known_is_refused() -> None:

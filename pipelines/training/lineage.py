@@ -1,0 +1,51 @@
+"""Whether files hold the bytes that dvc.lock names for them: DVC takes what lies in its cache for good, unread.
+
+Without this a spoiled file would be trained on, and registered under the lineage of another.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from pipelines.errors import UsageError
+
+_CACHE = Path(".dvc/cache/files/md5")
+
+
+def drop_spoiled(root: Path) -> list[str]:
+    """Remove outputs, and their copies in the cache, that are not what dvc.lock names; return their names.
+
+    DVC then makes them anew.
+    """
+    dropped = []
+    for path, md5 in _outputs(root):
+        for name in (path, _CACHE / md5[:2] / md5[2:]):
+            if (root / name).is_file() and _md5(root / name) != md5:
+                (root / name).unlink()
+                dropped.append(str(name))
+    return dropped
+
+
+def refuse_spoiled(root: Path) -> None:
+    """Raise UsageError for an output that is not what dvc.lock names; a tree without that file has no lineage."""
+    for path, md5 in _outputs(root):
+        if (root / path).is_file() and (found := _md5(root / path)) != md5:
+            raise UsageError(
+                f"{path} is not what dvc.lock names: expected md5 {md5}, got {found}",
+                next='run "make candidate", which makes it anew',
+            )
+
+
+def _outputs(root: Path) -> Iterator[tuple[Path, str]]:
+    lock = root / "dvc.lock"
+    stages = yaml.safe_load(lock.read_text())["stages"] if lock.exists() else {}
+    for stage in stages.values():
+        for output in stage.get("outs", []):
+            yield Path(output["path"]), str(output["md5"])
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
