@@ -6,10 +6,11 @@ from typing import Any
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation, Promotion, Rollback
 from pipelines.errors import DatabaseUnavailable
+from pipelines.evaluation.ending import cancelled
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.governance.work import move
 from pipelines.ports import Step, WorkflowEngine
-from pipelines.releases.leased import Leased
+from pipelines.releases.leased import Leased, stop_work
 from pipelines.releases.promote import release_promotion
 from pipelines.releases.rollback import roll_back
 from pipelines.releases.services import Services
@@ -38,6 +39,13 @@ def begin(services: Services, work: Leased, start: Start) -> None:
         # The workflow may have ended by now, or have written this itself.
         if current.state is work.state:
             move(transaction, current, RunState.RUNNING)
+
+
+def end_cancelled(services: Services) -> None:
+    """Stop evaluations that were cancelled before they began; one that has begun stops by itself."""
+    for evaluation in services.records.find(Evaluation, state=RunState.REQUESTED):
+        if evaluation.cancel_asked_by:
+            stop_work(services, evaluation, cancelled(evaluation, evaluation.cancel_asked_by))
 
 
 def _register(services: Services, engine: WorkflowEngine, body: Callable[[Services, str, Step], None]) -> Start:

@@ -6,15 +6,19 @@ from typing import TypeVar
 
 from pipelines.domain.release import Endpoint, Phase, Slot, SlotState
 from pipelines.errors import DeployFailed, RegistryUnavailable, SlipwayError
+from pipelines.ports import never_ending
 from pipelines.releases.services import Services
 
 T = TypeVar("T")
 
 
-def wait_settled(services: Services, endpoint: Endpoint, slot: Slot, release_id: str) -> SlotState:
+def wait_settled(
+    services: Services, endpoint: Endpoint, slot: Slot, release_id: str, *, check: Callable[[], None] = never_ending
+) -> SlotState:
     """Poll a slot until the wanted release settled; raise DeployFailed with the last log lines otherwise."""
     deadline = time.monotonic() + services.timing.converge_s
     while True:
+        check()
         state = services.target.observe(endpoint, slot)
         if state.wanted_id == release_id and state.phase is Phase.SETTLED:
             return state
