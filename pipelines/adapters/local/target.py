@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines.adapters.local.supervisor.home import record_path
-from pipelines.adapters.local.supervisor.wire import Command, Deployment, state_from_dict
+from pipelines.adapters.local.supervisor.home import record_path, refuse_newer, wire_of
+from pipelines.adapters.local.supervisor.wire import WIRE_VERSION, Command, Deployment, state_from_dict
 from pipelines.domain.release import Endpoint, Release, Slot, SlotState
 from pipelines.errors import SlipwayError, TargetUnavailable, UsageError
 
@@ -63,7 +63,11 @@ class LocalTarget:
     def _ask(self, endpoint: Endpoint, command: Command, body: dict[str, Any]) -> dict[str, Any]:
         request = json.dumps({"command": command, **body}).encode() + b"\n"
         try:
-            record = json.loads(record_path(self._home, endpoint).read_bytes())
+            path = record_path(self._home, endpoint)
+            record = json.loads(path.read_bytes())
+            refuse_newer(path, wire_of(record))
+            if wire_of(record) < WIRE_VERSION:
+                raise ValueError(f"it is an earlier Slipway's and speaks version {wire_of(record)}")
             reply = _converse(record["socket"], request)
         except (OSError, ValueError, KeyError) as error:
             raise TargetUnavailable(
