@@ -21,12 +21,23 @@ def test_health_says_what_is_served(client: httpx.Client, bundle: tuple[Path, st
     }
 
 
-def test_ready_names_digest_version_and_pid(client: httpx.Client, bundle: tuple[Path, str]) -> None:
+def test_ready_names_digest_version_process_and_restarts(client: httpx.Client, bundle: tuple[Path, str]) -> None:
     answer = client.get("/ready")
     assert answer.status_code == 200
-    pid = answer.json().pop("pid")
-    assert answer.json() == {"digest": bundle[1], "version": "6", "pid": pid}
+    said = answer.json()
+    pid = said.pop("pid")
+    assert said == {"digest": bundle[1], "version": "6", "restarts": 0}
     assert Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+def test_who_asks_for_another_release_is_told_so(client: httpx.Client, bundle: tuple[Path, str], path: str) -> None:
+    own, other = bundle[1], f"sha256:{'0' * 64}"
+    assert client.get(path, params={"digest": own}).status_code == 200
+    assert client.get(path, params={"digest": [other, own]}).status_code == 200
+    for named in (other, "none", [other, "none"], "", own[:-1]):
+        answer = client.get(path, params={"digest": named})
+        assert (answer.status_code, answer.json()["reason"]) == (503, "another release is asked for")
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
