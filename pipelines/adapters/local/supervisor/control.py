@@ -179,8 +179,13 @@ class Supervisor:
                 f"lost lease, epoch {epoch} < {self._record.epoch}",
                 next="another executor has taken over; this one stops",
             )
-        self._record.epoch = epoch
-        self._save_or_refuse()
+        before, self._record.epoch = self._record.epoch, epoch
+        try:
+            self._save_or_refuse()
+        except DeployFailed:
+            # Whoever reads the record must never find a smaller epoch than the one that is obeyed.
+            self._record.epoch = before
+            raise
 
     def _save_or_refuse(self) -> None:
         try:
