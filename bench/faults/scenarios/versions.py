@@ -1,16 +1,14 @@
 """Versions that crash, and bundles that are not what their digest says."""
 
+import contextlib
 import os
 import shutil
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
-
-from bench.faults.grounds import Grounds
+from bench.faults.grounds import Grounds, kill_replica
 from bench.faults.scenario import Scenario, expect
 from pipelines.errors import DeployFailed
 from tests.e2e.installation import BROKEN_LIBRARY
@@ -98,19 +96,14 @@ def _overwrite(file: Path, content: bytes) -> None:
 @contextmanager
 def _newcomers_killed(grounds: Grounds, version: str) -> Iterator[None]:
     """SIGKILL each replica of production that starts within the block, once it serves."""
-    old = {replica.pid for replica in grounds.replicas()}
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(_WATCH_S):
-            try:
-                if grounds.serving() != version:
-                    continue
-                for replica in grounds.replicas():
-                    if replica.pid not in old:
-                        os.killpg(replica.pid, signal.SIGKILL)
-            except (OSError, ValueError, psutil.Error):
-                continue
+            for replica in grounds.replicas():
+                if replica.version == version and replica.pid:
+                    with contextlib.suppress(ProcessLookupError):
+                        kill_replica(replica.pid)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
