@@ -16,9 +16,12 @@ import psutil
 from bench.faults.scenario import NotHeld, expect
 from bench.load.load_client import LoadClient
 from bench.support.place import ProgressReporter
+from pipelines.domain.promotion import PastRelease, rollback_target
+from pipelines.domain.records import ReleaseRecord
 from pipelines.domain.release import REPLICAS, Endpoint, Environment, Replica, Slot
-from pipelines.errors import TargetUnavailable
+from pipelines.errors import NoRollbackTarget, TargetUnavailable
 from pipelines.packaging.snapshot import read_snapshot
+from pipelines.wiring.stores import open_records
 from pipelines.wiring.targets import open_target
 from tests.e2e.installation import Installation
 
@@ -78,6 +81,23 @@ class Grounds:
             raise NotHeld(f"the command did not end within {within_s:g} s") from None
         expect(asking.returncode == code, f"the command ended with {asking.returncode}, not {code}: {told.strip()}")
         return printed + told
+
+    def release(self) -> str:
+        """Take one more version to production; return it."""
+        version = self.slipway.staged()
+        self.promoted(self.slipway.ask_and_approve(version))
+        return version
+
+    def make_way_back(self) -> None:
+        """Release one more version where a rollback would have nowhere to go."""
+        records = open_records(self.slipway.settings)
+        try:
+            history = records.find(ReleaseRecord, model=PRODUCTION.model, environment=PRODUCTION.environment)
+            rollback_target([PastRelease(r.id, r.version, r.bundle_digest, r.state, r.restores) for r in history])
+        except NoRollbackTarget:
+            self.release()
+        finally:
+            records.close()
 
     def roll_back(self) -> "subprocess.Popen[str]":
         """Begin a rollback of production."""

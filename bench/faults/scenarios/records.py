@@ -24,6 +24,7 @@ def disk_full_in_a_release(grounds: Grounds) -> str:
     """Fill the disk while a release goes on, and kill a replica; with room again the release is finished or undone."""
     if grounds.disk is None:
         raise NotInjected("only root can mount a disk that is small enough to fill")
+    grounds.make_way_back()
     before = grounds.serving()
     grounds.end_executor()
     with grounds.executor(SLIPWAY_FAULT="K4:freeze") as executor:
@@ -50,6 +51,7 @@ def disk_full_in_a_release(grounds: Grounds) -> str:
 
 def database_away_in_a_release(grounds: Grounds) -> str:
     """Hold the database's write lock for longer than a writer waits."""
+    grounds.make_way_back()
     before = grounds.serving()
     asking = grounds.roll_back()
     time.sleep(1.0)

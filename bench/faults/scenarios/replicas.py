@@ -34,6 +34,7 @@ def frozen(grounds: Grounds) -> str:
 
 def supervisor_killed_in_a_release(grounds: Grounds) -> str:
     """Kill it: the release is finished or undone once the supervisor is back."""
+    grounds.make_way_back()
     slipway = grounds.slipway
     asking = grounds.roll_back()
     time.sleep(0.5)

@@ -47,11 +47,11 @@ def crashing_after_its_start(grounds: Grounds) -> str:
 
 def good_bad_bad_good(grounds: Grounds) -> str:
     """Roll two bad versions back, each to the good one; a further rollback goes behind it."""
+    grounds.make_way_back()
     good = grounds.serving()
     bad = []
     for _ in range(2):
-        version = grounds.slipway.staged()
-        grounds.promoted(grounds.slipway.ask_and_approve(version))
+        version = grounds.release()
         bad.append(version)
         grounds.promoted(grounds.roll_back())
         expect(grounds.serving() == good, f"back from v{version}, production serves {grounds.serving()}, not {good}")
