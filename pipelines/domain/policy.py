@@ -34,6 +34,17 @@ class Production(Section):
     )
 
 
+class Retention(Section):
+    """How long files are kept that nothing needs any more; what a release or a way back needs is always kept."""
+
+    rollbacks: int = Field(5, ge=1, le=100, description="how many rollbacks in a row find their bundle, however old")
+    keep_versions: tuple[str, ...] = Field((), strict=False, description="versions whose bundle is never removed")
+    bundle_days: float = Field(90, ge=1, le=36500, description="how long a bundle is kept after its last use")
+    work_days: float = Field(14, ge=1, le=36500, description="how long files of evaluations and load runs are kept")
+    journal_days: float = Field(14, ge=1, le=36500, description="how long the journal of work that has ended is kept")
+    progress_days: float = Field(30, ge=1, le=36500, description="how long lines of progress are kept")
+
+
 class Frame(Section):
     """What a policy says beside the limits of gates."""
 
@@ -41,6 +52,7 @@ class Frame(Section):
     profile: AnyProfile = Field(description="how thorough the evidence is; reports are marked with it")
     approvals: Approvals = Approvals()
     production: Production = Production()
+    retention: Retention = Retention()
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,7 @@ class Policy:
     profile: Profile
     approvals: Approvals
     production: Production
+    retention: Retention
     body: dict[str, Any]
 
     @classmethod
@@ -61,7 +74,7 @@ class Policy:
         current = upgraded(body)
         frame = read_section(Frame, {key: current[key] for key in Frame.model_fields if key in current}, "policy")
         kept: dict[str, Any] = dict(body) if isinstance(body, Mapping) else {}
-        return cls(frame.profile, frame.approvals, frame.production, kept)
+        return cls(frame.profile, frame.approvals, frame.production, frame.retention, kept)
 
     @property
     def digest(self) -> str:

@@ -28,7 +28,7 @@ def acquire(services: Services, model: str, environment: Environment, holder: st
 def take(transaction: Transaction, services: Services, model: str, environment: Environment, holder: str) -> int:
     """Do what `acquire` does with what else `transaction` writes: several leases, or none of them."""
     key = lease_id(model, environment)
-    _refuse_replaced(transaction, services)
+    refuse_replaced(transaction, services)
     found = transaction.find(Lease, id=key)
     lease = found[0] if found else Lease(key, None, 0, services.executor, services.now())
     if lease.holder not in (None, holder):
@@ -80,8 +80,8 @@ def take_over(transaction: Transaction, leader: LeaderLease, now: str) -> list[L
     return held
 
 
-def _refuse_replaced(transaction: Transaction, services: Services) -> None:
-    """Keep a frozen executor that wakes from taking a lease that nobody holds."""
+def refuse_replaced(transaction: Transaction, services: Services) -> None:
+    """Keep a frozen executor that wakes from changing what nobody holds; raise LostLease."""
     for leader in transaction.find(LeaderLease):
         if leader.executor != services.executor:
             raise LostLease(

@@ -19,6 +19,7 @@ from pipelines.ports import Step
 WORKFLOW_VERSION = "1"
 
 _UNFINISHED = ("PENDING", "ENQUEUED", "DELAYED")
+_ENDED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 log = logging.getLogger("slipway.workflows")
 
@@ -88,6 +89,17 @@ class DbosEngine:
         """Whether there is a workflow of that id that will do nothing more."""
         status = DBOS.get_workflow_status(work_id)
         return status is not None and status.status not in _UNFINISHED
+
+    def ended(self, *, before: str, limit: int) -> list[str]:
+        """Return the ids of work whose workflow ended before a time, the oldest first."""
+        found = DBOS.list_workflows(
+            status=list(_ENDED), completed_before=before, limit=limit, load_input=False, load_output=False
+        )
+        return [each.workflow_id for each in found]
+
+    def forget(self, work_ids: list[str]) -> None:
+        """Remove from the journal what it has of these."""
+        DBOS.delete_workflows(work_ids)
 
     def close(self) -> None:
         """End; what is under way goes on with the next launch."""
