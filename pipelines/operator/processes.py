@@ -25,7 +25,7 @@ def run_api(settings: Settings) -> None:
 def run_executor(settings: Settings, environ: Mapping[str, str]) -> None:
     """Serve as the executor until SIGTERM."""
     from pipelines.executor.scheduler import serve
-    from pipelines.wiring.processes import build_services, open_engine, open_subscribers
+    from pipelines.wiring.processes import build_services, open_chores, open_engine, open_subscribers
 
     settings.sign_of_life.touch()
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
@@ -42,4 +42,5 @@ def run_executor(settings: Settings, environ: Mapping[str, str]) -> None:
         subscribers=open_subscribers(),
         show_life=settings.sign_of_life.touch,
         stop=stop,
+        chores=open_chores(settings),
     )
