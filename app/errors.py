@@ -5,7 +5,10 @@ ServiceError
 |   |-- SettingsError
 |   `-- BundleError
 `-- RequestError          one request is refused; carries the HTTP status and the error's code
-    `-- InvalidFields
+    |-- NotJson
+    |-- InvalidFields
+    |-- Busy
+    `-- TooLate
 """
 
 from http import HTTPStatus
@@ -13,6 +16,8 @@ from typing import Annotated
 
 import msgspec
 from msgspec import Meta
+
+RETRY_AFTER_S = 1
 
 
 class ServiceError(Exception):
@@ -61,6 +66,27 @@ class RequestError(ServiceError):
         self.status = status
         self.code = code
         self.fields = fields
+
+
+class NotJson(RequestError):
+    """The body is no JSON."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(HTTPStatus.BAD_REQUEST, "invalid_json", message)
+
+
+class Busy(RequestError):
+    """More is under way than can be answered in time; the client may come again after `RETRY_AFTER_S`."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(HTTPStatus.SERVICE_UNAVAILABLE, "busy", message)
+
+
+class TooLate(RequestError):
+    """The request was not answered by its deadline."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(HTTPStatus.GATEWAY_TIMEOUT, "deadline", message)
 
 
 class InvalidFields(RequestError):

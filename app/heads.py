@@ -21,6 +21,11 @@ class Heads:
     def __init__(self) -> None:
         self._begun = b""
 
+    @property
+    def begun(self) -> bool:
+        """Whether a part of a head has come."""
+        return bool(self._begun)
+
     def whole(self, data: bytes) -> bytes:
         """Return a head and what came after it once it is whole, nothing before; raise HeadTooLargeError."""
         # Line ends in front of a request are allowed, and would be taken for its end.

@@ -1,5 +1,6 @@
 """Log lines as JSON on stderr: the service's own events, and what gunicorn and uvicorn have to say."""
 
+import contextlib
 import json
 import logging
 import sys
@@ -25,10 +26,11 @@ class EventLog:
         self._context = context
 
     def write(self, level: Level, event: str, **fields: Any) -> None:
-        """Write one line; values that JSON does not know are written as text."""
+        """Write one line; values that JSON does not know are written as text. A full disk costs the line alone."""
         line = {"time": _now(), "level": level, "event": event, **self._context, **fields}
-        self._stream.write(json.dumps(line, default=str) + "\n")
-        self._stream.flush()
+        with contextlib.suppress(OSError):
+            self._stream.write(json.dumps(line, default=str) + "\n")
+            self._stream.flush()
 
 
 class JsonFormatter(logging.Formatter):

@@ -15,17 +15,19 @@ from app.metrics import Metrics
 from app.model.bundle import read_bundle
 from app.model.scoring import Scorer, load
 from app.openapi import REQUEST_ID, DescribedApi
-from app.protocols.native import PREDICTION_ANSWERS, Predictor, Reply, prediction_router
+from app.protocols.budget import Budget
+from app.protocols.native import BATCH_PATH, PREDICTION_ANSWERS, ROW_PATH, Predictor, prediction_router
+from app.protocols.reply import Reply, Send, refused, send_reply
 from app.protocols.request import ClientLeft, Receive, RequestHead
 from app.settings import Settings
 from app.state import DRAINING, NO_RELEASE, STATE_ANSWERS, Readiness, state_router
 
 Scope = MutableMapping[str, Any]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Predict = Callable[[RequestHead, Receive], Awaitable[Reply]]
 
 
 class Service:
-    """The ASGI application: `POST /predict` straight to the model, everything else through FastAPI.
+    """The ASGI application: predictions straight from the model, everything else through FastAPI.
 
     The framework would take more of a replica's core than validation and scoring together.
     """
@@ -34,7 +36,9 @@ class Service:
         self.log = log
         scorer = _released(settings)
         self._readiness = Readiness(None if scorer else NO_RELEASE)
-        self._predictor = Predictor(scorer, settings)
+        self._budget = Budget()
+        predictor = Predictor(scorer, settings, self._budget)
+        self._predictors = {ROW_PATH: predictor.row, BATCH_PATH: predictor.batch}
         self._metrics = Metrics(
             stage=settings.stage,
             model=settings.model or "",
@@ -51,7 +55,7 @@ class Service:
         self.openapi = described.openapi
         self._api = described.app
         self._api.include_router(state_router(settings, self._readiness, self._metrics))
-        self._api.include_router(prediction_router(self._predictor, scorer.schema if scorer else None))
+        self._api.include_router(prediction_router(scorer.schema if scorer else None))
         self._api.add_exception_handler(HTTPException, _refused)
         self._api.add_exception_handler(Exception, _failed)
 
@@ -59,12 +63,21 @@ class Service:
         """Answer /ready with 503 from now on; requests are still answered."""
         self._readiness.reason = DRAINING
 
+    def note_restarts(self, restarts: int) -> None:
+        """Tell in /ready how many workers this one has replaced."""
+        self._readiness.restarts = restarts
+
+    def count_refusal(self, status: int) -> None:
+        """Count what was refused before it came to be a request."""
+        self._metrics.observe("", status, 0.0)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, count it, and log it when its turn has come or it failed."""
         started_s = time.perf_counter()
+        predict = self._predictors.get(scope["path"]) if scope["method"] == "POST" else None
         try:
-            if scope["path"] == "/predict" and scope["method"] == "POST":
-                status = await self._predict(scope, receive, send)
+            if predict:
+                status = await self._predict(predict, scope, receive, send)
             else:
                 status = await self._through_framework(scope, receive, send)
         except ClientLeft:
@@ -72,28 +85,28 @@ class Service:
         seconds = time.perf_counter() - started_s
         self._metrics.observe(scope["path"], status, seconds)
         self._answered += 1
-        # A probe that is told "not ready" has got its answer: that is no failure.
-        failed = status >= HTTPStatus.INTERNAL_SERVER_ERROR and scope["path"] != "/ready"
+        # Who is told to come again, or that nothing is ready, has got an answer: that is no failure.
+        failed = status >= HTTPStatus.INTERNAL_SERVER_ERROR and status != HTTPStatus.SERVICE_UNAVAILABLE
         if failed or self._answered % self._log_every == 0:
             self._log_access(scope, status, seconds)
 
-    async def _predict(self, scope: Scope, receive: Receive, send: Send) -> int:
+    async def _predict(self, predict: Predict, scope: Scope, receive: Receive, send: Send) -> int:
+        head = RequestHead(scope["headers"])
         try:
-            reply = await self._predictor.row(scope["headers"], receive)
+            reply = await self._reply(predict, head, scope, receive)
+            await send_reply(reply, send)
+        finally:
+            self._budget.release(head)
+        return reply.status
+
+    async def _reply(self, predict: Predict, head: RequestHead, scope: Scope, receive: Receive) -> Reply:
+        try:
+            return await predict(head, receive)
         except ClientLeft:
             raise
         except Exception as error:  # the entrypoint: whatever it is, the client gets an answer
             self._log_failure(scope, error)
-            request_id = RequestHead(scope["headers"]).request_id
-            reply = Reply(HTTPStatus.INTERNAL_SERVER_ERROR, error_body(_INTERNAL, request_id), request_id)
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(reply.body)),
-            (b"x-request-id", reply.request_id.encode()),
-        ]
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": reply.body})
-        return reply.status
+            return refused(_INTERNAL, head.request_id)
 
     async def _through_framework(self, scope: Scope, receive: Receive, send: Send) -> int:
         status = HTTPStatus.INTERNAL_SERVER_ERROR.value

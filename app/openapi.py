@@ -21,7 +21,8 @@ _MEANING = {
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is something else than plain application/json.",
     HTTPStatus.UNPROCESSABLE_ENTITY: "Fields are missing, unknown or wrong, or the model has no prediction for them.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "The service failed; see its log.",
-    HTTPStatus.SERVICE_UNAVAILABLE: "No release is deployed here.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "No release is deployed here, or too much is under way (then with Retry-After).",
+    HTTPStatus.GATEWAY_TIMEOUT: "The work was not done by its deadline.",
 }
 _REQUEST_ID_HEADER = {
     "description": "The request's id: taken over where the request has a plain one, else made.",

@@ -20,9 +20,13 @@ _TEXT = "text/plain; version=0.0.4"
 
 @dataclass
 class Readiness:
-    """Whether the replica takes requests: `reason` says why not, None that it does."""
+    """Whether the replica takes requests: `reason` says why not, None that it does.
+
+    `restarts` counts the workers that this one replaced.
+    """
 
     reason: str | None
+    restarts: int = 0
 
 
 class Health(msgspec.Struct):
@@ -41,6 +45,7 @@ class Ready(msgspec.Struct):
     digest: Annotated[str | None, Meta(description="SHA-256 of the bundle that is served.")]
     version: Annotated[str | None, Meta(description="Its version in the model registry, as text.")]
     pid: Annotated[int, Meta(description="The process that answered.")]
+    restarts: Annotated[int, Meta(description="How often the replica had to replace a process that died or hung.")]
 
 
 class NotReady(msgspec.Struct):
@@ -75,7 +80,8 @@ def state_router(settings: Settings, readiness: Readiness, metrics: Metrics) -> 
         """Answer 200 with digest, version and pid when requests are taken, else 503 with the reason."""
         if readiness.reason:
             return _json(NotReady(readiness.reason, os.getpid()), HTTPStatus.SERVICE_UNAVAILABLE)
-        return _json(Ready(settings.bundle_digest, settings.version, os.getpid()), HTTPStatus.OK)
+        confirmed = Ready(settings.bundle_digest, settings.version, os.getpid(), readiness.restarts)
+        return _json(confirmed, HTTPStatus.OK)
 
     counted = {"description": "Prometheus' text form", "content": {_TEXT: {"schema": {"type": "string"}}}}
 

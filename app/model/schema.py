@@ -6,13 +6,12 @@ Both refuse unknown, missing and mistyped fields, NaN and infinities. Of a repea
 import math
 import re
 from collections.abc import Sequence
-from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, create_model
 
-from app.errors import FieldError, InvalidFields, RequestError
+from app.errors import FieldError, InvalidFields, NotJson, RequestError
 from app.model.bundle import Dtype, Feature, FeatureType
 
 # Beyond it JSON readers disagree about an integer's value.
@@ -44,23 +43,37 @@ class RequestSchema:
         rows_type: Any = Annotated[list[row_type], msgspec.Meta(min_length=1)]  # type: ignore[valid-type]
         batch_type = msgspec.defstruct("Batch", [("rows", rows_type)], forbid_unknown_fields=True)
         self._row_decoder = msgspec.json.Decoder(row_type)
+        self._rows_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(list[row_type])  # type: ignore[valid-type]
         self._batch_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch_type)
         self.row_model = _row_model(features, bounds)
         self.batch_model = _batch_model(self.row_model)
 
-    def decode_row(self, body: bytes) -> msgspec.Struct:
-        """Return the row; raise RequestError (400) for no JSON, InvalidFields for JSON that is no row."""
+    def decode_row(self, body: bytes | bytearray) -> msgspec.Struct:
+        """Return the row; raise NotJson, or InvalidFields for JSON that is no row."""
         try:
             return self._row_decoder.decode(body)
         except _UNDECODABLE as error:
             raise _refusal(self.row_model, body, error) from error
 
-    def decode_batch(self, body: bytes) -> list[msgspec.Struct]:
+    def decode_batch(self, body: bytes | bytearray) -> list[msgspec.Struct]:
         """Return the rows; raise as `decode_row` does, with fields like `rows.3.tenure`."""
         try:
             rows: list[msgspec.Struct] = self._batch_decoder.decode(body).rows
         except _UNDECODABLE as error:
             raise _refusal(self.batch_model, body, error) from error
+        return rows
+
+    def decode_rows(self, listed: bytes, *, first: int) -> list[msgspec.Struct]:
+        """Return the rows of a JSON array, cut from a batch at row `first`; raise as `decode_row` does."""
+        try:
+            rows: list[msgspec.Struct] = self._rows_decoder.decode(listed)
+        except msgspec.ValidationError as error:
+            fault = _from_msgspec(str(error))
+            number, _, rest = fault.field.partition(".")
+            path = ("rows", str(first + int(number)), rest)
+            raise InvalidFields((FieldError(".".join(filter(None, path)), fault.message),)) from error
+        except _UNDECODABLE as error:
+            raise _not_json(f"{error}, in the rows from {first} on") from error
         return rows
 
 
@@ -102,7 +115,9 @@ def _batch_model(row_model: type[BaseModel]) -> type[BaseModel]:
     return model
 
 
-def _refusal(model: type[BaseModel], body: bytes, error: msgspec.DecodeError | UnicodeDecodeError) -> RequestError:
+def _refusal(
+    model: type[BaseModel], body: bytes | bytearray, error: msgspec.DecodeError | UnicodeDecodeError
+) -> RequestError:
     if len(body) <= _FULL_LIST_BYTES:
         try:
             model.model_validate_json(body)
@@ -130,5 +145,5 @@ def _from_msgspec(message: str) -> FieldError:
     return FieldError(".".join(parts), _AT.sub("", message))
 
 
-def _not_json(reason: str) -> RequestError:
-    return RequestError(HTTPStatus.BAD_REQUEST, "invalid_json", f"the body is not JSON: {reason}")
+def _not_json(reason: str) -> NotJson:
+    return NotJson(f"the body is not JSON: {reason}")

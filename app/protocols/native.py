@@ -1,24 +1,28 @@
 """Slipway's own protocol, /predict and /predict/batch: answers from a request's headers and body alone."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from msgspec import Meta
 from pydantic import BaseModel
 
-from app.errors import RequestError, error_body
+from app.errors import RequestError, TooLate
 from app.model.bundle import Answer
 from app.model.microbatch import MicroBatcher
 from app.model.schema import RequestSchema
 from app.model.scoring import Scorer
-from app.openapi import REQUEST_ID, answer, refusals
-from app.protocols.request import Headers, Receive, RequestHead, read_body
+from app.model.slices import decode_in_slices
+from app.openapi import answer, refusals
+from app.protocols.budget import Budget
+from app.protocols.reply import DEADLINE_S, Reply, refused
+from app.protocols.request import ClientLeft, Receive, RequestHead, read_body
 from app.settings import Settings
 
+ROW_PATH = "/predict"
+BATCH_PATH = "/predict/batch"
 ROW_LIMIT_BYTES = 1024 * 1024
 BATCH_LIMIT_BYTES = 16 * 1024 * 1024
 
@@ -50,54 +54,62 @@ class BatchPrediction(msgspec.Struct):
 PREDICTION_ANSWERS = (Prediction, BatchPrediction)
 
 
-class Reply(msgspec.Struct):
-    """A finished answer; `body` is JSON."""
-
-    status: int
-    body: bytes
-    request_id: str
-
-
 class Predictor:
     """Answers for one release, or with 503 for none."""
 
-    def __init__(self, scorer: Scorer | None, settings: Settings) -> None:
+    def __init__(
+        self, scorer: Scorer | None, settings: Settings, budget: Budget, *, deadline_s: float = DEADLINE_S
+    ) -> None:
         self._batcher = MicroBatcher(scorer) if scorer else None
         self._model = settings.model or ""
         self._version = settings.version or ""
-        # Batches one at a time: two at once would hold twice the memory and be done no sooner.
-        self._batches = asyncio.Semaphore(1)
+        self._budget = budget
+        self._deadline_s = deadline_s
         self._encode = msgspec.json.Encoder().encode
 
-    async def row(self, headers: Headers, receive: Receive) -> Reply:
+    async def row(self, head: RequestHead, receive: Receive) -> Reply:
         """Answer `POST /predict`; raise ClientLeft."""
-        head = RequestHead(headers)
         request_id = head.request_id
         try:
             batcher = self._released()
-            body = await read_body(head, receive, ROW_LIMIT_BYTES)
+            body = await read_body(head, receive, ROW_LIMIT_BYTES, self._budget)
             answer = await batcher.score(batcher.scorer.schema.decode_row(body))
         except RequestError as error:
-            return Reply(error.status, error_body(error, request_id), request_id)
+            return refused(error, request_id)
         prediction = Prediction(answer.prediction, answer.probability, self._model, self._version, request_id)
         return Reply(HTTPStatus.OK, self._encode(prediction), request_id)
 
-    async def batch(self, headers: Headers, receive: Receive) -> Reply:
-        """Answer `POST /predict/batch` without holding up the event loop; raise ClientLeft."""
-        head = RequestHead(headers)
-        request_id = head.request_id
+    async def batch(self, head: RequestHead, receive: Receive) -> Reply:
+        """Answer `POST /predict/batch` slice by slice, so that others are answered between; raise ClientLeft."""
         try:
-            scorer = self._released().scorer
-            body = await read_body(head, receive, BATCH_LIMIT_BYTES)
-            async with self._batches:
-                content = await asyncio.to_thread(self._score_batch, scorer, body, request_id)
+            batcher = self._released()
+            body = await read_body(head, receive, BATCH_LIMIT_BYTES, self._budget)
+            async with asyncio.timeout(self._deadline_s):
+                content = await self._score_batch(batcher, body, receive)
+            await self._budget.grow(head, len(content))
+        except TimeoutError:
+            return refused(TooLate(f"the batch was not done within {self._deadline_s:g} s"), head.request_id)
         except RequestError as error:
-            return Reply(error.status, error_body(error, request_id), request_id)
-        return Reply(HTTPStatus.OK, content, request_id)
+            return refused(error, head.request_id)
+        empty = self._encode(BatchPrediction([], self._model, self._version, head.request_id))
+        opening, listed, closing = empty.partition(b"[]")
+        return Reply(HTTPStatus.OK, b"".join((opening, listed[:1], content, listed[1:], closing)), head.request_id)
 
-    def _score_batch(self, scorer: Scorer, body: bytes, request_id: str) -> bytes:
-        answers = scorer.score_rows(scorer.schema.decode_batch(body))
-        return self._encode(BatchPrediction(answers, self._model, self._version, request_id))
+    async def _score_batch(self, batcher: MicroBatcher, body: bytes | bytearray, receive: Receive) -> bytes:
+        """Return the answers as the inside of a JSON list."""
+        slices = decode_in_slices(batcher.scorer.schema, body)
+        encoded: list[bytes] = []
+        # With the whole body read, the next thing that is received is that the client has left.
+        left = asyncio.ensure_future(receive())
+        try:
+            while (rows := await batcher.stretch(lambda: next(slices, None))) is not None:
+                if left.done():
+                    raise ClientLeft
+                answers = await batcher.score_many(rows)
+                encoded.append(self._encode(answers)[1:-1])
+        finally:
+            left.cancel()
+        return b",".join(encoded)
 
     def _released(self) -> MicroBatcher:
         if self._batcher is None:
@@ -105,36 +117,29 @@ class Predictor:
         return self._batcher
 
 
-def prediction_router(predictor: Predictor, schema: RequestSchema | None) -> APIRouter:
-    """Return the prediction routes, described by the schema of the release that is served."""
+def prediction_router(schema: RequestSchema | None) -> APIRouter:
+    """Return the description of the prediction routes by the schema of the release that is served."""
     router = APIRouter(tags=["prediction"], default_response_class=Response)
-    kinds: list[tuple[str, Callable[[Headers, Receive], Awaitable[Reply]], type[msgspec.Struct], str]] = [
-        ("/predict", predictor.row, Prediction, "Predict one row"),
-        ("/predict/batch", predictor.batch, BatchPrediction, "Predict many rows"),
+    kinds: list[tuple[str, str, type[msgspec.Struct], str]] = [
+        (ROW_PATH, "row", Prediction, "Predict one row"),
+        (BATCH_PATH, "batch", BatchPrediction, "Predict many rows"),
     ]
     models = (schema.row_model, schema.batch_model) if schema else (None, None)
-    for (path, reply, kind, summary), model in zip(kinds, models, strict=True):
+    for (path, name, kind, summary), model in zip(kinds, models, strict=True):
         router.add_api_route(
             path,
-            _endpoint(reply),
+            _answered_before,
             methods=["POST"],
             summary=summary,
-            operation_id=reply.__name__,
+            operation_id=name,
             responses={200: answer(kind, summary, with_request_id=True), **refusals()},
             openapi_extra=_request_body(model) if model else None,
         )
     return router
 
 
-def _endpoint(
-    answer: Callable[[Headers, Receive], Awaitable[Reply]],
-) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(request: Request) -> Response:
-        reply = await answer(request.headers.raw, request.receive)
-        headers = {REQUEST_ID: reply.request_id}
-        return Response(reply.body, reply.status, headers, media_type="application/json")
-
-    return endpoint
+async def _answered_before() -> None:
+    """Stand for a route that is answered before the framework sees the request."""
 
 
 def _request_body(model: type[BaseModel]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Reads a request's head and body for every protocol; never buffers more than the limit."""
 
-import asyncio
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -8,11 +7,11 @@ from http import HTTPStatus
 from typing import Any
 
 from app.errors import RequestError
+from app.protocols.budget import Budget
 
 Headers = Iterable[tuple[bytes, bytes]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
-BODY_TIMEOUT_S = 10.0
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _JSON = b"application/json"
 # More than the server takes, but for zeros in front.
@@ -20,7 +19,7 @@ _DIGITS = 20
 
 
 class ClientLeft(Exception):
-    """The client closed the connection before its request was whole; there is nobody to answer."""
+    """The client closed the connection before its request was answered; there is nobody to answer."""
 
 
 class RequestHead:
@@ -55,36 +54,38 @@ class RequestHead:
             raise _too_large(limit_bytes)
 
 
-async def read_body(head: RequestHead, receive: Receive, limit_bytes: int) -> bytes:
-    """Return the whole body; raise RequestError (408, 413, 415), or ClientLeft."""
+async def read_body(head: RequestHead, receive: Receive, limit_bytes: int, budget: Budget) -> bytes | bytearray:
+    """Return the whole body; raise RequestError (413, 415, 503), or ClientLeft.
+
+    What comes in more than one piece counts in the budget until `head` is released there. How long it may take is the
+    connection's to watch.
+    """
     head.check(limit_bytes)
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            message = await receive()
-            body: bytes = message.get("body", b"")
-            if message.get("more_body"):
-                body = await _read_rest(bytearray(body), receive, limit_bytes)
-    except TimeoutError as error:
-        text = f"the body was not whole within {BODY_TIMEOUT_S:g} s"
-        raise RequestError(HTTPStatus.REQUEST_TIMEOUT, "timeout", text) from error
+    message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientLeft
+    body: bytes = message.get("body", b"")
+    if message.get("more_body"):
+        return await _read_rest(head, body, receive, limit_bytes, budget)
     if len(body) > limit_bytes:
         raise _too_large(limit_bytes)
     return body
 
 
-async def _read_rest(body: bytearray, receive: Receive, limit_bytes: int) -> bytes:
-    more = True
-    while more:
-        if len(body) > limit_bytes:
+async def _read_rest(head: RequestHead, begun: bytes, receive: Receive, limit_bytes: int, budget: Budget) -> bytearray:
+    body = bytearray()
+    piece, more = begun, True
+    while True:
+        if len(body) + len(piece) > limit_bytes:
             raise _too_large(limit_bytes)
+        await budget.grow(head, len(piece))
+        body += piece
+        if not more:
+            return body
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientLeft
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-    return bytes(body)
+        piece, more = message.get("body", b""), message.get("more_body", False)
 
 
 def _too_large(limit_bytes: int) -> RequestError:

@@ -38,6 +38,12 @@ class Echo:
     def drain(self) -> None:
         """Go on answering until the worker has ended."""
 
+    def note_restarts(self, restarts: int) -> None:
+        """Tell nobody."""
+
+    def count_refusal(self, status: int) -> None:
+        """Count nothing."""
+
     async def __call__(
         self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
     ) -> None:

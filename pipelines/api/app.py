@@ -22,7 +22,9 @@ _BY_CODE = {UnknownVersion.code: 404}
 
 def create_app(state: ApiState) -> FastAPI:
     """Return the ASGI application."""
-    app: FastAPI = FastAPIOffline(title="Slipway", redoc_url=None, openapi_url="/api/v1/openapi.json")
+    app: FastAPI = FastAPIOffline(
+        title="Slipway", redoc_url=None, openapi_url="/api/v1/openapi.json", redirect_slashes=False
+    )
     app.state.slipway = state
     app.add_middleware(Door)
     app.include_router(health.router)

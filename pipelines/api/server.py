@@ -1,5 +1,7 @@
 """Runs the API of one home on its port; it tells which installation it is of, and serves no other's clients."""
 
+import contextlib
+import resource
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,7 @@ def serve_api(state: ApiState, *, installation: str | None, host: str, port: int
             state.feed.end()
             super().handle_exit(sig, frame)
 
+    _raise_file_limit()
     app: ASGIApp = create_app(state)
     if installation:
         app = OwnClients(app, installation)
@@ -37,8 +40,10 @@ def serve_api(state: ApiState, *, installation: str | None, host: str, port: int
 
 
 def server_config(app: ASGIApp, *, host: str, port: int) -> "uvicorn.Config":
-    """Return how the API is served: a head without end is refused, and an offer of another protocol is ignored."""
+    """Return how the API is served: with bounded heads and patience, and offers of another protocol ignored."""
     import uvicorn
+
+    from pipelines.api.connection import ApiProtocol
 
     return uvicorn.Config(
         app,
@@ -48,10 +53,16 @@ def server_config(app: ASGIApp, *, host: str, port: int) -> "uvicorn.Config":
         lifespan="off",
         timeout_graceful_shutdown=REQUESTS_END_S,
         # Slower than the other parser, which buffers heads without end and drops the body after an offer.
-        http="h11",
+        http=ApiProtocol,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         ws="none",
     )
+
+
+def _raise_file_limit() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class OwnClients:

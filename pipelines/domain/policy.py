@@ -45,6 +45,14 @@ class Retention(Section):
     progress_days: float = Field(30, ge=1, le=36500, description="how long lines of progress are kept")
 
 
+class EvaluationBounds(Section):
+    """What measuring a version may take."""
+
+    deadline_s: float = Field(7200, gt=0, le=86_400, description="seconds of one evaluation, from its start")
+    job_s: float = Field(300, gt=0, le=3600, description="seconds of a confined job that reads a version's files")
+    job_memory_mb: int = Field(2048, ge=512, le=65_536, description="memory of such a job")
+
+
 class Frame(Section):
     """What a policy says beside the limits of gates."""
 
@@ -52,6 +60,7 @@ class Frame(Section):
     profile: AnyProfile = Field(description="how thorough the evidence is; reports are marked with it")
     approvals: Approvals = Approvals()
     production: Production = Production()
+    evaluation: EvaluationBounds = EvaluationBounds()
     retention: Retention = Retention()
 
 
@@ -62,6 +71,7 @@ class Policy:
     profile: Profile
     approvals: Approvals
     production: Production
+    evaluation: EvaluationBounds
     retention: Retention
     body: dict[str, Any]
 
@@ -74,7 +84,7 @@ class Policy:
         current = upgraded(body)
         frame = read_section(Frame, {key: current[key] for key in Frame.model_fields if key in current}, "policy")
         kept: dict[str, Any] = dict(body) if isinstance(body, Mapping) else {}
-        return cls(frame.profile, frame.approvals, frame.production, frame.retention, kept)
+        return cls(frame.profile, frame.approvals, frame.production, frame.evaluation, frame.retention, kept)
 
     @property
     def digest(self) -> str:

@@ -52,6 +52,7 @@ class Evaluation(_Overridable):
     verdict: str | None = None
     error: dict[str, Any] | None = None
     ended_at: str | None = None
+    cancel_asked_by: str | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pipelines.errors import LostLease, SlipwayError
 from pipelines.executor import promotions
 from pipelines.executor.retention import tend
 from pipelines.executor.watch import watch
-from pipelines.executor.workflows import Start, begin, end_abandoned, register_workflows
+from pipelines.executor.workflows import Start, begin, end_abandoned, end_cancelled, register_workflows
 from pipelines.governance.progress import progress_of
 from pipelines.governance.subscribers import Subscriber, Subscriptions
 from pipelines.governance.work import move
@@ -54,7 +54,7 @@ def serve(
     show_life()
     for holder in sorted({lease.holder for lease in recovered if lease.holder}):
         _note_recovery(services, holder)
-    _clear_loads(services)
+    _clear_left(services)
     executor = Executor(services, engine, subscribers, show_life)
     engine.launch()
     serve_recorded(services)
@@ -137,6 +137,7 @@ def carry_out(services: Services, start: Mapping[type[Leased], Start]) -> None:
     for promotion in records.find(Promotion, state=RunState.APPROVED):
         begin(services, promotion, start[Promotion])
     move_maintenance(services)
+    end_cancelled(services)
     # Evaluations queue anyway: one after the other they would keep maintenance out for ever.
     if not records.find(Evaluation, state=RunState.RUNNING) and not unfinished(records):
         for evaluation in records.find(Evaluation, state=RunState.REQUESTED)[:1]:
@@ -161,12 +162,13 @@ def _put_in_force(services: Services, change: PolicyChange) -> None:
         transaction.audit("executor", "policy", "outcome", subject=change.id, detail={"digest": change.digest})
 
 
-def _clear_loads(services: Services) -> None:
-    """End the load runs of an executor that died; the next run does it again, so a refusal costs nothing."""
-    try:
-        services.loads.remove_left()
-    except SlipwayError as error:
-        log.error("load runs may be left: %s", error.message)
+def _clear_left(services: Services) -> None:
+    """End the load runs and confined jobs of an executor that died; what is refused takes nothing but room."""
+    for runner in (services.loads, services.jobs):
+        try:
+            runner.remove_left()
+        except SlipwayError as error:
+            log.error("load runs or confined jobs may be left: %s", error.message)
 
 
 def _note_recovery(services: Services, holder: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation, Promotion, Rollback
 from pipelines.errors import SlipwayError
+from pipelines.evaluation.ending import cancelled
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.governance.work import move
 from pipelines.ports import Step, WorkflowEngine
@@ -49,6 +50,13 @@ def end_abandoned(services: Services, has_ended: Callable[[str], bool]) -> None:
             if has_ended(work.id):
                 lost = SlipwayError(f"{work.id} ended without an outcome", next='run "slipway doctor", then ask again')
                 stop_work(services, work, lost)
+
+
+def end_cancelled(services: Services) -> None:
+    """Stop evaluations that were cancelled before they began; one that has begun stops by itself."""
+    for evaluation in services.records.find(Evaluation, state=RunState.REQUESTED):
+        if evaluation.cancel_asked_by:
+            stop_work(services, evaluation, cancelled(evaluation, evaluation.cancel_asked_by))
 
 
 def _register(services: Services, engine: WorkflowEngine, body: Callable[[Services, str, Step], None]) -> Start:

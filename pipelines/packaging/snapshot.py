@@ -117,6 +117,9 @@ def read_snapshot(path: Path) -> Snapshot:
         body = json.loads((table.schema.metadata or {})[_KEY])
         description = SnapshotDescription.from_dict(body)
         frame = table.select([*description.columns, description.target]).to_pandas()
+    except MemoryError:
+        # Arrow's own is one of its exceptions as well; whoever bounds the memory says what is wrong.
+        raise
     except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise NotServable(
             f"{path.name} is not a snapshot: {error!r}",

@@ -14,7 +14,7 @@ from pipelines.domain.promotion import ReleaseState, lifecycle
 from pipelines.domain.records import ReleaseRecord
 from pipelines.domain.release import Endpoint, Environment, Phase, Slot, SlotState
 from pipelines.errors import DatabaseUnavailable, DeployFailed, LostLease, RegistryUnavailable, SlipwayError
-from pipelines.ports import J, Step, Transaction
+from pipelines.ports import J, Step, Transaction, never_ending
 from pipelines.releases import leases
 from pipelines.releases.services import Services
 
@@ -71,10 +71,13 @@ def put_in_service(services: Services, change: Change, step: Step, *, finish: Fi
     return release_id
 
 
-def wait_settled(services: Services, endpoint: Endpoint, slot: Slot, release_id: str) -> SlotState:
+def wait_settled(
+    services: Services, endpoint: Endpoint, slot: Slot, release_id: str, *, check: Callable[[], None] = never_ending
+) -> SlotState:
     """Poll a slot until the wanted release settled; raise DeployFailed with the last log lines otherwise."""
     deadline = time.monotonic() + services.timing.converge_s
     while True:
+        check()
         state = services.target.observe(endpoint, slot)
         if state.wanted_id == release_id and state.phase is Phase.SETTLED:
             return state

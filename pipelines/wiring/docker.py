@@ -18,6 +18,7 @@ from pipelines.adapters.containers.terraform import Terraform, find_settings
 from pipelines.adapters.database.records import prepare_records
 from pipelines.adapters.images import build as images
 from pipelines.adapters.images.release_images import ImageRegistry, ReleaseImages, find_app
+from pipelines.adapters.jobs.container import ContainerJobs
 from pipelines.adapters.load.job import LoadJob
 from pipelines.adapters.load.networks import LoadFront, LoadNetworks
 from pipelines.adapters.load.swarm import LoadSwarm
@@ -30,7 +31,7 @@ from pipelines.adapters.swarm.target import SwarmTarget
 from pipelines.api.client import ApiClient, executor_silence
 from pipelines.domain.release import Endpoint, Environment, Slot
 from pipelines.errors import DeployFailed, TargetUnavailable, UsageError
-from pipelines.ports import BackupPlace, Checkpoints, DataRemote, LoadRunner, Target
+from pipelines.ports import BackupPlace, Checkpoints, DataRemote, JobRunner, LoadRunner, Target
 from pipelines.releases.services import Timing
 from pipelines.settings.installation import installation_id
 from pipelines.settings.runtime import Runtime
@@ -167,6 +168,11 @@ def open_loads(settings: Settings) -> LoadRunner:
     """Run load inside of the Swarm."""
     stack = _runtime(settings).stack
     return LoadJob(_load_swarm(stack, DockerEngine(ENGINE_URL), owner="executor"), LoadNetworks.of_stack(stack))
+
+
+def open_jobs(settings: Settings) -> JobRunner:
+    """Run confined jobs as containers of the engine that the executor runs on."""
+    return ContainerJobs(DockerEngine(ENGINE_URL), _runtime(settings).stack.prefix)
 
 
 def timing() -> Timing:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from pipelines.adapters.backup.local_home import LocalHome
 from pipelines.adapters.database.records import now
+from pipelines.adapters.jobs.process import ProcessJobs
 from pipelines.adapters.load.process import LoadProcess
 from pipelines.adapters.local.installation import LocalInstallation
 from pipelines.adapters.local.supervisor.logfile import cap_files
@@ -11,7 +12,7 @@ from pipelines.adapters.local.target import LocalTarget
 from pipelines.adapters.storage.checkpoints_file import FileCheckpoints
 from pipelines.domain.records import LeaderLease
 from pipelines.errors import TargetUnavailable, UsageError
-from pipelines.ports import BackupPlace, Checkpoints, DataRemote, LoadRunner, SecretKeeper, Target
+from pipelines.ports import BackupPlace, Checkpoints, DataRemote, JobRunner, LoadRunner, SecretKeeper, Target
 from pipelines.releases.leader import is_alive
 from pipelines.releases.services import Timing
 from pipelines.settings.settings import Settings
@@ -81,6 +82,11 @@ def cap_logs(settings: Settings) -> None:
 def open_loads(settings: Settings) -> LoadRunner:
     """Run load as a process beside this one."""
     return LoadProcess(settings.root)
+
+
+def open_jobs(settings: Settings) -> JobRunner:
+    """Run confined jobs as children of this process."""
+    return ProcessJobs(settings.root, settings.home / "jobs")
 
 
 def timing() -> Timing:

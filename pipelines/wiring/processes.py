@@ -69,6 +69,7 @@ def build_services(settings: Settings, *, executor: str, environ: Mapping[str, s
         registry=open_registry(settings),
         target=wiring.await_target(settings, settings.sign_of_life.touch),
         loads=wiring.open_loads(settings),
+        jobs=wiring.open_jobs(settings),
         probe=HttpProbe(),
         bundles=open_bundles(settings),
         workdir=settings.home,

@@ -7,7 +7,16 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Protocol, cast
 
-from pipelines.ports import BackupPlace, Checkpoints, DataRemote, Installation, LoadRunner, SecretKeeper, Target
+from pipelines.ports import (
+    BackupPlace,
+    Checkpoints,
+    DataRemote,
+    Installation,
+    JobRunner,
+    LoadRunner,
+    SecretKeeper,
+    Target,
+)
 from pipelines.releases.services import Timing
 from pipelines.settings.settings import Settings, TargetName
 
@@ -57,6 +66,9 @@ class TargetWiring(Protocol):
 
     def open_loads(self, settings: Settings) -> LoadRunner:
         """Open what runs the load of the gates."""
+
+    def open_jobs(self, settings: Settings) -> JobRunner:
+        """Open what reads the files of strangers."""
 
     def timing(self) -> Timing:
         """Return how long releases may take there."""

@@ -18,6 +18,15 @@ locals {
     }
   }
 
+  # Each front end has a share of its own, so that none can take another's; together they are fewer than all. A slot has
+  # so many requests a replica under way.
+  connections = {
+    all    = 8000
+    fronts = { production = 2000, staging = 1000, api = 400, mlflow = 400, s3 = 400 }
+    load   = 600
+    slots  = { live = 512, trial = 64, baseline = 64 }
+  }
+
   upstreams = {
     for name, upstream in {
       api    = { address = var.upstreams.api, health = "/health", timeout = "1h" }
@@ -33,6 +42,7 @@ locals {
 
   config = templatefile("${path.module}/haproxy.cfg.tftpl", {
     bind_options = local.is_service ? "ssl crt /run/secrets/tls.pem ssl-min-ver TLSv1.2 alpn h2,http/1.1" : "proto h1"
+    connections  = local.connections
     environments = {
       for name, environment in var.environments : name => {
         load_ports  = local.load_ports[name]

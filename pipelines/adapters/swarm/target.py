@@ -159,6 +159,8 @@ class _Stopwatch:
 def _replica(name: str, answer: HttpReply | None, restarts: int) -> Replica:
     body = answer.body if answer else {}
     ready = answer is not None and answer.status == HTTPStatus.OK
+    # Tasks that were lost, and workers that this one has replaced since.
+    restarts += body.get("restarts", 0)
     return Replica(name, body.get("digest"), body.get("version"), ready, restarts, body.get("pid"))
 
 

@@ -41,7 +41,7 @@ def test_every_refusal_of_a_prediction_is_described_in_the_one_form(client: http
     forms = {status: schema["title"] for described, status, schema in answers(document) if described == route}
 
     refused = {status: form for status, form in forms.items() if status != "200"}
-    assert refused == dict.fromkeys(("400", "408", "413", "415", "422", "500", "503"), "ErrorReply")
+    assert refused == dict.fromkeys(("400", "408", "413", "415", "422", "500", "503", "504"), "ErrorReply")
 
 
 def test_a_replica_that_is_not_ready_is_described(client: httpx.Client) -> None:
@@ -49,7 +49,7 @@ def test_a_replica_that_is_not_ready_is_described(client: httpx.Client) -> None:
         status: schema for route, status, schema in answers(client.get("/openapi.json").json()) if "ready" in route
     }
 
-    assert set(forms["200"]["properties"]) == {"digest", "version", "pid"}
+    assert set(forms["200"]["properties"]) == {"digest", "version", "pid", "restarts"}
     assert set(forms["503"]["properties"]) == {"reason", "pid"}
 
 

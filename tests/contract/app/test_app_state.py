@@ -21,11 +21,12 @@ def test_health_says_what_is_served(client: httpx.Client, bundle: tuple[Path, st
     }
 
 
-def test_ready_names_digest_version_and_pid(client: httpx.Client, bundle: tuple[Path, str]) -> None:
+def test_ready_names_digest_version_process_and_restarts(client: httpx.Client, bundle: tuple[Path, str]) -> None:
     answer = client.get("/ready")
     assert answer.status_code == 200
-    pid = answer.json().pop("pid")
-    assert answer.json() == {"digest": bundle[1], "version": "6", "pid": pid}
+    said = answer.json()
+    pid = said.pop("pid")
+    assert said == {"digest": bundle[1], "version": "6", "restarts": 0}
     assert Path(f"/proc/{pid}").exists()
 
 

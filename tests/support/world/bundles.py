@@ -103,6 +103,13 @@ def write_bundle(directory: Path, description: dict[str, Any], content: bytes) -
     return path, digest
 
 
+def with_model(bundle: Path, content: bytes) -> tuple[Path, str]:
+    """Write a bundle beside another that differs in its model alone; return its path and its digest."""
+    description = read_description(bundle)
+    description["files"]["model.onnx"] = _sha256(content)
+    return write_bundle(bundle.parent, description, content)
+
+
 def read_description(path: Path) -> dict[str, Any]:
     """Return bundle.json of the bundle at `path`."""
     description: dict[str, Any] = json.loads((path / "bundle.json").read_bytes())

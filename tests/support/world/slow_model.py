@@ -1,4 +1,4 @@
-"""Makes a model slow in a share of its requests, by real work and without another answer.
+"""Makes a model slow in a share of its requests, or endless for some rows, by real work and without another answer.
 
 The graph gets an `If`: for rows whose `column` lies just above a multiple of `PERIOD` it multiplies matrices before it
 adds nothing to the probabilities.
@@ -93,3 +93,45 @@ def _alone() -> bytes:
     _insert(proto, "x", share=1.0, rounds=_ROUNDS)
     content: bytes = proto.SerializeToString()
     return content
+
+
+def hang_on(model: bytes, *, column: str, above: float) -> bytes:
+    """Return the model with work that never ends for a row whose `column` is above a value, and no other change."""
+    proto = onnx.load_from_string(model)
+    graph = proto.graph
+    output = next(each.name for each in graph.output if each.name == "probabilities")
+    for node in graph.node:
+        node.output[:] = ["quick_probabilities" if name == output else name for name in node.output]
+    graph.initializer.extend(
+        [numpy_helper.from_array(np.float32(above), "above"), numpy_helper.from_array(np.float32(0), "none")]
+    )
+    graph.node.extend(
+        [
+            helper.make_node("ReduceMax", [column], ["largest_value"], keepdims=0),
+            helper.make_node("Greater", ["largest_value", "above"], ["is_endless"]),
+            helper.make_node("If", ["is_endless"], ["extra"], then_branch=_endless(), else_branch=_idle()),
+            helper.make_node("Add", ["quick_probabilities", "extra"], [output]),
+        ]
+    )
+    onnx.checker.check_model(proto)
+    content: bytes = proto.SerializeToString()
+    return content
+
+
+def _endless() -> onnx.GraphProto:
+    rounds, go_on = (
+        helper.make_tensor_value_info(name, kind, [])
+        for name, kind in (("round", TensorProto.INT64), ("go_on", TensorProto.BOOL))
+    )
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go_on"], ["goes_on"]),
+            helper.make_node("Add", ["sum", "largest_value"], ["next_sum"]),
+        ],
+        "round",
+        [rounds, go_on, _scalar("sum")],
+        [helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []), _scalar("next_sum")],
+    )
+    most = numpy_helper.from_array(np.int64(2**62), "most_rounds")
+    nodes = [helper.make_node("Loop", ["most_rounds", "is_endless", "none"], ["endless"], body=body)]
+    return helper.make_graph(nodes, "endless", [], [_scalar("endless")], initializer=[most])

@@ -13,6 +13,7 @@ import uvicorn
 from pipelines.adapters.database.records import SqlRecords
 from pipelines.api.app import create_app
 from pipelines.api.client import ApiClient
+from pipelines.api.connection import MOST
 from pipelines.api.server import MAX_HEAD_BYTES, OwnClients, server_config
 from pipelines.api.state import ApiState
 from pipelines.errors import UsageError
@@ -20,6 +21,7 @@ from pipelines.settings.installation import HEADER, InstallationRecord
 from pipelines.settings.settings import Settings
 from tests.support.servers.servers import free_port
 from tests.support.world.fakes import FakeCheckpoints, FakeVersions
+from tests.support.world.strange_http import REFUSED, exchange
 from tests.support.world.supervisors import eventually
 
 MODEL = "churn-model"
@@ -72,34 +74,52 @@ def test_a_client_takes_its_own_installation_alone(settings: Settings) -> None:
         assert refused.value.exit_code == 2
 
 
-def exchange(settings: Settings, sent: bytes) -> bytes:
-    """Send bytes and return the answer up to the connection's end."""
-    received = b""
-    server = ("127.0.0.1", settings.api_port)
-    # Who answers before all was sent may cut the rest, and the answer with it.
-    with socket.create_connection(server, timeout=20) as connection, contextlib.suppress(ConnectionError):
-        connection.sendall(sent)
-        while piece := connection.recv(65_536):
-            received += piece
-    return received
-
-
 def test_an_offer_of_another_protocol_is_ignored_and_the_body_is_read(settings: Settings) -> None:
     body = b'{"model": "churn-model", "environment": "production"}'
     head = b"POST /api/v1/rollbacks HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\nContent-Length: %d\r\n"
     offer = b"Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
     head = head % len(body) + b"Content-Type: application/json\r\n" + offer + b"\r\n"
-    answer = exchange(settings, head + body)
+    answer = exchange(settings.api_port, head + body)
     assert answer.startswith(b"HTTP/1.1 202 ")
 
 
 @pytest.mark.parametrize("head", [b"X-Long: " + b"x" * 20 * MAX_HEAD_BYTES, b"Content-Length: " + b"9" * 5000])
 def test_a_head_without_bounds_is_refused(settings: Settings, head: bytes) -> None:
-    answer = exchange(settings, b"GET /health HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n")
+    answer = exchange(settings.api_port, b"GET /health HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n")
     assert answer[:13] in (b"HTTP/1.1 400 ", b"")
 
 
 def test_head_is_answered_without_a_body(settings: Settings) -> None:
-    answer = exchange(settings, b"HEAD /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    answer = exchange(settings.api_port, b"HEAD /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert answer.partition(b"\r\n\r\n")[2] == b""
+
+
+def test_what_may_be_read_in_two_ways_is_refused_and_the_connection_closed(settings: Settings) -> None:
+    answers = {name: exchange(settings.api_port, sent) for name, sent in REFUSED.items()}
+    assert {name: answer[:13] for name, answer in answers.items()} == dict.fromkeys(REFUSED, b"HTTP/1.1 400 ")
+    assert {answer.count(b"HTTP/1.1 ") for answer in answers.values()} == {1}
+
+
+def test_a_slash_too_many_is_no_way_to_another_host(settings: Settings) -> None:
+    answer = exchange(
+        settings.api_port, b"GET /api/v1/status/ HTTP/1.1\r\nHost: elsewhere\r\nConnection: close\r\n\r\n"
+    )
+    assert answer.startswith(b"HTTP/1.1 404 ") and b"elsewhere" not in answer
+
+
+def test_who_lets_the_api_wait_is_cut_and_shuts_nobody_out(settings: Settings) -> None:
+    halves = (
+        b"",
+        b"GET /health HTTP/1.1\r\nX-",
+        b"POST /api/v1/rollbacks HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{",
+    )
+    with contextlib.ExitStack() as held:
+        for number in range(MOST + 50):
+            connection = held.enter_context(socket.create_connection(("127.0.0.1", settings.api_port), timeout=20))
+            connection.sendall(halves[number % 3])
+        assert httpx.get(f"{settings.api_url}/health", trust_env=False).status_code == 200
+        # The last of them is still there, until it has been waited for.
+        with contextlib.suppress(ConnectionError):
+            while connection.recv(4096):
+                pass

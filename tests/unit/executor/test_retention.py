@@ -100,7 +100,7 @@ class Place:
             transaction.add(PolicyChange("y-1", applied.digest, applied.body, "alice", at, state=RunState.DONE))
         unused = cast(Any, None)
         self.services = Services(
-            records=self.records, registry=unused, target=self.target, loads=unused, probe=unused,
+            records=self.records, registry=unused, target=self.target, loads=unused, jobs=unused, probe=unused,
             bundles=self.bundles, workdir=home, executor="one", now=self.now,
         )  # fmt: skip
         self.keeper = Keeper(self.services, cast(Any, self.journal), MODEL)

@@ -160,7 +160,7 @@ run "the_configuration_rolls_without_a_lost_request" {
   }
 
   assert {
-    condition     = strcontains(one(docker_container.config.upload).content, "server-template live 6 tasks.slipway-production-live:8000 weight 100")
+    condition     = strcontains(one(docker_container.config.upload).content, "server-template live 6 tasks.slipway-production-live:8000 weight 100 maxconn 512")
     error_message = "There is no room for twice the replicas and two more."
   }
 
@@ -193,6 +193,57 @@ run "a_front_end_refuses_what_comes_from_an_inner_network" {
       staging    = { baseline = "http://slipway-edge:8300", live = "http://slipway-edge:8100", trial = "http://slipway-edge:8200" }
     }
     error_message = "Load runs would look elsewhere."
+  }
+}
+
+run "no_front_end_and_no_slot_takes_the_share_of_another" {
+  assert {
+    condition = alltrue([
+      for front in [
+        "frontend production from front\n  bind :8001 proto h1\n  maxconn 2000",
+        "frontend staging from front\n  bind :8000 proto h1\n  maxconn 1000",
+        "frontend api from front\n  bind :8080 proto h1\n  maxconn 400",
+        "frontend mlflow from front\n  bind :5000 proto h1\n  maxconn 400",
+        "frontend s3 from front\n  bind :9000 proto h1\n  maxconn 400",
+        "frontend load-production-trial from front\n  bind :8201 proto h1\n  maxconn 600",
+      ] : strcontains(one(docker_container.config.upload).content, front)
+    ])
+    error_message = "A front end has no share of its own."
+  }
+
+  assert {
+    condition = sum([
+      for bound in flatten(regexall("\n  bind [^\n]+\n  maxconn ([0-9]+)", one(docker_container.config.upload).content)) : tonumber(bound)
+    ]) < tonumber(one(regex("global[^#]*\n  maxconn ([0-9]+)", one(docker_container.config.upload).content)))
+    error_message = "The shares are more than there are connections, so one could take another's."
+  }
+
+  assert {
+    condition = alltrue([
+      for name in ["production", "staging"] : alltrue([
+        for slot in ["trial", "baseline"] : length(regexall(
+          "tasks.slipway-${name}-${slot}:8000 weight 0 maxconn 64\n", one(docker_container.config.upload).content,
+        )) == 1
+      ])
+    ])
+    error_message = "A candidate that hangs would keep more than its small share."
+  }
+}
+
+run "what_a_request_says_of_its_way_is_the_edges_to_say" {
+  assert {
+    condition = alltrue([
+      for line in [
+        "http-request deny deny_status 400 if { req.fhdr_cnt(host) gt 1 }",
+        "http-request deny deny_status 400 if HTTP_1.1 { req.fhdr_cnt(host) eq 0 }",
+        "http-request del-header forwarded",
+        "http-request del-header x-real-ip",
+        "http-request del-header x-forwarded- -m beg",
+        "http-request set-header x-forwarded-for %[src]",
+        "http-request set-header x-forwarded-proto http",
+      ] : strcontains(one(docker_container.config.upload).content, line)
+    ])
+    error_message = "A client could name another host, or forge where it came from."
   }
 }
 

@@ -1,0 +1,96 @@
+"""Cuts the body of a large batch into slices of whole rows, so that no more than one slice is decoded at a stretch.
+
+The place between two rows is told by its bytes, which may stand within a text as well. A slice that was cut there is no
+JSON; then it is cut anew, with texts left out. So what is decoded are the very rows that the whole body would give.
+"""
+
+import re
+from collections.abc import Iterator
+from http import HTTPStatus
+
+import msgspec
+
+from app.errors import FieldError, InvalidFields, NotJson, RequestError
+from app.model.schema import RequestSchema
+
+# A smaller batch is decoded whole, and all of its faults are listed.
+WHOLE_BYTES = 1 << 16
+SLICE_BYTES = 1 << 15
+ROW_LIMIT_BYTES = 1 << 20
+ROWS_LIMIT = 250_000
+_SPACE = rb"[ \t\n\r]*+"
+_BETWEEN = re.compile(rb"\}" + _SPACE + rb"," + _SPACE + rb"\{")
+_TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_ROW = re.compile(
+    rb'(?:[^"}]++|' + _TEXT + rb"|\}(?!" + _SPACE + rb"," + _SPACE + rb"\{))*+" + _BETWEEN.pattern, re.DOTALL
+)
+_OPENING = re.compile(_SPACE.join((b"", rb"\{", b'"rows"', b":", rb"\[")))
+_CLOSING = re.compile(rb"\]" + _SPACE + rb"\}" + _SPACE + rb"\Z")
+_TAIL_BYTES = 4096
+
+Body = bytes | bytearray
+
+
+def decode_in_slices(schema: RequestSchema, body: Body) -> Iterator[list[msgspec.Struct]]:
+    """Yield the rows of a batch, slice by slice; raise RequestError as `RequestSchema.decode_batch` does."""
+    inside = _inside(body) if len(body) > WHOLE_BYTES else None
+    if inside is None:
+        if len(body) > ROW_LIMIT_BYTES:
+            raise _refused("rows", f"what has more than {ROW_LIMIT_BYTES:,} bytes is one object with this key alone")
+        yield schema.decode_batch(body)
+        return
+    at, end = inside
+    count = 0
+    while at < end:
+        rows, at = _slice(schema, body, at, end, first=count)
+        count += len(rows)
+        if count > ROWS_LIMIT:
+            text = f"the batch has more than {ROWS_LIMIT:,} rows"
+            raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", text)
+        yield rows
+    if not count:
+        raise _refused("rows", "there is no row")
+
+
+def _inside(body: Body) -> tuple[int, int] | None:
+    """Return where the rows begin and end; None where the body is not plainly `{"rows": [...]}`."""
+    opening = _OPENING.match(body)
+    closing = _CLOSING.search(body, max(0, len(body) - _TAIL_BYTES))
+    return (opening.end(), closing.start()) if opening and closing else None
+
+
+def _slice(schema: RequestSchema, body: Body, at: int, end: int, *, first: int) -> tuple[list[msgspec.Struct], int]:
+    """Return the rows of one slice, and where the next begins."""
+    limit = at + SLICE_BYTES + ROW_LIMIT_BYTES
+    between = _BETWEEN.search(body, min(end, at + SLICE_BYTES), min(end, limit))
+    try:
+        return _decoded(schema, body, (at, end), between, first=first)
+    except NotJson:
+        return _decoded(schema, body, (at, end), _between_rows(body, at, min(end, limit)), first=first)
+
+
+def _decoded(
+    schema: RequestSchema, body: Body, span: tuple[int, int], between: re.Match[bytes] | None, *, first: int
+) -> tuple[list[msgspec.Struct], int]:
+    at, end = span
+    if between is None and end - at > SLICE_BYTES + ROW_LIMIT_BYTES:
+        raise _refused(f"rows.{first}", f"a row from here on has more than {ROW_LIMIT_BYTES:,} bytes")
+    cut, following = (_before(between), between.end() - 1) if between else (end, end)
+    return schema.decode_rows(b"[%b]" % bytes(memoryview(body)[at:cut]), first=first), following
+
+
+def _between_rows(body: Body, at: int, limit: int) -> re.Match[bytes] | None:
+    """Return the first place between rows behind a whole slice that stands in no text."""
+    row = _ROW.match(body, at, limit)
+    while row and row.end() - at < SLICE_BYTES:
+        row = _ROW.match(body, row.end() - 1, limit)
+    return row
+
+
+def _before(between: re.Match[bytes]) -> int:
+    """Return where the row in front of the place ends."""
+    return between.string.rindex(b"}", between.start(), between.end()) + 1
+
+
+def _refused(field: str, message: str) -> InvalidFields:
+    return InvalidFields((FieldError(field, message),))
