@@ -200,10 +200,13 @@ def rollback(
 def status(as_json: Json = False, person: As = "alice") -> None:
     """Show what serves, what waits, and what disagrees."""
     from pipelines.api.client import executor_silence
+    from pipelines.operator.changes import abandoned_changes
     from pipelines.operator.tables import status_table
 
     body = open_client(person).get("/status")
     print_result(body, "" if as_json else status_table(body), as_json=as_json)
+    for line in abandoned_changes(body, read_settings()):
+        report_progress(line)
     silence = executor_silence(body)
     if silence:
         report_progress(silence)

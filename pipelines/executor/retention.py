@@ -24,7 +24,7 @@ from pipelines.governance import archiving
 from pipelines.governance.archiving import SUBJECT, Archiving
 from pipelines.ports import Records, Transaction, WorkflowEngine
 from pipelines.releases.leased import Leased
-from pipelines.releases.leases import refuse_replaced
+from pipelines.releases.leases import confirm_leader
 from pipelines.releases.services import Services
 
 LOOK_S = 2.0
@@ -144,7 +144,7 @@ class Keeper:
             return found
         try:
             with services.records.write() as transaction:
-                refuse_replaced(transaction, services)
+                confirm_leader(services, within=transaction)
                 # What happened since the look may need what was free then.
                 if transaction.newest_event() != found.seen or _under_way(transaction):
                     found.bundles, found.evaluation_sets, self.deferred = [], [], True

@@ -48,6 +48,11 @@ def open_data_remote(settings: Settings, environ: Mapping[str, str]) -> DataRemo
     )
 
 
+def is_being_changed(settings: Settings) -> bool | None:
+    """Tell nothing: no command holds the leases here."""
+    return None
+
+
 def find_staging_load(
     settings: Settings, environ: Mapping[str, str], report_progress: Callable[[str], None]
 ) -> Callable[[], LoadRunner] | None:
@@ -58,10 +63,6 @@ def find_staging_load(
 def open_checkpoints(settings: Settings) -> Checkpoints:
     """Open the audit chain's checkpoints in the home."""
     return FileCheckpoints(settings.checkpoints_file)
-
-
-def prepare_tables(settings: Settings) -> None:
-    """Do nothing: whoever opens a SQLite file makes its tables."""
 
 
 def open_target(settings: Settings) -> Target:

@@ -32,6 +32,9 @@ class TargetWiring(Protocol):
     def open_installation(self, settings: Settings, environ: Mapping[str, str]) -> Installation:
         """Open all of the home's installation, from the operator's side."""
 
+    def is_being_changed(self, settings: Settings) -> bool | None:
+        """Whether a command of this machine holds the leases to change the installation; None where it can't tell."""
+
     def open_secrets(self, settings: Settings, environ: Mapping[str, str]) -> SecretKeeper:
         """Open the installation's secrets; raise UsageError where there are none."""
 
@@ -48,9 +51,6 @@ class TargetWiring(Protocol):
 
     def open_checkpoints(self, settings: Settings) -> Checkpoints:
         """Open the audit chain's checkpoints, in a process of the installation."""
-
-    def prepare_tables(self, settings: Settings) -> None:
-        """Make Slipway's tables where that is not for their user to do."""
 
     def open_target(self, settings: Settings) -> Target:
         """Open where releases run; without its supervisors, or its engine, it can do nothing."""
