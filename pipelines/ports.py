@@ -70,6 +70,9 @@ class Target(Protocol):
     def observe(self, endpoint: Endpoint, slot: Slot) -> SlotState:
         """Ask every replica of a slot by its own address."""
 
+    def highest_epoch(self, endpoint: Endpoint) -> int:
+        """Return the greatest epoch that the endpoint has seen, 0 before the first."""
+
     def set_traffic_weights(self, endpoint: Endpoint, weights: dict[Slot, int], *, epoch: int) -> None:
         """Share the endpoint's port among its slots, or raise UsageError for shares it can't give."""
 
@@ -171,6 +174,9 @@ class Transaction(Protocol):
     def audit(self, actor: str, action: str, phase: str, *, subject: str, detail: dict[str, Any] | None = None) -> None:
         """Append one entry to the audit chain."""
 
+    def audited(self, subject: str) -> list[Entry]:
+        """Return the audit entries of one subject, oldest first."""
+
     def emit(
         self, kind: EventKind, *, subject: str, model: str | None = None, detail: dict[str, Any] | None = None
     ) -> None:
@@ -262,7 +268,10 @@ class Step(Protocol):
 
 
 class WorkflowEngine(Protocol):
-    """Runs durable workflows: one that was cut off goes on with its first step that has not ended."""
+    """Runs durable workflows: one that was cut off goes on with its first step that has not ended.
+
+    Raises DatabaseUnavailable when its journal can't be read or written.
+    """
 
     def register(self, name: str, body: Callable[[str, Step], None]) -> None:
         """Name what a workflow does with the id of its work, before `launch`."""
@@ -273,8 +282,11 @@ class WorkflowEngine(Protocol):
     def start(self, name: str, work_id: str) -> None:
         """Start a workflow under its work's id: starting it twice is starting it once."""
 
-    def has_ended(self, work_id: str) -> bool:
-        """Whether there is a workflow of that id that will do nothing more."""
+    def works_on(self, work_id: str) -> bool:
+        """Whether a thread of this process carries that workflow out, or is about to."""
+
+    def abandon(self, work_id: str) -> None:
+        """See to it that a workflow that nobody works on is never gone on with."""
 
     def close(self) -> None:
         """End; what is under way goes on with the next launch."""

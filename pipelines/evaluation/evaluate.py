@@ -35,8 +35,9 @@ from pipelines.packaging.confined import Run
 from pipelines.packaging.package import Packaged, kept_predictions, make_bundle
 from pipelines.ports import JobBounds, Step, Transaction
 from pipelines.releases.leased import under_lease
-from pipelines.releases.rollout import Change, keep_trying, put_in_service
+from pipelines.releases.rollout import Change, put_in_service
 from pipelines.releases.services import Services
+from pipelines.releases.waiting import keep_trying
 
 
 def evaluate(services: Services, evaluation_id: str, step: Step, gates: Gates = GATES) -> None:
@@ -58,7 +59,7 @@ def evaluate(services: Services, evaluation_id: str, step: Step, gates: Gates = 
         change = _staging_change(services.records.get(Evaluation, evaluation_id))
         put_in_service(services, change, step, finish=_finish)
 
-    under_lease(services, evaluation, STAGING, step, carry_out=carry_out)
+    under_lease(services, evaluation, step, carry_out=carry_out)
 
 
 def _package_version(services: Services, ending: Ending) -> Subject:

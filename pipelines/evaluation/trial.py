@@ -20,8 +20,8 @@ from pipelines.evaluation.gates.service.world import Beside, Service
 from pipelines.evaluation.subject import Subject, kept_rows, results_step, workdir_of
 from pipelines.ports import Step
 from pipelines.releases import leases
-from pipelines.releases.rollout import wait_empty, wait_settled
 from pipelines.releases.services import Services
+from pipelines.releases.waiting import wait_empty, wait_settled
 
 STAGING = Environment.STAGING
 
@@ -123,16 +123,16 @@ class Trial:
     def _start(self, release: Release, slot: Slot) -> str:
         """Serve a release in a slot of staging; return its URL."""
         target = self.services.target
-        epoch = leases.confirm(self.services, self.subject.model, STAGING, self.evaluation.id)
         target.prepare(release.endpoint, release.bundle_digest)
-        target.start(release, slot, epoch=epoch)
+        with leases.confirmed(self.services, self.subject.model, STAGING, self.evaluation.id) as epoch:
+            target.start(release, slot, epoch=epoch)
         state = wait_settled(self.services, release.endpoint, slot, release.id, check=self.ending.check)
         if state.url is None or not state.serves(release):
             raise DeployFailed(f"the {slot} slot does not serve {release.bundle_digest}")
         return state.url
 
     def _stop(self, slot: Slot) -> None:
-        epoch = leases.confirm(self.services, self.subject.model, STAGING, self.evaluation.id)
         endpoint = Endpoint(self.subject.model, STAGING)
-        self.services.target.stop(endpoint, slot, epoch=epoch)
+        with leases.confirmed(self.services, self.subject.model, STAGING, self.evaluation.id) as epoch:
+            self.services.target.stop(endpoint, slot, epoch=epoch)
         wait_empty(self.services, endpoint, slot)

@@ -78,6 +78,10 @@ class SwarmTarget:
             last_log=self._last_log(roll, phase),
         )
 
+    def highest_epoch(self, endpoint: Endpoint) -> int:
+        """Read the labels of the endpoint's services."""
+        return max(self._services.roll(endpoint, slot).record.epoch for slot in Slot)
+
     def set_traffic_weights(self, endpoint: Endpoint, weights: dict[Slot, int], *, epoch: int) -> None:
         """Share the endpoint's port: all to one slot as 1, or percentages that add up to 100."""
         shares = {slot: weight for slot, weight in weights.items() if weight}

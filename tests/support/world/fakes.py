@@ -60,6 +60,10 @@ class FakeTarget:
             self._states[endpoint, slot] = self._stepped(endpoint, state)
         return state
 
+    def highest_epoch(self, endpoint: Endpoint) -> int:
+        """Return the greatest epoch seen."""
+        return self._epochs.get(endpoint, 0)
+
     def set_traffic_weights(self, endpoint: Endpoint, weights: dict[Slot, int], *, epoch: int) -> None:
         """Accept all to live, as the local target does."""
         if {slot: weight for slot, weight in weights.items() if weight} != {Slot.LIVE: 1}:
