@@ -16,6 +16,7 @@ from bench.support.measured import Bound, Limit, Measured
 from bench.support.place import Place
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.adapters.swarm.target import SwarmTarget
+from pipelines.adapters.swarm.tasks import Patience
 from pipelines.domain.release import Phase, Release, Slot, SlotState
 from pipelines.errors import SlipwayError
 from pipelines.wiring.images import build_images
@@ -35,7 +36,8 @@ KEPT_PER_S, NEW_PER_S = 60, 10
 REGISTRY_PORT = 5000
 # A manager gives a silent node up after three heartbeats of 5 s, and the tasks move then.
 LOST_S = 120.0
-SETTLE_S = 120.0
+SETTLE_S = 180.0
+PATIENCE = Patience(place_s=60, start_s=150)
 # So long answers are watched after a node has come back.
 AFTER_S = 20.0
 START_S = 60.0
@@ -76,7 +78,9 @@ class _World:
         self._environment = environment
         self._registry = registry
         made = [make_bundle(place.workdir / "bundles", seed=seed) for seed in (1, 2, 3)]
-        self._target: SwarmTarget = environment.target({digest: path for path, digest in made}, place.workdir)
+        self._target: SwarmTarget = environment.target(
+            {digest: path for path, digest in made}, place.workdir, patience=PATIENCE
+        )
         self._releases = [release(f"r{number}", digest) for number, (_, digest) in enumerate(made, 1)]
         self._live = environment.endpoints[ENDPOINT].slots[Slot.LIVE]
         self._spread(self._releases[0])
