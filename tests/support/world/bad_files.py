@@ -57,7 +57,7 @@ def endless_model() -> bytes:
     return content
 
 
-def inflating_parquet(gib: int = 4) -> bytes:
+def inflating_parquet(gib: int = 2) -> bytes:
     """Return a Parquet file of some kilobytes whose one column takes so many GiB."""
     rows = 8 * 1024 * 1024
     table = pa.table({"height": np.zeros(rows)})
