@@ -12,6 +12,7 @@ from docker.errors import APIError, NotFound
 from pipelines.adapters.containers.engine_parts import EngineParts
 from pipelines.adapters.containers.engine_secrets import PREFIX_LABEL, DockerSecrets
 from pipelines.adapters.containers.swarm_installation import SwarmInstallation
+from pipelines.adapters.swarm.edge_socket import EdgeSocket
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.wiring.docker import ENGINE_URL, open_installation
 from tests.e2e.installation import Installation
@@ -74,6 +75,23 @@ class Containers(Installation):
     def volumes(self) -> set[str]:
         """Return the names of the volumes that hold its data."""
         return {str(each["Name"]) for each in self._engine.api.volumes(filters=self._label)["Volumes"]}
+
+    def reload_edge(self) -> None:
+        """Let the edge take its configuration over again, as `up` does after a change."""
+        EdgeSocket(DockerEngine(self.environ.get("DOCKER_HOST") or ENGINE_URL), f"{self.prefix}-edge").reload()
+
+    def memory_limit(self, service: str, *, by_hand: int | None = None) -> int:
+        """Return the memory that a service may use; set it first past Terraform, as somebody at the engine could."""
+        found = self._engine.api.inspect_service(f"{self.prefix}-{service}")
+        spec, limits = found["Spec"], found["Spec"]["TaskTemplate"]["Resources"]["Limits"]
+        if by_hand:
+            limits["MemoryBytes"] = by_hand
+            self._engine.api.update_service(
+                found["ID"], found["Version"]["Index"], task_template=spec["TaskTemplate"], name=spec["Name"],
+                labels=spec["Labels"], mode=spec["Mode"], update_config=spec["UpdateConfig"],
+                endpoint_spec=spec["EndpointSpec"],
+            )  # fmt: skip
+        return int(limits["MemoryBytes"])
 
     def kill_one(self, service: str) -> None:
         """SIGKILL one running container of a service."""

@@ -55,7 +55,10 @@ def test_promotion_a_killed_replica_up_and_rollback_lose_no_request(containers: 
     containers.apply_policy()
     version, before = containers.staged(), containers.health("production")["version"]
     with under_load(LoadClient(containers.url, ROW, kept_per_s=80, new_per_s=20)) as result:
-        promoted = containers.ask_and_approve(version).communicate(timeout=180)
+        asking = containers.ask_and_approve(version)
+        containers.wait_for(lambda: production(containers)[-1]["state"] == "starting", "the release to begin")
+        containers.reload_edge()
+        promoted = asking.communicate(timeout=180)
         killed = containers.running("production-live")
         containers.kill_one("production-live")
         containers.wait_for(lambda: len(containers.running("production-live") - killed) == 1, "a new replica")
