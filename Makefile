@@ -9,7 +9,7 @@ AS := alice
 endif
 export TARGET ?= local
 
-.PHONY: help setup lock demo up down destroy status logs doctor candidate deploy-staging promote approve reject \
+.PHONY: help setup lock demo up down destroy status logs doctor candidate deploy-staging cancel promote approve reject \
   rollback loadtest data-push data-pull history audit audit-verify policy-apply images offline secrets test mutants check bench reference
 
 help: ## Show every target
@@ -47,6 +47,9 @@ candidate: ## Train in this working tree, register, evaluate into staging
 
 deploy-staging: ## Evaluate a version into staging: [VERSION=n]
 	@$(SLIPWAY) deploy-staging --version "$(VERSION)" --as "$(AS)"
+
+cancel: ## End an evaluation before it is done: ID=e-3
+	@$(SLIPWAY) cancel "$(ID)" --as "$(AS)"
 
 promote: ## Ask for production and wait: VERSION=n [OVERRIDE="reason" GATES=a,b]
 	@$(SLIPWAY) promote --version "$(VERSION)" --override "$(OVERRIDE)" --gates "$(GATES)" --as "$(AS)"

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from msgspec import Meta
 
 from app.metrics import Metrics
@@ -15,6 +15,9 @@ from app.settings import Settings
 
 NO_RELEASE = "no release"
 DRAINING = "draining"
+MISDIRECTED = "another release is asked for"
+# What a replica without a release is asked for by.
+NO_DIGEST = "none"
 _TEXT = "text/plain; version=0.0.4"
 
 
@@ -51,20 +54,41 @@ class Ready(msgspec.Struct):
 class NotReady(msgspec.Struct):
     """The replica takes no requests."""
 
-    reason: Annotated[str, Meta(description="`no release`, or `draining` while the replica stops.")]
+    reason: Annotated[
+        str,
+        Meta(
+            description="`no release`; `draining` while the replica stops; or `another release is asked for`, where the"
+            " digests that the request names are not the replica's."
+        ),
+    ]
     pid: Annotated[int, Meta(description="The process that answered.")]
 
 
 STATE_ANSWERS = (Health, Ready, NotReady)
+Digests = Annotated[
+    list[str] | None,
+    Query(
+        alias="digest",
+        description="Bundles that may answer, `none` for a replica without one. A replica with another is not the one"
+        " that is asked for: so one that comes back after it was replaced gets no requests.",
+    ),
+]
 
 
 def state_router(settings: Settings, readiness: Readiness, metrics: Metrics) -> APIRouter:
     """Return the routes that say what the replica is and how it does."""
     router = APIRouter(tags=["state"], default_response_class=Response)
+    own = settings.bundle_digest or NO_DIGEST
+    health_answers: dict[int | str, dict[str, object]] = {
+        200: answer(Health, "What is served, while the process lives"),
+        503: answer(NotReady, "Another release is asked for"),
+    }
 
-    @router.get("/health", responses={200: answer(Health, "What is served, while the process lives")})
-    async def health() -> Response:
+    @router.get("/health", responses=health_answers)
+    async def health(digests: Digests = None) -> Response:
         """Say what is served; 200 while the process lives."""
+        if digests and own not in digests:
+            return _json(NotReady(MISDIRECTED, os.getpid()), HTTPStatus.SERVICE_UNAVAILABLE)
         status = "ok" if settings.bundle_dir else NO_RELEASE
         return _json(
             Health(settings.stage, status, settings.model, settings.version, settings.bundle_digest), HTTPStatus.OK
@@ -76,10 +100,11 @@ def state_router(settings: Settings, readiness: Readiness, metrics: Metrics) -> 
     }
 
     @router.get("/ready", responses=ready_answers)
-    async def ready() -> Response:
+    async def ready(digests: Digests = None) -> Response:
         """Answer 200 with digest, version and pid when requests are taken, else 503 with the reason."""
-        if readiness.reason:
-            return _json(NotReady(readiness.reason, os.getpid()), HTTPStatus.SERVICE_UNAVAILABLE)
+        reason = MISDIRECTED if digests and own not in digests else readiness.reason
+        if reason:
+            return _json(NotReady(reason, os.getpid()), HTTPStatus.SERVICE_UNAVAILABLE)
         confirmed = Ready(settings.bundle_digest, settings.version, os.getpid(), readiness.restarts)
         return _json(confirmed, HTTPStatus.OK)
 

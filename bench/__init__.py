@@ -29,6 +29,7 @@ _ROOMS = {
     "installation": ("rollback", "executor", "cli", "demo", "upgrade", "images", "containers"),
     "load": ("judge", "generator"),
     "faults": ("faults",),
+    "nodes": ("nodes",),
 }
 MODULES = {name: f"bench.{room}.{name}" for room, names in _ROOMS.items() for name in names}
 BENCHMARKS: Mapping[str, Benchmark] = {name: _measure_in(module) for name, module in MODULES.items()}

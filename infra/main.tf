@@ -30,7 +30,7 @@ locals {
     )
     database = ["mlflow-database", "postgres", "slipway-database", "slipway-owner", "workflows-database"]
     executor = concat(
-      ["mlflow-promoter", "slipway-database", "slipway-owner", "workflows-database"],
+      ["mlflow-promoter", "slipway-database", "workflows-database"],
       ["audit-objects-password", "audit-objects-user"], local.logins, local.objects_authority,
     )
     model_registry = concat(
@@ -38,6 +38,7 @@ locals {
       ["mlflow-webhook-key"], local.objects_authority,
     )
     object_store = local.own_objects ? ["minio-root-password", "minio-root-user"] : []
+    tables       = ["slipway-owner"]
   }
   # A registry that others reach as well wants a login, in the form and under the name that Docker's clients look for.
   # ca.pem is what its certificate is known by, where not everybody knows who signed it.
@@ -109,6 +110,7 @@ locals {
 module "network" {
   source = "./modules/network"
 
+  encrypted    = var.encrypted_networks
   environments = keys(var.environments)
   external     = { image_registry = !local.own_images, object_store = !local.own_objects }
   prefix       = var.prefix
@@ -229,7 +231,6 @@ module "control" {
     executor = merge(local.control_env, {
       MLFLOW_TRACKING_PASSWORD_FILE    = "/run/secrets/mlflow-promoter"
       MLFLOW_TRACKING_USERNAME         = "promoter"
-      OWNER_DATABASE_PASSWORD_FILE     = "/run/secrets/slipway-owner"
       WORKFLOWS_DATABASE_PASSWORD_FILE = "/run/secrets/workflows-database"
     }, length(local.logins) > 0 ? { DOCKER_CONFIG = "/run/secrets" } : {})
   }
@@ -247,5 +248,5 @@ module "control" {
   placement = local.placement
   prefix    = var.prefix
   running   = var.running
-  secrets   = { api = local.secrets.api, executor = local.secrets.executor }
+  secrets   = { for reader in ["api", "executor", "tables"] : reader => local.secrets[reader] }
 }

@@ -63,6 +63,13 @@ variable "docker_socket" {
   }
 }
 
+variable "encrypted_networks" {
+  description = "Whether networks are encrypted between nodes. Another value replaces every network; one from before has none."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "environments" {
   description = "The environments: replicas of the live slot, and the most that each replica may use."
   type = map(object({

@@ -14,6 +14,7 @@ SlipwayError
 ├── Refused (3)             a gate, a rule or a person said no
 │   ├── GateFailed
 │   ├── Rejected
+│   ├── Cancelled           a person ended the evaluation
 │   ├── LeaseHeld
 │   ├── LostLease           another executor has taken the lease over
 │   ├── ApprovalVoid
@@ -22,6 +23,8 @@ SlipwayError
 ├── Undecided (4)           could not be measured or reached; nothing was changed
 │   ├── Inconclusive        not enough evidence: hold
 │   ├── GateError           a gate could not measure
+│   ├── JobFailed           a confined job met a bound, or ended without an answer
+│   ├── Overdue             an evaluation took longer than the policy allows
 │   ├── RegistryUnavailable
 │   ├── DatabaseUnavailable
 │   ├── ApiUnavailable
@@ -139,6 +142,12 @@ class Rejected(Refused):
     code = "rejected"
 
 
+class Cancelled(Refused):
+    """A person ended the evaluation before it was done."""
+
+    code = "cancelled"
+
+
 class LeaseHeld(Refused):
     """Another release is under way in that environment."""
 
@@ -186,6 +195,18 @@ class GateError(Undecided):
     """A gate could not measure."""
 
     code = "gate_error"
+
+
+class JobFailed(Undecided):
+    """A confined job met one of its bounds, or ended without an answer."""
+
+    code = "job_failed"
+
+
+class Overdue(Undecided):
+    """An evaluation took longer than the policy allows."""
+
+    code = "overdue"
 
 
 class RegistryUnavailable(Undecided):

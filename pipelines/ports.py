@@ -19,19 +19,6 @@ J = TypeVar("J")
 R = TypeVar("R", bound=Record)
 
 
-@dataclass(frozen=True)
-class FetchedModel:
-    """A version's ONNX model on disk, as the registry holds it.
-
-    `onnx_path` is the one model file, `input_types` maps each column of the signature to its MLflow type
-    name, `requirements` is the text of the logged dependency set.
-    """
-
-    onnx_path: Path
-    input_types: dict[str, str]
-    requirements: str
-
-
 class ModelRegistry(Protocol):
     """Where versions are registered. Raises RegistryUnavailable when it does not answer in time."""
 
@@ -41,8 +28,8 @@ class ModelRegistry(Protocol):
     def newest(self, model: str) -> RegisteredVersion:
         """Return the version registered last, or raise UnknownVersion."""
 
-    def fetch_model(self, version: RegisteredVersion, into: Path) -> FetchedModel:
-        """Download the ONNX model; raise NotServable when it or its signature is missing."""
+    def fetch_model(self, version: RegisteredVersion, into: Path) -> None:
+        """Download the files of the logged model into a directory, unread; raise NotServable when there is none."""
 
     def fetch_artifact(self, run_id: str, path: str, into: Path) -> Path | None:
         """Download one file of a run to `into / path`, or return None when the run has none at `path`."""
@@ -83,6 +70,9 @@ class Target(Protocol):
     def observe(self, endpoint: Endpoint, slot: Slot) -> SlotState:
         """Ask every replica of a slot by its own address."""
 
+    def highest_epoch(self, endpoint: Endpoint) -> int:
+        """Return the greatest epoch that the endpoint has seen, 0 before the first."""
+
     def set_traffic_weights(self, endpoint: Endpoint, weights: dict[Slot, int], *, epoch: int) -> None:
         """Share the endpoint's port among its slots, or raise UsageError for shares it can't give."""
 
@@ -101,17 +91,60 @@ class LoadRun:
     report_html: bytes
 
 
+def never_ending() -> None:
+    """Let work go on: nobody has asked for its end."""
+
+
 class LoadRunner(Protocol):
     """Runs load against one URL and judges it."""
 
-    def run(self, plan: dict[str, Any], rows: list[dict[str, Any]], workdir: Path) -> LoadRun:
+    def run(
+        self,
+        plan: dict[str, Any],
+        rows: list[dict[str, Any]],
+        workdir: Path,
+        *,
+        check: Callable[[], None] = never_ending,
+    ) -> LoadRun:
         """Execute `plan` (the format of loadtests/plan/plan.py) with request bodies `rows`.
 
-        Raises Undecided when the run could not be carried out at all.
+        `check` is called now and then; what it raises ends the run. Raises Undecided when the run could not be carried
+        out at all.
         """
 
     def remove_left(self) -> set[str]:
         """End what runs have left whose executor died; return its names."""
+
+
+@dataclass(frozen=True)
+class JobBounds:
+    """What a confined job may use: seconds, of the clock and of one processor, MiB, processes, and bytes to answer."""
+
+    wall_s: float
+    memory_mb: int
+    processes: int = 64
+    answer_bytes: int = 32 * 1024 * 1024
+
+
+class JobRunner(Protocol):
+    """Runs what reads files of strangers: without network and credentials, bounded in all that it takes."""
+
+    def run(
+        self,
+        task: bytes,
+        files: Mapping[str, Path],
+        bounds: JobBounds,
+        *,
+        check: Callable[[], None] = never_ending,
+    ) -> bytes:
+        """Give a job its task and copies of `files`, by their names in its directory, and return what it answers.
+
+        `check` is called now and then; what it raises ends the job. Raises JobFailed, with the job's last words, for
+        one that met a bound or ended without an answer, and Undecided when none could be run.
+        """
+
+    def remove_left(self) -> set[str]:
+        """End what jobs have left whose executor died; return its names."""
 
 
 class Transaction(Protocol):
@@ -140,6 +173,9 @@ class Transaction(Protocol):
 
     def audit(self, actor: str, action: str, phase: str, *, subject: str, detail: dict[str, Any] | None = None) -> None:
         """Append one entry to the audit chain."""
+
+    def audited(self, subject: str) -> list[Entry]:
+        """Return the audit entries of one subject, oldest first."""
 
     def emit(
         self, kind: EventKind, *, subject: str, model: str | None = None, detail: dict[str, Any] | None = None
@@ -232,7 +268,10 @@ class Step(Protocol):
 
 
 class WorkflowEngine(Protocol):
-    """Runs durable workflows: one that was cut off goes on with its first step that has not ended."""
+    """Runs durable workflows: one that was cut off goes on with its first step that has not ended.
+
+    Raises DatabaseUnavailable when its journal can't be read or written.
+    """
 
     def register(self, name: str, body: Callable[[str, Step], None]) -> None:
         """Name what a workflow does with the id of its work, before `launch`."""
@@ -243,8 +282,11 @@ class WorkflowEngine(Protocol):
     def start(self, name: str, work_id: str) -> None:
         """Start a workflow under its work's id: starting it twice is starting it once."""
 
-    def has_ended(self, work_id: str) -> bool:
-        """Whether there is a workflow of that id that will do nothing more."""
+    def works_on(self, work_id: str) -> bool:
+        """Whether a thread of this process carries that workflow out, or is about to."""
+
+    def abandon(self, work_id: str) -> None:
+        """See to it that a workflow that nobody works on is never gone on with."""
 
     def close(self) -> None:
         """End; what is under way goes on with the next launch."""

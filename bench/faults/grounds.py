@@ -1,6 +1,5 @@
 """The installation that faults are injected into: real processes in a home of its own, on a disk that can be filled."""
 
-import json
 import os
 import signal
 import subprocess
@@ -17,9 +16,16 @@ import psutil
 from bench.faults.scenario import NotHeld, expect
 from bench.load.load_client import LoadClient
 from bench.support.place import ProgressReporter
+from pipelines.domain.promotion import PastRelease, rollback_target
+from pipelines.domain.records import ReleaseRecord
+from pipelines.domain.release import REPLICAS, Endpoint, Environment, Replica, Slot
+from pipelines.errors import NoRollbackTarget, TargetUnavailable
 from pipelines.packaging.snapshot import read_snapshot
+from pipelines.wiring.stores import open_records
+from pipelines.wiring.targets import open_target
 from tests.e2e.installation import Installation
 
+PRODUCTION = Endpoint("churn-model", Environment.PRODUCTION)
 STEPS = tuple(f"K{number}" for number in range(11))
 # Far longer than it takes on a machine that does nothing else.
 PATIENCE_S = 240.0
@@ -76,6 +82,23 @@ class Grounds:
         expect(asking.returncode == code, f"the command ended with {asking.returncode}, not {code}: {told.strip()}")
         return printed + told
 
+    def release(self) -> str:
+        """Take one more version to production; return it."""
+        version = self.slipway.staged()
+        self.promoted(self.slipway.ask_and_approve(version))
+        return version
+
+    def make_way_back(self) -> None:
+        """Release one more version where a rollback would have nowhere to go."""
+        records = open_records(self.slipway.settings)
+        try:
+            history = records.find(ReleaseRecord, model=PRODUCTION.model, environment=PRODUCTION.environment)
+            rollback_target([PastRelease(r.id, r.version, r.bundle_digest, r.state, r.restores) for r in history])
+        except NoRollbackTarget:
+            self.release()
+        finally:
+            records.close()
+
     def roll_back(self) -> "subprocess.Popen[str]":
         """Begin a rollback of production."""
         return self.slipway.begin("rollback")
@@ -91,20 +114,25 @@ class Grounds:
                 return tuple(wrong)
             time.sleep(1.0)
 
-    def replicas(self) -> list[psutil.Process]:
-        """Return production's replicas: the master of each that runs."""
-        pids = [each["pid"] for each in self._recorded()]
-        return [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+    def replicas(self) -> tuple[Replica, ...]:
+        """Ask every replica of production now; none while its supervisor does not answer."""
+        try:
+            return open_target(self.slipway.settings).observe(PRODUCTION, Slot.LIVE).replicas
+        except TargetUnavailable:
+            return ()
 
-    def workers(self) -> list[int]:
-        """Return the processes of production's replicas that have answered as ready."""
-        found = [each["worker"] for each in self._recorded() if each["worker"]]
-        return [worker for worker in found if psutil.pid_exists(worker)]
+    def ready(self) -> list[int]:
+        """Return the processes of production's replicas that are ready."""
+        return [replica.pid for replica in self.replicas() if replica.ready and replica.pid]
 
-    def _recorded(self) -> list[dict[str, int]]:
-        record = self.slipway.home / "run" / "supervisor-production-churn-model.json"
-        found: list[dict[str, int]] = json.loads(record.read_text())["processes"]
-        return found
+    def both_ready(self, without: int | None = None) -> float:
+        """Wait until both replicas are ready, of which none is the process `without`; return the seconds it took."""
+
+        def reached() -> bool:
+            ready = self.ready()
+            return len(ready) == REPLICAS[PRODUCTION.environment] and without not in ready
+
+        return self.await_that(reached, "both replicas to be ready" + (f", without {without}" if without else ""))
 
     def end_executor(self) -> None:
         """SIGKILL the executor that `up` started, so that a scenario starts its own."""
@@ -123,6 +151,11 @@ class Grounds:
     def mend(self) -> None:
         """Bring up whatever does not run, as an operator does."""
         self.slipway.done("up")
+
+
+def kill_replica(worker: int) -> None:
+    """SIGKILL a replica whole: the process that answers, and the one that would start another."""
+    os.killpg(os.getpgid(worker), signal.SIGKILL)
 
 
 class Executor:

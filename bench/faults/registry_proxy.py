@@ -21,6 +21,13 @@ class Treatment(Enum):
     FAIL_AFTER = auto()
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Take it that a client which was killed leaves its connections."""
+
+
 class RegistryProxy:
     """Stands at `port`; `treat` decides by method and path, `met` counts what was not passed on plainly."""
 
@@ -29,8 +36,7 @@ class RegistryProxy:
         self.met = 0
         self.released = threading.Event()
         self._client = httpx.Client(base_url=upstream, timeout=_FORWARD_S, trust_env=False)
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self.port: int = self._server.server_address[1]
 
     def run(self) -> None:

@@ -13,7 +13,7 @@ from bench.load.load_client import LoadClient, LoadResult, under_load
 from bench.service.trained import STRENGTHS, evaluation_row, train_version
 from bench.support.measured import Bound, Limit, Measured
 from bench.support.place import Place, free_ports
-from pipelines.api.client import ApiClient, take_to_production
+from pipelines.api.client import ApiClient, executor_silence, take_to_production
 from pipelines.errors import Inconclusive, SlipwayError
 from pipelines.operator.policy_file import read_policy_file
 from pipelines.operator.up import bring_up
@@ -22,8 +22,9 @@ from pipelines.settings.tokens import read_tokens
 from pipelines.wiring.images import build_images, open_engine_client
 from pipelines.wiring.targets import open_installation
 
-CYCLES = 10
-KILLS = 5
+# A promotion and a rollback each.
+CYCLES = 30
+KILLS = 20
 REPLICAS = 2
 KEPT_PER_S, NEW_PER_S = 160, 40
 IDLE_S = 20.0
@@ -43,16 +44,19 @@ def measure(place: Place) -> Measured:
         idle_mib = _memory_mib(place)
         measured = _Rolling(place)
         with under_load(measured.load_client()) as load:
-            for number in range(CYCLES):
-                measured.cycle(number, load)
+            cycles = place.count or CYCLES
+            for number in range(cycles):
+                measured.cycle(number, cycles, load)
             measured.kill_replicas(load)
+            executor_s = measured.kill_executor()
     for failure in load.failures[:5]:
         place.report_progress(failure)
     return Measured(
         about=f"an installation on containers with {REPLICAS} replicas in production, its images built before;"
-        f" {CYCLES} promotions and {CYCLES} rollbacks in turn and then {KILLS} killed replicas under"
+        f" {cycles} promotions and {cycles} rollbacks in turn and then {KILLS} killed replicas under"
         f" {KEPT_PER_S} req/s over kept connections and {NEW_PER_S} new connections a second, without retries;"
-        " a promotion is measured from the request to its end, without its load run's own seconds",
+        " a promotion is measured from the request to its end, without its load run's own seconds; at last the executor"
+        " is killed, and its successor awaited",
         figures={
             "up_s": up_s,
             "idle_mib": idle_mib,
@@ -61,6 +65,7 @@ def measure(place: Place) -> Measured:
             "rollback_first_max_s": max(measured.first_s),
             "rollback_last_bad_max_s": max(measured.last_bad_s),
             "rollback_command_median_s": median(measured.rollback_s),
+            "executor_back_s": executor_s,
             "failed": len(load.failures),
             "sent": load.sent,
         },
@@ -69,6 +74,7 @@ def measure(place: Place) -> Measured:
             Limit("promotion_max_s", Bound.AT_MOST, 60),
             Limit("rollback_first_max_s", Bound.AT_MOST, 10),
             Limit("rollback_last_bad_max_s", Bound.AT_MOST, 20),
+            Limit("executor_back_s", Bound.AT_MOST, 15),
             Limit("failed", Bound.AT_MOST, 0),
         ),
         samples={
@@ -101,7 +107,7 @@ class _Rolling:
         row = evaluation_row(self._place, STRENGTHS[0])
         return LoadClient(url, row, kept_per_s=KEPT_PER_S, new_per_s=NEW_PER_S)
 
-    def cycle(self, number: int, load: LoadResult) -> None:
+    def cycle(self, number: int, cycles: int, load: LoadResult) -> None:
         """Promote the new version and roll it back."""
         taken_s = self._promote(self._new)
         self.promotion_s.append(taken_s)
@@ -114,7 +120,7 @@ class _Rolling:
         self.first_s.append(min(at for at, version in since if version == self._old))
         self.last_bad_s.append(max((at for at, version in since if version == self._new), default=0.0))
         self._place.report_progress(
-            f"{number + 1} of {CYCLES}: promoted in {taken_s:.1f} s and the load run; back, first reply after"
+            f"{number + 1} of {cycles}: promoted in {taken_s:.1f} s and the load run; back, first reply after"
             f" {self.first_s[-1]:.1f} s, last of the bad version after {self.last_bad_s[-1]:.1f} s;"
             f" {len(load.failures)} of {load.sent} failed so far"
         )
@@ -137,6 +143,25 @@ class _Rolling:
             self._place.report_progress(
                 f"killed {number + 1} of {KILLS}: {len(load.failures)} of {load.sent} failed so far"
             )
+
+    def kill_executor(self) -> float:
+        """Kill the executor; return the seconds until its successor shows that it works."""
+        client = open_engine_client(self._place.environ)
+        service = f"{self._place.settings.prefix}-executor"
+        words = ("ps", "--quiet", "--filter", f"label=com.docker.swarm.service.name={service}")
+        (victim,) = (client.asked(*words) or "").split()
+        former, begun = self._alice.get("/status")["executor"]["heartbeat_at"], time.monotonic()
+        client.asked("kill", victim)
+        while True:
+            status = self._alice.get("/status")
+            # The last sign of the killed one may be younger than the one that was read.
+            lives = bool(set((client.asked(*words) or "").split()) - {victim})
+            if lives and status["executor"]["heartbeat_at"] > former and not executor_silence(status):
+                return time.monotonic() - begun
+            former = former if lives else status["executor"]["heartbeat_at"]
+            if time.monotonic() > begun + WITHIN_S:
+                raise SlipwayError(f"a killed executor was not replaced within {WITHIN_S:g} s")
+            time.sleep(_POLL_S)
 
     def _apply_policy(self) -> float:
         """Put the demonstration's policy in force, its latency limit out of the way; return a load run's seconds."""

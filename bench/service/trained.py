@@ -12,10 +12,13 @@ from typing import Any
 import yaml
 
 from bench.support.place import Place, running_stack
+from pipelines.domain.policy import EvaluationBounds
 from pipelines.errors import SlipwayError
 from pipelines.packaging.package import make_bundle
 from pipelines.packaging.snapshot import read_snapshot
+from pipelines.ports import JobBounds
 from pipelines.settings.settings import model_name
+from pipelines.wiring.local import open_jobs
 from pipelines.wiring.stores import open_bundles, open_registry
 from pipelines.wiring.targets import open_installation
 
@@ -70,17 +73,18 @@ def evaluation_row(place: Place, strength: float) -> dict[str, Any]:
 def _package_version(place: Place, version: str) -> ServedBundle:
     settings = place.settings
     registry, bundles = open_registry(settings), open_bundles(settings)
+    jobs, limits = open_jobs(settings), EvaluationBounds()
     packaged = make_bundle(
         registry,
         bundles,
+        lambda task, files: jobs.run(task, files, JobBounds(limits.job_s, limits.job_memory_mb)),
         registry.version(model_name(settings.project), version),
         pinned=None,
         fallback_evaluation=lambda: None,
         workdir=place.workdir / f"packaging-{version}",
     )
-    rows = packaged.evaluation.features.to_dict(orient="records")
-    named = [{str(name): value for name, value in row.items()} for row in rows]
-    return ServedBundle(packaged.body["model"], packaged.digest, bundles.path(packaged.digest), named)
+    rows = list(packaged.rows)
+    return ServedBundle(packaged.body["model"], packaged.digest, bundles.path(packaged.digest), rows)
 
 
 def _run(place: Place, module: str, *arguments: str) -> str:

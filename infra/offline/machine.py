@@ -4,12 +4,17 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = Path(os.environ.get("SLIPWAY_TOOLS") or ROOT / ".tools").resolve()
 TAIL_LINES = 15
+# A machine that has just started, or updates itself, holds Debian's locks for some minutes.
+LOCK_S = 600.0
+LOCK_POLL_S = 2.0
+_LOCKED = ("Could not get lock", "lock was locked by another process")
 
 
 class RefusedError(Exception):
@@ -76,11 +81,28 @@ def install(*packages: str, if_known: tuple[str, ...] = ()) -> None:
     need_root(f"installing {', '.join(missing)}")
     if not shutil.which("apt-get"):
         raise RefusedError(f"{', '.join(missing)} missing, and no apt-get here", next="install them, then run it again")
-    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    run("apt-get", "update", "--quiet", environ=environ)
+    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+    run_unlocked("apt-get", "update", "--quiet", environ=environ)
     missing += [name for name in if_known if not _installed(name) and works("apt-cache", "show", name)]
     say(f"installing {', '.join(missing)}")
-    run("apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *missing, environ=environ)
+    run_unlocked("apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *missing, environ=environ)
+
+
+def run_unlocked(*command: str, environ: Mapping[str, str]) -> None:
+    """Run one of Debian's package programs, waiting while another holds its locks; raise FailedError."""
+    deadline, told = time.monotonic() + LOCK_S, False
+    while True:
+        try:
+            run(*command, environ=environ)
+            return
+        except FailedError as error:
+            holder = [line for line in str(error).splitlines() if any(words in line for words in _LOCKED)]
+            if not holder or time.monotonic() > deadline:
+                raise
+            if not told:
+                say(f"{holder[0]}\nwaiting up to {LOCK_S:g} s for it")
+            told = True
+        time.sleep(LOCK_POLL_S)
 
 
 def _installed(package: str) -> bool:

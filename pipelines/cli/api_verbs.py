@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -22,7 +23,7 @@ from pipelines.cli.terminal import (
     report_progress,
 )
 from pipelines.domain.release import Environment
-from pipelines.errors import UsageError
+from pipelines.errors import Cancelled, Refused, UsageError
 
 if TYPE_CHECKING:
     from pipelines.settings.settings import Settings
@@ -66,6 +67,28 @@ def deploy_staging(
     health = _staging_health(read_settings())
     text = f"Staged {health['model']} v{health['version']} -> Staging"
     print_result({"evaluation_id": asked["id"], **health}, text, as_json=as_json)
+
+
+@app.command()
+def cancel(
+    evaluation: Annotated[str, typer.Argument(metavar="ID", help="An evaluation, such as e-3.")],
+    person: As = "alice",
+    as_json: Json = False,
+) -> None:
+    """End an evaluation before it is done, and the promotion that waits for it."""
+    path = f"/evaluations/{quote(evaluation, safe='')}"
+    client = open_client(person)
+    client.post(f"{path}/cancel", {})
+    try:
+        with detachable(f"the end of {evaluation}"):
+            client.wait(path, report_progress)
+    except Cancelled:
+        print_result({"evaluation_id": evaluation, "cancelled": True}, f"Cancelled {evaluation}", as_json=as_json)
+        return
+    raise Refused(
+        f"{evaluation} was done before it could be cancelled",
+        next='"make rollback ENV=staging" takes it out of staging',
+    )
 
 
 @app.command()
@@ -177,10 +200,13 @@ def rollback(
 def status(as_json: Json = False, person: As = "alice") -> None:
     """Show what serves, what waits, and what disagrees."""
     from pipelines.api.client import executor_silence
+    from pipelines.operator.changes import abandoned_changes
     from pipelines.operator.tables import status_table
 
     body = open_client(person).get("/status")
     print_result(body, "" if as_json else status_table(body), as_json=as_json)
+    for line in abandoned_changes(body, read_settings()):
+        report_progress(line)
     silence = executor_silence(body)
     if silence:
         report_progress(silence)

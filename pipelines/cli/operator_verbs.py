@@ -246,6 +246,14 @@ def executor() -> None:
 
 
 @app.command(hidden=True)
+def tables() -> None:
+    """Make or upgrade the tables as their owner (run by `up`, in a container that does nothing else)."""
+    from pipelines.wiring.tables import make_tables
+
+    make_tables(os.environ)
+
+
+@app.command(hidden=True)
 def work() -> None:
     """Say in JSON what the executor works on (asked by `up` and `down` where the API does not answer)."""
     from pipelines.wiring.processes import find_work

@@ -4,13 +4,14 @@ The API calls these; the executor alone carries them out. One module a noun; thi
 """
 
 from pipelines.commands.approvals import decide, waiting_promotion
-from pipelines.commands.evaluations import request_evaluation
+from pipelines.commands.evaluations import cancel_evaluation, request_evaluation
 from pipelines.commands.maintenance import end_maintenance, request_maintenance
 from pipelines.commands.policy import request_policy
 from pipelines.commands.promotions import request_promotion
 from pipelines.commands.rollbacks import request_rollback
 
 __all__ = [
+    "cancel_evaluation",
     "decide",
     "end_maintenance",
     "request_evaluation",

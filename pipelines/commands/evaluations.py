@@ -1,10 +1,12 @@
-"""Asking for a version to be measured."""
+"""Asking for a version to be measured, and for that to end before it is done."""
 
 from typing import Any
 
+from pipelines.domain.events import EventKind
 from pipelines.domain.names import checked_name, checked_version
 from pipelines.domain.promotion import Override
 from pipelines.domain.records import Evaluation
+from pipelines.errors import UsageError
 from pipelines.governance import work
 from pipelines.ports import Records, Transaction
 
@@ -31,6 +33,24 @@ def ask_evaluation(
     work.ask(transaction, evaluation)
     transaction.audit(person, "evaluation.request", "intent", subject=evaluation.id, detail={"version": version})
     return evaluation
+
+
+def cancel_evaluation(records: Records, *, person: str, id: str) -> Evaluation:
+    """Ask for the end of an evaluation, which the executor carries out; asking twice is asking once.
+
+    Raises UsageError for one that has ended, or that there is not.
+    """
+    with records.write() as transaction:
+        evaluation = transaction.get(Evaluation, id)
+        if evaluation.state.final:
+            raise UsageError(f"evaluation {id} is {evaluation.state} already", next="nothing is left to cancel")
+        if evaluation.cancel_asked_by:
+            return evaluation
+        detail = {"version": evaluation.version}
+        transaction.audit(person, "evaluation.cancel", "outcome", subject=id, detail=detail)
+        told = {**detail, "person": person}
+        transaction.emit(EventKind.EVALUATION_CANCEL_ASKED, subject=id, model=evaluation.model, detail=told)
+        return transaction.change(evaluation, cancel_asked_by=person)
 
 
 def override_fields(override: Override | None) -> dict[str, Any]:

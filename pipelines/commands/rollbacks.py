@@ -1,6 +1,6 @@
 """Asking for the previous good release."""
 
-from pipelines.domain.records import Rollback
+from pipelines.domain.records import ReleaseRecord, Rollback
 from pipelines.domain.release import Environment
 from pipelines.governance import work
 from pipelines.governance.standing import serving_release
@@ -11,8 +11,17 @@ def request_rollback(records: Records, *, person: str, model: str, environment: 
     """Ask to go back to the previous good release of an environment."""
     with records.write() as transaction:
         serving = serving_release(transaction, model, environment)
+        half_done = [
+            r for r in transaction.find(ReleaseRecord, model=model, environment=environment) if r.state.half_done
+        ]
         rollback = Rollback(
-            transaction.new_id(Rollback), model, environment, person, now, replaces=serving.id if serving else None
+            transaction.new_id(Rollback),
+            model,
+            environment,
+            person,
+            now,
+            replaces=serving.id if serving else None,
+            during=half_done[-1].id if half_done else None,
         )
         work.ask(transaction, rollback)
         detail = {"environment": environment}

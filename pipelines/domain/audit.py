@@ -10,6 +10,8 @@ from typing import Any
 from pipelines.errors import Undecided
 
 GENESIS = "0" * 64
+# Actions that change something outside of Slipway's own state: each intent gets its outcome.
+_EFFECTS = ("release.", "alias.")
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,18 @@ def chained(previous: Checkpoint | None, entry: Entry) -> Entry:
     prev_hash = previous.hash if previous else GENESIS
     placed = Entry(seq, entry.at, entry.actor, entry.action, entry.phase, entry.subject, entry.detail, prev_hash, "")
     return Entry(**{**placed.__dict__, "hash": entry_hash(placed)})
+
+
+def open_intents(entries: Iterable[Entry]) -> list[Entry]:
+    """Return the intents of outside effects that have no outcome: what was cut off."""
+    begun: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        effect = (entry.action, entry.subject)
+        if entry.phase == "outcome":
+            begun.pop(effect, None)
+        elif entry.action.startswith(_EFFECTS):
+            begun.setdefault(effect, []).append(entry)
+    return sorted((entry for left in begun.values() for entry in left), key=lambda entry: entry.seq)
 
 
 def prove(entries: Iterable[Entry], checkpoints: Sequence[Checkpoint]) -> ChainCheck:

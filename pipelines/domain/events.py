@@ -17,6 +17,7 @@ class EventKind(StrEnum):
     EVALUATION_STARTED = "evaluation_started"
     EVALUATION_COMPLETED = "evaluation_completed"
     EVALUATION_STOPPED = "evaluation_stopped"
+    EVALUATION_CANCEL_ASKED = "evaluation_cancel_asked"
     PROMOTION_ASKED = "promotion_asked"
     APPROVAL_ASKED = "approval_asked"
     DECISION_MADE = "decision_made"

@@ -34,6 +34,14 @@ class Production(Section):
     )
 
 
+class EvaluationBounds(Section):
+    """What measuring a version may take."""
+
+    deadline_s: float = Field(7200, gt=0, le=86_400, description="seconds of one evaluation, from its start")
+    job_s: float = Field(300, gt=0, le=3600, description="seconds of a confined job that reads a version's files")
+    job_memory_mb: int = Field(2048, ge=512, le=65_536, description="memory of such a job")
+
+
 class Frame(Section):
     """What a policy says beside the limits of gates."""
 
@@ -41,6 +49,7 @@ class Frame(Section):
     profile: AnyProfile = Field(description="how thorough the evidence is; reports are marked with it")
     approvals: Approvals = Approvals()
     production: Production = Production()
+    evaluation: EvaluationBounds = EvaluationBounds()
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,7 @@ class Policy:
     profile: Profile
     approvals: Approvals
     production: Production
+    evaluation: EvaluationBounds
     body: dict[str, Any]
 
     @classmethod
@@ -61,7 +71,7 @@ class Policy:
         current = upgraded(body)
         frame = read_section(Frame, {key: current[key] for key in Frame.model_fields if key in current}, "policy")
         kept: dict[str, Any] = dict(body) if isinstance(body, Mapping) else {}
-        return cls(frame.profile, frame.approvals, frame.production, kept)
+        return cls(frame.profile, frame.approvals, frame.production, frame.evaluation, kept)
 
     @property
     def digest(self) -> str:

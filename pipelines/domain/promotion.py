@@ -29,13 +29,19 @@ class RunState(StrEnum):
 
 
 class ReleaseState(StrEnum):
-    """What became of a release in a live slot."""
+    """What became of a release in a live slot; UNDOING came to nothing, and may still stand half-done."""
 
     STARTING = "starting"
     SERVING = "serving"
     SUPERSEDED = "superseded"
     ROLLED_BACK = "rolled_back"
+    UNDOING = "undoing"
     FAILED = "failed"
+
+    @property
+    def half_done(self) -> bool:
+        """Whether target or alias may say something else than the record because of it."""
+        return self in (ReleaseState.STARTING, ReleaseState.UNDOING)
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,7 @@ def lifecycle(history: Sequence[tuple[Environment, str, ReleaseState]], version:
     mine = [(environment, state) for environment, released, state in history if released == version]
     if (Environment.PRODUCTION, ReleaseState.SERVING) in mine:
         return Lifecycle.PRODUCTION
-    past = [pair for pair in mine if pair[1] is not ReleaseState.FAILED]
+    past = [pair for pair in mine if pair[1] not in (ReleaseState.UNDOING, ReleaseState.FAILED)]
     rolled_back = (Environment.PRODUCTION, ReleaseState.ROLLED_BACK)
     staged = (Environment.STAGING, ReleaseState.SERVING)
     telling = (rolled_back, staged, (Environment.PRODUCTION, ReleaseState.SUPERSEDED))

@@ -52,6 +52,7 @@ class Evaluation(_Overridable):
     verdict: str | None = None
     error: dict[str, Any] | None = None
     ended_at: str | None = None
+    cancel_asked_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,10 @@ class Approval:
 
 @dataclass(frozen=True)
 class Rollback:
-    """A request to go back from the release `replaces` to the good one before it."""
+    """A request to go back from the release `replaces` to the good one before it.
+
+    `during` names the release that was half-done when this was asked for: whoever asked may have meant that one.
+    """
 
     id: str
     model: str
@@ -105,6 +109,7 @@ class Rollback:
     replaced: str | None = None
     error: dict[str, Any] | None = None
     ended_at: str | None = None
+    during: str | None = None
 
 
 @dataclass(frozen=True)
@@ -182,7 +187,10 @@ class Lease:
 
 @dataclass(frozen=True)
 class LeaderLease:
-    """The one executor, a process of `host`; `id` is always `executor`, `left_at` says when it stopped in order."""
+    """The one executor, a process of `host`; `id` is always `executor`, `left_at` says when it stopped in order.
+
+    `beat_s` is its last sign of life by the clock of its machine's start `boot_id`, which nobody can set.
+    """
 
     id: str
     executor: str
@@ -191,6 +199,8 @@ class LeaderLease:
     heartbeat_at: str
     host: str | None = None
     left_at: str | None = None
+    boot_id: str | None = None
+    beat_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ Staging's live release changes only for a version that passed.
 from pathlib import Path
 
 from pipelines.domain.bundle import canonical
-from pipelines.domain.description import Description
 from pipelines.domain.events import EventKind
+from pipelines.domain.policy import Policy
 from pipelines.domain.promotion import RunState, report_verdict
 from pipelines.domain.records import Evaluation, PinnedVersion, ReleaseRecord
 from pipelines.domain.release import Environment
@@ -15,13 +15,15 @@ from pipelines.domain.report import Report
 from pipelines.domain.verdict import GateResult, Verdict, overall
 from pipelines.domain.version import Lifecycle
 from pipelines.errors import GateError, GateFailed, Inconclusive, SlipwayError
-from pipelines.evaluation.gates.offline.world import Offline, OpenedBundle
+from pipelines.evaluation.ending import Ending
 from pipelines.evaluation.gates.registry import GATES, Gates
+from pipelines.evaluation.offline import Material, ask_offline
 from pipelines.evaluation.reports.report import build_report, render_html
 from pipelines.evaluation.subject import (
     Subject,
     evalset_path,
     keep_evaluation_set,
+    keep_rows,
     kept_evaluation_set,
     results_step,
     subject_step,
@@ -29,21 +31,27 @@ from pipelines.evaluation.subject import (
 )
 from pipelines.evaluation.trial import STAGING, Trial
 from pipelines.governance.work import move
+from pipelines.packaging.confined import Run
 from pipelines.packaging.package import Packaged, kept_predictions, make_bundle
-from pipelines.ports import Step, Transaction
+from pipelines.ports import JobBounds, Step, Transaction
 from pipelines.releases.leased import under_lease
-from pipelines.releases.rollout import Change, keep_trying, put_in_service
+from pipelines.releases.rollout import Change, put_in_service
 from pipelines.releases.services import Services
+from pipelines.releases.waiting import keep_trying
 
 
 def evaluate(services: Services, evaluation_id: str, step: Step, gates: Gates = GATES) -> None:
     """Evaluate a version into staging, or stop with a report that says why."""
     evaluation = services.records.get(Evaluation, evaluation_id)
+    ending = Ending(services, evaluation)
+    measuring = ending.before_each(step)
 
     def carry_out() -> None:
-        subject = subject_step(step, "packaging", evaluation, lambda: _package_version(services, evaluation))
-        results = _measure(services, evaluation, subject, gates, step)
-        step("report written", lambda: _report(services, evaluation_id, subject, results))
+        subject = subject_step(measuring, "packaging", evaluation, lambda: _package_version(services, ending))
+        results = results_step(measuring, "offline gates", lambda: _offline(services, ending, subject, gates))
+        if overall(results, overridden=_overridden(evaluation)).goes_on:
+            results += Trial(services, evaluation, subject, step, ending).measure(gates)
+        measuring("report written", lambda: _report(services, evaluation_id, subject, results))
         step("report attached", lambda: _attach(services, evaluation_id, gates))
         verdict = overall(results, overridden=_overridden(evaluation))
         if not verdict.goes_on:
@@ -51,21 +59,12 @@ def evaluate(services: Services, evaluation_id: str, step: Step, gates: Gates = 
         change = _staging_change(services.records.get(Evaluation, evaluation_id))
         put_in_service(services, change, step, finish=_finish)
 
-    under_lease(services, evaluation, STAGING, step, carry_out=carry_out)
+    under_lease(services, evaluation, step, carry_out=carry_out)
 
 
-def _measure(
-    services: Services, evaluation: Evaluation, subject: Subject, gates: Gates, step: Step
-) -> list[GateResult]:
-    """Return the results of all gates, stopping early where going on would prove nothing."""
-    results = results_step(step, "offline gates", lambda: _offline(services, evaluation, subject, gates))
-    if not overall(results, overridden=_overridden(evaluation)).goes_on:
-        return results
-    return results + Trial(services, evaluation, subject, step).measure(gates)
-
-
-def _package_version(services: Services, evaluation: Evaluation) -> Subject:
+def _package_version(services: Services, ending: Ending) -> Subject:
     """Make or re-check the version's bundle, and pin its digest at first sight."""
+    evaluation = ending.evaluation
     with services.records.write() as transaction:
         current = transaction.get(Evaluation, evaluation.id)
         if current.state is RunState.REQUESTED:
@@ -73,13 +72,13 @@ def _package_version(services: Services, evaluation: Evaluation) -> Subject:
         transaction.audit(evaluation.requested_by, "evaluation", "intent", subject=evaluation.id)
     key = f"{evaluation.model}/{evaluation.version}"
     pinned = services.records.find(PinnedVersion, id=key)
-    packaged = _package(services, evaluation, pinned[0].bundle_digest if pinned else None)
+    packaged = _package(services, ending, pinned[0].bundle_digest if pinned else None)
     if not pinned:
         with services.records.write() as transaction:
             if not transaction.find(PinnedVersion, id=key):
                 first_sight = PinnedVersion(
                     key, evaluation.model, evaluation.version, packaged.digest,
-                    packaged.evaluation.digest, services.now(),
+                    packaged.evaluation_digest, services.now(),
                 )  # fmt: skip
                 transaction.add(first_sight)
                 detail = {"version": evaluation.version, "bundle": packaged.digest}
@@ -92,14 +91,16 @@ def _package_version(services: Services, evaluation: Evaluation) -> Subject:
         model=evaluation.model,
         version=evaluation.version,
         bundle_digest=packaged.digest,
-        evalset_digest=packaged.evaluation.digest,
+        evalset_digest=packaged.evaluation_digest,
         predictions=packaged.predictions,
+        rows=keep_rows(services, evaluation, packaged.rows),
         champion_release=champion.id if champion else None,
         policy=services.policy(evaluation.model),
     )
 
 
-def _package(services: Services, evaluation: Evaluation, pinned: str | None) -> Packaged:
+def _package(services: Services, ending: Ending, pinned: str | None) -> Packaged:
+    evaluation = ending.evaluation
     version = services.registry.version(evaluation.model, evaluation.version)
     # The set that this version was pinned with comes first, then the newest known.
     known = services.records.find(PinnedVersion, model=evaluation.model)
@@ -109,54 +110,47 @@ def _package(services: Services, evaluation: Evaluation, pinned: str | None) -> 
     def fallback() -> Path | None:
         if not kept:
             return None
-        kept_evaluation_set(services, kept[0])
-        return evalset_path(services, kept[0])
+        return kept_evaluation_set(services, kept[0])
 
     packaged = make_bundle(
         services.registry,
         services.bundles,
+        _confined(services, services.policy(evaluation.model), ending),
         version,
         pinned=pinned,
         fallback_evaluation=fallback,
         workdir=workdir_of(services, evaluation),
     )
-    keep_evaluation_set(services, packaged.evaluation_path, packaged.evaluation.digest)
+    keep_evaluation_set(services, packaged.evaluation, packaged.evaluation_digest)
     return packaged
 
 
-def _offline(services: Services, evaluation: Evaluation, subject: Subject, gates: Gates) -> list[GateResult]:
-    """Measure what needs no running service; nothing of a bundle is run before its bytes were judged."""
-    world = _offline_world(services, evaluation, subject)
-    results: list[GateResult] = []
-    for each in (gates.of_the_bundle, gates.of_the_model):
-        for gate in each:
-            results += gate.results(world, subject.policy)
-        if not all(result.verdict.goes_on for result in results):
-            break
-    for result in results:
-        services.note(evaluation.id, result.name, result.message)
-    return results
-
-
-def _offline_world(services: Services, evaluation: Evaluation, subject: Subject) -> Offline:
-    snapshot = kept_evaluation_set(services, subject.evalset_digest)
-
-    def opened(digest: str) -> OpenedBundle:
-        return OpenedBundle(services.bundles.path(digest), Description.read(services.bundles.body(digest)), snapshot)
-
+def _offline(services: Services, ending: Ending, subject: Subject, gates: Gates) -> list[GateResult]:
+    """Measure what needs no running service."""
     champion = services.records.get(ReleaseRecord, subject.champion_release) if subject.champion_release else None
-    return Offline(
+    material = Material(
         digest=subject.bundle_digest,
-        candidate=opened(subject.bundle_digest),
-        snapshot=snapshot,
+        candidate=services.bundles.path(subject.bundle_digest),
+        champion=services.bundles.path(champion.bundle_digest) if champion else None,
+        evaluation=kept_evaluation_set(services, subject.evalset_digest),
         predictions=kept_predictions(
             services.registry,
             lambda: services.registry.version(subject.model, subject.version),
             digest=subject.predictions,
-            workdir=workdir_of(services, evaluation),
+            workdir=workdir_of(services, ending.evaluation),
         ),
-        champion=opened(champion.bundle_digest) if champion else None,
     )
+    results = ask_offline(_confined(services, subject.policy, ending), gates, subject.policy, material)
+    for result in results:
+        services.note(ending.evaluation.id, result.name, result.message)
+    return results
+
+
+def _confined(services: Services, policy: Policy, ending: Ending) -> Run:
+    """Return what runs a confined job within the bounds of a policy, for as long as the evaluation may go on."""
+    limits = policy.evaluation
+    bounds = JobBounds(limits.job_s, limits.job_memory_mb)
+    return lambda task, files: services.jobs.run(task, files, bounds, check=ending.check)
 
 
 def _report(services: Services, evaluation_id: str, subject: Subject, results: list[GateResult]) -> None:

@@ -4,10 +4,11 @@ The journal of a workflow holds JSON: here, and nowhere else, objects become it 
 is used again only after its digest was checked.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipelines.domain.bundle import digest_of
 from pipelines.domain.policy import Policy
@@ -17,19 +18,18 @@ from pipelines.errors import Refused
 from pipelines.ports import Step
 from pipelines.releases.services import Services
 
-if TYPE_CHECKING:
-    from pipelines.packaging.snapshot import Snapshot
-
-# What the journal of an evaluation holds that began before predictions were kept by their digest.
+# What the journal of an evaluation holds that began before predictions, or rows, were kept by their digest.
 _NOT_KEPT = ""
+# The file of the requests, in the directory of an evaluation.
+ROWS = "rows.json"
 
 
 @dataclass(frozen=True)
 class Subject:
     """A version, the bundle and evaluation set it is measured by, the release it is compared with, and the policy.
 
-    `predictions` is the digest of the training's own answers, None when none were logged. One report is judged by one
-    policy: the one that was in force at packaging.
+    `predictions` is the digest of the training's own answers, None when none were logged; `rows` that of the requests
+    made of the evaluation set. One report is judged by one policy: the one that was in force at packaging.
     """
 
     model: str
@@ -37,6 +37,7 @@ class Subject:
     bundle_digest: str
     evalset_digest: str
     predictions: str | None
+    rows: str
     champion_release: str | None
     policy: Policy
 
@@ -46,6 +47,7 @@ class Subject:
             "bundle_digest": self.bundle_digest,
             "evalset_digest": self.evalset_digest,
             "predictions": self.predictions,
+            "rows": self.rows,
             "champion_release": self.champion_release,
             "policy": self.policy.body,
         }
@@ -59,6 +61,7 @@ class Subject:
             bundle_digest=body["bundle_digest"],
             evalset_digest=body["evalset_digest"],
             predictions=body.get("predictions", _NOT_KEPT),
+            rows=body.get("rows", _NOT_KEPT),
             champion_release=body["champion_release"],
             policy=Policy.read(body["policy"]),
         )
@@ -75,18 +78,35 @@ def results_step(step: Step, name: str, action: Callable[[], list[GateResult]]) 
     return [GateResult.from_dict(result) for result in kept]
 
 
-def kept_evaluation_set(services: Services, digest: str) -> "Snapshot":
-    """Return the evaluation set of that digest; raise Refused when the file kept is another."""
-    from pipelines.packaging.snapshot import read_snapshot
-
+def kept_evaluation_set(services: Services, digest: str) -> Path:
+    """Return the file of the evaluation set of that digest, unread; raise Refused when the file kept is another."""
     path = evalset_path(services, digest)
-    snapshot = read_snapshot(path)
-    if snapshot.digest != digest:
+    if (found := digest_of(path.read_bytes())) != digest:
         raise Refused(
-            f"digest mismatch, expected {digest} got {snapshot.digest}: {path.name} was changed after it was kept",
+            f"digest mismatch, expected {digest} got {found}: {path.name} was changed after it was kept",
             next="evaluate the version again, which keeps the set anew",
         )
-    return snapshot
+    return path
+
+
+def keep_rows(services: Services, evaluation: Evaluation, rows: Sequence[dict[str, Any]]) -> str:
+    """Keep the requests made of the evaluation set, and return their digest."""
+    content = json.dumps({"model": evaluation.model, "rows": rows}).encode()
+    (workdir_of(services, evaluation) / ROWS).write_bytes(content)
+    return digest_of(content)
+
+
+def kept_rows(services: Services, evaluation: Evaluation, digest: str) -> list[dict[str, Any]]:
+    """Return the requests of that digest; raise Refused when the file kept is another, or none."""
+    path = workdir_of(services, evaluation) / ROWS
+    content = path.read_bytes() if path.exists() else b""
+    if digest_of(content) != digest:
+        raise Refused(
+            f"the requests of {evaluation.id} are not those that were made of its evaluation set",
+            next="evaluate the version again, which makes them anew",
+        )
+    rows: list[dict[str, Any]] = json.loads(content)["rows"]
+    return rows
 
 
 def keep_evaluation_set(services: Services, source: Path, digest: str) -> None:

@@ -13,14 +13,15 @@ from pipelines.domain.records import Evaluation, ReleaseRecord
 from pipelines.domain.release import Endpoint, Environment, Release, Slot
 from pipelines.domain.verdict import GateResult, Verdict, overall
 from pipelines.errors import DeployFailed
+from pipelines.evaluation.ending import Ending
 from pipelines.evaluation.gates.registry import AnyGate, Gates
 from pipelines.evaluation.gates.service.slo import SLO, time_first_request
 from pipelines.evaluation.gates.service.world import Beside, Service
-from pipelines.evaluation.subject import Subject, kept_evaluation_set, results_step, workdir_of
+from pipelines.evaluation.subject import Subject, kept_rows, results_step, workdir_of
 from pipelines.ports import Step
 from pipelines.releases import leases
-from pipelines.releases.rollout import wait_empty, wait_settled
 from pipelines.releases.services import Services
+from pipelines.releases.waiting import wait_empty, wait_settled
 
 STAGING = Environment.STAGING
 
@@ -33,6 +34,12 @@ class Trial:
     evaluation: Evaluation
     subject: Subject
     step: Step
+    ending: Ending
+
+    @property
+    def measuring(self) -> Step:
+        """The step that is not begun when the evaluation has to end."""
+        return self.ending.before_each(self.step)
 
     def measure(self, gates: Gates) -> list[GateResult]:
         """Serve the bundle in staging's trial slot and return what its gates found, until one of them said no."""
@@ -41,13 +48,13 @@ class Trial:
         overridden = self.evaluation.override.gates if self.evaluation.override else frozenset()
         with self._emptied(Slot.TRIAL, "trial stopped"):
             try:
-                url = self.step("trial started in staging", lambda: self._start(trial, Slot.TRIAL))
+                url = self.measuring("trial started in staging", lambda: self._start(trial, Slot.TRIAL))
             except DeployFailed as failure:
                 message = f"FAIL: smoke: version {subject.version} did not start: {failure.message}"
                 return [GateResult("smoke", Verdict.FAILED, message)]
             # Read within each step: what is repeated after a crash must not depend on files.
             service = partial(self._service, trial, url)
-            first_ms = self.step("first request timed", lambda: self._time_first(service()))
+            first_ms = self.measuring("first request timed", lambda: self._time_first(service()))
             results: list[GateResult] = []
             for gate in gates.of_the_service:
                 results += self._measured(gate, partial(service, first_request_ms=first_ms))
@@ -65,7 +72,7 @@ class Trial:
                     self.services.note(self.evaluation.id, result.name, result.message)
                 return results
 
-            return results_step(self.step, gate.step or gate.name, measure)
+            return results_step(self.measuring, gate.step or gate.name, measure)
 
         compared = gate.beside(gate.limits_of(self.subject.policy))
         if compared is None or self.subject.champion_release is None:
@@ -74,7 +81,7 @@ class Trial:
         baseline = self._release("baseline", champion.version, champion.bundle_digest)
         with self._emptied(Slot.BASELINE, "champion stopped"):
             try:
-                url = self.step("champion started beside it", lambda: self._start(baseline, Slot.BASELINE))
+                url = self.measuring("champion started beside it", lambda: self._start(baseline, Slot.BASELINE))
             except DeployFailed as failure:
                 message = f"ERROR: {compared}: the champion v{champion.version} did not start: {failure.message}"
                 return [GateResult(compared, Verdict.ERROR, message)]
@@ -91,18 +98,19 @@ class Trial:
             release=trial,
             golden=Description.read(self.services.bundles.body(trial.bundle_digest)).golden,
             profile=self.subject.policy.profile,
-            snapshot=kept_evaluation_set(self.services, self.subject.evalset_digest),
+            rows=kept_rows(self.services, self.evaluation, self.subject.rows),
             probe=self.services.probe,
             loads=self.services.loads,
             releases=lambda: self.services.records.find(ReleaseRecord),
             workdir=workdir_of(self.services, self.evaluation),
             first_request_ms=first_request_ms,
             champion=champion,
+            check=self.ending.check,
         )
 
     def _time_first(self, service: Service) -> float:
         timeout_s = SLO.limits_of(self.subject.policy).timeout_s
-        return time_first_request(service.probe, service.url, service.snapshot, timeout_s=timeout_s)
+        return time_first_request(service.probe, service.url, service.rows[0], timeout_s=timeout_s)
 
     @contextmanager
     def _emptied(self, slot: Slot, name: str) -> Iterator[None]:
@@ -115,16 +123,16 @@ class Trial:
     def _start(self, release: Release, slot: Slot) -> str:
         """Serve a release in a slot of staging; return its URL."""
         target = self.services.target
-        epoch = leases.confirm(self.services, self.subject.model, STAGING, self.evaluation.id)
         target.prepare(release.endpoint, release.bundle_digest)
-        target.start(release, slot, epoch=epoch)
-        state = wait_settled(self.services, release.endpoint, slot, release.id)
+        with leases.confirmed(self.services, self.subject.model, STAGING, self.evaluation.id) as epoch:
+            target.start(release, slot, epoch=epoch)
+        state = wait_settled(self.services, release.endpoint, slot, release.id, check=self.ending.check)
         if state.url is None or not state.serves(release):
             raise DeployFailed(f"the {slot} slot does not serve {release.bundle_digest}")
         return state.url
 
     def _stop(self, slot: Slot) -> None:
-        epoch = leases.confirm(self.services, self.subject.model, STAGING, self.evaluation.id)
         endpoint = Endpoint(self.subject.model, STAGING)
-        self.services.target.stop(endpoint, slot, epoch=epoch)
+        with leases.confirmed(self.services, self.subject.model, STAGING, self.evaluation.id) as epoch:
+            self.services.target.stop(endpoint, slot, epoch=epoch)
         wait_empty(self.services, endpoint, slot)

@@ -7,16 +7,17 @@ It sleeps until events are committed or something falls due, and looks besides n
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
 from pipelines.domain.policy import Policy
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Evaluation, PolicyChange, Promotion, Rollback
+from pipelines.domain.records import Evaluation, Lease, PolicyChange, Promotion, Rollback
 from pipelines.errors import LostLease, SlipwayError
 from pipelines.executor import promotions
+from pipelines.executor.recovery import Recovery
 from pipelines.executor.watch import watch
-from pipelines.executor.workflows import Start, begin, end_abandoned, register_workflows
+from pipelines.executor.workflows import Start, begin, end_cancelled, register_workflows
 from pipelines.governance.progress import progress_of
 from pipelines.governance.subscribers import Subscriber, Subscriptions
 from pipelines.governance.work import move
@@ -43,13 +44,13 @@ def serve(
     stop: threading.Event,
 ) -> None:
     """Run until `stop` is set, and tell `subscribers`, by name, of events; raise Refused while another is alive."""
-    show_life()
-    recovered = take_leader_lease(services)
-    show_life()
-    for holder in sorted({lease.holder for lease in recovered if lease.holder}):
+    _show(show_life)
+    taken_over = take_leader_lease(services, show_life=show_life)
+    _show(show_life)
+    for holder in sorted({lease.holder for lease in taken_over if lease.holder}):
         _note_recovery(services, holder)
-    _clear_loads(services)
-    executor = Executor(services, engine, subscribers, show_life)
+    _clear_left(services)
+    executor = Executor(services, engine, subscribers, lambda: _show(show_life), taken_over)
     engine.launch()
     threading.Thread(target=watch, args=(services, model, stop), daemon=True).start()
     log.info("executor %s is ready", services.executor)
@@ -67,7 +68,9 @@ class Executor:
         engine: WorkflowEngine,
         subscribers: Mapping[str, Subscriber],
         show_life: Callable[[], None],
+        taken_over: Iterable[Lease] = (),
     ) -> None:
+        self._recovery = Recovery(services, engine, taken_over)
         self._subscriptions = Subscriptions(services.records)
         for name, subscriber in subscribers.items():
             self._subscriptions.subscribe(name, subscriber)
@@ -96,6 +99,10 @@ class Executor:
                 # A full disk or a locked database passes: what was asked for stays asked for.
                 log.error("this round was cut short: %s", error.message)
                 self._round_at = time.monotonic() + RETRY_S
+            except Exception:
+                # A bug in one piece of work must not end all others.
+                log.exception("this round was cut short by a bug")
+                self._round_at = time.monotonic() + LOOK_S
             if listener.wait(max(0.0, min(self._beat_at, self._round_at) - time.monotonic())):
                 self._round_at = 0.0
         listener.close()
@@ -111,7 +118,7 @@ class Executor:
     def _round(self) -> None:
         if time.monotonic() < self._round_at:
             return
-        end_abandoned(self._services, self._engine.has_ended)
+        self._recovery.look()
         carry_out(self._services, self._starts)
         self._subscriptions.deliver()
         self._round_at = time.monotonic() + min(LOOK_S, due_in_s(self._services))
@@ -129,6 +136,7 @@ def carry_out(services: Services, start: Mapping[type[Leased], Start]) -> None:
     for promotion in records.find(Promotion, state=RunState.APPROVED):
         begin(services, promotion, start[Promotion])
     move_maintenance(services)
+    end_cancelled(services)
     # Evaluations queue anyway: one after the other they would keep maintenance out for ever.
     if not records.find(Evaluation, state=RunState.RUNNING) and not unfinished(records):
         for evaluation in records.find(Evaluation, state=RunState.REQUESTED)[:1]:
@@ -153,12 +161,21 @@ def _put_in_force(services: Services, change: PolicyChange) -> None:
         transaction.audit("executor", "policy", "outcome", subject=change.id, detail={"digest": change.digest})
 
 
-def _clear_loads(services: Services) -> None:
-    """End the load runs of an executor that died; the next run does it again, so a refusal costs nothing."""
+def _show(show_life: Callable[[], None]) -> None:
     try:
-        services.loads.remove_left()
-    except SlipwayError as error:
-        log.error("load runs may be left: %s", error.message)
+        show_life()
+    except OSError as error:
+        # A disk that is full is no reason to end.
+        log.error("this executor can't show that it lives: %s", error)
+
+
+def _clear_left(services: Services) -> None:
+    """End the load runs and confined jobs of an executor that died; what is refused takes nothing but room."""
+    for runner in (services.loads, services.jobs):
+        try:
+            runner.remove_left()
+        except SlipwayError as error:
+            log.error("load runs or confined jobs may be left: %s", error.message)
 
 
 def _note_recovery(services: Services, holder: str) -> None:

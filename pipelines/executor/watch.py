@@ -7,6 +7,8 @@ import time
 
 from pipelines.domain.records import ReleaseRecord
 from pipelines.domain.release import Environment
+from pipelines.errors import LostLease
+from pipelines.releases.leases import confirm_leader
 from pipelines.releases.reconcile import observe_environment
 from pipelines.releases.rollout import write_lifecycles
 from pipelines.releases.services import Services
@@ -23,6 +25,8 @@ def watch(services: Services, model: str, stop: threading.Event) -> None:
     mended_at, mended = 0.0, None
     while not stop.wait(OBSERVE_S):
         try:
+            # A frozen executor that wakes has nothing to say any more.
+            confirm_leader(services)
             aliases = functools.cache(lambda: services.registry.aliases(model))
             for environment in Environment:
                 observe_environment(services, model, environment, aliases)
@@ -30,5 +34,8 @@ def watch(services: Services, model: str, stop: threading.Event) -> None:
             if history != mended or time.monotonic() - mended_at > MEND_S:
                 write_lifecycles(services, model)
                 mended_at, mended = time.monotonic(), history
+        except LostLease as lost:
+            log.critical("%s; this executor looks no more", lost.message)
+            return
         except Exception as error:
             log.warning("can't look: %s", error)

@@ -5,7 +5,8 @@ from typing import Any
 
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation, Promotion, Rollback
-from pipelines.errors import SlipwayError
+from pipelines.errors import DatabaseUnavailable
+from pipelines.evaluation.ending import cancelled
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.governance.work import move
 from pipelines.ports import Step, WorkflowEngine
@@ -13,6 +14,7 @@ from pipelines.releases.leased import Leased, stop_work
 from pipelines.releases.promote import release_promotion
 from pipelines.releases.rollback import roll_back
 from pipelines.releases.services import Services
+from pipelines.releases.waiting import keep_trying
 
 Start = Callable[[str], None]
 
@@ -39,16 +41,11 @@ def begin(services: Services, work: Leased, start: Start) -> None:
             move(transaction, current, RunState.RUNNING)
 
 
-def end_abandoned(services: Services, has_ended: Callable[[str], bool]) -> None:
-    """End work whose workflow ended without recording so.
-
-    That takes a database that stayed away longer than every retry; without this the lease would be held for ever.
-    """
-    for kind in _BODIES:
-        for work in services.records.find(kind, state=RunState.RUNNING):
-            if has_ended(work.id):
-                lost = SlipwayError(f"{work.id} ended without an outcome", next='run "slipway doctor", then ask again')
-                stop_work(services, work, lost)
+def end_cancelled(services: Services) -> None:
+    """Stop evaluations that were cancelled before they began; one that has begun stops by itself."""
+    for evaluation in services.records.find(Evaluation, state=RunState.REQUESTED):
+        if evaluation.cancel_asked_by:
+            stop_work(services, evaluation, cancelled(evaluation, evaluation.cancel_asked_by))
 
 
 def _register(services: Services, engine: WorkflowEngine, body: Callable[[Services, str, Step], None]) -> Start:
@@ -60,7 +57,8 @@ def _register(services: Services, engine: WorkflowEngine, body: Callable[[Servic
                 services.note(work_id, name, "")
                 return action()
 
-            return step(name, attempt)
+            # A step bears repetition: a database that is away for a moment costs time, and undoes nothing.
+            return step(name, lambda: keep_trying(services, attempt, away=DatabaseUnavailable))
 
         body(services, work_id, told_step)
 

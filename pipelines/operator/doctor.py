@@ -6,7 +6,7 @@ rights that a process was not given.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ def _examined(settings: Settings) -> dict[str, Any]:
     )
     return {
         "invariants": [vars(invariant) for invariant in examine(patient)],
-        "open_intents": [vars(entry) for entry in open_intents(records.audit_trail())],
+        "open_intents": [vars(entry) for entry in audit.open_intents(records.audit_trail())],
     }
 
 
@@ -96,19 +96,6 @@ def examine(patient: Patient) -> list[Invariant]:
         **({"I9": _no_new_rights} if patient.process else {}),
     }
     return [_measured(id, check, patient) for id, check in checks.items()]
-
-
-def open_intents(trail: Iterable[audit.Entry]) -> list[audit.Entry]:
-    """Return the intents of outside effects that have no outcome: what was cut off."""
-    paired = ("release.", "alias.")
-    begun: dict[tuple[str, str], list[audit.Entry]] = {}
-    for entry in trail:
-        about = (entry.action, entry.subject)
-        if entry.phase == "outcome":
-            begun.pop(about, None)
-        elif entry.phase == "intent" and entry.action.startswith(paired):
-            begun.setdefault(about, []).append(entry)
-    return sorted((entry for entries in begun.values() for entry in entries), key=lambda entry: entry.seq)
 
 
 def _measured(id: str, check: Callable[[Patient], tuple[bool, str]], patient: Patient) -> Invariant:

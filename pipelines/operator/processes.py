@@ -1,11 +1,13 @@
 """Runs the two processes of Slipway itself, the API and the executor, until they are told to end."""
 
 import logging
+import os
 import signal
 import threading
 import uuid
 from collections.abc import Mapping
 
+from pipelines.errors import LostLease
 from pipelines.settings.settings import Settings, model_name
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
@@ -35,11 +37,16 @@ def run_executor(settings: Settings, environ: Mapping[str, str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     services = build_services(settings, executor=uuid.uuid4().hex[:12], environ=environ)
-    serve(
-        services,
-        open_engine(settings),
-        model=model_name(settings.project),
-        subscribers=open_subscribers(),
-        show_life=settings.sign_of_life.touch,
-        stop=stop,
-    )
+    try:
+        serve(
+            services,
+            open_engine(settings),
+            model=model_name(settings.project),
+            subscribers=open_subscribers(),
+            show_life=settings.sign_of_life.touch,
+            stop=stop,
+        )
+    except LostLease as lost:
+        logging.getLogger("slipway.executor").critical("%s; this executor stops", lost.message)
+        # Its threads would be waited for, and they may do nothing any more.
+        os._exit(lost.exit_code)

@@ -24,7 +24,7 @@ def golden_rows(
     for position in _spread(evaluation):
         one = evaluation.frame.iloc[[position]]
         scores = model.score(one, positive_index=positive_index)
-        rows.append({feature.name: _value(feature, one[feature.name].iloc[0]) for feature in features})
+        rows.append({feature.name: request_value(feature, one[feature.name].iloc[0]) for feature in features})
         probability = round(float(scores.probabilities[0]), _DECIMALS)
         expected.append(Answer(prediction=str(scores.labels[0]), probability=probability))
     return Golden(rows=tuple(rows), expected=tuple(expected), tolerance=TOLERANCE)
@@ -76,7 +76,8 @@ def _spread(evaluation: Snapshot) -> list[int]:
     return sorted(chosen)
 
 
-def _value(feature: Feature, value: Any) -> int | float | str:
+def request_value(feature: Feature, value: Any) -> int | float | str:
+    """Return a value of the evaluation set as a request carries it."""
     if feature.type is FeatureType.CATEGORY:
         return str(value)
     return int(value) if feature.type is FeatureType.INTEGER else float(value)

@@ -31,6 +31,7 @@ _ORT_ERRORS = (
     ort_errors.NotImplemented,
     ort_errors.RuntimeException,
 )
+_NO_MEMORY = ("bad allocation", "bad_alloc", "Failed to allocate memory")
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ class OnnxModel:
         try:
             labels, probabilities = self.session.run(["label", "probabilities"], feeds)
         except _ORT_ERRORS as error:
+            if any(words in str(error) for words in _NO_MEMORY):
+                raise MemoryError from error
             raise NotServable(
                 f"the ONNX model fails on {len(frame)} rows: {str(error)[:300]}",
                 next="check that it was exported from the model that was trained on these features",

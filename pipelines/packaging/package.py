@@ -1,33 +1,22 @@
 """Make the bundle of any registered version with an ONNX model and a signature, whoever registered it.
 
-What a pin names is what is served: a registry whose bytes have changed since is refused.
+What a pin names is what is served: a registry whose bytes have changed since is refused. Files are fetched, hashed and
+stored here; what they say is read in a confined job.
 """
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from pipelines.domain.bundle import Feature, FeatureType, canonical, digest_of
-from pipelines.domain.description import Datasets, Description, ModelInput, Onnx, Output, Provenance
+from pipelines.domain.bundle import canonical, digest_of
+from pipelines.domain.description import Datasets, Description, Provenance
 from pipelines.domain.version import RegisteredVersion
-from pipelines.errors import NotServable, Refused
-from pipelines.packaging.golden import golden_rows, label_columns
-from pipelines.packaging.onnx_model import OnnxModel
-from pipelines.packaging.snapshot import Snapshot, SnapshotDescription, read_snapshot
-from pipelines.ports import FetchedModel, ModelRegistry
+from pipelines.errors import JobFailed, NotServable, Refused
+from pipelines.packaging.confined import EVALUATION, MODEL, PREDICTIONS, PackagingTask, Parsed, Read, Run, ask
+from pipelines.ports import ModelRegistry
 
-_TYPES = {
-    "long": FeatureType.INTEGER,
-    "integer": FeatureType.INTEGER,
-    "double": FeatureType.NUMBER,
-    "float": FeatureType.NUMBER,
-    "string": FeatureType.CATEGORY,
-}
 _EVALUATION = "slipway/evaluation.parquet"
 _PREDICTIONS = "slipway/predictions.parquet"
 _EVALUATION_TAG = "slipway.dataset.evaluation"
@@ -52,56 +41,138 @@ class BundleFiles(Protocol):
 class Packaged:
     """A version's bundle and what its gates judge by.
 
-    `predictions` is the digest of the trainer's own, None when it logged none; `kept_predictions` reads them.
+    `rows` are requests made of the evaluation set. `predictions` is the digest of the trainer's own, None when it
+    logged none; `kept_predictions` finds them.
     """
 
     digest: str
     body: dict[str, Any]
-    evaluation: Snapshot
-    evaluation_path: Path
+    evaluation: Path
+    evaluation_digest: str
+    rows: tuple[dict[str, Any], ...]
     predictions: str | None
 
 
 @dataclass(frozen=True)
 class _Material:
+    """The files of a version as they were fetched, unread; `own` says whether the evaluation set is the version's."""
+
     version: RegisteredVersion
     tags: Mapping[str, str]
-    fetched: FetchedModel
-    evaluation: Snapshot
+    model: Path
+    evaluation: Path
+    own: bool
+    predictions: Path | None
 
 
 def make_bundle(
     registry: ModelRegistry,
     store: BundleFiles,
+    run: Run,
     version: RegisteredVersion,
     *,
     pinned: str | None,
     fallback_evaluation: Callable[[], Path | None],
     workdir: Path,
 ) -> Packaged:
-    """Build, or verify, the bundle of `version` and put it into `store`.
+    """Build, or verify, the bundle of `version` and put it into `store`; `run` runs what reads its files.
 
     `pinned` is the digest recorded at first sight: another outcome raises Refused. `fallback_evaluation`
     returns the newest evaluation set known of the model, for versions whose run holds none. NotServable says what a
-    version lacks.
+    version lacks, or which bound its files go beyond.
     """
-    tags = registry.run_tags(version.run_id) if version.run_id else {}
-    fetched = registry.fetch_model(version, workdir / "model")
-    evaluation_path, own = _evaluation(registry, version, tags, fallback_evaluation, workdir)
-    evaluation = read_snapshot(evaluation_path)
-    if pinned is not None and store.has(pinned):
-        body = store.body(pinned)
-        _refuse_changed(version, body["files"]["model.onnx"], digest_of(fetched.onnx_path.read_bytes()))
-        if own:
-            _refuse_changed(version, body["provenance"]["datasets"]["evaluation"], evaluation.digest)
-        digest = pinned
+    material = _fetch(registry, version, fallback_evaluation, workdir)
+    evaluation_digest = _file_digest(material.evaluation)
+    kept = store.body(pinned) if pinned is not None and store.has(pinned) else None
+    if kept and material.own:
+        _refuse_changed(version, kept["provenance"]["datasets"]["evaluation"], evaluation_digest)
+    parsed = _parsed(run, material, kept)
+    onnx = material.model / parsed.model_file
+    if kept and pinned:
+        _refuse_changed(version, kept["files"]["model.onnx"], _file_digest(onnx))
+        digest, body = pinned, kept
     else:
-        body = _describe(_Material(version, tags, fetched, evaluation)).as_json()
+        body = _described(material, parsed.read, onnx, evaluation_digest)
         if pinned is not None:
             _refuse_changed(version, pinned, digest_of(canonical(body)))
-        digest = store.put(body, {"model.onnx": fetched.onnx_path})
+        digest = store.put(body, {"model.onnx": onnx})
+    predictions = _file_digest(material.predictions) if material.predictions else None
+    return Packaged(digest, body, material.evaluation, evaluation_digest, parsed.rows, predictions)
+
+
+def kept_predictions(
+    registry: ModelRegistry, find_version: Callable[[], RegisteredVersion], *, digest: str | None, workdir: Path
+) -> Path | None:
+    """Return the file of the trainer's predictions that `make_bundle` left in `workdir`; None where there were none.
+
+    They are fetched again where the file is no longer the one of `digest` (an empty one stands for any), and refused
+    when the registry's are not either.
+    """
+    if digest is None:
+        return None
+    kept = workdir / "predictions" / _PREDICTIONS
+    if not digest or not kept.exists() or _file_digest(kept) != digest:
+        version = find_version()
+        fetched = _fetch_predictions(registry, version, workdir)
+        if digest:
+            _refuse_changed(version, digest, _file_digest(fetched) if fetched else "nothing")
+        return fetched
+    return kept
+
+
+def _fetch(
+    registry: ModelRegistry,
+    version: RegisteredVersion,
+    fallback_evaluation: Callable[[], Path | None],
+    workdir: Path,
+) -> _Material:
+    tags = registry.run_tags(version.run_id) if version.run_id else {}
+    model = workdir / "model"
+    # What an interrupted step has left may be of another state of the registry.
+    shutil.rmtree(model, ignore_errors=True)
+    registry.fetch_model(version, model)
+    evaluation, own = _evaluation(registry, version, tags, fallback_evaluation, workdir)
     predictions = _fetch_predictions(registry, version, workdir) if own else None
-    return Packaged(digest, body, evaluation, evaluation_path, predictions)
+    return _Material(version, tags, model, evaluation, own, predictions)
+
+
+def _parsed(run: Run, material: _Material, kept: dict[str, Any] | None) -> Parsed:
+    """Have the files read; of a bundle that is stored already the model is not opened again."""
+    version = f"version {material.version.version} of {material.version.model}"
+    files = {f"{MODEL}/{path.name}": path for path in material.model.iterdir() if path.is_file()}
+    files[EVALUATION] = material.evaluation
+    if material.predictions:
+        files[PREDICTIONS] = material.predictions
+    features = Description.read(kept).features if kept else None
+    task = PackagingTask(version=version, features=features, predictions=material.predictions is not None)
+    try:
+        parsed = ask(run, task, files, Parsed)
+    except JobFailed as failure:
+        raise NotServable(f"{version} can't be served: {failure.message}", next=failure.next) from failure
+    if f"{MODEL}/{parsed.model_file}" not in files or (parsed.read is None) is not bool(kept):
+        raise NotServable(f"{version} can't be served: its reader answered for another task", next="register it anew")
+    return parsed
+
+
+def _described(material: _Material, read: Read | None, onnx: Path, evaluation_digest: str) -> dict[str, Any]:
+    assert read is not None
+    version, tags = material.version, material.tags
+    provenance = Provenance(
+        run_id=version.run_id or None,
+        git_commit=tags.get(_COMMIT_TAG),
+        datasets=Datasets(train=tags.get(_TRAIN_TAG), evaluation=evaluation_digest),
+        dependencies=digest_of(_requirements(material.model)),
+    )
+    parts = {name: getattr(read, name) for name in type(read).model_fields}
+    files = {"model.onnx": _file_digest(onnx)}
+    return Description(model=version.model, provenance=provenance, files=files, **parts).as_json()
+
+
+def _requirements(model: Path) -> bytes:
+    """Return the logged dependency set with the line ends of text, empty where none was logged."""
+    path = model / "requirements.txt"
+    content = path.read_bytes() if path.exists() else b""
+    return content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def _refuse_changed(version: RegisteredVersion, expected: str, got: str) -> None:
@@ -125,11 +196,11 @@ def _evaluation(
     if version.run_id:
         path = registry.fetch_artifact(version.run_id, _EVALUATION, workdir / "evaluation")
     if path is not None:
-        snapshot = read_snapshot(path)
-        expected = tags.get(_EVALUATION_TAG, snapshot.digest)
-        if expected != snapshot.digest:
+        found = _file_digest(path)
+        expected = tags.get(_EVALUATION_TAG, found)
+        if expected != found:
             raise Refused(
-                f"digest mismatch, expected {expected} got {snapshot.digest}: the evaluation set of version"
+                f"digest mismatch, expected {expected} got {found}: the evaluation set of version"
                 f" {version.version} is not the one its run names",
                 next="register the version again from an unchanged run",
             )
@@ -143,109 +214,16 @@ def _evaluation(
     return fallback, False
 
 
-def kept_predictions(
-    registry: ModelRegistry, find_version: Callable[[], RegisteredVersion], *, digest: str | None, workdir: Path
-) -> pd.DataFrame | None:
-    """Return the trainer's predictions that `make_bundle` left in `workdir`; None where there were none.
-
-    They are fetched again where the file is no longer the one of `digest` (an empty one stands for any), and refused
-    when the registry's are not either.
-    """
-    if digest is None:
-        return None
-    kept = workdir / "predictions" / _PREDICTIONS
-    if not digest or not kept.exists() or digest_of(kept.read_bytes()) != digest:
-        version = find_version()
-        fetched = _fetch_predictions(registry, version, workdir)
-        if digest:
-            _refuse_changed(version, digest, fetched or "nothing")
-        if fetched is None:
-            return None
-    return _read_predictions(kept)
-
-
-def _fetch_predictions(registry: ModelRegistry, version: RegisteredVersion, workdir: Path) -> str | None:
-    """Download the predictions to their place in `workdir` and return their digest, None when none were logged."""
+def _fetch_predictions(registry: ModelRegistry, version: RegisteredVersion, workdir: Path) -> Path | None:
+    """Download the predictions to their place in `workdir`; None when none were logged."""
     path = registry.fetch_artifact(version.run_id, _PREDICTIONS, workdir / "fetched")
     if path is None:
         return None
     # Where in its directory a registry leaves a file is its own affair.
     kept = workdir / "predictions" / _PREDICTIONS
     kept.parent.mkdir(parents=True, exist_ok=True)
-    path = path.replace(kept)
-    try:
-        _read_predictions(path)
-    except (pa.ArrowException, ValueError, OSError) as error:
-        raise NotServable(
-            f"{_PREDICTIONS} of version {version.version} can't be read: {error}",
-            next="log the file that python -m pipelines.training.score writes",
-        ) from error
+    return path.replace(kept)
+
+
+def _file_digest(path: Path) -> str:
     return digest_of(path.read_bytes())
-
-
-def _read_predictions(path: Path) -> pd.DataFrame:
-    frame: pd.DataFrame = pq.read_table(path, columns=["probability", "label"]).to_pandas()
-    return frame
-
-
-def _describe(material: _Material) -> Description:
-    description = material.evaluation.description
-    features = _features(material.fetched.input_types, description)
-    model = OnnxModel.load(material.fetched.onnx_path)
-    if {name for name, _ in model.inputs} != {feature.name for feature in features}:
-        raise NotServable(
-            f"the ONNX model takes {sorted(name for name, _ in model.inputs)} but the signature names"
-            f" {sorted(feature.name for feature in features)}",
-            next="log the ONNX model with the signature of the features it takes",
-        )
-    classes = label_columns(model, material.evaluation)
-    index = classes.index(description.positive)
-    return Description(
-        model=material.version.model,
-        features=tuple(feature.written() for feature in features),
-        output=Output(target=description.target, classes=classes, positive=description.positive),
-        onnx=Onnx(
-            inputs=tuple(ModelInput.model_validate({"name": name, "dtype": dtype}) for name, dtype in model.inputs),
-            label="label",
-            probabilities="probabilities",
-            positive_index=index,
-        ),
-        golden=golden_rows(model, material.evaluation, features, positive_index=index),
-        provenance=Provenance(
-            run_id=material.version.run_id or None,
-            git_commit=material.tags.get(_COMMIT_TAG),
-            datasets=Datasets(train=material.tags.get(_TRAIN_TAG), evaluation=material.evaluation.digest),
-            dependencies=digest_of(material.fetched.requirements.encode()),
-        ),
-        files={"model.onnx": digest_of(material.fetched.onnx_path.read_bytes())},
-    )
-
-
-def _features(input_types: Mapping[str, str], description: SnapshotDescription) -> tuple[Feature, ...]:
-    """Type every column by the signature; categories and bounds come from the evaluation set."""
-    known = {feature.name: feature for feature in description.features}
-    features = []
-    for name, type_name in input_types.items():
-        if type_name not in _TYPES:
-            raise NotServable(
-                f"feature {name!r} has the type {type_name} in the signature",
-                next=f"use one of {', '.join(_TYPES)}",
-            )
-        feature = known.get(name)
-        if feature is None or not _agree(feature.type, _TYPES[type_name]):
-            held = "no such column" if feature is None else f"a {feature.type}"
-            raise NotServable(
-                f"feature {name!r} is a {type_name}, but the evaluation set holds {held}",
-                next=f"log {_EVALUATION} with this version's features on its run",
-            )
-        kind = _TYPES[type_name]
-        if kind is FeatureType.CATEGORY:
-            features.append(Feature(name, kind, categories=feature.categories))
-        else:
-            features.append(Feature(name, kind, feature.minimum, feature.maximum, feature.observed))
-    return tuple(features)
-
-
-def _agree(held: FeatureType, asked: FeatureType) -> bool:
-    # Whole numbers may feed a model that takes any number, but not the other way round.
-    return held is asked or (held, asked) == (FeatureType.INTEGER, FeatureType.NUMBER)

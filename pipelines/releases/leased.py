@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Evaluation, Promotion, ReleaseRecord, Rollback
-from pipelines.domain.release import Environment
-from pipelines.errors import LostLease, SlipwayError
+from pipelines.domain.release import Endpoint, Environment
+from pipelines.errors import DeployFailed, LeaseHeld, LostLease, SlipwayError, Undecided
 from pipelines.governance.work import stop
 from pipelines.ports import Step, Transaction
 from pipelines.releases import leases
-from pipelines.releases.rollout import at_step, keep_trying, record_failure
+from pipelines.releases.rollout import at_step
 from pipelines.releases.services import Services
+from pipelines.releases.undo import bring_back, empty_slots, fail, undo_left
 
 Leased = Evaluation | Promotion | Rollback
 
@@ -22,48 +23,78 @@ _STOP_ACTIONS: dict[type[Leased], str] = {
 }
 
 
-def under_lease(
-    services: Services, work: Leased, environment: Environment, step: Step, *, carry_out: Callable[[], None]
-) -> None:
+def endpoint_of(work: Leased) -> Endpoint:
+    """Return the endpoint that a piece of work changes."""
+    return Endpoint(work.model, Environment.STAGING if isinstance(work, Evaluation) else work.environment)
+
+
+def under_lease(services: Services, work: Leased, step: Step, *, carry_out: Callable[[], None]) -> None:
     """Take the lease (K0), carry out, and give it back (K10); a refusal on the way stops the work and is recorded.
 
-    Raises LostLease: who has lost it may write nothing any more.
+    What others left half-done there is undone first, as far as it can be. Raises LostLease: who has lost the lease may
+    write nothing any more.
     """
+    endpoint = endpoint_of(work)
 
     def take() -> int:
-        return at_step(services, "K0", lambda: leases.acquire(services, work.model, environment, work.id))
+        epoch = leases.acquire(services, endpoint.model, endpoint.environment, work.id)
+        for trouble in undo_left(services, endpoint, work.id):
+            services.note(work.id, "K0 lease taken", f"not undone yet: {trouble}")
+        return epoch
 
     try:
-        step("K0 lease taken", take)
+        step("K0 lease taken", lambda: at_step(services, "K0", take))
         carry_out()
     except LostLease:
         raise
     except SlipwayError as refusal:
         stopped = refusal
-        step("stopped", lambda: keep_trying(services, lambda: stop_work(services, work, stopped)))
-
-    def give_back() -> None:
-        at_step(services, "K10", lambda: keep_trying(services, lambda: leases.give_back(services, work.id)))
-
-    step("K10 lease given back", give_back)
+        step("stopped", lambda: stop_work(services, work, stopped))
+    step("K10 lease given back", lambda: at_step(services, "K10", lambda: leases.give_back(services, work.id)))
 
 
-def stop_work(services: Services, work: Leased, error: SlipwayError) -> None:
+def stop_work(services: Services, work: Leased, error: SlipwayError, troubles: list[str] | None = None) -> None:
     """Record that work does not go on, nor what it left half-way, and give its leases back.
 
-    The promotions that wait for an evaluation end with it.
+    `troubles` say what of that is not undone yet. The promotions that wait for an evaluation end with it.
     """
     with services.records.write() as transaction:
         current = transaction.get(type(work), work.id)
         if current.state.final:
+            leases.free(transaction, services, work.id)
             return
         _record_stop(transaction, services, current, error)
         for release in transaction.find(ReleaseRecord, change_id=work.id, state=ReleaseState.STARTING):
-            record_failure(transaction, services, release, error.message)
+            fail(transaction, services, release, error.message, troubles)
         leases.free(transaction, services, work.id)
         if isinstance(current, Evaluation):
             for promotion in transaction.find(Promotion, evaluation_id=current.id, state=RunState.REQUESTED):
                 _record_stop(transaction, services, promotion, error)
+
+
+def end_cut_off(services: Services, work: Leased) -> None:
+    """End work that no thread carries out any more: what stands half-done is undone, then its outcome is recorded."""
+    endpoint = endpoint_of(work)
+    begun = services.records.find(ReleaseRecord, change_id=work.id, state=ReleaseState.STARTING)
+    troubles: list[str] = []
+    try:
+        leases.acquire(services, endpoint.model, endpoint.environment, work.id)
+    except LeaseHeld:
+        # Then it never had it, and has changed nothing.
+        begun = []
+    else:
+        if isinstance(work, Evaluation):
+            troubles += empty_slots(services, endpoint, work.id)
+        if begun:
+            troubles += bring_back(services, endpoint, work.id)
+    stop_work(services, work, _cut_off(work, begun, troubles), troubles)
+
+
+def _cut_off(work: Leased, begun: list[ReleaseRecord], troubles: list[str]) -> SlipwayError:
+    message = "\n".join([f"{work.id} was cut off", *(f"not undone: {trouble}" for trouble in troubles)])
+    if begun:
+        return DeployFailed(message, next='what was released before serves: see "slipway status", then ask again')
+    return Undecided(message, next="nothing was changed: ask again")
 
 
 def _record_stop(transaction: Transaction, services: Services, work: Leased, error: SlipwayError) -> None:

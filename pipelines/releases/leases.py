@@ -1,13 +1,17 @@
 """The lease of an environment: one holder at a time, fenced by an epoch that only grows.
 
 A lease belongs to a piece of work (`holder`) in the hands of one executor. A new executor takes over
-what the old one held under a larger epoch, so a frozen one that wakes finds that it has lost.
+what the old one held under a larger epoch, so a frozen one that wakes finds that it has lost. Epochs go on
+from the greater of database and target: a database restored from a backup may know an older one.
 """
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
 from pipelines.domain.records import LeaderLease, Lease
-from pipelines.domain.release import Environment
+from pipelines.domain.release import Endpoint, Environment
 from pipelines.errors import LeaseHeld, LostLease
-from pipelines.ports import Transaction
+from pipelines.ports import Records, Transaction
 from pipelines.releases.services import Services
 
 
@@ -16,19 +20,31 @@ def lease_id(model: str, environment: Environment) -> str:
     return f"{model}/{environment}"
 
 
+def endpoint_of(lease: Lease) -> Endpoint:
+    """Return the endpoint whose lease this is."""
+    model, _, environment = lease.id.rpartition("/")
+    return Endpoint(model, Environment(environment))
+
+
 def acquire(services: Services, model: str, environment: Environment, holder: str) -> int:
     """Take the lease for `holder` and return its epoch; taking it again is taking it once.
 
     Raises LeaseHeld, naming the holder and since when, and LostLease in an executor that was replaced.
     """
+    seen = services.target.highest_epoch(Endpoint(model, environment))
     with services.records.write() as transaction:
-        return take(transaction, services, model, environment, holder)
+        return take(transaction, services, model, environment, holder, above=seen)
 
 
-def take(transaction: Transaction, services: Services, model: str, environment: Environment, holder: str) -> int:
-    """Do what `acquire` does with what else `transaction` writes: several leases, or none of them."""
+def take(
+    transaction: Transaction, services: Services, model: str, environment: Environment, holder: str, *, above: int = 0
+) -> int:
+    """Do what `acquire` does with what else `transaction` writes: several leases, or none of them.
+
+    A lease that is taken anew gets an epoch greater than `above` too.
+    """
     key = lease_id(model, environment)
-    _refuse_replaced(transaction, services)
+    confirm_leader(services, within=transaction)
     found = transaction.find(Lease, id=key)
     lease = found[0] if found else Lease(key, None, 0, services.executor, services.now())
     if lease.holder not in (None, holder):
@@ -38,7 +54,7 @@ def take(transaction: Transaction, services: Services, model: str, environment: 
         )
     if lease.holder == holder:
         return _own(lease, services).epoch
-    taken = Lease(key, holder, lease.epoch + 1, services.executor, services.now())
+    taken = Lease(key, holder, max(lease.epoch, above) + 1, services.executor, services.now())
     transaction.put(taken)
     transaction.audit("executor", "lease.take", "outcome", subject=holder, detail={"epoch": taken.epoch})
     return taken.epoch
@@ -51,12 +67,31 @@ def confirm(
 
     `within` a transaction that writes on the strength of the lease, nobody can take it over in between.
     """
-    lease = (within or services.records).get(Lease, lease_id(model, environment))
+    lease = _own((within or services.records).get(Lease, lease_id(model, environment)), services)
     if lease.holder != holder:
         raise LostLease(
             f"lost lease: {environment} is held by {lease.holder}", next="nothing to do: its holder goes on"
         )
-    return _own(lease, services).epoch
+    return lease.epoch
+
+
+@contextmanager
+def confirmed(services: Services, model: str, environment: Environment, holder: str) -> Iterator[int]:
+    """Give the epoch for one outside effect: the lease is confirmed right before it, and read back after it.
+
+    Raises LostLease, also after the effect: then whoever holds the lease now puts right what came too late.
+    """
+    epoch = confirm(services, model, environment, holder)
+    yield epoch
+    confirm(services, model, environment, holder)
+
+
+def confirm_leader(services: Services, *, within: Transaction | None = None) -> None:
+    """Raise LostLease in an executor that was replaced, such as a frozen one that wakes."""
+    source = within or services.records
+    for leader in source.find(LeaderLease):
+        if leader.executor != services.executor:
+            raise lost(source, services.executor, leader)
 
 
 def give_back(services: Services, holder: str) -> None:
@@ -71,23 +106,29 @@ def free(transaction: Transaction, services: Services, holder: str) -> None:
         transaction.change(_own(lease, services), holder=None)
 
 
-def take_over(transaction: Transaction, leader: LeaderLease, now: str) -> list[Lease]:
-    """Put every held lease into the hands of a new executor under a larger epoch, and return them."""
+def take_over(
+    transaction: Transaction, leader: LeaderLease, now: str, *, seen: Mapping[str, int] | None = None
+) -> list[Lease]:
+    """Put every held lease into the hands of a new executor under a larger epoch, and return them.
+
+    `seen` tells by a lease's id the greatest epoch that its target has met.
+    """
     transaction.put(leader)
     held = [lease for lease in transaction.find(Lease) if lease.holder is not None]
     for lease in held:
-        transaction.change(lease, epoch=lease.epoch + 1, executor=leader.executor, acquired_at=now)
+        epoch = max(lease.epoch, (seen or {}).get(lease.id, 0)) + 1
+        transaction.change(lease, epoch=epoch, executor=leader.executor, acquired_at=now)
     return held
 
 
-def _refuse_replaced(transaction: Transaction, services: Services) -> None:
-    """Keep a frozen executor that wakes from taking a lease that nobody holds."""
-    for leader in transaction.find(LeaderLease):
-        if leader.executor != services.executor:
-            raise LostLease(
-                f"executor {services.executor} was replaced by {leader.executor}",
-                next="nothing to do: the other goes on",
-            )
+def lost(source: Transaction | Records, executor: str, leader: LeaderLease) -> LostLease:
+    """Return what an executor says that finds another one in its place."""
+    taken = [lease.epoch for lease in source.find(Lease, executor=leader.executor) if lease.epoch > 1]
+    epochs = f", epoch {max(taken) - 1} < {max(taken)}" if taken else ""
+    return LostLease(
+        f"lost lease{epochs}: executor {executor} was replaced by {leader.executor}",
+        next="nothing to do: the other goes on",
+    )
 
 
 def _own(lease: Lease, services: Services) -> Lease:

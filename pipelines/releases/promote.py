@@ -28,7 +28,7 @@ def release_promotion(services: Services, promotion_id: str, step: Step) -> None
         )  # fmt: skip
         put_in_service(services, change, step, finish=_finish_promotion)
 
-    under_lease(services, promotion, promotion.environment, step, carry_out=carry_out)
+    under_lease(services, promotion, step, carry_out=carry_out)
 
 
 def _checked_report(services: Services, promotion: Promotion) -> None:

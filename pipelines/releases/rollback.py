@@ -30,7 +30,7 @@ def roll_back(services: Services, rollback_id: str, step: Step) -> None:
         )
         put_in_service(services, change, step, finish=_finish)
 
-    under_lease(services, rollback, rollback.environment, step, carry_out=carry_out)
+    under_lease(services, rollback, step, carry_out=carry_out)
 
 
 def find_target(records: Records, rollback: Rollback) -> ReleaseRecord:
@@ -41,6 +41,13 @@ def find_target(records: Records, rollback: Rollback) -> ReleaseRecord:
         raise Refused(
             f"{rollback.environment} was changed from {rollback.replaces} to {serving} since this was asked for",
             next='see "slipway status", then ask again if it is still wanted',
+        )
+    meant = next((r for r in history if r.id == rollback.during), None)
+    if meant and meant.state is ReleaseState.FAILED:
+        raise Refused(
+            f"version {meant.version} was half-done when this was asked for, and is undone: {rollback.environment} "
+            f"serves what was released before it",
+            next='see "slipway status", then ask again to go back further',
         )
     past = [PastRelease(r.id, r.version, r.bundle_digest, r.state, r.restores) for r in history]
     return records.get(ReleaseRecord, rollback_target(past).id)

@@ -12,11 +12,14 @@ from typing import Any
 from pipelines.domain.events import EventKind
 from pipelines.domain.promotion import ReleaseState, lifecycle
 from pipelines.domain.records import ReleaseRecord
-from pipelines.domain.release import Endpoint, Environment, Phase, Slot, SlotState
-from pipelines.errors import DatabaseUnavailable, DeployFailed, LostLease, RegistryUnavailable, SlipwayError
+from pipelines.domain.release import Endpoint, Environment, Slot
+from pipelines.errors import DeployFailed, LostLease, SlipwayError
 from pipelines.ports import J, Step, Transaction
 from pipelines.releases import leases
+from pipelines.releases.alias import point_alias
 from pipelines.releases.services import Services
+from pipelines.releases.undo import bring_back, fail, settle
+from pipelines.releases.waiting import wait_settled
 
 
 @dataclass(frozen=True)
@@ -71,29 +74,6 @@ def put_in_service(services: Services, change: Change, step: Step, *, finish: Fi
     return release_id
 
 
-def wait_settled(services: Services, endpoint: Endpoint, slot: Slot, release_id: str) -> SlotState:
-    """Poll a slot until the wanted release settled; raise DeployFailed with the last log lines otherwise."""
-    deadline = time.monotonic() + services.timing.converge_s
-    while True:
-        state = services.target.observe(endpoint, slot)
-        if state.wanted_id == release_id and state.phase is Phase.SETTLED:
-            return state
-        late = time.monotonic() > deadline
-        if state.phase is Phase.FAILED or late:
-            waited = f"not ready after {services.timing.converge_s:g} s"
-            raise DeployFailed("\n".join([state.failure or waited, *state.last_log]))
-        time.sleep(services.timing.poll_s)
-
-
-def wait_empty(services: Services, endpoint: Endpoint, slot: Slot) -> None:
-    """Poll a slot until nothing of it is left; raise DeployFailed at the deadline."""
-    deadline = time.monotonic() + services.timing.empty_s
-    while services.target.observe(endpoint, slot).phase is not Phase.EMPTY:
-        if time.monotonic() > deadline:
-            raise DeployFailed(f"the {slot} slot of {endpoint} does not empty", next='see "slipway logs"')
-        time.sleep(services.timing.poll_s)
-
-
 def at_step(services: Services, name: str, action: Callable[[], J]) -> J:
     """Run the action of a step, then let a test stop the process just before the step is recorded."""
     answer = action()
@@ -131,9 +111,9 @@ def _record_intent(services: Services, change: Change) -> str:
 
 
 def _start(services: Services, change: Change, release_id: str) -> None:
-    epoch = leases.confirm(services, change.model, change.environment, change.holder)
     record = services.records.get(ReleaseRecord, release_id)
-    services.target.start(record.release, Slot.LIVE, epoch=epoch)
+    with leases.confirmed(services, change.model, change.environment, change.holder) as epoch:
+        services.target.start(record.release, Slot.LIVE, epoch=epoch)
 
 
 def _converge(services: Services, change: Change, release_id: str) -> None:
@@ -159,19 +139,7 @@ def _verify(services: Services, release_id: str) -> None:
 
 
 def _project(services: Services, change: Change, release_id: str) -> None:
-    """Move the alias to what now serves, going on while the registry is away."""
-    epoch = leases.confirm(services, change.model, change.environment, change.holder)
-    detail = {"alias": change.environment, "version": change.version, "epoch": epoch}
-    with services.records.write() as transaction:
-        transaction.audit(change.actor, "alias.move", "intent", subject=release_id, detail=detail)
-
-    def write() -> None:
-        leases.confirm(services, change.model, change.environment, change.holder)
-        services.registry.move_alias(change.model, change.environment, change.version)
-
-    keep_trying(services, write)
-    with services.records.write() as transaction:
-        transaction.audit(change.actor, "alias.move", "outcome", subject=release_id, detail=detail)
+    point_alias(services, change.endpoint, change.version, holder=change.holder, actor=change.actor, subject=release_id)
 
 
 def write_lifecycles(services: Services, model: str) -> None:
@@ -181,6 +149,7 @@ def write_lifecycles(services: Services, model: str) -> None:
     for version in sorted({record.version for record in history[-6:]}):
         wanted = lifecycle(states, version)
         if services.registry.version(model, version).tags.get("lifecycle") != wanted:
+            leases.confirm_leader(services)
             services.registry.set_tag(model, version, "lifecycle", wanted)
 
 
@@ -188,27 +157,13 @@ def _try_lifecycles(services: Services, change: Change) -> None:
     """Write the tags now; what fails delays only what people read there, and the executor repeats it."""
     try:
         write_lifecycles(services, change.model)
+    except LostLease:
+        raise
     except SlipwayError as error:
         services.note(change.holder, "lifecycle tags", f"not written yet: {error.message}")
 
 
-def keep_trying(services: Services, action: Callable[[], None]) -> None:
-    """Repeat `action` while registry or database is unreachable, to the deadline; it must bear repetition."""
-    deadline = time.monotonic() + services.timing.registry_s
-    while True:
-        try:
-            return action()
-        except (RegistryUnavailable, DatabaseUnavailable):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(10 * services.timing.poll_s)
-
-
 def _record(services: Services, change: Change, release_id: str, finish: Finish) -> None:
-    keep_trying(services, lambda: _record_outcome(services, change, release_id, finish))
-
-
-def _record_outcome(services: Services, change: Change, release_id: str, finish: Finish) -> None:
     with services.records.write() as transaction:
         current = transaction.get(ReleaseRecord, release_id)
         if current.state is not ReleaseState.STARTING:
@@ -223,6 +178,8 @@ def _record_outcome(services: Services, change: Change, release_id: str, finish:
         if previous and change.kind == "rollback":
             _mark_restored_chain(transaction, previous)
         served = transaction.change(current, state=ReleaseState.SERVING, serving_at=at)
+        for half_done in transaction.find(ReleaseRecord, **{**here, "state": ReleaseState.UNDOING}):
+            settle(transaction, services, half_done, {"result": "superseded"})
         _tell(transaction, EventKind.VERSION_RELEASED, served, replaced=previous.version if previous else None)
         finish(transaction, services, change, served, previous)
         detail = {"environment": change.environment, "version": change.version, "result": "serving"}
@@ -246,46 +203,15 @@ def _undo(services: Services, change: Change, release_id: str, why: str) -> dict
     """
     if services.records.get(ReleaseRecord, release_id).state is ReleaseState.SERVING:
         return {"serving": True, "troubles": []}
-    epoch = leases.confirm(services, change.model, change.environment, change.holder)
-    recorded = services.serving(change.model, change.environment)
-    troubles = []
-
-    def alias_back() -> None:
-        wanted = recorded.version if recorded else None
-        if services.registry.aliases(change.model).get(change.environment) != wanted:
-            services.registry.move_alias(change.model, change.environment, wanted)
-
-    def target_back() -> None:
-        services.target.restore(change.endpoint, recorded.release if recorded else None, epoch=epoch)
-        if recorded:
-            wait_settled(services, change.endpoint, Slot.LIVE, recorded.id)
-
-    for undo in (target_back, lambda: keep_trying(services, alias_back)):
-        try:
-            undo()
-        except LostLease:
-            raise
-        except SlipwayError as error:
-            troubles.append(error.message)
-    keep_trying(services, lambda: _record_failure(services, change, release_id, f"{why}; {'; '.join(troubles)}"))
+    troubles = bring_back(services, change.endpoint, change.holder)
+    with services.records.write() as transaction:
+        leases.confirm(services, change.model, change.environment, change.holder, within=transaction)
+        release = transaction.get(ReleaseRecord, release_id)
+        if release.state is ReleaseState.STARTING:
+            fail(transaction, services, release, why, troubles)
     return {"serving": False, "troubles": troubles}
-
-
-def record_failure(transaction: Transaction, services: Services, release: ReleaseRecord, why: str) -> None:
-    """Record with what else `transaction` writes that a release came to nothing, and tell it."""
-    failed = transaction.change(release, state=ReleaseState.FAILED, ended_at=services.now())
-    _tell(transaction, EventKind.RELEASE_FAILED, failed, why=why[:800])
 
 
 def _tell(transaction: Transaction, kind: EventKind, release: ReleaseRecord, **more: str | None) -> None:
     detail = {"environment": release.environment, "version": release.version, "kind": release.kind, **more}
     transaction.emit(kind, subject=release.id, model=release.model, detail=detail)
-
-
-def _record_failure(services: Services, change: Change, release_id: str, why: str) -> None:
-    with services.records.write() as transaction:
-        leases.confirm(services, change.model, change.environment, change.holder, within=transaction)
-        failed = transaction.get(ReleaseRecord, release_id)
-        record_failure(transaction, services, failed, why)
-        detail = {"environment": change.environment, "version": change.version, "result": "failed", "why": why[:800]}
-        transaction.audit(change.actor, f"release.{change.kind}", "outcome", subject=release_id, detail=detail)

@@ -9,7 +9,7 @@ from pipelines.domain.records import ReleaseRecord
 from pipelines.domain.release import Environment
 from pipelines.governance.progress import report_progress
 from pipelines.governance.standing import policy_in_force, serving_release
-from pipelines.ports import Bundles, LoadRunner, ModelRegistry, Records, ServiceProbe, Target
+from pipelines.ports import Bundles, JobRunner, LoadRunner, ModelRegistry, Records, ServiceProbe, Target
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Services:
     registry: ModelRegistry
     target: Target
     loads: LoadRunner
+    jobs: JobRunner
     probe: ServiceProbe
     bundles: Bundles
     workdir: Path

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 # Login -> its user, its database, and the variable that holds its password.
 _DATABASES = {
     "slipway": ("slipway", "slipway", "PGPASSWORD"),
-    "owner": ("slipway-owner", "slipway", "OWNER_DATABASE_PASSWORD"),
     "workflows": ("workflows", "workflows", "WORKFLOWS_DATABASE_PASSWORD"),
 }
 
@@ -33,8 +32,8 @@ class Runtime:
     """What a process in one of Slipway's containers is told by those who started it.
 
     `stack` is what Terraform says of the installation (the output of that name); `objects` and `mlflow` are the
-    logins of this process. `databases` has a URL for each database login that it was given: `slipway`, and in the
-    executor `owner`, whose tables those are, and `workflows`.
+    logins of this process. `databases` has a URL for each database login that it was given: `slipway`, which uses the
+    tables and can't change them, and in the executor `workflows`.
     """
 
     stack: "StackOutputs"
@@ -70,6 +69,17 @@ class Runtime:
                 f"SLIPWAY_STACK={file!r}, but what belongs to it is missing: {error!r}",
                 next='start this container with "slipway up", which gives it all',
             ) from error
+
+
+def owner_url(environ: Mapping[str, str]) -> str:
+    """Return the database URL of the process that makes the tables; raise UsageError anywhere else."""
+    try:
+        return _database_url(environ, environ["PGUSER"], environ["PGPASSWORD"], environ["PGDATABASE"])
+    except KeyError as error:
+        raise UsageError(
+            f"this process has no login of the tables' owner: {error} is not set",
+            next='leave it to "slipway up", which starts the container that makes them',
+        ) from None
 
 
 def _database_url(environ: Mapping[str, str], user: str, password: str, database: str) -> str:

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from pipelines.adapters.containers.executor_inside import ExecutorInside
 from pipelines.adapters.containers.external_services import ExternalServices
+from pipelines.adapters.containers.home_lock import is_held
 from pipelines.adapters.containers.infra_file import read_choices
 from pipelines.adapters.containers.maintenance_hold import MaintenanceHold
-from pipelines.adapters.containers.swarm_installation import InstallationOptions, SwarmInstallation
+from pipelines.adapters.containers.swarm_installation import LOCK, InstallationOptions, SwarmInstallation
 from pipelines.adapters.containers.terraform import Terraform, find_settings
-from pipelines.adapters.database.records import prepare_records
 from pipelines.adapters.images import build as images
 from pipelines.adapters.images.release_images import ImageRegistry, ReleaseImages, find_app
+from pipelines.adapters.jobs.container import ContainerJobs
 from pipelines.adapters.load.job import LoadJob
 from pipelines.adapters.load.networks import LoadFront, LoadNetworks
 from pipelines.adapters.load.swarm import LoadSwarm
@@ -30,7 +31,7 @@ from pipelines.adapters.swarm.target import SwarmTarget
 from pipelines.api.client import ApiClient, executor_silence
 from pipelines.domain.release import Endpoint, Environment, Slot
 from pipelines.errors import DeployFailed, UsageError
-from pipelines.ports import Checkpoints, DataRemote, LoadRunner, Target
+from pipelines.ports import Checkpoints, DataRemote, JobRunner, LoadRunner, Target
 from pipelines.releases.services import Timing
 from pipelines.settings.installation import installation_id
 from pipelines.settings.runtime import Runtime
@@ -41,8 +42,6 @@ from pipelines.wiring.stores import open_bundles
 CRANE = Path("/usr/local/bin/crane")
 ENGINE_URL = "unix:///var/run/docker.sock"
 LOAD_PATH = "edge"
-# The role that API and executor work as; the owner of its tables is another.
-APPLICATION_ROLE = "slipway"
 # So long the executor waits at its start until "slipway up" has pushed the app's image.
 APP_S = 600.0
 APP_POLL_S = 1.0
@@ -79,6 +78,7 @@ def open_installation(settings: Settings, environ: Mapping[str, str]) -> SwarmIn
             engine_url=url,
             retention_days=choices.retention_days,
             outside=outside,
+            encrypted=choices.encrypted_networks,
             more=choices.variables,
         ),
         settings.home,
@@ -88,6 +88,11 @@ def open_installation(settings: Settings, environ: Mapping[str, str]) -> SwarmIn
             partial(ApiClient, settings), executor_silence, settings.home, settings.tokens_file, work=executor.work
         ),
     )
+
+
+def is_being_changed(settings: Settings) -> bool | None:
+    """Look whether somebody holds the home's lock."""
+    return is_held(settings.home / LOCK)
 
 
 def open_secrets(settings: Settings, environ: Mapping[str, str]) -> SwarmInstallation:
@@ -113,11 +118,6 @@ def open_checkpoints(settings: Settings) -> Checkpoints:
     store, login = runtime.stack.object_store, runtime.objects
     access = S3Access(store.endpoint, login.user, login.password, region=store.region)
     return S3Checkpoints(access, store.buckets.heads)
-
-
-def prepare_tables(settings: Settings) -> None:
-    """Make the tables as their owner, in the one process that has the owner's login."""
-    prepare_records(_runtime(settings).databases["owner"], APPLICATION_ROLE)
 
 
 def open_target(settings: Settings) -> Target:
@@ -157,6 +157,11 @@ def open_loads(settings: Settings) -> LoadRunner:
     """Run load inside of the Swarm."""
     stack = _runtime(settings).stack
     return LoadJob(_load_swarm(stack, DockerEngine(ENGINE_URL), owner="executor"), LoadNetworks.of_stack(stack))
+
+
+def open_jobs(settings: Settings) -> JobRunner:
+    """Run confined jobs as containers of the engine that the executor runs on."""
+    return ContainerJobs(DockerEngine(ENGINE_URL), _runtime(settings).stack.prefix)
 
 
 def timing() -> Timing:

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping
 
 from pipelines.adapters.database.records import now
+from pipelines.adapters.jobs.process import ProcessJobs
 from pipelines.adapters.load.process import LoadProcess
 from pipelines.adapters.local.installation import LocalInstallation
 from pipelines.adapters.local.target import LocalTarget
 from pipelines.adapters.storage.checkpoints_file import FileCheckpoints
 from pipelines.domain.records import LeaderLease
 from pipelines.errors import TargetUnavailable, UsageError
-from pipelines.ports import Checkpoints, DataRemote, LoadRunner, SecretKeeper, Target
+from pipelines.ports import Checkpoints, DataRemote, JobRunner, LoadRunner, SecretKeeper, Target
 from pipelines.releases.leader import is_alive
 from pipelines.releases.services import Timing
 from pipelines.settings.settings import Settings
@@ -39,6 +40,11 @@ def open_data_remote(settings: Settings, environ: Mapping[str, str]) -> DataRemo
     )
 
 
+def is_being_changed(settings: Settings) -> bool | None:
+    """Tell nothing: no command holds the leases here."""
+    return None
+
+
 def find_staging_load(
     settings: Settings, environ: Mapping[str, str], report_progress: Callable[[str], None]
 ) -> Callable[[], LoadRunner] | None:
@@ -49,10 +55,6 @@ def find_staging_load(
 def open_checkpoints(settings: Settings) -> Checkpoints:
     """Open the audit chain's checkpoints in the home."""
     return FileCheckpoints(settings.checkpoints_file)
-
-
-def prepare_tables(settings: Settings) -> None:
-    """Do nothing: whoever opens a SQLite file makes its tables."""
 
 
 def open_target(settings: Settings) -> Target:
@@ -68,6 +70,11 @@ def await_target(settings: Settings, show_life: Callable[[], None]) -> Target:
 def open_loads(settings: Settings) -> LoadRunner:
     """Run load as a process beside this one."""
     return LoadProcess(settings.root)
+
+
+def open_jobs(settings: Settings) -> JobRunner:
+    """Run confined jobs as children of this process."""
+    return ProcessJobs(settings.root, settings.home / "jobs")
 
 
 def timing() -> Timing:

@@ -22,7 +22,7 @@ from pipelines.wiring.targets import wiring_of
 
 # A home carries this file only when the tests made it.
 TEST_MARK = ".made-by-tests"
-# So long the API waits for its executor to make the tables; the start period of its health check has to be longer.
+# So long API and executor wait for the tables; the start period of the API's health check has to be longer.
 TABLES_S = 120.0
 TABLES_POLL_S = 0.5
 
@@ -41,11 +41,16 @@ def open_api_state(settings: Settings) -> ApiState:
 
 
 def await_tables(
-    open_now: Callable[[], SqlRecords], *, patience_s: float = TABLES_S, poll_s: float = TABLES_POLL_S
+    open_now: Callable[[], SqlRecords],
+    *,
+    show_life: Callable[[], None] = lambda: None,
+    patience_s: float = TABLES_S,
+    poll_s: float = TABLES_POLL_S,
 ) -> SqlRecords:
-    """Open the records once the executor, started at the same time, has brought an older Slipway's tables up to date.
+    """Open the records once their owner, at work at the same time, has brought an older Slipway's tables up to date.
 
-    Raises OlderTables when it has not after `patience_s`, and at once what else opening raises.
+    Calls `show_life` meanwhile. Raises OlderTables when they are not after `patience_s`, and at once what else opening
+    raises.
     """
     deadline, told = time.monotonic() + patience_s, False
     while True:
@@ -55,20 +60,21 @@ def await_tables(
             if time.monotonic() > deadline:
                 raise
             if not told:
-                log.warning("%s: waiting up to %g s for the executor, which makes them", error.message, patience_s)
+                log.warning("%s: waiting up to %g s for them", error.message, patience_s)
             told = True
+        show_life()
         time.sleep(poll_s)
 
 
 def build_services(settings: Settings, *, executor: str, environ: Mapping[str, str]) -> Services:
-    """Build all that the workflows need, for the executor of that name; make the tables before where it has to."""
-    wiring = wiring_of(settings.target)
-    wiring.prepare_tables(settings)
+    """Build all that the workflows need, for the executor of that name, once the tables are there."""
+    wiring, show_life = wiring_of(settings.target), settings.sign_of_life.touch
     return Services(
-        records=open_records(settings),
+        records=await_tables(lambda: open_records(settings), show_life=show_life),
         registry=open_registry(settings),
-        target=wiring.await_target(settings, settings.sign_of_life.touch),
+        target=wiring.await_target(settings, show_life),
         loads=wiring.open_loads(settings),
+        jobs=wiring.open_jobs(settings),
         probe=HttpProbe(),
         bundles=open_bundles(settings),
         workdir=settings.home,

@@ -21,17 +21,21 @@ def open_checkpoints(settings: Settings) -> Checkpoints:
 
 def open_versions(settings: Settings) -> MlflowVersions:
     """Connect to the registry for reading, without MLflow's own library."""
-    guard = settings.runtime.mlflow if settings.runtime else None
-    return MlflowVersions(settings.mlflow_url, login=(guard.user, guard.password) if guard else None)
+    return MlflowVersions(settings.mlflow_url, login=_mlflow_login(settings))
 
 
 def open_registry(settings: Settings) -> ModelRegistry:
     """Connect to the model registry (imports MLflow, which takes seconds)."""
     from pipelines.adapters.mlflow.registry import MlflowModelRegistry
 
-    return MlflowModelRegistry(settings.mlflow_url)
+    return MlflowModelRegistry(settings.mlflow_url, login=_mlflow_login(settings))
 
 
 def open_bundles(settings: Settings) -> BundleStore:
     """Open the store of bundles."""
     return BundleStore(settings.home / "bundles")
+
+
+def _mlflow_login(settings: Settings) -> tuple[str, str] | None:
+    guard = settings.runtime.mlflow if settings.runtime else None
+    return (guard.user, guard.password) if guard else None

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Protocol, cast
 
-from pipelines.ports import Checkpoints, DataRemote, Installation, LoadRunner, SecretKeeper, Target
+from pipelines.ports import Checkpoints, DataRemote, Installation, JobRunner, LoadRunner, SecretKeeper, Target
 from pipelines.releases.services import Timing
 from pipelines.settings.settings import Settings, TargetName
 
@@ -20,6 +20,9 @@ class TargetWiring(Protocol):
 
     def open_installation(self, settings: Settings, environ: Mapping[str, str]) -> Installation:
         """Open all of the home's installation, from the operator's side."""
+
+    def is_being_changed(self, settings: Settings) -> bool | None:
+        """Whether a command of this machine holds the leases to change the installation; None where it can't tell."""
 
     def open_secrets(self, settings: Settings, environ: Mapping[str, str]) -> SecretKeeper:
         """Open the installation's secrets; raise UsageError where there are none."""
@@ -35,9 +38,6 @@ class TargetWiring(Protocol):
     def open_checkpoints(self, settings: Settings) -> Checkpoints:
         """Open the audit chain's checkpoints, in a process of the installation."""
 
-    def prepare_tables(self, settings: Settings) -> None:
-        """Make Slipway's tables where that is not for their user to do."""
-
     def open_target(self, settings: Settings) -> Target:
         """Open where releases run; without its supervisors, or its engine, it can do nothing."""
 
@@ -49,6 +49,9 @@ class TargetWiring(Protocol):
 
     def open_loads(self, settings: Settings) -> LoadRunner:
         """Open what runs the load of the gates."""
+
+    def open_jobs(self, settings: Settings) -> JobRunner:
+        """Open what reads the files of strangers."""
 
     def timing(self) -> Timing:
         """Return how long releases may take there."""

@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.domain.version import RegisteredVersion
 from pipelines.errors import NotServable, RegistryUnavailable, UnknownVersion, UsageError
+from pipelines.packaging.mlmodel import read_mlmodel
 from pipelines.ports import ModelRegistry
 from tests.support.servers.mlflow_trainer import MlflowTrainer
 from tests.support.world import trained
@@ -83,17 +84,20 @@ def test_what_is_no_version_number_is_a_usage_error(bench: Bench, model_bytes: b
 
 
 def test_the_model_comes_with_its_signature(bench: Bench, model_bytes: bytes, tmp_path: Path) -> None:
-    fetched = bench.registry.fetch_model(bench.add(model_bytes), tmp_path / "new")
-    assert onnx.load(str(fetched.onnx_path)) == onnx.load_model_from_string(model_bytes)
-    assert fetched.input_types == TYPES
-    assert "onnxruntime" in fetched.requirements
+    bench.registry.fetch_model(bench.add(model_bytes), tmp_path)
+    name, types = read_mlmodel(tmp_path, "version 1")
+    assert onnx.load(str(tmp_path / name)) == onnx.load_model_from_string(model_bytes)
+    assert types == TYPES
+    assert "onnxruntime" in (tmp_path / "requirements.txt").read_text()
 
 
-def test_a_version_without_onnx_or_signature_is_not_servable(bench: Bench, model_bytes: bytes, tmp_path: Path) -> None:
-    with pytest.raises(NotServable):
-        bench.registry.fetch_model(bench.add(None), tmp_path / "none")
-    with pytest.raises(NotServable):
-        bench.registry.fetch_model(bench.add(model_bytes, {}), tmp_path / "unsigned")
+def test_a_version_without_onnx_or_signature_is_told_by_its_files(
+    bench: Bench, model_bytes: bytes, tmp_path: Path
+) -> None:
+    for name, version in (("none", bench.add(None)), ("unsigned", bench.add(model_bytes, {}))):
+        bench.registry.fetch_model(version, tmp_path / name)
+        with pytest.raises(NotServable, match=r"has no ONNX model|has no signature"):
+            read_mlmodel(tmp_path / name, "version 1")
 
 
 def test_artifacts_and_tags_of_a_run_are_read(bench: Bench, model_bytes: bytes, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_database_without_tables_asks_to_be_prepared(postgres: PostgresServer,
 
     assert isinstance(refused.value, OlderTables)
     assert "no tables" in refused.value.message
-    assert "executor" in refused.value.next
+    assert "make up" in refused.value.next
 
 
 def test_older_tables_are_waited_for_until_their_owner_has_brought_them_up_to_date(

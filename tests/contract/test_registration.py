@@ -6,24 +6,34 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from pipelines.adapters.mlflow.registry import MlflowModelRegistry
 from pipelines.adapters.storage.bundle_store import BundleStore
 from pipelines.domain.version import RegisteredVersion
 from pipelines.errors import NotServable, Refused
+from pipelines.packaging.mlmodel import read_mlmodel
 from pipelines.packaging.package import Packaged, make_bundle
+from pipelines.ports import JobBounds
 from pipelines.training.workspace import Workspace
 from tests.support.servers.mlflow_trainer import MlflowTrainer
 from tests.support.world import trained
+from tests.support.world.fakes import FakeJobs
 
 pytestmark = pytest.mark.timeout(240)
 
 ROOT = Path(__file__).parents[2]
+DESCRIBED = {
+    "flavors": {"onnx": {"data": "model.onnx"}},
+    "signature": {"inputs": json.dumps([{"name": "height", "type": "double"}])},
+}
 
 
 def run_register(uri: str, root: Path) -> "subprocess.CompletedProcess[str]":
@@ -62,6 +72,7 @@ def package(registry: MlflowModelRegistry, root: Path, version: RegisteredVersio
     return make_bundle(
         registry,
         BundleStore(root / "bundles"),
+        lambda task, files: FakeJobs(root / "jobs").run(task, files, JobBounds(wall_s=60, memory_mb=2048)),
         version,
         pinned=pinned,
         fallback_evaluation=lambda: None,
@@ -90,7 +101,7 @@ def test_a_registered_tree_becomes_a_bundle_twice_the_same(
     assert packaged.body["provenance"]["run_id"] == registered["run_id"]
     assert packaged.body["provenance"]["datasets"]["evaluation"] == tags["slipway.dataset.evaluation"]
     assert packaged.body["provenance"]["datasets"]["train"] == tags["slipway.dataset.train"]
-    assert packaged.evaluation.frame.shape[0] == 100
+    assert len(packaged.rows) == 100
     assert package(registry, tmp_path / "other", version, None).digest == packaged.digest
     assert package(registry, tmp_path, version, packaged.digest).digest == packaged.digest
 
@@ -119,18 +130,72 @@ def test_a_model_file_outside_of_the_model_is_refused(
         artifacts={},
         run_tags={},
     )
-    described = registry.fetch_model(version, tmp_path / "first").onnx_path.parent / "MLmodel"
-    body = yaml.safe_load(described.read_text(encoding="utf-8"))
+    registry.fetch_model(version, tmp_path / "first")
+    body = yaml.safe_load((tmp_path / "first" / "MLmodel").read_text(encoding="utf-8"))
     body["flavors"]["onnx"]["data"] = name
     trainer.overwrite(version, "MLmodel", yaml.safe_dump(body).encode())
+    registry.fetch_model(version, tmp_path / "second")
     with pytest.raises(NotServable, match="as its model file"):
-        registry.fetch_model(version, tmp_path / "second")
+        read_mlmodel(tmp_path / "second", "version 1")
 
 
-@pytest.mark.parametrize("source", ["file:///etc", "/etc", "models:/m-1/../..", "s3://bucket/model"])
-def test_a_source_outside_of_mlflow_is_refused(registry: MlflowModelRegistry, tmp_path: Path, source: str) -> None:
-    with pytest.raises(NotServable, match="outside of MLflow"):
+@pytest.mark.parametrize(
+    "source",
+    [
+        "file:///etc",
+        "/etc",
+        "models:/m-1/../..",
+        "s3://bucket/model",
+        "http://127.0.0.1:9/model",
+        "mlflow-artifacts://elsewhere:5000/1/model",
+        "mlflow-artifacts:/1/../../etc",
+        "mlflow-artifacts:/1/%2e%2e/etc",
+        "mlflow-artifacts:/1/model?path=/etc",
+    ],
+)
+def test_a_source_outside_of_the_registrys_store_is_refused(
+    registry: MlflowModelRegistry, tmp_path: Path, source: str
+) -> None:
+    with pytest.raises(NotServable, match="outside of the registry's own store"):
         registry.fetch_model(RegisteredVersion("m", "1", "", source), tmp_path)
+
+
+def test_files_of_an_experiment_with_a_location_of_its_own_are_neither_read_nor_written(
+    registry: MlflowModelRegistry, mlflow_uri: str, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundles" / "sha256-of-production"
+    bundle.mkdir(parents=True)
+    (bundle / "bundle.json").write_text("{}")
+    client = MlflowClient(mlflow_uri)
+    for name, location in (("disk", f"file://{bundle}"), ("bucket", "s3://bucket/place")):
+        experiment = client.create_experiment(f"{name}-{uuid4().hex}", artifact_location=location)
+        run = client.create_run(experiment).info.run_id
+        logged = client.create_logged_model(experiment, source_run_id=run).model_id
+        for source in (f"runs:/{run}/onnx", f"models:/{logged}"):
+            version = RegisteredVersion("m", "1", run, source)
+            with pytest.raises(NotServable, match=rf"lies at '{location[:20]}") as refusal:
+                registry.fetch_model(version, tmp_path / "fetched")
+            assert "without an artifact location" in refusal.value.next
+            with pytest.raises(NotServable, match="outside of the registry's own store"):
+                registry.attach_evidence(version, {"report.json": b"{}"})
+        with pytest.raises(NotServable, match="outside of the registry's own store"):
+            registry.fetch_artifact(run, "bundle.json", tmp_path / "fetched")
+    assert [path.name for path in bundle.rglob("*")] == ["bundle.json"]
+    assert not (tmp_path / "fetched").exists()
+
+
+@pytest.mark.parametrize("as_folder", [True, False])
+def test_a_model_that_a_run_names_is_found_in_its_folder_or_among_what_it_logged(
+    registry: MlflowModelRegistry, mlflow_uri: str, workspace: Workspace, tmp_path: Path, as_folder: bool
+) -> None:
+    trainer, model = MlflowTrainer(mlflow_uri), workspace.onnx_model.read_bytes()
+    files = {"old/MLmodel": json.dumps(DESCRIBED).encode(), "old/model.onnx": model} if as_folder else {}
+    version = trainer.register(
+        "plants-of-a-run", onnx=model, input_types={"height": "double"}, artifacts=files, run_tags={}
+    )
+    source = f"runs:/{version.run_id}/{'old' if as_folder else 'onnx'}"
+    registry.fetch_model(replace(version, source=source), tmp_path)
+    assert read_mlmodel(tmp_path, "version 1") == ("model.onnx", {"height": "double"})
 
 
 def test_an_untrained_tree_is_told_what_to_run(mlflow_uri: str, tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def test_an_environment_begins_without_a_release(place: Place) -> None:
     assert (state.phase, state.release, state.wanted_id) == (Phase.EMPTY, None, None)
     assert not any(replica.ready for replica in state.replicas)
     assert place.target.observe(ENDPOINT, Slot.TRIAL).url is None
+    assert place.target.highest_epoch(ENDPOINT) == 0
 
 
 def test_start_settles_with_every_replica_on_the_digest(place: Place) -> None:
@@ -185,6 +186,7 @@ def test_a_smaller_epoch_is_refused_and_changes_nothing(place: Place) -> None:
     with pytest.raises(LostLease, match="lost lease, epoch 6 < 7"):
         place.target.set_traffic_weights(ENDPOINT, {Slot.LIVE: 1}, epoch=6)
     assert place.target.observe(ENDPOINT, Slot.LIVE) == before
+    assert place.target.highest_epoch(ENDPOINT) == 7
 
 
 def test_a_port_is_given_to_live_whole_or_not_at_all(place: Place) -> None:

@@ -46,7 +46,7 @@ PROGRAM = """
     engine.launch()
     for _ in range(2):
         engine.start("count", "w-1")
-    while not engine.has_ended("w-1"):
+    while engine.works_on("w-1"):
         time.sleep(0.05)
     engine.close()
 """
@@ -115,9 +115,9 @@ REFUSING = """
     engine = DbosEngine(sys.argv[1])
     engine.register("work", work)
     engine.launch()
-    assert not engine.has_ended("w-1")
+    assert not engine.works_on("w-1")
     engine.start("work", "w-1")
-    while not engine.has_ended("w-1"):
+    while engine.works_on("w-1"):
         pass
     engine.close()
 """

@@ -293,7 +293,8 @@ def test_mlflow_keeps_versions_in_postgres_and_minio_over_a_restart(
         versions = MlflowModelRegistry(url_of(registry, 5000))
         found = versions.version("toy", "1")
         assert (found.run_id, versions.run_tags(found.run_id)["team"]) == (registered.run_id, "toys")
-        assert versions.fetch_model(found, tmp_path / "fetched").onnx_path.read_bytes() == model
+        versions.fetch_model(found, tmp_path / "model")
+        assert (tmp_path / "model" / "model.onnx").read_bytes() == model
         note = versions.fetch_artifact(found.run_id, "slipway/note", tmp_path / "fetched")
         assert note is not None and note.read_bytes() == b"kept"
 

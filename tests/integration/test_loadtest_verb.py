@@ -11,16 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import psutil
 import pytest
 
 from pipelines.adapters.database.records import SqlRecords
 from pipelines.adapters.load.process import LoadProcess
-from pipelines.domain.bundle import Feature, FeatureType
 from pipelines.errors import UsageError
 from pipelines.operator.load_run import LoadRequest, run_loadtest
-from pipelines.packaging.snapshot import SnapshotDescription, write_snapshot
 from pipelines.ports import LoadRunner
 from pipelines.settings.settings import Settings
 from pipelines.settings.tokens import make_tokens
@@ -30,15 +27,7 @@ from tests.support.servers.servers import await_http, free_port
 from tests.support.world.records import policy_body, put_in_force
 
 ROOT = Path(__file__).parents[2]
-DESCRIPTION = SnapshotDescription(
-    model="churn-model",
-    target="churn",
-    positive="1",
-    classes=("0", "1"),
-    features=(Feature("tenure", FeatureType.INTEGER, minimum=0, observed=(0, 9)),),
-    protected=(),
-)
-ROWS = pd.DataFrame({"tenure": list(range(8)), "churn": ["0", "1"] * 4})
+ROWS = [{"tenure": tenure} for tenure in range(8)]
 # Wide, because the validity rules scale with it: a busy machine must not decide these tests.
 POLICY = policy_body(
     **{
@@ -95,7 +84,9 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]
     found = Operator(home)
     settings = Settings.from_environ(found.environ)
     put_in_force(SqlRecords(settings.database_url, open_checkpoints(settings)), POLICY)
-    write_snapshot(home / "evaluation-sets" / "sha256-1.parquet", ROWS, DESCRIPTION)
+    kept = home / "work" / "e-1" / "rows.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(json.dumps({"model": "churn-model", "rows": ROWS}))
     log = home / "api.log"
     with log.open("wb") as output:
         command = [sys.executable, "-m", "pipelines.cli", "api"]

@@ -5,7 +5,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from pipelines.errors import DeployFailed, LostLease, TargetUnavailable, UsageEr
 from tests.support.containers.swarm import (
     ENDPOINT,
     ENVIRONMENT,
+    LABELS,
     Registry,
     SwarmEnvironment,
     crane,
@@ -246,6 +247,50 @@ def test_the_edge_shares_a_port_by_weights_and_keeps_them_over_a_reload(world: W
     assert load.failures == []
     assert 0.15 < shared.count("2") / len(shared) < 0.25
     assert load.versions == {"1"}
+
+
+def test_a_replica_of_a_replaced_release_that_comes_back_is_not_used(world: World) -> None:
+    world.serve(release("r1", world.a))
+    wanted = release("r2", world.b)
+    world.serve(wanted)
+    edge = EdgeSocket(world.swarm.api, world.swarm.edge_name)
+    with returned_replica(world, world.a) as ready:
+        eventually(ready, bool)
+        time.sleep(1)
+        with under_load(world.load()) as load:
+            time.sleep(2)
+        assert (load.versions, load.failures) == ({"2"}, [])
+        # Without the executor's word it would be: an edge that was just started knows of nothing.
+        edge.name_wanted(str(ENVIRONMENT), Slot.LIVE, [world.a, world.b])
+        with under_load(world.load()) as load:
+            eventually(lambda: load.versions, lambda versions: versions == {"1", "2"})
+        edge.name_wanted(str(ENVIRONMENT), Slot.LIVE, [world.b])
+
+
+@contextmanager
+def returned_replica(world: World, digest: str) -> Iterator[Callable[[], bool]]:
+    """Run a replica that no order knows, found by the name of the live slot's; yield what says that it is ready."""
+    image = world.swarm.registry.images(world.bundles, world.home).image(digest)
+    api, name = world.swarm.engine.api, f"{world.swarm.prefix}-returned"
+    service = f"{world.swarm.prefix}-{ENVIRONMENT}-live"
+    environ = {
+        "SLIPWAY_STAGE": ENVIRONMENT.stage,
+        "SLIPWAY_BUNDLE_DIR": "/bundle",
+        "SLIPWAY_BUNDLE_DIGEST": digest,
+        "SLIPWAY_MODEL": ENDPOINT.model,
+        "SLIPWAY_VERSION": "1",
+    }
+    alias = api.create_endpoint_config(aliases=[f"tasks.{service}"])
+    made = api.create_container(
+        image, name=name, environment=environ, labels=LABELS,
+        host_config=api.create_host_config(read_only=True, cap_drop=["ALL"], tmpfs={"/tmp": ""}),
+        networking_config=api.create_networking_config({f"{world.swarm.prefix}-staging": alias}),
+    )  # fmt: skip
+    try:
+        api.start(made["Id"])
+        yield lambda: api.inspect_container(made["Id"])["State"]["Health"]["Status"] == "healthy"
+    finally:
+        api.remove_container(made["Id"], force=True)
 
 
 def test_shares_that_cannot_be_given_are_refused(world: World) -> None:

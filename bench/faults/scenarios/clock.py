@@ -21,6 +21,7 @@ def steps(grounds: Grounds) -> str:
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
+    grounds.make_way_back()
     told = []
     for sign in "+-":
         grounds.end_executor()

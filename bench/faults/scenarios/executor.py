@@ -62,6 +62,7 @@ def frozen_at_each_step(grounds: Grounds) -> str:
 
 def frozen_at(grounds: Grounds, steps: Sequence[str]) -> str:
     """Freeze each executor of one rollback one step later, and wake it once its successor has taken over."""
+    grounds.make_way_back()
     slipway, bad = grounds.slipway, grounds.serving()
     grounds.end_executor()
     former: Executor | None = None

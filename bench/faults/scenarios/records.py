@@ -1,9 +1,7 @@
 """Records that can't be written, and an audit that its owner edits."""
 
 import json
-import os
 import shutil
-import signal
 import sqlite3
 import tempfile
 import time
@@ -11,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.faults.grounds import Grounds
+from bench.faults.grounds import Grounds, kill_replica
 from bench.faults.scenario import NotInjected, Scenario, expect
 from bench.faults.small_disk import filled
 from pipelines.domain.audit import GENESIS, Entry, entry_hash
@@ -26,6 +24,7 @@ def disk_full_in_a_release(grounds: Grounds) -> str:
     """Fill the disk while a release goes on, and kill a replica; with room again the release is finished or undone."""
     if grounds.disk is None:
         raise NotInjected("only root can mount a disk that is small enough to fill")
+    grounds.make_way_back()
     before = grounds.serving()
     grounds.end_executor()
     with grounds.executor(SLIPWAY_FAULT="K4:freeze") as executor:
@@ -33,12 +32,9 @@ def disk_full_in_a_release(grounds: Grounds) -> str:
         grounds.await_that(lambda: executor.is_frozen, "the executor to freeze at K4")
         with filled(grounds.disk):
             executor.wake()
-            victim = grounds.replicas()[0].pid
-            os.killpg(victim, signal.SIGKILL)
-            grounds.await_that(
-                lambda: victim not in {r.pid for r in grounds.replicas()} and len(grounds.replicas()) == 2,
-                "a killed replica to be replaced while the disk is full",
-            )
+            victim = grounds.ready()[0]
+            kill_replica(victim)
+            grounds.both_ready(without=victim)
             time.sleep(FULL_S)
             expect(grounds.serving() is not None, "production does not answer while the disk is full")
         grounds.await_that(
@@ -55,6 +51,7 @@ def disk_full_in_a_release(grounds: Grounds) -> str:
 
 def database_away_in_a_release(grounds: Grounds) -> str:
     """Hold the database's write lock for longer than a writer waits."""
+    grounds.make_way_back()
     before = grounds.serving()
     asking = grounds.roll_back()
     time.sleep(1.0)

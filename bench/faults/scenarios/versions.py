@@ -1,16 +1,14 @@
 """Versions that crash, and bundles that are not what their digest says."""
 
+import contextlib
 import os
 import shutil
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
-
-from bench.faults.grounds import Grounds
+from bench.faults.grounds import Grounds, kill_replica
 from bench.faults.scenario import Scenario, expect
 from pipelines.errors import DeployFailed
 from tests.e2e.installation import BROKEN_LIBRARY
@@ -49,11 +47,11 @@ def crashing_after_its_start(grounds: Grounds) -> str:
 
 def good_bad_bad_good(grounds: Grounds) -> str:
     """Roll two bad versions back, each to the good one; a further rollback goes behind it."""
+    grounds.make_way_back()
     good = grounds.serving()
     bad = []
     for _ in range(2):
-        version = grounds.slipway.staged()
-        grounds.promoted(grounds.slipway.ask_and_approve(version))
+        version = grounds.release()
         bad.append(version)
         grounds.promoted(grounds.roll_back())
         expect(grounds.serving() == good, f"back from v{version}, production serves {grounds.serving()}, not {good}")
@@ -98,19 +96,14 @@ def _overwrite(file: Path, content: bytes) -> None:
 @contextmanager
 def _newcomers_killed(grounds: Grounds, version: str) -> Iterator[None]:
     """SIGKILL each replica of production that starts within the block, once it serves."""
-    old = {replica.pid for replica in grounds.replicas()}
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(_WATCH_S):
-            try:
-                if grounds.serving() != version:
-                    continue
-                for replica in grounds.replicas():
-                    if replica.pid not in old:
-                        os.killpg(replica.pid, signal.SIGKILL)
-            except (OSError, ValueError, psutil.Error):
-                continue
+            for replica in grounds.replicas():
+                if replica.version == version and replica.pid:
+                    with contextlib.suppress(ProcessLookupError):
+                        kill_replica(replica.pid)
 
     watcher = threading.Thread(target=watch)
     watcher.start()

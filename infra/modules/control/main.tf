@@ -23,7 +23,7 @@ locals {
     api = {
       env    = var.env.api
       groups = []
-      # After an update it waits up to 2 minutes for the executor to make newer tables, and answers nothing meanwhile.
+      # After an update it waits up to 2 minutes for newer tables, and answers nothing meanwhile.
       health   = { start_period = "3m", test = ["CMD", "probe", "8080", "/health"] }
       mounts   = { "/data" = { source = local.home, read_only = true } }
       networks = ["control", "database", "objects"]
@@ -73,6 +73,31 @@ resource "docker_volume" "home" {
       value = labels.value
     }
   }
+}
+
+# It makes the tables as their owner, and ends: no other process has the owner's login. The others wait for the tables.
+module "tables" {
+  source = "../service"
+
+  args = ["tables"]
+  env = {
+    PGDATABASE      = local.env.PGDATABASE
+    PGHOST          = local.env.PGHOST
+    PGPASSWORD_FILE = "/run/secrets/slipway-owner"
+    PGPORT          = local.env.PGPORT
+    PGUSER          = "slipway-owner"
+  }
+  health    = { test = ["NONE"] }
+  image     = var.image
+  labels    = local.labels
+  limits    = { cpus = 1, memory_mb = 256 }
+  name      = "${var.prefix}-tables"
+  networks  = { database = var.networks.database }
+  once      = true
+  order     = "stop-first"
+  placement = var.placement
+  running   = var.running
+  secrets   = var.secrets.tables
 }
 
 module "process" {

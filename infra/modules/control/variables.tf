@@ -137,11 +137,19 @@ variable "secrets" {
   type = object({
     api      = map(object({ id = string, name = string }))
     executor = map(object({ id = string, name = string }))
+    tables   = map(object({ id = string, name = string }))
   })
   nullable = false
 
   validation {
-    condition     = alltrue([for process in values(var.secrets) : contains(keys(process), "slipway-database")])
+    condition     = alltrue([for process in [var.secrets.api, var.secrets.executor] : contains(keys(process), "slipway-database")])
     error_message = "secrets has slipway-database for each process."
+  }
+
+  validation {
+    condition = toset(keys(var.secrets.tables)) == toset(["slipway-owner"]) && !anytrue([
+      for process in [var.secrets.api, var.secrets.executor] : contains(keys(process), "slipway-owner")
+    ])
+    error_message = "secrets has slipway-owner for tables, which need no other, and for nothing else."
   }
 }

@@ -34,9 +34,10 @@ module "server" {
     PGUSER                                    = "mlflow"
   }, var.object_store.authority_file == null ? {} : { AWS_CA_BUNDLE = var.object_store.authority_file })
   health = {
-    test     = ["CMD", "probe", "5000", "/health"]
-    interval = "3s"
-    timeout  = "10s"
+    test         = ["CMD", "probe", "5000", "/health"]
+    interval     = "3s"
+    timeout      = "10s"
+    start_period = "3m"
   }
   image    = var.image
   labels   = local.labels

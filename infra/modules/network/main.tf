@@ -26,10 +26,16 @@ resource "docker_network" "network" {
   driver     = "overlay"
   attachable = true
   internal   = each.value.internal
+  options    = var.encrypted ? { encrypted = "" } : null
 
   labels {
     label = "slipway.prefix"
     value = var.prefix
+  }
+
+  lifecycle {
+    # The engine adds some of its own, and a network with others would be another, with everything on it.
+    ignore_changes = [options]
   }
 }
 

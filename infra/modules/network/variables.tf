@@ -1,3 +1,10 @@
+variable "encrypted" {
+  description = "Whether what goes from node to node is encrypted, and anything else refused; needs ESP in every node's kernel."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "environments" {
   description = "Names of the environments; each gets a network of its own and one for load runs."
   type        = set(string)

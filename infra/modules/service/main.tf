@@ -93,7 +93,7 @@ resource "docker_service" "service" {
     }
 
     restart_policy {
-      condition    = "any"
+      condition    = var.once ? "on-failure" : "any"
       delay        = "1s"
       max_attempts = 0
       window       = "0s"
@@ -136,9 +136,12 @@ resource "docker_service" "service" {
     }
   }
 
-  # Without it Terraform would not wait for the service.
-  converge_config {
-    delay   = "1s"
-    timeout = var.converge_timeout
+  # Without it Terraform would not wait for the service. One that ends by itself would be waited for in vain.
+  dynamic "converge_config" {
+    for_each = var.once ? [] : [var.converge_timeout]
+    content {
+      delay   = "1s"
+      timeout = converge_config.value
+    }
   }
 }

@@ -38,7 +38,7 @@ variable "env" {
 }
 
 variable "health" {
-  description = "The health check, and for how long after a start its failures don't count."
+  description = "The health check, and for how long after a start its failures don't count; NONE for what ends by itself."
   type = object({
     test         = list(string)
     interval     = optional(string, "2s")
@@ -48,7 +48,9 @@ variable "health" {
   nullable = false
 
   validation {
-    condition     = length(var.health.test) > 1 && contains(["CMD", "CMD-SHELL"], var.health.test[0])
+    condition = var.once ? var.health.test == tolist(["NONE"]) : (
+      length(var.health.test) > 1 && contains(["CMD", "CMD-SHELL"], var.health.test[0])
+    )
     error_message = "health.test is CMD and words, or CMD-SHELL and a line; a service without one takes requests too early."
   }
 }
@@ -108,6 +110,13 @@ variable "name" {
 variable "networks" {
   description = "Network -> id of the networks to join."
   type        = map(string)
+  nullable    = false
+}
+
+variable "once" {
+  description = "Whether it has done its work when it ends: it is started again only if it failed, and nobody waits for it."
+  type        = bool
+  default     = false
   nullable    = false
 }
 

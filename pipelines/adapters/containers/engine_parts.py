@@ -18,8 +18,11 @@ REMOVE_S = 60.0
 REST_S = 60.0
 TAIL_LINES = 8
 _ILL = frozenset({"failed", "rejected"})
+# What runs, and what has done its work and is not started again.
+_WELL = frozenset({"running", "complete"})
 _SERVICE_LABEL = "com.docker.swarm.service.name"
 _ROLE_LABEL = "slipway.role"
+_SLOT_LABEL = "slipway.slot"
 _LOAD_ROLE = "load"
 _IDLE_SLOTS = frozenset({"trial", "baseline"})
 _BUSY = frozenset({400, 403, 409, 500})
@@ -52,12 +55,16 @@ class EngineParts:
         return {
             service["Spec"]["Name"]: service["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"]
             for service in self._services()
-            if "slipway.slot" in service["Spec"]["Labels"]
+            if _SLOT_LABEL in service["Spec"]["Labels"]
         }
 
-    def troubles(self) -> dict[str, str]:
-        """Return service -> why its newest task does not run, in the scheduler's words."""
-        return {name: reason for name, reason, _ in self._ailing()}
+    def ended(self) -> set[str]:
+        """Return the ids of the tasks that have failed so far."""
+        return {str(task["ID"]) for service in self._services() for task in self._tasks(service) if _is_ill(task)}
+
+    def troubles(self, *, besides: Collection[str] = ()) -> dict[str, str]:
+        """Return service -> why it does not run, in the scheduler's words; tasks `besides` failed for other reasons."""
+        return {name: reason for name, reason, _ in self._ailing(besides)}
 
     def last_lines(self, lines: int) -> dict[str, list[str]]:
         """Return the last `lines` that each service and each container of its own wrote."""
@@ -71,10 +78,10 @@ class EngineParts:
                 tails[container["Names"][0].lstrip("/")] = told.decode(errors="replace").splitlines()
         return tails
 
-    def explain(self) -> str:
-        """Return what ails, each with the last lines of its log."""
+    def explain(self, *, besides: Collection[str] = ()) -> str:
+        """Return what ails, each with the last lines of its log; tasks `besides` failed for other reasons."""
         told = []
-        for name, reason, tasks in self._ailing():
+        for name, reason, tasks in self._ailing(besides):
             tail = read_logs(self._engine, tasks, TAIL_LINES)
             told.append("\n".join([f"{name} {reason}", *(f"  {line}" for line in tail)]))
         return "\n".join(told)
@@ -83,8 +90,8 @@ class EngineParts:
         """Leave the slots without a task that Terraform leaves to releases."""
         for service in self._services():
             spec = service["Spec"]
-            if spec["Labels"].get("slipway.slot") in _IDLE_SLOTS and spec["Mode"]["Replicated"]["Replicas"]:
-                self._write(service, mode={"Replicated": {"Replicas": 0}})
+            if spec["Labels"].get(_SLOT_LABEL) in _IDLE_SLOTS and spec["Mode"]["Replicated"]["Replicas"]:
+                self._rewrite(spec["Name"], _at_rest)
 
     def await_rest(self) -> None:
         """Wait until no container of a service is left on this engine: Swarm counts those as gone that still end."""
@@ -104,21 +111,35 @@ class EngineParts:
         """Let the slots pull from `registry` by the login that this engine has now; no task is replaced for it."""
         for name, image in self.served().items():
             if image.startswith(f"{registry}/"):
-                self._renew_login(name)
+                self._rewrite(name, lambda spec: None)
 
-    def _renew_login(self, name: str) -> None:
+    def share_image(self, image: str, shared: str) -> None:
+        """Let slots without a release run `shared`, which every node can pull, instead of this engine's own `image`."""
+        with self._engine.api() as api:
+            alone = len(api.nodes()) == 1
+
+        def share(spec: Body) -> None:
+            spec["TaskTemplate"]["ContainerSpec"]["Image"] = shared
+
+        for name, served in self.served().items():
+            if served == image and not alone:
+                self._rewrite(name, share)
+
+    def _rewrite(self, name: str, change: Callable[[Body], None]) -> None:
+        """Write a service's spec as it was read, but for what `change` does to it."""
         for left in reversed(range(_TRIES)):
             service = next(each for each in self._services() if each["Spec"]["Name"] == name)
+            change(service["Spec"])
             try:
-                self._write(service, mode=service["Spec"]["Mode"])
+                self._write(service)
                 return
             except TargetUnavailable as error:
                 # Swarm and the executor write too; what was read is then no longer the newest.
                 if _STALE not in error.message or not left:
                     raise
 
-    def _write(self, service: Body, *, mode: Body) -> None:
-        """Write a service's spec as it was read, but for its mode; the engine adds the login to its registry."""
+    def _write(self, service: Body) -> None:
+        """Write a service's spec; the engine adds the login to its registry."""
         spec = service["Spec"]
         with self._engine.api() as api:
             api.update_service(
@@ -127,7 +148,7 @@ class EngineParts:
                 task_template=spec["TaskTemplate"],
                 name=spec["Name"],
                 labels=spec["Labels"],
-                mode=mode,
+                mode=spec["Mode"],
                 update_config=spec.get("UpdateConfig"),
                 rollback_config=spec.get("RollbackConfig"),
                 endpoint_spec=spec.get("EndpointSpec"),
@@ -178,22 +199,33 @@ class EngineParts:
             found: list[Body] = api.services(filters=self._filters)
         return sorted(found, key=lambda service: str(service["Spec"]["Name"]))
 
-    def _ailing(self) -> Iterator[tuple[str, str, list[Body]]]:
-        """Yield name, trouble and tasks of each service whose newest task does not run."""
+    def _ailing(self, besides: Collection[str]) -> Iterator[tuple[str, str, list[Body]]]:
+        """Yield name, trouble and tasks of each service that is to run, or to do its work once, and does not."""
         for service in self._services():
-            tasks = self._tasks(service)
-            newest = max(tasks, key=lambda task: str(task["CreatedAt"]), default=None)
-            ill = [task for task in tasks if task["Status"]["State"] in _ILL]
-            if newest is None or newest["Status"]["State"] == "running":
+            tasks = sorted(
+                (task for task in self._tasks(service) if task["ID"] not in besides),
+                key=lambda task: str(task["CreatedAt"]),
+            )
+            if not tasks or not service["Spec"]["Mode"]["Replicated"]["Replicas"]:
                 continue
-            told = newest["Status"].get("Err") or (ill[-1]["Status"].get("Err") if ill else "")
-            if told:
-                yield str(service["Spec"]["Name"]), f"{newest['Status']['State']}: {told}", tasks
+            newest = tasks[-1]["Status"]
+            ill = [task["Status"].get("Err") for task in tasks if _is_ill(task)]
+            told = newest.get("Err") or (ill[-1] if ill else "")
+            if told and newest["State"] not in _WELL:
+                yield str(service["Spec"]["Name"]), f"{newest['State']}: {told}", tasks
 
     def _tasks(self, service: Body) -> list[Body]:
         with self._engine.api() as api:
             found: list[Body] = api.tasks(filters={"service": service["ID"]})
         return found
+
+
+def _at_rest(spec: Body) -> None:
+    spec["Mode"] = {"Replicated": {"Replicas": 0}}
+
+
+def _is_ill(task: Body) -> bool:
+    return task["Status"]["State"] in _ILL
 
 
 def _described(found: Body, remove: Callable[[str], Any]) -> _Part:

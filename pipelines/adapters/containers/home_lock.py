@@ -10,6 +10,18 @@ from pathlib import Path
 from pipelines.errors import Refused
 
 
+def is_held(path: Path) -> bool | None:
+    """Whether a process of this machine holds the lock; None where nobody ever did."""
+    if not path.exists():
+        return None
+    with path.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 @contextmanager
 def held(path: Path, what: str) -> Iterator[None]:
     """Hold the lock for a block; raise Refused with its holder when somebody else does. It ends with its process."""

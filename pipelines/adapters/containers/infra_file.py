@@ -115,6 +115,7 @@ class RegistryChoice(_Part):
 class InfraFile(_Part):
     """The file as a whole; what is left out is Terraform's default."""
 
+    encrypted_networks: bool | None = None
     environments: Environments = Environments()
     image_registry: RegistryChoice | None = None
     limits: Limits = Limits()
@@ -124,12 +125,13 @@ class InfraFile(_Part):
 
 @dataclass(frozen=True)
 class Choices:
-    """Further variables of infra/, the days that checkpoints can't be removed, and what others run."""
+    """Further variables of infra/, the days that checkpoints can't be removed, what others run, and encryption."""
 
     variables: Mapping[str, Any] = field(default_factory=dict)
     retention_days: int = RETENTION_DAYS
     object_store: ExternalStore | None = None
     image_registry: ExternalRegistry | None = None
+    encrypted_networks: bool | None = None
 
 
 def read_choices(named: Path | None, usual: Path) -> Choices:
@@ -146,7 +148,7 @@ def read_choices(named: Path | None, usual: Path) -> Choices:
     variables = chosen.model_dump(include={"environments", "limits"}, exclude_unset=True)
     store = _store(path, chosen.object_store) if chosen.object_store else None
     registry = _registry(path, chosen.image_registry) if chosen.image_registry else None
-    return Choices(variables, chosen.retention_days, store, registry)
+    return Choices(variables, chosen.retention_days, store, registry, chosen.encrypted_networks)
 
 
 def describe_infra_file() -> dict[str, Any]:

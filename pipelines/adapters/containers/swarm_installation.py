@@ -6,7 +6,7 @@ edge's configuration in force. All of it may be repeated; after a failure or a k
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from pipelines.adapters.containers.engine_secrets import DockerSecrets
 from pipelines.adapters.containers.external_services import ExternalServices, left_outside
 from pipelines.adapters.containers.home_lock import held
 from pipelines.adapters.containers.maintenance_hold import MaintenanceHold
+from pipelines.adapters.containers.node_traffic import VARIABLE, NodeTraffic, choose_encryption
 from pipelines.adapters.containers.provisioning import Provisioning
 from pipelines.adapters.containers.secret_store import NAMES_KEY, SecretStore
 from pipelines.adapters.containers.terraform import Terraform
@@ -33,6 +34,8 @@ from pipelines.settings.binding import ON_LOOPBACK, Binding
 from pipelines.settings.terraform_outputs import Edge, StackOutputs, read_stack
 
 ANSWER_S = 120.0
+# Held by the process that changes the installation of a home.
+LOCK = "docker.lock"
 # A process that is run in a container has none of the variables that its first one got from secrets.
 _DOCTOR = ["with-secrets", "--", "python", "-m", "pipelines.cli", "doctor", "--json"]
 
@@ -56,6 +59,7 @@ class InstallationOptions:
     authority: Path | None = None
     retention_days: int = 365
     outside: ExternalServices = field(default_factory=ExternalServices)
+    encrypted: bool | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -72,7 +76,7 @@ class SwarmInstallation:
         hold: MaintenanceHold,
     ) -> None:
         self._options = options
-        self._lock = home / "docker.lock"
+        self._lock = home / LOCK
         self._edge_record = home / "edge.sha256"
         self._dvc_directory = home / "dvc"
         self._terraform = terraform
@@ -82,6 +86,7 @@ class SwarmInstallation:
         self._docker_secrets = DockerSecrets(self._engine, options.prefix)
         self._parts = EngineParts(self._engine, options.prefix)
         self._loads = LoadSwarm(self._engine, options.prefix)
+        self._traffic = NodeTraffic(self._engine, options.prefix, options.encrypted)
         self._outside = options.outside
         self.secrets = SecretStore(home / "secrets.json", home / "tokens.json", elsewhere=self._outside.secrets)
         self._tls = TlsSecrets(options.binding, self._registry, self.secrets, home / "ca.crt")
@@ -218,7 +223,7 @@ class SwarmInstallation:
             raise Undecided(f"{service} can't examine itself: {told[-500:]}", next='see "slipway logs"') from None
         if "error" in examined:
             raise SlipwayError.from_dict(examined["error"])
-        return examined
+        return {**examined, "invariants": [*examined["invariants"], self._traffic.invariant()]}
 
     def outputs(self) -> StackOutputs:
         """Return what Terraform says of the installation; raise UsageError while it is not there as a whole."""
@@ -241,9 +246,13 @@ class SwarmInstallation:
         options, outside = self._options, self._outside
         self._tls.check()
         given = outside.given(self.secrets)
+        kept = self._terraform.variables() if self._terraform.exists() else {}
+        encrypted = choose_encryption(kept, options.encrypted)
         node = check_engine(self._engine, options.engine_url)
         if node.data:
             check_disk(node.data)
+        for line in self._traffic.check(encrypted, is_local=node.data is not None):
+            report_progress(line)
         check_ports(self._engine, self._published, address=options.binding.address, prefix=options.prefix)
         outside.check_store(given, retention_days=options.retention_days)
         self._repair(report_progress)
@@ -260,6 +269,7 @@ class SwarmInstallation:
             "bind_address": options.binding.address,
             "docker_host": options.engine_url,
             "docker_socket": {"gid": node.socket_gid, "path": node.socket_path},
+            VARIABLE: encrypted,
             "external_url": options.binding.external_url,
             "images": images,
             "installation_id": options.installation_id,
@@ -282,10 +292,10 @@ class SwarmInstallation:
                 report_progress(f"removed {name}, which an interrupted run had left")
 
     def _apply(self, variables: dict[str, Any], report_progress: ProgressReporter) -> None:
-        told: set[str] = set()
+        told, before = set[str](), self._parts.ended()
 
         def watch() -> None:
-            for name, reason in self._parts.troubles().items():
+            for name, reason in self._parts.troubles(besides=before).items():
                 if reason not in told:
                     told.add(reason)
                     report_progress(f"{name} {reason}")
@@ -297,10 +307,10 @@ class SwarmInstallation:
             # What waits for an image that it may not pull waits for ever, also after the next try.
             with suppress(SlipwayError):
                 self._let_pull()
-            raise self._explained(error) from error
+            raise self._explained(error, besides=before) from error
 
-    def _explained(self, error: Undecided) -> Undecided:
-        return Undecided(f"{error.message}\n{self._parts.explain()}".strip(), next=error.next)
+    def _explained(self, error: Undecided, *, besides: Collection[str] = ()) -> Undecided:
+        return Undecided(f"{error.message}\n{self._parts.explain(besides=besides)}".strip(), next=error.next)
 
     def _await_executor(self) -> None:
         """Wait until the executor works: it goes on with its start only when the app's image is offered."""
@@ -330,8 +340,8 @@ class SwarmInstallation:
         inside.make_users(self._options.model)
         report_progress("the users of the model registry are there")
         self._enter_registry(report_progress)
-        if not self._outside.registry:
-            self._engine.push(str(variables["images"]["app"]), f"{self._registry}/slipway/app")
+        app = str(variables["images"]["app"])
+        self._parts.share_image(app, self._engine.push(app, f"{self._registry}/slipway/app"))
         self._await_executor()
         self.secrets.settle()
         for name in self._docker_secrets.remove_others([each["name"] for each in variables["secrets"].values()]):

@@ -147,7 +147,7 @@ class PostgresDialect:
             raise OlderTables(
                 f"the database has {'no tables' if version == _NO_TABLES else f'{SCHEMA}{version}'}, "
                 f"this Slipway needs {SCHEMA}{SCHEMA_VERSION}",
-                next='the executor makes the tables when it starts: see "slipway logs", then "make up" again',
+                next='"make up" makes them: see what "slipway logs" says of tables, then "make up" again',
             )
         rights = sa.text(f"SELECT current_user, has_table_privilege('{AUDIT_LOG}', 'UPDATE, DELETE, TRUNCATE')")
         role, may_change = connection.execute(rights).one()

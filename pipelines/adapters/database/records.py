@@ -17,6 +17,7 @@ from pipelines.adapters.database.dialects import WAIT_S, PostgresDialect, dialec
 from pipelines.adapters.database.signals import FifoListener, PostgresListener
 from pipelines.adapters.database.tables import NAMES, RecordTables, event_of, record_of, row_of, sql_value
 from pipelines.domain import audit
+from pipelines.domain.audit import Entry
 from pipelines.domain.events import Event, EventKind
 from pipelines.domain.records import Record
 from pipelines.errors import DatabaseUnavailable, SlipwayError, UsageError
@@ -225,6 +226,12 @@ class SqlTransaction:
         entry = audit.chained(previous, unplaced)
         self._connection.execute(log.insert().values(**row_of(entry)))
         self.checkpoint = audit.Checkpoint(entry.seq, entry.hash)
+
+    def audited(self, subject: str) -> list[Entry]:
+        """Return the audit entries of one subject, oldest first."""
+        log = self._tables.audit_log
+        query = sa.select(log).where(log.c.subject == sql_value(subject)).order_by(log.c.seq)
+        return [Entry(**row) for row in self._connection.execute(query).mappings()]
 
     def emit(
         self, kind: EventKind, *, subject: str, model: str | None = None, detail: dict[str, Any] | None = None

@@ -175,9 +175,10 @@ def _layer(bundle: Path) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         tar.addfile(folder)
-        for path in sorted(bundle.iterdir()):
-            content = path.read_bytes()
-            file = tarfile.TarInfo(f"{_FOLDER}/{path.name}")
+        # What lies beside the listed files is no part of the bundle.
+        for name in sorted(["bundle.json", *json.loads((bundle / "bundle.json").read_bytes())["files"]]):
+            content = (bundle / name).read_bytes()
+            file = tarfile.TarInfo(f"{_FOLDER}/{name}")
             file.size, file.mode = len(content), 0o644
             tar.addfile(file, io.BytesIO(content))
     return buffer.getvalue()

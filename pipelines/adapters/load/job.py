@@ -15,7 +15,7 @@ from pipelines.adapters.load.swarm import Job, JobState, LoadSwarm
 from pipelines.adapters.load.tasks import JOIN_PORT, PLACE
 from pipelines.adapters.swarm.tasks import Task
 from pipelines.errors import TargetUnavailable, Undecided
-from pipelines.ports import LoadRun
+from pipelines.ports import LoadRun, never_ending
 
 POLL_S = 1.0
 _LOG_LINES = 5
@@ -48,7 +48,14 @@ class LoadJob:
         self._spare_s = spare_s
         self._start_s = start_s
 
-    def run(self, plan: dict[str, Any], rows: list[dict[str, Any]], workdir: Path) -> LoadRun:
+    def run(
+        self,
+        plan: dict[str, Any],
+        rows: list[dict[str, Any]],
+        workdir: Path,
+        *,
+        check: Callable[[], None] = never_ending,
+    ) -> LoadRun:
         """Execute `plan` against the front of its host; what the run leaves is then in `workdir`/out.
 
         Nothing of the run is left in the engine when this returns or raises.
@@ -68,7 +75,7 @@ class LoadJob:
             self.remove_left()
             try:
                 job = self._swarm.start(name, archive, network=front.network, workers=plan["workers"])
-                self._await_judgement(job, plan, workdir / "load.log")
+                self._await_judgement(job, plan, workdir / "load.log", check)
                 return self._fetch(job, workdir / "out")
             finally:
                 self._remove(name)
@@ -79,12 +86,13 @@ class LoadJob:
         """End what runs have left whose executor died; return its names."""
         return self._swarm.remove()
 
-    def _await_judgement(self, job: Job, plan: dict[str, Any], log: Path) -> None:
+    def _await_judgement(self, job: Job, plan: dict[str, Any], log: Path, check: Callable[[], None]) -> None:
         """Return once a judged result is there; raise Undecided, with the last lines, when none will be."""
         begun = ordered = time.monotonic()
         limit_s = planned_s(plan) + self._spare_s
         told = 0
         while True:
+            check()
             look = self._swarm.look(job)
             log.write_bytes(look.log)
             told = self._tell_news(look, told)

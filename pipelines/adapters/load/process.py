@@ -5,17 +5,20 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from pipelines.adapters.load.files import planned_s
 from pipelines.errors import Undecided
-from pipelines.ports import LoadRun
+from pipelines.ports import LoadRun, never_ending
 
 # Exit codes of loadtests.run that leave a judged result behind.
 JUDGED = (0, 3, 4)
+# So often it is asked whether a run may go on.
+CHECK_S = 0.5
 
 
 class LoadProcess:
@@ -28,7 +31,14 @@ class LoadProcess:
         self._root = root
         self._spare_s = spare_s
 
-    def run(self, plan: dict[str, Any], rows: list[dict[str, Any]], workdir: Path) -> LoadRun:
+    def run(
+        self,
+        plan: dict[str, Any],
+        rows: list[dict[str, Any]],
+        workdir: Path,
+        *,
+        check: Callable[[], None] = never_ending,
+    ) -> LoadRun:
         """Execute `plan`; the process is ended with its children when it outlives every look and wait."""
         workdir.mkdir(parents=True, exist_ok=True)
         rows_file, plan_file, out = workdir / "rows.json", workdir / "plan.json", workdir / "out"
@@ -38,7 +48,7 @@ class LoadProcess:
         result_file = out / "result.json"
         result_file.unlink(missing_ok=True)
         arguments = ["--plan", str(plan_file), "--out", str(out)]
-        ended = _run_bounded(arguments, root=self._root, log=workdir / "load.log", limit_s=limit_s)
+        ended = _run_bounded(arguments, root=self._root, log=workdir / "load.log", limit_s=limit_s, check=check)
         if ended not in JUDGED or not result_file.exists():
             tail = "\n".join((workdir / "load.log").read_text().splitlines()[-5:])
             how = f"did not end within {limit_s:g} s" if ended is None else f"ended with {ended}"
@@ -73,10 +83,14 @@ def launched(
             process.wait()
 
 
-def _run_bounded(arguments: Sequence[str], *, root: Path, log: Path, limit_s: float) -> int | None:
+def _run_bounded(
+    arguments: Sequence[str], *, root: Path, log: Path, limit_s: float, check: Callable[[], None]
+) -> int | None:
     """Run to the end and return the exit code, or None after ending a process that took too long."""
+    deadline = time.monotonic() + limit_s
     with log.open("wb") as output, launched(arguments, root=root, stdout=output, stderr=output) as process:
-        try:
-            return process.wait(limit_s)
-        except subprocess.TimeoutExpired:
-            return None
+        while (left_s := deadline - time.monotonic()) > 0:
+            check()
+            with suppress(subprocess.TimeoutExpired):
+                return process.wait(min(CHECK_S, left_s))
+        return None

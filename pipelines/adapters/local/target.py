@@ -39,6 +39,10 @@ class LocalTarget:
         """Have the supervisor ask every replica of a slot now."""
         return state_from_dict(self._ask(endpoint, Command.OBSERVE, {"slot": slot}))
 
+    def highest_epoch(self, endpoint: Endpoint) -> int:
+        """Read the supervisor's record, which it writes before it obeys an epoch."""
+        return int(self._record(endpoint)["epoch"])
+
     def set_traffic_weights(self, endpoint: Endpoint, weights: dict[Slot, int], *, epoch: int) -> None:
         """Accept the only shares that one port can give: all to live."""
         if {slot: weight for slot, weight in weights.items() if weight} != {Slot.LIVE: 1}:
@@ -62,16 +66,25 @@ class LocalTarget:
 
     def _ask(self, endpoint: Endpoint, command: Command, body: dict[str, Any]) -> dict[str, Any]:
         request = json.dumps({"command": command, **body}).encode() + b"\n"
+        socket_path = str(self._record(endpoint)["socket"])
         try:
-            record = json.loads(record_path(self._home, endpoint).read_bytes())
-            reply = _converse(record["socket"], request)
-        except (OSError, ValueError, KeyError) as error:
-            raise TargetUnavailable(
-                f"the supervisor of {endpoint} does not answer ({error})", next='run "make up"'
-            ) from error
+            reply = _converse(socket_path, request)
+        except (OSError, ValueError) as error:
+            raise _silent(endpoint, error) from error
         if "error" in reply:
             raise SlipwayError.from_dict(reply["error"])
         return reply["ok"] or {}
+
+    def _record(self, endpoint: Endpoint) -> dict[str, Any]:
+        try:
+            record: dict[str, Any] = json.loads(record_path(self._home, endpoint).read_bytes())
+            return {"epoch": record["epoch"], "socket": record["socket"]}
+        except (OSError, ValueError, KeyError) as error:
+            raise _silent(endpoint, error) from error
+
+
+def _silent(endpoint: Endpoint, error: Exception) -> TargetUnavailable:
+    return TargetUnavailable(f"the supervisor of {endpoint} does not answer ({error})", next='run "make up"')
 
 
 def _converse(path: str, request: bytes) -> dict[str, Any]:

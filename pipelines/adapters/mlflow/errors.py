@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import httpx
 import requests
 from mlflow.exceptions import MlflowException
 
@@ -45,7 +46,11 @@ def mlflow_calls(uri: str, *, subject: str) -> Iterator[None]:
         if error.error_code in _FORBIDDEN:
             raise NotAllowed(f"MLflow forbids {subject}", next="check this process's credential") from error
         raise _unavailable(uri, subject, error) from error
-    except requests.exceptions.RequestException as error:
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise NotAllowed(f"MLflow forbids {subject}", next="check this process's credential") from error
+        raise _unavailable(uri, subject, error) from error
+    except (httpx.HTTPError, requests.exceptions.RequestException) as error:
         raise _unavailable(uri, subject, error) from error
 
 

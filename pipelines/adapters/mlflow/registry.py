@@ -1,36 +1,38 @@
 """MLflow as the model registry; nothing that it hands out is unpickled or trusted, only downloaded."""
 
-import json
 import re
-import tempfile
 from pathlib import Path
-from typing import Any
 
-import yaml
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from pipelines.adapters.mlflow.errors import bound_calls, checked_uri, mlflow_calls
+from pipelines.adapters.mlflow.store import ArtifactStore, TransferBounds, own_place
 from pipelines.domain.names import checked_name, checked_version
 from pipelines.domain.version import RegisteredVersion
 from pipelines.errors import NotServable, RegistryUnavailable, UnknownVersion
-from pipelines.ports import FetchedModel
+from pipelines.packaging.mlmodel import ADVICE, FILE
 
-# A source that names a path or a bucket directly would make this process read it with its own rights.
-_LOGGED = re.compile(r"models:/m-[0-9a-f]+")
-_SERVED = re.compile(r"(runs:/[0-9a-f]+/.+|mlflow-artifacts:/.+)")
-_LOG_LINE = 'mlflow.onnx.log_model(onnx_model, name="onnx", signature=infer_signature(X, y))'
+_LOGGED = re.compile(r"models:/(m-[0-9a-f]+)")
+_OF_A_RUN = re.compile(r"runs:/([0-9a-f]+)/(.+)")
 
 
 class MlflowModelRegistry:
-    """Fills the role ModelRegistry with an MLflow tracking server.
+    """Fills the role ModelRegistry with an MLflow tracking server, as the user and password of `login`.
 
-    `timeout_s` bounds one request; a call makes few of them and each is repeated once.
+    `timeout_s` bounds one request; a call makes few of them and each is repeated once. `bounds` is for one download.
     """
 
-    def __init__(self, tracking_uri: str, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        tracking_uri: str,
+        timeout_s: float = 10.0,
+        *,
+        login: tuple[str, str] | None = None,
+        bounds: TransferBounds | None = None,
+    ) -> None:
         self._uri = checked_uri(tracking_uri)
+        self._store = ArtifactStore(self._uri, login=login, timeout_s=timeout_s, bounds=bounds)
         bound_calls(timeout_s=timeout_s, retries=1)
         self._client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
 
@@ -51,37 +53,25 @@ class MlflowModelRegistry:
             raise UnknownVersion(f"{name} has no registered version", next='run "make candidate"')
         return _registered(found[0])
 
-    def fetch_model(self, version: RegisteredVersion, into: Path) -> FetchedModel:
-        """Download the ONNX model; raise NotServable when it or its signature is missing."""
+    def fetch_model(self, version: RegisteredVersion, into: Path) -> None:
+        """Download the files of the logged model into a directory, unread; raise NotServable when there is none."""
         what = f"version {version.version} of {version.model}"
-        into.mkdir(parents=True, exist_ok=True)
         with mlflow_calls(self._uri, subject=f"the model files of {what}"):
-            repository = get_artifact_repository(self._location(version, what), tracking_uri=self._uri)
-            held = {Path(info.path).name for info in repository.list_artifacts(None) if not info.is_dir}
-            if "MLmodel" not in held:
-                raise NotServable(f"{what} has no MLmodel file", next=_advice())
-            model_file, input_types = _described(_fetched(repository, "MLmodel", into), what)
-            if model_file not in held:
-                raise NotServable(f"{what} has no file {model_file}", next=_advice())
-            onnx_path = _fetched(repository, model_file, into)
-            requirements = ""
-            if "requirements.txt" in held:
-                requirements = _fetched(repository, "requirements.txt", into).read_text(encoding="utf-8")
-        return FetchedModel(onnx_path, input_types, requirements)
+            place = self._place(version, what)
+            held = self._store.names(place)
+            if FILE not in held:
+                raise NotServable(f"{what} has no {FILE} file", next=ADVICE)
+            self._store.fetch(place, held, into)
 
     def fetch_artifact(self, run_id: str, path: str, into: Path) -> Path | None:
         """Download one file of a run to `into / path`, or return None when the run has none at `path`."""
-        into.mkdir(parents=True, exist_ok=True)
-        parent = str(Path(path).parent)
+        parent, _, name = f"/{path}".rpartition("/")
         with mlflow_calls(self._uri, subject=f"artifact {path} of run {run_id}"):
-            held = self._client.list_artifacts(run_id, None if parent == "." else parent)
-            if not any(info.path == path and not info.is_dir for info in held):
+            place = self._run_place(run_id) + parent
+            if name not in self._store.names(place):
                 return None
-            found = Path(self._client.download_artifacts(run_id, path, str(into)))
-        # MLflow's client leaves the folders of `path` away.
-        kept = into / path
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        return found.rename(kept)
+            (found,) = self._store.fetch(place, [name], (into / path).parent)
+        return found
 
     def run_tags(self, run_id: str) -> dict[str, str]:
         """Return the tags of a run."""
@@ -124,26 +114,43 @@ class MlflowModelRegistry:
     def attach_evidence(self, version: RegisteredVersion, files: dict[str, bytes]) -> None:
         """Write `files` under `evidence/` on the run and on the logged model."""
         subject = f"evidence of version {version.version} of {version.model}"
-        with tempfile.TemporaryDirectory() as folder, mlflow_calls(self._uri, subject=subject):
-            for name, content in files.items():
-                (Path(folder) / checked_name(name, what="file name")).write_bytes(content)
-            if version.run_id:
-                self._client.log_artifacts(version.run_id, folder, "evidence")
-            if _LOGGED.fullmatch(version.source):
-                self._client.log_model_artifacts(version.source.removeprefix("models:/"), folder, "evidence")
+        logged = _LOGGED.fullmatch(version.source)
+        with mlflow_calls(self._uri, subject=subject):
+            places = [self._run_place(version.run_id)] if version.run_id else []
+            places += [self._model_place(logged[1])] if logged else []
+            for place in places:
+                for name, content in files.items():
+                    self._store.put(f"{place}/evidence/{checked_name(name, what='file name')}", content)
 
-    def _location(self, version: RegisteredVersion, what: str) -> str:
-        """Return where the model's files lie, asked of this server.
+    def _place(self, version: RegisteredVersion, what: str) -> str:
+        """Return where the model's files lie in the registry's own store, asked of this server.
 
         MLflow's own resolution of `models:/` asks the process-wide tracking address instead.
         """
-        location = version.source
-        if _LOGGED.fullmatch(location):
-            logged = self._client.get_logged_model(location.removeprefix("models:/"))
-            location = str(logged.artifact_location)
-        if not _SERVED.fullmatch(location) or ".." in location:
-            raise NotServable(f"{what} lies at {location[:80]!r}, outside of MLflow", next=_advice())
-        return location
+        if logged := _LOGGED.fullmatch(version.source):
+            return self._model_place(logged[1])
+        if of_a_run := _OF_A_RUN.fullmatch(version.source):
+            run_id, path = of_a_run.groups()
+            model = self._logged_by(run_id, path)
+            location = self._run_location(run_id)
+            return self._model_place(model) if model else own_place(f"{location}/{path}", what)
+        return own_place(version.source, what)
+
+    def _run_place(self, run_id: str) -> str:
+        return own_place(self._run_location(run_id), f"run {run_id}")
+
+    def _run_location(self, run_id: str) -> str:
+        return str(self._client.get_run(run_id).info.artifact_uri)
+
+    def _model_place(self, model_id: str) -> str:
+        return own_place(str(self._client.get_logged_model(model_id).artifact_location), f"logged model {model_id}")
+
+    def _logged_by(self, run_id: str, name: str) -> str | None:
+        """Return the id of the newest model that a run logged by a name; a plain folder of the run is none."""
+        experiment = self._client.get_run(run_id).info.experiment_id
+        models = self._client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'")
+        found = [model for model in models if model.name == name]
+        return str(max(found, key=lambda model: model.creation_timestamp).model_id) if found else None
 
 
 def _registered(found: ModelVersion) -> RegisteredVersion:
@@ -154,30 +161,3 @@ def _registered(found: ModelVersion) -> RegisteredVersion:
         source=str(found.source or ""),
         tags={str(key): str(value) for key, value in (found.tags or {}).items()},
     )
-
-
-def _advice() -> str:
-    return f"log it with {_LOG_LINE} and register that model"
-
-
-def _fetched(repository: Any, name: str, into: Path) -> Path:
-    return Path(repository.download_artifacts(name, str(into)))
-
-
-def _described(path: Path, what: str) -> tuple[str, dict[str, str]]:
-    """Return the ONNX file's name and the column types out of an MLmodel file."""
-    try:
-        body = yaml.safe_load(path.read_text(encoding="utf-8"))
-        flavor: dict[str, Any] | None = body["flavors"].get("onnx")
-        columns = json.loads((body.get("signature") or {}).get("inputs") or "null")
-        input_types = {str(column["name"]): str(column["type"]) for column in columns or ()}
-        model_file = str(flavor.get("data", "")) if flavor else ""
-    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise NotServable(f"the MLmodel file of {what} can't be understood: {error!r}", next=_advice()) from error
-    if flavor is None:
-        raise NotServable(f"{what} has no ONNX model", next=_advice())
-    if not input_types:
-        raise NotServable(f"{what} has no signature with named columns", next=_advice())
-    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", model_file):
-        raise NotServable(f"{what} names {model_file[:80]!r} as its model file", next=_advice())
-    return model_file, input_types

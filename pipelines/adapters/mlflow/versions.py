@@ -7,6 +7,8 @@ import httpx
 from pipelines.errors import RegistryUnavailable, UnknownVersion
 
 _API = "/api/2.0/mlflow"
+# The most that a registry gives at once.
+_PAGE = "1000"
 
 
 class MlflowVersions:
@@ -25,8 +27,7 @@ class MlflowVersions:
 
     def versions(self, model: str) -> list[dict[str, Any]]:
         """Return number, run, tags and aliases of each version, newest first."""
-        query = {"filter": f"name='{model}'", "max_results": "1000"}
-        found = _checked(self._send("/model-versions/search", query)).get("model_versions", [])
+        found = self._found(model)
         aliases = self.aliases(model) if found else {}
         rows = [
             {
@@ -38,6 +39,19 @@ class MlflowVersions:
             for version in found
         ]
         return sorted(rows, key=lambda row: -int(row["version"]))
+
+    def _found(self, model: str) -> list[dict[str, Any]]:
+        """Return what the registry says of each version, page by page."""
+        found: list[dict[str, Any]] = []
+        query = {"filter": f"name='{model}'", "max_results": _PAGE}
+        while True:
+            page = _checked(self._send("/model-versions/search", query))
+            found += page.get("model_versions", [])
+            token = page.get("next_page_token")
+            # Whatever a server says, a page without versions is the last.
+            if not token or not page.get("model_versions"):
+                return found
+            query["page_token"] = token
 
     def resolve(self, model: str, version: str | None) -> str:
         """Return `version` if it is registered, or the newest one for None; raise UnknownVersion."""

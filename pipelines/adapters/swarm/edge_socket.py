@@ -1,10 +1,10 @@
-"""The edge's HAProxy, told by its own sockets how to share a port and to take a new configuration over.
+"""The edge's HAProxy, told by its own sockets which releases to use, how to share a port, and to reload.
 
 The sockets are on a file system of the edge's own, so that nothing else on its networks reaches them: commands
 are run inside its container. The container itself is never updated, since that cuts connections.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.errors import DeployFailed, TargetUnavailable
@@ -14,6 +14,9 @@ _STATE, _CONFIG = "/run/haproxy/state", "/etc/haproxy/haproxy.cfg"
 _SAY = 'printf "%s\\n" "$1" | socat -t 10 - "UNIX-CONNECT:$2"'
 _SAVE = f'{_SAY} > "$3.new" && mv "$3.new" "$3"'
 _NAME, _WEIGHT = "srv_name", "srv_uweight"
+# What health checks add to their path, by the slot that a server's name begins with: in a backend, and in the one that
+# is used while nothing in it is ready.
+_WANTED = ("virt@{backend}", "virt@{backend}-alive")
 # HAProxy knows weights from 0 to 256.
 _HEAVIEST = 256
 
@@ -27,6 +30,22 @@ class EdgeSocket:
     def __init__(self, engine: DockerEngine, name: str) -> None:
         self._engine = engine
         self._name = name
+
+    def name_wanted(self, backend: str, slot: str, digests: Collection[str]) -> None:
+        """Have a slot's replicas asked whether they serve one of these bundles; one that serves another is not used.
+
+        `none` stands for no bundle. An edge that starts or reloads knows of nothing, and uses every replica that is
+        ready. Raises DeployFailed when HAProxy has not taken it over.
+        """
+        query = "?" + "&".join(f"digest={digest}" for digest in sorted(digests))
+        places = [place.format(backend=backend) for place in _WANTED]
+        told = self._say(
+            "; ".join(f"del map {place} {slot}; add map {place} {slot} {query}; show map {place}" for place in places)
+        )
+        if sum(line.split()[1:] == [slot, query] for line in told.splitlines()) != len(places):
+            raise DeployFailed(
+                f"the edge did not take over what {slot} of {backend} serves: {told.strip()}", next='see "slipway logs"'
+            )
 
     def share(self, backend: str, loads: Mapping[str, float]) -> None:
         """Give each server of a slot its part of the load, relative to the others; a slot not named gets none.

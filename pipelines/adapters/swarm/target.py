@@ -1,7 +1,9 @@
 """Runs releases as Swarm services that Terraform has provisioned: one for each slot of an endpoint."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http import HTTPStatus
 
 from pipelines.adapters.images.release_images import ReleaseImages
@@ -11,11 +13,15 @@ from pipelines.adapters.swarm.replica_ask import Ask, ask_directly
 from pipelines.adapters.swarm.services import Spec, SwarmServices, with_release
 from pipelines.adapters.swarm.tasks import Patience, Roll, Task, Waited
 from pipelines.domain.release import Endpoint, Phase, Release, Replica, Slot, SlotState
-from pipelines.errors import UsageError
+from pipelines.errors import SlipwayError, UsageError
 from pipelines.ports import HttpReply
 
 PORT = 8000
 _ASKERS = 8
+# What the edge was told is told again so often: an edge that was started anew or reloaded knows of nothing.
+_TELL_AGAIN_S = 30.0
+# What a replica without a release is asked for by.
+_NO_DIGEST = "none"
 
 
 class SwarmTarget:
@@ -40,6 +46,7 @@ class SwarmTarget:
         self._patience = patience
         self._ask = ask
         self._clock = _Stopwatch()
+        self._told: dict[tuple[Endpoint, Slot], tuple[set[str], float]] = {}
         self._askers = ThreadPoolExecutor(_ASKERS, thread_name_prefix="ask-replica")
 
     def prepare(self, endpoint: Endpoint, bundle_digest: str) -> None:
@@ -48,12 +55,14 @@ class SwarmTarget:
 
     def start(self, release: Release, slot: Slot, *, epoch: int) -> None:
         """Tell a slot's service to serve `release`, and return at once."""
-        self._order(release.endpoint, slot, release, epoch)
+        # An edge that can't be told of it would leave its replicas out, and have none when the former ones are gone.
+        self._order(release.endpoint, slot, release, epoch, tell_edge=self._tell_edge)
 
     def observe(self, endpoint: Endpoint, slot: Slot) -> SlotState:
         """Read the states of a slot's tasks, and ask each replica by its own address now."""
         roll = self._services.roll(endpoint, slot)
         phase, failure = roll.judged(self._waited(endpoint, roll), self._patience)
+        self._try_to_tell_edge(endpoint, slot, *_releases(roll.record, over=roll.over))
         serving = roll.record.wanted if roll.over else roll.record.served
         replicas = self._asked(roll, roll.serving(serving))
         missing = roll.replicas - len(replicas) if roll.over else 0
@@ -68,6 +77,10 @@ class SwarmTarget:
             failure=failure,
             last_log=self._last_log(roll, phase),
         )
+
+    def highest_epoch(self, endpoint: Endpoint) -> int:
+        """Read the labels of the endpoint's services."""
+        return max(self._services.roll(endpoint, slot).record.epoch for slot in Slot)
 
     def set_traffic_weights(self, endpoint: Endpoint, weights: dict[Slot, int], *, epoch: int) -> None:
         """Share the endpoint's port: all to one slot as 1, or percentages that add up to 100."""
@@ -85,14 +98,17 @@ class SwarmTarget:
 
     def restore(self, endpoint: Endpoint, release: Release | None, *, epoch: int) -> None:
         """Order the recorded release again, or none; Swarm's own rollback is never used, it goes one step only."""
-        self._order(endpoint, Slot.LIVE, release, epoch)
+        self._order(endpoint, Slot.LIVE, release, epoch, tell_edge=self._try_to_tell_edge)
 
     def stop(self, endpoint: Endpoint, slot: Slot, *, epoch: int) -> None:
         """Begin to drain a slot; it is EMPTY when nobody of it is left."""
-        self._order(endpoint, slot, None, epoch)
+        self._order(endpoint, slot, None, epoch, tell_edge=self._try_to_tell_edge)
 
-    def _order(self, endpoint: Endpoint, slot: Slot, release: Release | None, epoch: int) -> None:
+    def _order(
+        self, endpoint: Endpoint, slot: Slot, release: Release | None, epoch: int, *, tell_edge: Callable[..., None]
+    ) -> None:
         self._services.fence(endpoint, epoch)
+        tell_edge(endpoint, slot, release, *_releases(self._services.roll(endpoint, slot).record))
 
         def decide(roll: Roll, spec: Spec) -> tuple[ServiceOrder, Spec]:
             record = roll.record
@@ -107,6 +123,19 @@ class SwarmTarget:
             return ServiceOrder(wanted, served, epoch, since=since), wanted_spec
 
         self._services.change(endpoint, slot, epoch, decide)
+
+    def _tell_edge(self, endpoint: Endpoint, slot: Slot, *releases: Release | None) -> None:
+        """Tell the edge which releases may answer in a slot, if it was not told so a moment ago."""
+        digests = {release.bundle_digest if release else _NO_DIGEST for release in releases}
+        told, at = self._told.get((endpoint, slot), (None, 0.0))
+        if told != digests or time.monotonic() - at > _TELL_AGAIN_S:
+            self._edge.name_wanted(self._services.backend(endpoint), slot, digests)
+            self._told[endpoint, slot] = (digests, time.monotonic())
+
+    def _try_to_tell_edge(self, endpoint: Endpoint, slot: Slot, *releases: Release | None) -> None:
+        """Tell the edge, or leave that to the next look: neither a look nor the way back depends on the edge."""
+        with suppress(SlipwayError):
+            self._tell_edge(endpoint, slot, *releases)
 
     def _deployed(self, record: ServiceOrder, release: Release | None) -> Deployed | None:
         if release is None:
@@ -158,6 +187,12 @@ def _replica(name: str, answer: HttpReply | None, restarts: int) -> Replica:
     # Tasks that were lost, and workers that this one has replaced since.
     restarts += body.get("restarts", 0)
     return Replica(name, body.get("digest"), body.get("version"), ready, restarts, body.get("pid"))
+
+
+def _releases(record: ServiceOrder, *, over: bool = False) -> list[Release | None]:
+    """Return what may answer by an order: what is wanted and, until that has settled, what served before."""
+    deployed = [record.wanted] if over else [record.wanted, record.served]
+    return [each.release if each else None for each in deployed]
 
 
 def _missing(slot: Slot, number: int) -> Replica:

@@ -6,17 +6,27 @@ The journal holds JSON only: nothing in it is ever unpickled.
 import json
 import logging
 import os
+import threading
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any
 
-from dbos import DBOS, SetWorkflowID
+import sqlalchemy as sa
+from dbos import DBOS, SetWorkflowID, WorkflowHandle
 
-from pipelines.errors import LostLease, Refused, SlipwayError
+from pipelines.errors import DatabaseUnavailable, LostLease, Refused, SlipwayError
 from pipelines.ports import Step
 
 # Bumped by hand when a change of a workflow's steps could not resume runs begun by the old code.
 WORKFLOW_VERSION = "1"
+
+# So long a workflow waits for its journal to come back; then its thread ends, and the executor undoes the work.
+JOURNAL_S = 60.0
+# So long after the start what was cut off may take to begin again.
+RECOVERY_S = 30.0
 
 _UNFINISHED = ("PENDING", "ENQUEUED", "DELAYED")
 
@@ -47,27 +57,34 @@ class DbosEngine:
 
     def __init__(self, journal_url: str) -> None:
         self._workflows: dict[str, Callable[[str], None]] = {}
+        self._threads: dict[str, Future[None]] = {}
+        self._running: set[str] = set()
         self._begun: set[str] = set()
         self._cut_off: set[str] = set()
-        self._launched = False
+        self._launched_at: float | None = None
         self._engine = DBOS(config=engine_config(journal_url))
 
     def register(self, name: str, body: Callable[[str, Step], None]) -> None:
         """Name what a workflow does, before `launch`."""
 
         def run(work_id: str) -> None:
+            self._running.add(work_id)
             self._begun.add(work_id)
-            self._rest_when_recovered()
-            body(work_id, durable_step(work_id))
+            try:
+                self._rest_when_recovered()
+                body(work_id, durable_step(work_id))
+            finally:
+                self._running.discard(work_id)
 
         self._workflows[name] = DBOS.workflow(name=name)(run)
 
     def launch(self) -> None:
         """Begin, and go on with what was cut off."""
         DBOS.launch()
+        Patience(JOURNAL_S).watch(self._engine._sys_db.engine)
         unfinished = DBOS.list_workflows(status=list(_UNFINISHED), load_input=False, load_output=False)
         self._cut_off = {each.workflow_id for each in unfinished}
-        self._launched = True
+        self._launched_at = time.monotonic()
         self._rest_when_recovered()
 
     def _rest_when_recovered(self) -> None:
@@ -75,23 +92,67 @@ class DbosEngine:
 
         Nothing here is any of these, but what was cut off goes on through a queue: that comes first.
         """
-        if self._launched and self._cut_off <= self._begun:
+        if self._launched_at is not None and self._cut_off <= self._begun:
             for stop in (*self._engine.background_thread_stop_events, self._engine._background_jobs_stop_event):
                 stop.set()
 
     def start(self, name: str, work_id: str) -> None:
         """Start a workflow under its work's id: starting it twice is starting it once."""
-        with SetWorkflowID(work_id):
-            DBOS.start_workflow(self._workflows[name], work_id)
+        with _journal(), SetWorkflowID(work_id):
+            handle: WorkflowHandle[None] = DBOS.start_workflow(self._workflows[name], work_id)
+        self._threads = {id: thread for id, thread in self._threads.items() if not thread.done()}
+        # Only a workflow that begins here has one.
+        thread = getattr(handle, "future", None)
+        if thread is not None:
+            self._threads[work_id] = thread
 
-    def has_ended(self, work_id: str) -> bool:
-        """Whether there is a workflow of that id that will do nothing more."""
-        status = DBOS.get_workflow_status(work_id)
-        return status is not None and status.status not in _UNFINISHED
+    def works_on(self, work_id: str) -> bool:
+        """Whether a thread of this process carries that workflow out, or is about to."""
+        thread = self._threads.get(work_id)
+        if work_id in self._running or (thread is not None and not thread.done()):
+            return True
+        begins = work_id in self._cut_off and work_id not in self._begun
+        return begins and time.monotonic() - (self._launched_at or 0.0) < RECOVERY_S
+
+    def abandon(self, work_id: str) -> None:
+        """See to it that a workflow that nobody works on is never gone on with."""
+        with _journal():
+            DBOS.cancel_workflow(work_id)
 
     def close(self) -> None:
         """End; what is under way goes on with the next launch."""
         DBOS.destroy()
+
+
+class Patience:
+    """Has DBOS wait for a journal that is away or full, for `limit_s` at most since it was last written.
+
+    DBOS by itself waits for ever for some of these, and gives the workflow up at once for others, such as a disk that
+    is full or a name that does not resolve while a database is moved.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._failing_since: float | None = None
+        self._hurried = threading.current_thread()
+
+    def watch(self, engine: sa.Engine) -> None:
+        """Judge the failures of a journal's engine from now on."""
+        sa.event.listen(engine, "handle_error", self._judge)
+        sa.event.listen(engine, "commit", self._recover)
+
+    def _judge(self, context: sa.engine.ExceptionContext) -> None:
+        # Who starts workflows has more to do, and comes back to it.
+        hurried = threading.current_thread() is self._hurried
+        if hurried or not isinstance(context.sqlalchemy_exception, sa.exc.OperationalError):
+            return
+        now = time.monotonic()
+        self._failing_since = self._failing_since or now
+        # What is called a lost connection is tried again.
+        context.is_disconnect = now - self._failing_since < self._limit_s
+
+    def _recover(self, connection: sa.Connection) -> None:
+        self._failing_since = None
 
 
 def durable_step(subject: str) -> Step:
@@ -120,6 +181,18 @@ def durable_step(subject: str) -> Step:
         return ended["answer"]
 
     return step
+
+
+@contextmanager
+def _journal() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as error:
+        reason = str(error.__cause__ or error)[:200]
+        raise DatabaseUnavailable(
+            f"the journal of workflows can't be used: {reason}",
+            next="check free disk space and the database; what was asked for stays asked for",
+        ) from error
 
 
 def engine_config(journal_url: str) -> Any:

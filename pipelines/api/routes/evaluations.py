@@ -1,4 +1,4 @@
-"""/evaluations: measuring a version, into staging."""
+"""/evaluations: measuring a version, into staging, and ending that before it is done."""
 
 from typing import Annotated
 
@@ -8,8 +8,9 @@ from pydantic import Field
 
 from pipelines import commands
 from pipelines.api.guard import guarded_router
-from pipelines.api.requests import Person, Reading, State, VersionRequest, now
+from pipelines.api.requests import Person, Reading, RequestBody, State, VersionRequest, now
 from pipelines.api.responses import (
+    Asked,
     AskedVersion,
     Digest,
     ModelName,
@@ -47,6 +48,7 @@ class EvaluationRecord(ResponseBody):
     verdict: Annotated[Verdict, Field(strict=False)] | None
     error: Refusal | None = Field(description="Why it was stopped.")
     ended_at: Time | None
+    cancel_asked_by: PersonName | None = Field(description="Who has asked for its end.")
 
 
 class EvaluationShown(EvaluationRecord):
@@ -64,6 +66,13 @@ def ask_evaluation(body: VersionRequest, state: State, person: Person) -> AskedV
         state.records, person=person, model=model, version=version, override=override, now=now()
     )
     return AskedVersion(id=asked.id, version=version)
+
+
+@router.post("/{id}/cancel", status_code=202)
+def cancel_evaluation(id: str, body: RequestBody, state: State, person: Person) -> Asked:
+    """End an evaluation before it is done; a promotion that waits for it ends with it."""
+    body.model_of(state)
+    return Asked(id=commands.cancel_evaluation(state.records, person=person, id=id).id)
 
 
 @router.get("/{id}")

@@ -38,6 +38,7 @@ class RollbackRecord(ResponseBody):
     replaced: Version | None = Field(description="The version that served before.")
     error: Refusal | None = Field(description="Why it was stopped.")
     ended_at: Time | None
+    during: str | None = Field(description="The release that was half-done when it was asked for.")
 
 
 class RollbackShown(RollbackRecord):

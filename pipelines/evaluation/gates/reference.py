@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipelines.domain.policy import Approvals, Production
+from pipelines.domain.policy import Approvals, EvaluationBounds, Production
 from pipelines.domain.sections import Section
 from pipelines.evaluation.gates.gate import NoLimits
 from pipelines.evaluation.gates.registry import GATES, AnyGate
@@ -19,7 +19,8 @@ policy leaves out has the default given here.
 def describe_gates() -> str:
     """Return the page about all gates, as Markdown."""
     parts = [_HEAD, *(_described(gate) for gate in GATES.all), "## Beside the gates\n"]
-    parts += [_table(section(), name) for name, section in (("approvals", Approvals), ("production", Production))]
+    beside = {"approvals": Approvals, "production": Production, "evaluation": EvaluationBounds}
+    parts += [_table(section(), name) for name, section in beside.items()]
     return "\n".join(parts)
 
 

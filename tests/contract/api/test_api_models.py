@@ -11,6 +11,7 @@ OTHER = "other-model"
 # What each writing route takes beside the model.
 BODIES: dict[str, dict[str, Any]] = {
     "evaluations": {"version": "2"},
+    "evaluations/p-1/cancel": {},
     "promotions": {"version": "2"},
     "approvals": {"version": "2", "approved": True},
     "rollbacks": {},

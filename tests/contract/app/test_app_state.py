@@ -30,6 +30,16 @@ def test_ready_names_digest_version_process_and_restarts(client: httpx.Client, b
     assert Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+def test_who_asks_for_another_release_is_told_so(client: httpx.Client, bundle: tuple[Path, str], path: str) -> None:
+    own, other = bundle[1], f"sha256:{'0' * 64}"
+    assert client.get(path, params={"digest": own}).status_code == 200
+    assert client.get(path, params={"digest": [other, own]}).status_code == 200
+    for named in (other, "none", [other, "none"], "", own[:-1]):
+        answer = client.get(path, params={"digest": named})
+        assert (answer.status_code, answer.json()["reason"]) == (503, "another release is asked for")
+
+
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
 def test_head_is_answered_as_get_is_without_the_body(client: httpx.Client, path: str) -> None:
     answer = client.head(path)

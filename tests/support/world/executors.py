@@ -5,7 +5,14 @@ from pathlib import Path
 
 from pipelines.ports import Records
 from pipelines.releases.services import Services
-from tests.support.world.fakes import FakeBundles, FakeLoadRunner, FakeModelRegistry, FakeProbe, FakeTarget
+from tests.support.world.fakes import (
+    FakeBundles,
+    FakeJobs,
+    FakeLoadRunner,
+    FakeModelRegistry,
+    FakeProbe,
+    FakeTarget,
+)
 from tests.support.world.records import release
 
 
@@ -16,6 +23,7 @@ def executor(records: Records, name: str, now: Callable[[], str]) -> Services:
         registry=FakeModelRegistry(),
         target=FakeTarget(replicas=2),
         loads=FakeLoadRunner(),
+        jobs=FakeJobs(Path("unused")),
         probe=FakeProbe(release().release, {}),
         bundles=FakeBundles(),
         workdir=Path("unused"),

@@ -1,11 +1,15 @@
 """Fakes of the roles in pipelines.ports; each passes the contract suite of its role."""
 
+import importlib
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipelines.adapters.jobs.files import lay_out
 from pipelines.domain.audit import Checkpoint
 from pipelines.domain.names import checked_version
 from pipelines.domain.release import Endpoint, Phase, Release, Replica, Slot, SlotState
@@ -13,13 +17,12 @@ from pipelines.domain.version import RegisteredVersion
 from pipelines.errors import (
     DeployFailed,
     LostLease,
-    NotServable,
     RegistryUnavailable,
     Undecided,
     UnknownVersion,
     UsageError,
 )
-from pipelines.ports import FetchedModel, HttpReply, LoadRun
+from pipelines.ports import HttpReply, JobBounds, LoadRun, never_ending
 
 FAKE_URL = "http://127.0.0.1:9"
 
@@ -56,6 +59,10 @@ class FakeTarget:
         if state.phase is Phase.STARTING:
             self._states[endpoint, slot] = self._stepped(endpoint, state)
         return state
+
+    def highest_epoch(self, endpoint: Endpoint) -> int:
+        """Return the greatest epoch seen."""
+        return self._epochs.get(endpoint, 0)
 
     def set_traffic_weights(self, endpoint: Endpoint, weights: dict[Slot, int], *, epoch: int) -> None:
         """Accept all to live, as the local target does."""
@@ -167,16 +174,18 @@ class FakeModelRegistry:
             raise UnknownVersion(f"{model} has no version")
         return held[-1]
 
-    def fetch_model(self, version: RegisteredVersion, into: Path) -> FetchedModel:
-        """Write the model into `into`, or raise NotServable."""
+    def fetch_model(self, version: RegisteredVersion, into: Path) -> None:
+        """Write the files of the logged model into `into`, as MLflow lays them out."""
         self._answer()
         onnx, input_types = self._models[version.source]
-        if onnx is None or not input_types:
-            raise NotServable(f"version {version.version} lacks an ONNX model or a signature")
         into.mkdir(parents=True, exist_ok=True)
-        path = into / "model.onnx"
-        path.write_bytes(onnx)
-        return FetchedModel(path, input_types, "onnxruntime\n")
+        columns = json.dumps([{"name": name, "type": kind} for name, kind in input_types.items()])
+        described: dict[str, Any] = {"flavors": {"sklearn": {}} if onnx is None else {"onnx": {"data": "model.onnx"}}}
+        described |= {"signature": {"inputs": columns}} if input_types else {}
+        (into / "MLmodel").write_text(json.dumps(described))
+        (into / "requirements.txt").write_text("onnxruntime\n")
+        if onnx is not None:
+            (into / "model.onnx").write_bytes(onnx)
 
     def fetch_artifact(self, run_id: str, path: str, into: Path) -> Path | None:
         """Write one artifact into `into`, if the run has it."""
@@ -301,16 +310,62 @@ class FakeLoadRunner:
         self.result = result or {"verdict": "inconclusive", "via": "direct", "checks": []}
         self.refusal = refusal
         self.plans: list[dict[str, Any]] = []
+        self.rows: list[dict[str, Any]] = []
 
-    def run(self, plan: dict[str, Any], rows: list[dict[str, Any]], workdir: Path) -> LoadRun:
+    def run(
+        self,
+        plan: dict[str, Any],
+        rows: list[dict[str, Any]],
+        workdir: Path,
+        *,
+        check: Callable[[], None] = never_ending,
+    ) -> LoadRun:
         """Return the result at once."""
+        check()
         self.plans.append(plan)
+        self.rows = rows
         if self.refusal:
             raise self.refusal
         return LoadRun(self.result, b"<html></html>")
 
     def remove_left(self) -> set[str]:
         """Find nothing: a run here ends at once."""
+        return set()
+
+
+class FakeJobs:
+    """Runs the program of jobs in this very process, bounded by nothing; `answer` is given instead, once it is set."""
+
+    def __init__(self, place: Path, program: str = "pipelines.evaluation.job") -> None:
+        self.answer: bytes | Exception | None = None
+        self.options: dict[str, Any] = {}
+        self.bounds: list[JobBounds] = []
+        self._place = place
+        self._program = program
+
+    def run(
+        self,
+        task: bytes,
+        files: Mapping[str, Path],
+        bounds: JobBounds,
+        *,
+        check: Callable[[], None] = never_ending,
+    ) -> bytes:
+        """Lay the files out and call the program."""
+        check()
+        self.bounds.append(bounds)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        if self.answer is not None:
+            return self.answer
+        self._place.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=self._place) as folder:
+            lay_out(Path(folder), task, files)
+            answer: bytes = importlib.import_module(self._program).carry_out(task, Path(folder), **self.options)
+            return answer
+
+    def remove_left(self) -> set[str]:
+        """Find nothing: a job here ends at once."""
         return set()
 
 

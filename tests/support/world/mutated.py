@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 # The same examples on every run, and no longer than a test may take.
 BOUNDED = settings(
-    derandomize=True, database=None, deadline=None, max_examples=80, suppress_health_check=list(HealthCheck)
+    derandomize=True, database=None, deadline=None, max_examples=40, suppress_health_check=list(HealthCheck)
 )
 HOSTILE = (
     b"",

@@ -20,14 +20,13 @@ from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.gates.registry import GATES
 from pipelines.executor.scheduler import carry_out
 from pipelines.governance.standing import evidence_of
-from pipelines.ports import HttpReply, LoadRun
+from pipelines.ports import HttpReply, LoadRun, never_ending
 from pipelines.releases.leader import take_leader_lease
 from pipelines.releases.promote import release_promotion
 from pipelines.releases.rollback import roll_back
 from pipelines.releases.services import Services, Timing
 from pipelines.settings.settings import ROOT
-from tests.support.world.fakes import FakeModelRegistry, FakeTarget
-from tests.support.world.trained import trained
+from tests.support.world.fakes import FakeJobs, FakeModelRegistry, FakeTarget
 
 MODEL = "plant-model"
 PRODUCTION, STAGING = Environment.PRODUCTION, Environment.STAGING
@@ -77,11 +76,21 @@ class ScriptedLoads:
         self.verdict = "passed"
         self.result: dict[str, Any] | None = None
         self.plans: list[dict[str, Any]] = []
+        self.rows: list[dict[str, Any]] = []
         self.meanwhile: Callable[[], None] = lambda: None
 
-    def run(self, plan: dict[str, Any], rows: list[dict[str, Any]], workdir: Path) -> LoadRun:
+    def run(
+        self,
+        plan: dict[str, Any],
+        rows: list[dict[str, Any]],
+        workdir: Path,
+        *,
+        check: Callable[[], None] = never_ending,
+    ) -> LoadRun:
         self.plans.append(plan)
+        self.rows = rows
         self.meanwhile()
+        check()
         check = {"name": "p95", "verdict": self.verdict, "observed": 9.0, "interval": [8.0, 10.0], "limit": 100.0}
         check |= {"judged": True, "message": f"{self.verdict} p95"}
         result = self.result or {"verdict": self.verdict, "via": "direct", "checks": [check]}
@@ -97,6 +106,7 @@ class World:
     registry: FakeModelRegistry
     target: FakeTarget
     loads: ScriptedLoads
+    jobs: FakeJobs
     records: SqlRecords
     register: Callable[..., str]
 
@@ -171,19 +181,27 @@ def policy_body() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def plants_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One training, whose files every test registers as it likes."""
+    from tests.support.world.trained import trained
+
     return trained(tmp_path_factory.mktemp("plants")).root
 
 
 @pytest.fixture
 def world(tmp_path: Path, plants_home: Path) -> World:
+    return make_world(tmp_path, plants_home)
+
+
+def make_world(tmp_path: Path, plants_home: Path) -> World:
+    """Make a world whose files are in one directory, and whose versions are those trained in another."""
     target, registry, loads = FakeTarget(replicas=2), FakeModelRegistry(), ScriptedLoads()
-    bundles = BundleStore(tmp_path / "bundles")
+    bundles, jobs = BundleStore(tmp_path / "bundles"), FakeJobs(tmp_path / "jobs")
     records = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FileCheckpoints(tmp_path / "checkpoints"))
     services = Services(
         records=records,
         registry=registry,
         target=target,
         loads=loads,
+        jobs=jobs,
         probe=PassingProbe(bundles, target),
         bundles=bundles,
         workdir=tmp_path,
@@ -209,6 +227,6 @@ def world(tmp_path: Path, plants_home: Path) -> World:
             run_tags=tags,
         ).version
 
-    world = World(services, registry, target, loads, records, register)
+    world = World(services, registry, target, loads, jobs, records, register)
     world.apply_policy()
     return world

@@ -37,6 +37,7 @@ def test_a_scenario_stands_in_the_catalogue(scenario: Scenario) -> None:
 
 def test_scenarios_are_chosen_by_a_part_of_their_name() -> None:
     assert [scenario.name for scenario in chosen("random")] == ["executor killed at random"]
+    assert [scenario.name for scenario in chosen("random,audit")] == ["executor killed at random", "audit edited"]
     assert chosen("") == list(SCENARIOS)
     with pytest.raises(UsageError, match="no scenario has 'flood' in its name"):
         chosen("flood")

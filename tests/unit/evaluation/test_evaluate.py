@@ -20,7 +20,7 @@ from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.gates.registry import GATES
 from pipelines.evaluation.subject import workdir_of
 from pipelines.packaging.snapshot import read_snapshot, write_snapshot
-from pipelines.ports import FetchedModel, HttpReply
+from pipelines.ports import HttpReply
 from tests.support.world.world import MODEL, PRODUCTION, STAGING, World, policy_body
 
 
@@ -316,9 +316,9 @@ def test_a_version_is_downloaded_once_an_evaluation(world: World, monkeypatch: p
     asked: list[str] = []
     model, artifact = world.registry.fetch_model, world.registry.fetch_artifact
 
-    def fetch_model(version: RegisteredVersion, into: Path) -> FetchedModel:
+    def fetch_model(version: RegisteredVersion, into: Path) -> None:
         asked.append("model")
-        return model(version, into)
+        model(version, into)
 
     def fetch_artifact(run_id: str, path: str, into: Path) -> Path | None:
         asked.append(path)

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -76,6 +76,7 @@ def evaluated(world: World, gates: Gates, body: dict[str, Any], override: Overri
     asked = commands.request_evaluation(
         world.records, person="alice", model=MODEL, version=world.register(), override=override, now=now()
     )
+    world.jobs.options = {"gates": gates}
     evaluate(world.services, asked.id, world.step, gates)
     return world.records.get(Evaluation, asked.id)
 
@@ -158,7 +159,10 @@ def test_nothing_of_a_model_is_run_before_every_gate_over_its_bytes_said_yes(wor
     def ran(world: Offline, limits: HeightLimits) -> Heights:
         raise AssertionError("a model was run whose bytes were refused")
 
-    bytes_refused = Gate(name="seal", description="", limits=HeightLimits, measure=measure, judge=judge)
+    def broken(heights: Heights, limits: HeightLimits) -> list[GateResult]:
+        return [replace(result, name="seal") for result in judge(heights, limits)]
+
+    bytes_refused = Gate(name="seal", description="", limits=HeightLimits, measure=measure, judge=broken)
     model = Gate(
         name="ran", description="", limits=HeightLimits, measure=ran, judge=judge, needs=frozenset({Need.MODEL})
     )
@@ -167,7 +171,7 @@ def test_nothing_of_a_model_is_run_before_every_gate_over_its_bytes_said_yes(wor
     evaluation = evaluated(world, Gates((model, bytes_refused, *GATES.all)), body)
 
     assert evaluation.state is RunState.STOPPED
-    assert gate_names(evaluation) == ["height", "digest", "artifact_safety"]
+    assert gate_names(evaluation) == ["seal", "digest", "artifact_safety"]
 
 
 @pytest.mark.parametrize("need", [Need.CHAMPION, Need.PREDICTIONS])

@@ -1,10 +1,10 @@
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from pydantic import TypeAdapter
 
@@ -14,18 +14,16 @@ from loadtests.plan.reading import read_plan
 from loadtests.runner.result import as_json, of_judgement
 from loadtests.samples import Window
 from loadtests.study.simulation import CONTROL, look_of, plan_of
-from pipelines.domain.bundle import Feature, FeatureType
 from pipelines.domain.description import Golden
 from pipelines.domain.policy import Policy
 from pipelines.domain.release import Environment, Release
 from pipelines.domain.verdict import GateResult, Verdict, overall
-from pipelines.errors import DeployFailed, Undecided
-from pipelines.evaluation.gates.service.load_plan import MAX_ROWS, load_plan
+from pipelines.errors import Cancelled, DeployFailed, Overdue, SlipwayError, Undecided
+from pipelines.evaluation.gates.service.load_plan import load_plan
 from pipelines.evaluation.gates.service.slo import SLO, RouteRun, judge_run, time_first_request
 from pipelines.evaluation.gates.service.slo_limits import SloLimits
 from pipelines.evaluation.gates.service.world import Beside, Service
-from pipelines.packaging.snapshot import Snapshot, SnapshotDescription
-from pipelines.ports import HttpReply, LoadRun, LoadRunner
+from pipelines.ports import HttpReply, LoadRun, LoadRunner, never_ending
 from tests.support.world.fakes import FakeLoadRunner, FakeProbe
 from tests.support.world.records import policy
 
@@ -43,6 +41,9 @@ BATCH = {
 def check(name: str = "p99", *, verdict: str = "passed", judged: bool = True, **values: Any) -> dict[str, Any]:
     measured = {"observed": 61.0, "interval": [50.0, 70.0], "limit": 100.0, **values}
     return {"name": name, "verdict": verdict, "judged": judged, "message": f"{verdict} {name}", **measured}
+
+
+checked = check
 
 
 def result(*checks: dict[str, Any], verdict: str | None = None, via: str = "direct") -> dict[str, Any]:
@@ -74,7 +75,14 @@ def plan_for(slo: SloLimits, **changes: Any) -> dict[str, Any]:
 
 
 def measured(
-    loads: LoadRunner, by: Policy, workdir: Path, *, rows: int = 3, beside: bool = False, first_ms: float | None = None
+    loads: LoadRunner,
+    by: Policy,
+    workdir: Path,
+    *,
+    rows: int = 3,
+    beside: bool = False,
+    first_ms: float | None = None,
+    check: Callable[[], None] = never_ending,
 ) -> list[GateResult]:
     """Return what the gate finds of version 2, and without `beside` not that there was nobody to compare with."""
     service = Service(
@@ -82,21 +90,20 @@ def measured(
         release=RELEASE,
         golden=Golden(rows=(), expected=(), tolerance=0),
         profile=by.profile,
-        snapshot=snapshot(rows),
+        rows=requests(rows),
         probe=FakeProbe(RELEASE, {}),
         loads=loads,
         releases=list,
         workdir=workdir,
         first_request_ms=first_ms,
         champion=CHAMPION if beside else None,
+        check=check,
     )
     return SLO.results(service, by)
 
 
-def snapshot(rows: int = 3) -> Snapshot:
-    features = (Feature("age", FeatureType.INTEGER), Feature("plan", FeatureType.CATEGORY, categories=("pro",)))
-    frame = pd.DataFrame({"age": range(rows), "plan": ["pro"] * rows, "churned": ["No"] * rows})
-    return Snapshot(frame, SnapshotDescription("toy-model", "churned", "Yes", ("No", "Yes"), features, ()), "sha256:e")
+def requests(rows: int = 3) -> list[dict[str, Any]]:
+    return [{"age": age, "plan": "pro"} for age in range(rows)]
 
 
 @pytest.mark.parametrize("verdict", ["passed", "failed", "inconclusive", "error", "not_applicable"])
@@ -234,20 +241,21 @@ def test_the_load_runs_own_parser_takes_the_plan(tmp_path: Path) -> None:
     assert (plan.rate_per_s, plan.duration_s, plan.expected_version) == (200.0, 60.0, "2")
 
 
-def test_the_rows_sent_are_those_of_the_evaluation_set_without_the_answer(tmp_path: Path) -> None:
-    sent: list[list[dict[str, Any]]] = []
-
-    class Recording(FakeLoadRunner):
-        def run(self, plan: dict[str, Any], rows: list[dict[str, Any]], workdir: Path) -> Any:
-            sent.append(rows)
-            return super().run(plan, rows, workdir)
-
-    loads = Recording(result(check()))
-    results = measured(loads, policy(), tmp_path, rows=MAX_ROWS + 5)
+def test_the_rows_sent_are_the_requests_made_of_the_evaluation_set(tmp_path: Path) -> None:
+    loads = FakeLoadRunner(result(check()))
+    results = measured(loads, policy(), tmp_path, rows=7)
 
     assert overall(results) is Verdict.PASSED
-    assert len(sent[0]) == MAX_ROWS
-    assert sent[0][0] == {"age": 0, "plan": "pro"}
+    assert loads.rows == requests(7)
+
+
+@pytest.mark.parametrize("ended", [Cancelled("e-1 was cancelled by bob"), Overdue("e-1 took longer than 1 s")])
+def test_an_evaluation_that_has_to_end_is_no_result_of_its_load_run(tmp_path: Path, ended: SlipwayError) -> None:
+    def check_now() -> None:
+        raise ended
+
+    with pytest.raises(type(ended)):
+        measured(FakeLoadRunner(result(check())), policy(), tmp_path, check=check_now)
 
 
 class Answering(FakeLoadRunner):
@@ -258,10 +266,17 @@ class Answering(FakeLoadRunner):
         self.plans: list[dict[str, Any]] = []
         self._verdicts = verdicts
 
-    def run(self, plan: dict[str, Any], rows: list[dict[str, Any]], workdir: Path) -> LoadRun:
+    def run(
+        self,
+        plan: dict[str, Any],
+        rows: list[dict[str, Any]],
+        workdir: Path,
+        *,
+        check: Callable[[], None] = never_ending,
+    ) -> LoadRun:
         self.plans.append(plan)
         verdict = self._verdicts.get(plan["path"].rpartition("/")[2], "passed")
-        return LoadRun(result(check(verdict=verdict)), plan["path"].encode())
+        return LoadRun(result(checked(verdict=verdict)), plan["path"].encode())
 
 
 def test_each_route_is_loaded_by_itself_and_named_in_its_results(tmp_path: Path) -> None:
@@ -336,12 +351,12 @@ class OneAnswer:
 def test_the_first_request_is_a_prediction_and_is_timed_when_it_was_answered() -> None:
     service = OneAnswer(200)
 
-    took_ms = time_first_request(service, URL, snapshot(), timeout_s=7)
+    took_ms = time_first_request(service, URL, requests()[0], timeout_s=7)
 
     assert 0 <= took_ms < math.inf
-    assert service.asked == [(f"{URL}/predict", b'{"age":0,"plan":"pro"}', 7)]
+    assert service.asked == [(f"{URL}/predict", b'{"age": 0, "plan": "pro"}', 7)]
     for status in (500, 422, 0):
-        assert time_first_request(OneAnswer(status), URL, snapshot(), timeout_s=7) == math.inf
+        assert time_first_request(OneAnswer(status), URL, requests()[0], timeout_s=7) == math.inf
 
 
 def test_a_first_request_without_an_answer_is_a_no_and_nothing_is_loaded(tmp_path: Path) -> None:

@@ -33,13 +33,12 @@ def probe() -> FakeProbe:
 
 
 def smoke(probe: FakeProbe) -> GateResult:
-    no_rows: Any = None
     service = Service(
         url="http://127.0.0.1:9",
         release=RELEASE,
         golden=Golden.model_validate(BODY["golden"]),
         profile=Profile.FULL,
-        snapshot=no_rows,
+        rows=[],
         probe=probe,
         loads=FakeLoadRunner(),
         releases=list,

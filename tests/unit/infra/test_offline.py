@@ -64,6 +64,28 @@ def test_an_engine_of_somebody_else_is_not_put_into_a_swarm(tmp_path: Path) -> N
     assert not (tmp_path / "tools" / "docker.swarm").exists()
 
 
+def test_a_lock_that_another_holds_is_waited_for(tmp_path: Path) -> None:
+    programs, held = tmp_path / "programs", tmp_path / "held"
+    programs.mkdir()
+    held.touch()
+    (programs / "apt-get").write_text(
+        f'#!/bin/sh\necho "$1" >> {tmp_path}/asked\n'
+        f"[ -e {held} ] && rm {held} || exit 0\n"
+        'echo "E: Could not get lock /lock. It is held by process 7 (apt)" >&2\n'
+        "exit 100\n"
+    )
+    (programs / "apt-get").chmod(0o755)
+    script = (
+        "import machine; machine.LOCK_POLL_S = 0.01; machine.run_unlocked('apt-get', 'update', environ=dict(PATH={!r}))"
+    )
+    command = [sys.executable, "-c", script.format(f"{programs}:/bin:/usr/bin")]
+    environ = {"PYTHONPATH": str(PREPARE.parent), "PATH": f"{programs}:/bin:/usr/bin"}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "held by process 7 (apt)" in done.stderr and "waiting up to 600 s" in done.stderr
+    assert (tmp_path / "asked").read_text() == "update\nupdate\n"
+
+
 def test_a_base_image_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
     code, said = prepare("base", tmp_path / "tools", client="#!/bin/sh\nexit 0\n")
     assert (code, said) == (0, "base: skipped, debian:trixie-slim is there\n")

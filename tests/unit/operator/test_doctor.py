@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from pipelines.adapters.database.records import SqlRecords
-from pipelines.domain.audit import Checkpoint
+from pipelines.domain.audit import Checkpoint, open_intents
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Approval, Evaluation, Lease, Promotion, ReleaseRecord
 from pipelines.domain.release import Environment, Slot
 from pipelines.domain.verdict import GateResult, Verdict
 from pipelines.errors import RegistryUnavailable
 from pipelines.governance.standing import evidence_of
-from pipelines.operator.doctor import Invariant, Patient, examine, open_intents
+from pipelines.operator.doctor import Invariant, Patient, examine
 from tests.support.world.fakes import FakeBundles, FakeCheckpoints, FakeTarget
 from tests.support.world.records import (
     MODEL,

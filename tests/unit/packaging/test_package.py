@@ -14,10 +14,14 @@ from pipelines.errors import DeployFailed, NotServable, Refused, UsageError
 from pipelines.packaging.golden import TOLERANCE
 from pipelines.packaging.onnx_model import MAX_BYTES, OnnxModel
 from pipelines.packaging.package import Packaged, kept_predictions, make_bundle
+from pipelines.packaging.reading import read_predictions
+from pipelines.packaging.snapshot import read_snapshot
+from pipelines.ports import JobBounds
 from pipelines.training.workspace import Workspace
 from tests.support.world import trained
-from tests.support.world.fakes import FakeModelRegistry
+from tests.support.world.fakes import FakeJobs, FakeModelRegistry
 
+BOUNDS = JobBounds(wall_s=60, memory_mb=2048)
 TYPES = {"height": "double", "age": "long", "potted": "integer", "soil": "string"}
 
 
@@ -28,6 +32,11 @@ class Desk:
     root: Path
     workspace: Workspace
     registry: FakeModelRegistry = field(default_factory=FakeModelRegistry)
+
+    @property
+    def jobs(self) -> FakeJobs:
+        """What reads files, in this process."""
+        return FakeJobs(self.root / "jobs")
 
     @property
     def store(self) -> BundleStore:
@@ -57,6 +66,7 @@ class Desk:
         return make_bundle(
             self.registry,
             self.store,
+            lambda task, files: self.jobs.run(task, files, BOUNDS),
             self.registry.newest("plant-model"),
             pinned=pinned,
             fallback_evaluation=lambda: fallback,
@@ -96,10 +106,10 @@ def test_a_bundle_holds_schema_golden_rows_and_provenance(desk: Desk) -> None:
     assert body["onnx"]["inputs"][0] == {"name": "height", "dtype": "float32"}
     assert body["files"] == {"model.onnx": digest_of((folder / "model.onnx").read_bytes())}
     assert body["provenance"]["git_commit"] == "c0ffee"
-    assert body["provenance"]["datasets"] == {"train": "sha256:1", "evaluation": packaged.evaluation.digest}
+    assert body["provenance"]["datasets"] == {"train": "sha256:1", "evaluation": packaged.evaluation_digest}
     kept = desk.predictions(packaged)
     assert kept is not None
-    assert len(kept) == len(packaged.evaluation.frame)
+    assert len(read_predictions(kept)) == len(read_snapshot(packaged.evaluation).frame)
 
 
 def test_golden_rows_replay_and_cover_both_classes(desk: Desk) -> None:
@@ -153,7 +163,7 @@ def test_a_version_without_evaluation_set_is_judged_by_the_newest_known(desk: De
         desk.package(artifacts={})
     packaged = desk.again(fallback=desk.workspace.evaluation)
     assert packaged.predictions is None
-    assert packaged.evaluation.description.target == "outcome"
+    assert read_snapshot(packaged.evaluation).description.target == "outcome"
 
 
 @pytest.mark.parametrize(
@@ -164,7 +174,7 @@ def test_a_version_without_evaluation_set_is_judged_by_the_newest_known(desk: De
         ({**TYPES, "height": "long"}, "'height' is a long"),
         ({**TYPES, "leaves": "long"}, "holds no such column"),
         ({"height": "double"}, "the ONNX model takes"),
-        ({}, "lacks an ONNX model or a signature"),
+        ({}, "has no signature with named columns"),
     ],
 )
 def test_a_signature_that_does_not_fit_is_refused(desk: Desk, types: dict[str, str], message: str) -> None:
@@ -250,7 +260,7 @@ def test_a_model_above_the_size_limit_is_refused_unread(tmp_path: Path) -> None:
         OnnxModel.load(path)
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "extra", "missing", "link", "description"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "missing", "link", "description"])
 def test_the_store_hands_out_no_changed_byte(desk: Desk, damage: str) -> None:
     digest = desk.package().digest
     folder = desk.store.path(digest)
@@ -260,8 +270,6 @@ def test_the_store_hands_out_no_changed_byte(desk: Desk, damage: str) -> None:
         model.write_bytes(bytes([content[0] ^ 1]) + content[1:])
     elif damage == "truncate":
         model.write_bytes(content[:-1])
-    elif damage == "extra":
-        (folder / "more").write_text("")
     elif damage == "description":
         (folder / "bundle.json").write_bytes((folder / "bundle.json").read_bytes() + b"\n")
     else:
@@ -270,6 +278,14 @@ def test_the_store_hands_out_no_changed_byte(desk: Desk, damage: str) -> None:
             model.symlink_to(desk.root / "moved.onnx")
     with pytest.raises(DeployFailed):
         desk.store.path(digest)
+
+
+def test_what_lies_beside_a_bundles_files_keeps_nobody_from_them(desk: Desk) -> None:
+    digest = desk.package().digest
+    folder = desk.store.path(digest)
+    (folder / "evidence").mkdir()
+    (folder / "evidence" / "report.json").write_text("{}")
+    assert desk.store.path(digest) == folder
 
 
 def test_the_store_tells_what_was_expected_and_what_it_got(desk: Desk) -> None:

@@ -2,6 +2,7 @@ import dataclasses
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 
 from pipelines.adapters.database.records import SqlRecords, now
 from pipelines.domain.records import LeaderLease, Lease
+from pipelines.domain.release import Endpoint, Environment, Slot
 from pipelines.errors import LostLease, Refused
 from pipelines.releases.leader import (
     LEADER_LOST_S,
+    boot_clock,
     give_up_leader_lease,
     is_alive,
     renew_leader_lease,
@@ -37,16 +40,24 @@ def ago(seconds: float) -> str:
     return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
 
 
-def leader(heartbeat_at: str, *, host: str | None = ELSEWHERE, pid: int | None = None) -> LeaderLease:
-    """Return the leader lease of the executor `x1`; its process is this test's unless another is named."""
-    process = psutil.Process()
-    return LeaderLease("executor", "x1", pid or process.pid, process.create_time(), heartbeat_at, host)
+def leader(silent_s: float, *, host: str | None = ELSEWHERE, pid: int | None = None) -> LeaderLease:
+    """Return the leader lease of the executor `x1`, in another container of this machine unless `host` says otherwise.
+
+    Its process is this test's unless another is named.
+    """
+    process, (boot_id, at_s) = psutil.Process(), boot_clock()
+    born = process.create_time()
+    return LeaderLease("executor", "x1", pid or process.pid, born, ago(silent_s), host, None, boot_id, at_s - silent_s)
+
+
+def of_another_machine(silent_s: float) -> LeaderLease:
+    return dataclasses.replace(leader(silent_s), boot_id="another-machine")
 
 
 def test_on_its_own_host_an_executor_lives_while_its_process_does() -> None:
     here = socket.gethostname()
     gone = 2**22 + 1
-    mine = leader(ago(1), host=here)
+    mine = leader(1, host=here)
     assert is_alive(mine, now())
     assert not is_alive(dataclasses.replace(mine, pid=gone), now())
     # The id was given to another process since.
@@ -56,8 +67,8 @@ def test_on_its_own_host_an_executor_lives_while_its_process_does() -> None:
 @pytest.mark.parametrize("host", [ELSEWHERE, None])
 def test_of_another_host_the_heartbeat_alone_counts(host: str | None) -> None:
     gone = 2**22 + 1
-    assert is_alive(leader(ago(1), host=host, pid=gone), now())
-    assert not is_alive(leader(ago(LEADER_LOST_S + 1), host=host), now())
+    assert is_alive(leader(1, host=host, pid=gone), now())
+    assert not is_alive(leader(LEADER_LOST_S + 1, host=host), now())
 
 
 def test_a_second_executor_of_one_host_is_refused_at_once(records: SqlRecords) -> None:
@@ -67,14 +78,14 @@ def test_a_second_executor_of_one_host_is_refused_at_once(records: SqlRecords) -
 
 
 def test_a_live_executor_of_another_host_is_waited_for_until_patience_ends(records: SqlRecords) -> None:
-    add(records, leader(now()))
+    add(records, leader(0))
     with pytest.raises(Refused, match=ELSEWHERE):
         take_leader_lease(executor(records, "x2", now), patience_s=0.5)
     assert records.get(LeaderLease, "executor").executor == "x1"
 
 
 def test_the_leader_lease_of_another_host_is_taken_with_its_leases_when_it_falls_silent(records: SqlRecords) -> None:
-    add(records, leader(ago(LEADER_LOST_S - 1)), Lease("m/production", "p-1", 3, "x1", NOW))
+    add(records, leader(LEADER_LOST_S - 1), Lease("m/production", "p-1", 3, "x1", NOW))
     (taken,) = take_leader_lease(executor(records, "x2", now), patience_s=30.0)
     assert taken.holder == "p-1"
     assert records.get(Lease, "m/production").epoch == 4
@@ -84,7 +95,7 @@ def test_the_leader_lease_of_another_host_is_taken_with_its_leases_when_it_falls
 
 def test_a_successor_begins_as_soon_as_the_leader_lease_is_given_up(records: SqlRecords) -> None:
     first, second = executor(records, "x1", now), executor(records, "x2", now)
-    add(records, leader(now()))
+    add(records, leader(0))
     leaving = threading.Timer(0.3, give_up_leader_lease, [first])
     leaving.start()
     begun = datetime.now(UTC)
@@ -97,7 +108,46 @@ def test_a_successor_begins_as_soon_as_the_leader_lease_is_given_up(records: Sql
 
 
 def test_an_executor_that_was_replaced_does_not_give_up_its_successors_leader_lease(records: SqlRecords) -> None:
-    add(records, leader(ago(LEADER_LOST_S + 1)))
+    add(records, leader(LEADER_LOST_S + 1))
     take_leader_lease(executor(records, "x2", now))
     give_up_leader_lease(executor(records, "x1", now))
     assert is_alive(records.get(LeaderLease, "executor"), now())
+
+
+@pytest.mark.parametrize("step_s", [-600.0, 600.0])
+def test_a_step_of_the_clock_on_the_wall_makes_nobody_older_or_younger(step_s: float) -> None:
+    stepped = ago(-step_s)
+    assert is_alive(leader(LEADER_LOST_S - 1), stepped)
+    assert not is_alive(leader(LEADER_LOST_S + 1), stepped)
+
+
+def test_an_executor_that_works_through_a_step_of_the_clock_keeps_its_lease(records: SqlRecords) -> None:
+    stepping = executor(records, "x1", lambda: ago(-600))
+    take_leader_lease(stepping)
+    renew_leader_lease(executor(records, "x1", now))
+    assert is_alive(records.get(LeaderLease, "executor"), now())
+    with pytest.raises(Refused):
+        take_leader_lease(executor(records, "x2", lambda: ago(600)), patience_s=0.0)
+
+
+def test_the_clock_of_another_machine_is_not_believed(records: SqlRecords) -> None:
+    add(records, of_another_machine(3600.0))
+    with pytest.raises(Refused, match=ELSEWHERE):
+        take_leader_lease(executor(records, "x2", now), patience_s=0.0)
+
+
+def test_an_executor_of_another_machine_is_dead_when_its_lease_has_not_changed_for_long(records: SqlRecords) -> None:
+    add(records, of_another_machine(-3600.0))
+    shown: list[float] = []
+    take_leader_lease(executor(records, "x2", now), show_life=lambda: shown.append(time.monotonic()))
+    assert records.get(LeaderLease, "executor").executor == "x2"
+    assert LEADER_LOST_S / 2 < shown[-1] - shown[0] < 2 * LEADER_LOST_S
+
+
+def test_who_takes_over_goes_on_from_the_greater_epoch_of_database_and_target(records: SqlRecords) -> None:
+    services = executor(records, "x2", now)
+    add(records, leader(LEADER_LOST_S + 1), Lease("toy-model/production", "p-1", 3, "x1", NOW))
+    services.target.set_traffic_weights(Endpoint("toy-model", Environment.PRODUCTION), {Slot.LIVE: 1}, epoch=9)
+    (taken,) = take_leader_lease(services)
+    assert taken.epoch == 3
+    assert records.get(Lease, "toy-model/production").epoch == 10

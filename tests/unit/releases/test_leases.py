@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.adapters.database.records import SqlRecords
 from pipelines.domain.records import LeaderLease, Lease
-from pipelines.domain.release import Environment
+from pipelines.domain.release import Endpoint, Environment, Slot
 from pipelines.errors import LeaseHeld, LostLease, UsageError
 from pipelines.releases import leases
 from pipelines.releases.services import Services
@@ -157,3 +157,34 @@ def test_an_executor_that_was_replaced_can_not_take_a_free_lease(records: SqlRec
         leases.acquire(zombie, MODEL, PRODUCTION, "p-1")
 
     assert records.find(Lease) == []
+
+
+def test_epochs_go_on_from_the_greater_one_of_database_and_target(records: SqlRecords) -> None:
+    services = start(records, "x1")
+    services.target.set_traffic_weights(Endpoint(MODEL, PRODUCTION), {Slot.LIVE: 1}, epoch=41)
+
+    assert leases.acquire(services, MODEL, PRODUCTION, "p-1") == 42
+    assert leases.acquire(services, MODEL, STAGING, "e-1") == 1
+
+
+def test_a_lease_that_is_lost_during_an_effect_is_noticed_after_it(records: SqlRecords) -> None:
+    zombie = start(records, "x1")
+    leases.acquire(zombie, MODEL, PRODUCTION, "p-1")
+
+    with (
+        pytest.raises(LostLease, match="lost lease, epoch 1 < 2"),
+        leases.confirmed(zombie, MODEL, PRODUCTION, "p-1") as epoch,
+    ):
+        start(records, "x2")
+    assert epoch == 1
+
+
+def test_a_former_executor_is_told_its_epoch_after_its_successor_has_given_the_lease_back(records: SqlRecords) -> None:
+    zombie = start(records, "x1")
+    leases.acquire(zombie, MODEL, PRODUCTION, "p-1")
+    start(records, "x2")
+    leases.give_back(executor(records, "x2", lambda: NOW), "p-1")
+
+    for attempt in (leases.confirm, leases.acquire):
+        with pytest.raises(LostLease, match="lost lease, epoch 1 < 2"):
+            attempt(zombie, MODEL, PRODUCTION, "p-1")

@@ -14,6 +14,9 @@ variables {
       "mlflow-promoter"  = { id = "sssssssssssssssssssssss03", name = "slipway-mlflow-promoter" }
       "slipway-database" = { id = "sssssssssssssssssssssss01", name = "slipway-slipway-database" }
     }
+    tables = {
+      "slipway-owner" = { id = "sssssssssssssssssssssss04", name = "slipway-slipway-owner" }
+    }
   }
 }
 
@@ -71,6 +74,37 @@ run "the_executor_alone_gets_the_engines_socket_and_the_environments" {
     }
     error_message = "A process reads a secret that is not its own."
   }
+}
+
+run "the_owner_of_the_tables_makes_them_and_ends" {
+  assert {
+    condition = alltrue([
+      for spec in module.tables.service.task_spec[0].container_spec : spec.args == tolist(["tables"]) && spec.image == var.image
+      && [for secret in spec.secrets : secret.file_name] == ["slipway-owner"] && spec.env.PGUSER == "slipway-owner"
+      && length([for mount in spec.mounts : mount if mount.type != "tmpfs"]) == 0 && length(spec.configs) == 0
+    ])
+    error_message = "It does something else, or gets more than the owner's login."
+  }
+
+  assert {
+    condition     = [for network in module.tables.service.task_spec[0].networks_advanced : network.id] == ["n2"]
+    error_message = "It is on another network than the database's."
+  }
+
+  assert {
+    condition     = module.tables.service.task_spec[0].restart_policy[0].condition == "on-failure"
+    error_message = "It would run for ever."
+  }
+}
+
+run "the_owners_login_for_another_process_is_refused" {
+  command = plan
+
+  variables {
+    secrets = merge(var.secrets, { executor = merge(var.secrets.executor, var.secrets.tables) })
+  }
+
+  expect_failures = [var.secrets]
 }
 
 run "the_api_reads_the_home_and_the_executor_writes_it" {
@@ -160,7 +194,7 @@ run "an_executor_that_no_longer_works_is_replaced" {
   }
 }
 
-run "an_api_that_waits_for_the_executor_to_make_newer_tables_is_not_ended" {
+run "an_api_that_waits_for_newer_tables_is_not_ended" {
   assert {
     condition = alltrue([
       for check in module.process["api"].service.task_spec[0].container_spec[0].healthcheck : check.start_period == "3m"
@@ -175,7 +209,7 @@ run "stopped_both_stay_as_services" {
   }
 
   assert {
-    condition     = alltrue([for process in module.process : process.service.mode[0].replicated[0].replicas == 0])
+    condition     = alltrue([for process in [module.process["api"], module.process["executor"], module.tables] : process.service.mode[0].replicated[0].replicas == 0])
     error_message = "A process still runs."
   }
 }
@@ -254,7 +288,7 @@ run "a_missing_secret_is_refused" {
   command = plan
 
   variables {
-    secrets = { api = {}, executor = var.secrets.executor }
+    secrets = merge(var.secrets, { api = {} })
   }
 
   expect_failures = [var.secrets]

@@ -146,7 +146,10 @@ run "the_configuration_rolls_without_a_lost_request" {
         "load-server-state-from-file global",
         "hard-stop-after 90s",
         "check inter 500ms fastinter 200ms rise 1 fall 2 init-addr last,none observe layer4",
-        "option httpchk GET /ready",
+        "http-check send meth GET uri-lf \"/ready%[srv_name,map_beg(virt@production,?)]\"",
+        "http-check send meth GET uri-lf \"/health%[srv_name,map_beg(virt@production-alive,?)]\"",
+        "timeout http-keep-alive 30s",
+        "http-after-response set-header keep-alive timeout=25",
         "retry-on conn-failure empty-response response-timeout",
         "stats socket /run/haproxy/admin.sock mode 600 level admin expose-fd listeners",
       ] : strcontains(one(docker_container.config.upload).content, line)

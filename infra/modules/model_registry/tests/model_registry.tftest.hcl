@@ -69,8 +69,8 @@ run "its_settings_are_the_measured_ones" {
   }
 
   assert {
-    condition     = module.server.service.task_spec[0].container_spec[0].healthcheck[0].start_period == "1m"
-    error_message = "It gets less than a minute to start; on a busy machine it needs up to 36 s."
+    condition     = module.server.service.task_spec[0].container_spec[0].healthcheck[0].start_period == "3m"
+    error_message = "It gets less than three minutes to start; on a busy machine it was ended at one, again and again."
   }
 }
 

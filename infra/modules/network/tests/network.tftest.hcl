@@ -28,6 +28,26 @@ run "every_network_is_an_attachable_overlay_with_a_name_from_the_prefix" {
   }
 }
 
+run "what_goes_from_node_to_node_is_encrypted" {
+  assert {
+    condition     = alltrue([for network in docker_network.network : network.options == tomap({ encrypted = "" })])
+    error_message = "A stranger could send into a network, or read it."
+  }
+}
+
+run "encryption_can_be_left_to_others" {
+  state_key = "open"
+
+  variables {
+    encrypted = false
+  }
+
+  assert {
+    condition     = alltrue([for network in docker_network.network : !contains(keys(coalesce(network.options, {})), "encrypted")])
+    error_message = "A network is encrypted all the same."
+  }
+}
+
 run "only_the_networks_that_publish_have_a_way_out" {
   assert {
     condition = toset([for name, network in docker_network.network : name if !network.internal]) == toset([

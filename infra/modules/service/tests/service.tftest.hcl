@@ -122,6 +122,38 @@ run "it_is_started_again_whenever_it_ends" {
   }
 }
 
+run "what_ends_by_itself_is_started_again_only_after_a_failure_and_waited_for_by_nobody" {
+  variables {
+    health = { test = ["NONE"] }
+    once   = true
+  }
+
+  assert {
+    condition     = docker_service.service.task_spec[0].restart_policy[0].condition == "on-failure"
+    error_message = "It would run for ever."
+  }
+
+  assert {
+    condition     = length(docker_service.service.converge_config) == 0
+    error_message = "Terraform would wait for it in vain."
+  }
+
+  assert {
+    condition     = docker_service.service.task_spec[0].container_spec[0].healthcheck[0].test == tolist(["NONE"])
+    error_message = "The image's own health check would end it."
+  }
+}
+
+run "what_runs_on_has_a_health_check" {
+  command = plan
+
+  variables {
+    health = { test = ["NONE"] }
+  }
+
+  expect_failures = [var.health]
+}
+
 run "a_path_is_a_directory_of_the_node_and_a_name_a_volume" {
   variables {
     mounts = {

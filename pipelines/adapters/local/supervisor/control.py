@@ -118,10 +118,12 @@ class Supervisor:
                 f"lost lease, epoch {epoch} < {self._record.epoch}",
                 next="another executor has taken over; this one stops",
             )
-        self._record.epoch = epoch
+        before, self._record.epoch = self._record.epoch, epoch
         try:
             self._save()
         except OSError as error:
+            # Whoever reads the record must never find a smaller epoch than the one that is obeyed.
+            self._record.epoch = before
             raise DeployFailed(
                 f"the supervisor cannot record a change: {error}", next="make room on the disk, then try again"
             ) from error

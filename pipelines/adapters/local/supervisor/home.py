@@ -162,7 +162,7 @@ class SupervisorHome:
             return Record()
         try:
             return Record.from_dict(json.loads(self.record_path.read_bytes()))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(
                 f"the supervisor's record {self.record_path} is not readable: {error!r}",
                 next="put it back from a backup, or move it away to start with empty slots",

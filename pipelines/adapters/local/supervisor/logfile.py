@@ -1,11 +1,14 @@
 """Replica logs: one capped file a release and slot, appended by the replicas themselves."""
 
 import contextlib
+import logging
 import os
 import re
 import shutil
 from pathlib import Path
 from typing import BinaryIO
+
+log = logging.getLogger(__name__)
 
 CAP_BYTES = 5_000_000
 KEPT_FILES = 40
@@ -20,31 +23,46 @@ class ReplicaLog:
         self.path = directory / (re.sub(r"[^A-Za-z0-9._-]", "_", name)[:120] + ".log")
 
     def open(self) -> BinaryIO:
-        """Open for appending: several replicas may write, and `cap` may cut under them."""
-        self._forget_oldest()
-        return open(self.path, "ab", buffering=0, opener=lambda path, flags: os.open(path, flags, 0o600))
+        """Open for appending: several replicas may write, and `cap` may cut under them.
+
+        Where there is no room for a log there is none: what serves matters more.
+        """
+        try:
+            self._forget_oldest()
+            return open(self.path, "ab", buffering=0, opener=lambda path, flags: os.open(path, flags, 0o600))
+        except OSError as error:
+            log.error("%s can't be written, so a replica starts without a log: %s", self.path, error)
+            return open(os.devnull, "ab", buffering=0)
 
     def size_bytes(self) -> int:
         """Return the size now; 0 when there is no file."""
         try:
             return self.path.stat().st_size
-        except FileNotFoundError:
+        except OSError:
             return 0
 
     def tail(self, since_bytes: int = 0) -> tuple[str, ...]:
         """Return the last lines written after the size was `since_bytes`."""
         size = self.size_bytes()
         start = max(since_bytes if since_bytes <= size else 0, size - _TAIL_BYTES)
-        with contextlib.suppress(FileNotFoundError), open(self.path, "rb") as file:
+        with contextlib.suppress(OSError), open(self.path, "rb") as file:
             file.seek(start)
             text = file.read(_TAIL_BYTES).decode(errors="replace")
             return tuple(line for line in text.splitlines() if line.strip())[-TAIL_LINES:]
         return ()
 
     def cap(self) -> None:
-        """Move a file that has grown too large aside; its writers append, so they go on at the new start."""
-        if self.size_bytes() > CAP_BYTES:
-            shutil.copyfile(self.path, self.path.with_suffix(".log.1"))
+        """Move a file that has grown too large aside; its writers append, so they go on at the new start.
+
+        Where there is no room for the former lines, they go.
+        """
+        if self.size_bytes() <= CAP_BYTES:
+            return
+        former = self.path.with_suffix(".log.1")
+        with contextlib.suppress(OSError):
+            former.unlink(missing_ok=True)
+            shutil.copyfile(self.path, former)
+        with contextlib.suppress(OSError):
             os.truncate(self.path, 0)
 
     def _forget_oldest(self) -> None:

@@ -101,8 +101,17 @@ class SlotSupervisor:
         self._site.shared.close()
 
     async def _roll_to(self, wanted: Deployment | None, *, after: asyncio.Task[None] | None) -> None:
+        """Bring a slot to a release; what goes wrong is its failure, and is told."""
         if after:
             await asyncio.wait([after])
+        try:
+            await self._roll_now(wanted)
+        except Exception as bug:
+            log.exception("%s: %s could not be rolled out", self._site.slot, _id(wanted))
+            if _id(self._state.wanted) == _id(wanted):
+                self._put(replace(self._state, phase=Phase.FAILED, failure=f"{type(bug).__name__}: {bug}"))
+
+    async def _roll_now(self, wanted: Deployment | None) -> None:
         serving = self._state.serving
         if _id(serving) != _id(wanted) or len(self._replicas) < self._count(wanted):
             try:
@@ -147,26 +156,34 @@ class SlotSupervisor:
         return fresh
 
     async def _tend(self, replicas: list[RunningReplica], index: int) -> None:
-        """Keep one place of the serving release filled until it is retired."""
+        """Keep one place of the serving release filled until it is retired, whatever goes wrong on the way."""
         delay_s = _FIRST_BACKOFF_S
         while True:
-            replica = replicas[index]
-            loss = await replica.until_lost(boot_s=self._rules.start_deadline_s, silence_s=self._rules.silence_s)
-            log.warning("%s: %s was lost (%s)", self._site.slot, replica.name, loss)
-            self._put(replace(self._state, last_log=replica.last_lines()))
-            if time.monotonic() - replica.spawned_at > _STEADY_S:
-                delay_s = _FIRST_BACKOFF_S
-            if loss is Loss.EXITED:
-                self._retire(replica)
-            await asyncio.sleep(delay_s)
-            delay_s = min(2 * delay_s, _LAST_BACKOFF_S)
             try:
-                replicas[index] = await self._successor(replica, loss)
-            except StartError as error:
-                log.error("%s: %s could not be replaced: %s", self._site.slot, replica.name, error)
-                continue
+                delay_s = await self._fill(replicas, index, delay_s)
+            except Exception:
+                log.exception("%s: a place is not looked after for a moment", self._site.slot)
+                await asyncio.sleep(_LAST_BACKOFF_S)
+
+    async def _fill(self, replicas: list[RunningReplica], index: int, delay_s: float) -> float:
+        """Wait for the loss of the replica of one place, and fill that; return how long to wait the next time."""
+        replica = replicas[index]
+        loss = await replica.until_lost(boot_s=self._rules.start_deadline_s, silence_s=self._rules.silence_s)
+        log.warning("%s: %s was lost (%s)", self._site.slot, replica.name, loss)
+        self._put(replace(self._state, last_log=replica.last_lines()))
+        if time.monotonic() - replica.spawned_at > _STEADY_S:
+            delay_s = _FIRST_BACKOFF_S
+        if loss is Loss.EXITED:
+            self._retire(replica)
+        await asyncio.sleep(delay_s)
+        try:
+            replicas[index] = await self._successor(replica, loss)
+        except StartError as error:
+            log.error("%s: %s could not be replaced: %s", self._site.slot, replica.name, error)
+        else:
             if loss is Loss.SILENT:
                 self._retire(replica)
+        return min(2 * delay_s, _LAST_BACKOFF_S)
 
     async def _successor(self, replica: RunningReplica, loss: Loss) -> RunningReplica:
         """Start one in the place of a lost replica; a silent one keeps it until this is ready."""
@@ -201,7 +218,10 @@ class SlotSupervisor:
         task.add_done_callback(self._endings.discard)
 
     async def _end(self, replica: RunningReplica) -> None:
-        await replica.end()
+        try:
+            await replica.end()
+        except OSError as error:
+            log.error("%s: %s did not end in order: %s", self._site.slot, replica.name, error)
         self._alive.discard(replica)
         self._site.changed()
 

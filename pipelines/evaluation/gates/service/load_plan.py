@@ -7,7 +7,6 @@ from pipelines.evaluation.gates.service.slo_limits import SloLimits
 from pipelines.evaluation.gates.service.world import Beside
 
 SEED = 1
-MAX_ROWS = 1000
 
 
 def load_plan(

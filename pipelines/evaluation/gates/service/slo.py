@@ -10,21 +10,18 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipelines.domain.promotion import ReleaseState
 from pipelines.domain.records import ReleaseRecord
 from pipelines.domain.sections import Profile
 from pipelines.domain.verdict import GateResult, Verdict
-from pipelines.errors import DeployFailed, Undecided
+from pipelines.errors import DeployFailed, Overdue, Undecided
 from pipelines.evaluation.gates.gate import Gate, Need
-from pipelines.evaluation.gates.service.load_plan import MAX_ROWS, load_plan
+from pipelines.evaluation.gates.service.load_plan import load_plan
 from pipelines.evaluation.gates.service.slo_limits import PREDICT, SloLimits
 from pipelines.evaluation.gates.service.world import Service
 from pipelines.ports import ServiceProbe
-
-if TYPE_CHECKING:
-    from pipelines.packaging.snapshot import Snapshot
 
 FIRST_REQUEST = "first_request"
 COMPARED = "slo.p99_ratio"
@@ -63,16 +60,15 @@ def measure(world: Service, limits: SloLimits) -> Loads:
     if limits.first_request_ms is not None and world.first_request_ms == math.inf:
         return Loads((), demo, compared, math.inf)
     before = world.releases()
-    rows: list[Any] = world.snapshot.features.head(MAX_ROWS).to_dict(orient="records")
     runs: list[RouteRun] = []
     for slo in limits.each_route():
-        runs.append(_loaded(world, slo, rows))
+        runs.append(_loaded(world, slo))
         if runs[-1].refusal or runs[-1].result["verdict"] == Verdict.FAILED:
             break
     return Loads(tuple(runs), demo, compared, world.first_request_ms, _under_way(before, world.releases()))
 
 
-def _loaded(world: Service, slo: SloLimits, rows: list[Any]) -> RouteRun:
+def _loaded(world: Service, slo: SloLimits) -> RouteRun:
     name = "slo" if slo.route == PREDICT else f"slo.{slo.route.rpartition('/')[2]}"
     plan = load_plan(
         slo, world.url, world.release.version, champion=world.champion, first_request_ms=world.first_request_ms
@@ -80,7 +76,9 @@ def _loaded(world: Service, slo: SloLimits, rows: list[Any]) -> RouteRun:
     place = world.workdir / name
     place.mkdir(parents=True, exist_ok=True)
     try:
-        run = world.loads.run(plan, rows, place)
+        run = world.loads.run(plan, world.rows, place, check=world.check)
+    except Overdue:
+        raise
     except Undecided as error:
         return RouteRun(name, {}, error.message)
     (place / "report.html").write_bytes(run.report_html)
@@ -162,13 +160,12 @@ def _mark(path: str, *, demo: bool) -> str:
     return f" [path: {path}]" + " [demo evidence]" * demo
 
 
-def time_first_request(probe: ServiceProbe, url: str, snapshot: "Snapshot", *, timeout_s: float) -> float:
+def time_first_request(probe: ServiceProbe, url: str, row: Mapping[str, Any], *, timeout_s: float) -> float:
     """Send one prediction and return its milliseconds; infinite where it was not answered within `timeout_s`."""
-    row = snapshot.features.head(1).to_json(orient="records", lines=True).strip()
     json_type = {"Content-Type": "application/json"}
     begun = time.perf_counter()
     try:
-        answer = probe.post(f"{url}{PREDICT}", row.encode(), json_type, timeout_s=timeout_s)
+        answer = probe.post(f"{url}{PREDICT}", json.dumps(row).encode(), json_type, timeout_s=timeout_s)
     except DeployFailed:
         return math.inf
     return (time.perf_counter() - begun) * 1000 if answer.status == HTTPStatus.OK else math.inf

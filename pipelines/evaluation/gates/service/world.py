@@ -3,17 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pipelines.domain.description import Golden
 from pipelines.domain.records import ReleaseRecord
 from pipelines.domain.release import Release
 from pipelines.domain.sections import Profile
 from pipelines.evaluation.gates.gate import Need
-from pipelines.ports import LoadRunner, ServiceProbe
-
-if TYPE_CHECKING:
-    from pipelines.packaging.snapshot import Snapshot
+from pipelines.ports import LoadRunner, ServiceProbe, never_ending
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,9 @@ class Beside:
 class Service:
     """A release in staging's trial slot, reached at `url`, with the golden rows of its bundle.
 
+    `rows` are requests that its schema takes, made of the evaluation set.
     `first_request_ms` is how long the first request after the deploy took, infinite where it was not answered.
+    `check` raises what ends the measuring.
     `releases` reads all releases ever recorded; what a gate leaves for people goes into `workdir`.
     """
 
@@ -36,13 +35,14 @@ class Service:
     release: Release
     golden: Golden
     profile: Profile
-    snapshot: "Snapshot"
+    rows: list[dict[str, Any]]
     probe: ServiceProbe
     loads: LoadRunner
     releases: Callable[[], list[ReleaseRecord]]
     workdir: Path
     first_request_ms: float | None = None
     champion: Beside | None = None
+    check: Callable[[], None] = never_ending
 
     @property
     def present(self) -> frozenset[Need]:

@@ -1,9 +1,11 @@
-"""What becomes of an installation whose engine goes away: here a server that hangs up on what it is to remove."""
+"""What is read off an engine's tasks, and what becomes of an installation whose engine goes away."""
 
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
 
 import pytest
 
@@ -48,3 +50,73 @@ def test_an_engine_that_goes_away_while_all_is_removed_is_a_refusal_that_names_w
     with pytest.raises(TargetUnavailable, match="ours-edge can't be removed") as refused:
         EngineParts(DockerEngine(dropping), "ours").remove_all()
     assert "do it again" in refused.value.next
+
+
+class Tasks:
+    """An engine with the service `ours-api`, which is to have `replicas` and has had these tasks, oldest first."""
+
+    def __init__(self, *tasks: tuple[str, str], replicas: int = 1, nodes: int = 1) -> None:
+        self._tasks = tasks
+        self._nodes = nodes
+        template = {"ContainerSpec": {"Image": "sha256:one"}}
+        self.spec: dict[str, Any] = {
+            "Name": "ours-api",
+            "Labels": {"slipway.slot": "live"},
+            "Mode": {"Replicated": {"Replicas": replicas}},
+            "TaskTemplate": template,
+        }
+
+    @contextmanager
+    def api(self) -> Iterator["Tasks"]:
+        yield self
+
+    def services(self, filters: object) -> list[dict[str, Any]]:
+        return [{"ID": "s", "Version": {"Index": 1}, "Spec": self.spec}]
+
+    def tasks(self, filters: object) -> list[dict[str, Any]]:
+        return [
+            {"ID": str(number), "CreatedAt": f"{number}", "Status": {"State": state, "Err": why}}
+            for number, (state, why) in enumerate(self._tasks)
+        ]
+
+    def nodes(self) -> list[object]:
+        return [None] * self._nodes
+
+    def update_service(self, *_: object, task_template: object, mode: object, **more: object) -> None:
+        self.spec |= {"TaskTemplate": task_template, "Mode": mode}
+
+
+def parts(engine: Tasks) -> EngineParts:
+    return EngineParts(engine, "ours")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "told"),
+    [
+        ([("failed", "exit 1"), ("starting", "")], {"ours-api": "starting: exit 1"}),
+        ([("pending", "no node")], {"ours-api": "pending: no node"}),
+        ([("failed", "exit 1"), ("running", "")], {}),
+        # What has done its work is not started again.
+        ([("failed", "exit 4"), ("complete", "")], {}),
+    ],
+)
+def test_what_does_not_run_is_told_with_why(tasks: list[tuple[str, str]], told: dict[str, str]) -> None:
+    assert parts(Tasks(*tasks)).troubles() == told
+
+
+def test_what_failed_long_ago_and_what_is_to_rest_is_not_told() -> None:
+    engine = Tasks(("failed", "exit 1"), ("shutdown", ""), ("preparing", ""))
+    assert parts(engine).troubles(besides=parts(engine).ended()) == {}
+    assert parts(Tasks(("failed", "exit 137"), replicas=0)).troubles() == {}
+    again = Tasks(("failed", "exit 1"), ("failed", "exit 2"), ("preparing", ""))
+    assert parts(again).troubles(besides={"0"}) == {"ours-api": "preparing: exit 2"}
+
+
+def test_a_slot_without_a_release_runs_what_every_node_can_pull() -> None:
+    for nodes, image in ((1, "sha256:one"), (2, "name@sha256:two")):
+        engine = Tasks(("running", ""), nodes=nodes)
+        parts(engine).share_image("sha256:one", "name@sha256:two")
+        assert engine.spec["TaskTemplate"]["ContainerSpec"]["Image"] == image
+    engine = Tasks(("running", ""), nodes=2)
+    parts(engine).share_image("sha256:another", "name@sha256:two")
+    assert engine.spec["TaskTemplate"]["ContainerSpec"]["Image"] == "sha256:one"

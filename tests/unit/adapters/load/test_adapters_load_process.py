@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.adapters.load.files import planned_s
 from pipelines.adapters.load.process import LoadProcess, launched
-from pipelines.errors import Undecided
+from pipelines.errors import Cancelled, Undecided
 
 PLAN: dict[str, Any] = {"host": "http://127.0.0.1:9", "warmup_s": 0, "duration_s": 0, "timeout_s": 0.5}
 COMPARISON = {"blocks": 100, "block_s": 1, "warmup_s": 0.2}
@@ -48,6 +48,25 @@ def test_a_judged_run_gives_its_result_whatever_the_verdict(tmp_path: Path, code
     run = stand_in(tmp_path / "root", leave_result(code)).run(PLAN, ROWS, tmp_path / "work")
 
     assert (run.result, run.report_html) == (RESULT, b"<html>")
+
+
+def test_a_run_that_has_to_end_is_ended_with_what_it_started(tmp_path: Path) -> None:
+    marks = tmp_path / "started"
+    body = f"""
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        Path({str(marks)!r}).write_text(f"{{os.getpid()}} {{child.pid}}")
+        time.sleep(60)
+    """
+
+    def check() -> None:
+        if marks.exists() and marks.read_text():
+            raise Cancelled("e-1 was cancelled by bob")
+
+    begun = time.monotonic()
+    with pytest.raises(Cancelled):
+        stand_in(tmp_path / "root", body).run(PLAN, ROWS, tmp_path / "work", check=check)
+    assert time.monotonic() - begun < 50
+    await_end_of([int(pid) for pid in marks.read_text().split()])
 
 
 def test_the_run_is_given_the_plan_and_the_rows(tmp_path: Path) -> None:

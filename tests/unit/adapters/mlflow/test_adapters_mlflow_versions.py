@@ -49,7 +49,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append((url.path, parse_qs(url.query)))
         self.server.logins.append(self.headers["authorization"])
         time.sleep(self.server.delay_s)
-        status, body = self.server.answers.get(url.path, (404, b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}'))
+        (page,) = parse_qs(url.query).get("page_token", [""])
+        status, body = self.server.answers.get(url.path + page, (404, b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}'))
         self.send_response(status)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -93,6 +94,16 @@ def test_versions_come_newest_first_by_number_with_their_tags_and_aliases(
         {"version": "2", "run_id": "run-2", "tags": {"lifecycle": "Staging"}, "aliases": ["extra", "staging"]},
     ]
     assert mlflow.asked[0] == (SEARCH, {"filter": ["name='toy-model'"], "max_results": ["1000"]})
+
+
+def test_every_page_of_the_versions_is_read(mlflow: StandIn, versions: MlflowVersions) -> None:
+    mlflow.holds(held(1003), held(1002), aliases={})
+    for page, shown, following in (("", (1003, 1002), "a"), ("a", (2, 1), "b"), ("b", (), "b")):
+        body = {"model_versions": [held(number) for number in shown], "next_page_token": following}
+        mlflow.answers[SEARCH + page] = (200, json.dumps(body).encode())
+
+    assert [row["version"] for row in versions.versions("toy-model")] == ["1003", "1002", "2", "1"]
+    assert (versions.resolve("toy-model", "1"), versions.resolve("toy-model", None)) == ("1", "1003")
 
 
 def test_a_model_that_does_not_exist_yet_has_no_versions_and_no_aliases(

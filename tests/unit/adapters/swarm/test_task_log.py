@@ -38,7 +38,12 @@ class FakeEngine:
         if path.endswith("/logs"):
             return self.log(path.split("/")[-2])
         if path.endswith("/services"):
-            return json.dumps([{"ID": name, "Spec": {"Name": name, "Labels": {}}} for name in self.tasks]).encode()
+            return json.dumps(
+                [
+                    {"ID": name, "Spec": {"Name": name, "Labels": {}, "Mode": {"Replicated": {"Replicas": 1}}}}
+                    for name in self.tasks
+                ]
+            ).encode()
         if path.endswith("/tasks"):
             return json.dumps(next(tasks for name, tasks in self.tasks.items() if name in query)).encode()
         return b"[]"

@@ -1,0 +1,1 @@
+"""Confined jobs, as child processes and as containers."""

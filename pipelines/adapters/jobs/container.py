@@ -1,0 +1,164 @@
+"""Runs a confined job as a container of the engine: without network, credentials or rights, on a read-only system.
+
+It is a container and not a task of the Swarm, because only that can be without any network, and it begins sooner. Its
+files come by the engine's file transfer into a volume of its own, which it can't write to. Its answer is what it
+prints.
+"""
+
+import socket
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import docker
+from docker.errors import APIError
+
+from pipelines.adapters.jobs.files import PROGRAM, QUIET, broken, command, end_of, lay_out, too_large, too_long
+from pipelines.adapters.jobs.files import too_much_said as too_much
+from pipelines.adapters.load.files import USER
+from pipelines.adapters.swarm.engine import DockerEngine
+from pipelines.errors import JobFailed, TargetUnavailable, Undecided
+from pipelines.ports import JobBounds, never_ending
+
+LOOK_S = 0.2
+_PLACE = "/job"
+_ROLE = "job"
+_CORE = 1_000_000_000
+_MIB = 1024 * 1024
+_TMP_MB = 16
+_LOG_LINES = 20
+_KILLED = 137
+# What the control image has them as; see infra/images/control.
+_PYTHON, _CODE = "/opt/slipway/bin/python", "/srv"
+_GONE = (404, 409)
+
+
+class ContainerJobs:
+    """Fills ports.JobRunner for the installation `prefix`, on the engine that this process' own container runs on.
+
+    `image` is the one that the jobs are made of, and this very container's where none is named.
+    """
+
+    def __init__(self, engine: DockerEngine, prefix: str, *, image: str = "", program: str = PROGRAM) -> None:
+        self._engine = engine
+        self._labels = {"slipway.prefix": prefix, "slipway.role": _ROLE}
+        self._image = image
+        self._program = program
+
+    def run(
+        self,
+        task: bytes,
+        files: Mapping[str, Path],
+        bounds: JobBounds,
+        *,
+        check: Callable[[], None] = never_ending,
+    ) -> bytes:
+        """Run the program over copies of `files` and return what it answers; nothing of it is left afterwards."""
+        try:
+            with self._created(bounds) as (api, container):
+                with _archive(task, files) as archive:
+                    api.put_archive(container, _PLACE, archive)
+                api.start(container)
+                return _await_answer(api, container, bounds, check)
+        except TargetUnavailable as error:
+            raise Undecided(f"the confined job: {error.message}", next=error.next) from error
+
+    def remove_left(self) -> set[str]:
+        """Remove the jobs whose executor died; return their containers."""
+        filters = {"label": [f"{name}={value}" for name, value in self._labels.items()]}
+        with self._engine.api() as api:
+            left = {str(container["Id"]) for container in api.containers(all=True, filters=filters)}
+            for container in left:
+                _remove(api, container)
+        return left
+
+    @contextmanager
+    def _created(self, bounds: JobBounds) -> Iterator[tuple[docker.APIClient, str]]:
+        with self._engine.api() as api:
+            image = self._image or str(api.inspect_container(socket.gethostname())["Image"])
+            container = str(api.create_container(image, **self._description(api, bounds))["Id"])
+            try:
+                yield api, container
+            finally:
+                _remove(api, container)
+
+    def _description(self, api: docker.APIClient, bounds: JobBounds) -> dict[str, Any]:
+        memory = (bounds.memory_mb + _TMP_MB) * _MIB
+        # The answer, as the log keeps it.
+        log = {"Type": "json-file", "Config": {"max-size": str(2 * bounds.answer_bytes), "max-file": "1"}}
+        return {
+            "command": command(_PYTHON, self._program, bounds, counted=False),
+            "entrypoint": [],
+            "environment": {**QUIET, "PYTHONPATH": _CODE, "HOME": "/tmp"},
+            "healthcheck": {"test": ["NONE"]},
+            "labels": self._labels,
+            "network_disabled": True,
+            "user": f"{USER}:{USER}",
+            "working_dir": _PLACE,
+            "host_config": api.create_host_config(
+                cap_drop=["ALL"],
+                log_config=log,
+                mem_limit=memory,
+                memswap_limit=memory,
+                mounts=[{"Type": "volume", "Target": _PLACE}],
+                nano_cpus=_CORE,
+                network_mode="none",
+                pids_limit=bounds.processes,
+                read_only=True,
+                security_opt=["no-new-privileges"],
+                tmpfs={"/tmp": f"size={_TMP_MB}m,noexec"},
+            ),
+        }
+
+
+def _await_answer(api: docker.APIClient, container: str, bounds: JobBounds, check: Callable[[], None]) -> bytes:
+    deadline = time.monotonic() + bounds.wall_s
+    while (state := api.inspect_container(container)["State"])["Running"]:
+        check()
+        if time.monotonic() > deadline:
+            raise _failure(api, container, too_long(bounds))
+        time.sleep(LOOK_S)
+    if code := int(state["ExitCode"]):
+        killed = f"was killed after {bounds.wall_s:g} s of a processor" if code == _KILLED else f"ended with {code}"
+        how = too_large(bounds) if state["OOMKilled"] else end_of(code, bounds) or killed
+        raise _failure(api, container, how)
+    answer = bytearray()
+    for part in api.logs(container, stdout=True, stderr=False, stream=True, follow=False):
+        answer += part
+        if len(answer) > bounds.answer_bytes:
+            raise _failure(api, container, too_much(bounds))
+    return bytes(answer)
+
+
+def _failure(api: docker.APIClient, container: str, how: str) -> JobFailed:
+    log = api.logs(container, stdout=False, stderr=True, tail=_LOG_LINES)
+    return broken(how, log.decode(errors="replace"))
+
+
+@contextmanager
+def _archive(task: bytes, files: Mapping[str, Path]) -> Iterator[Any]:
+    """Lend the archive of a job's files, which root owns and everybody may read."""
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as packed:
+        lay_out(Path(folder), task, files)
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            archive.add(folder, arcname=".", filter=_readable)
+        packed.seek(0)
+        yield packed
+
+
+def _readable(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    entry.uid = entry.gid = 0
+    entry.mode = 0o755 if entry.isdir() else 0o444
+    return entry
+
+
+def _remove(api: docker.APIClient, container: str) -> None:
+    try:
+        api.remove_container(container, force=True, v=True)
+    except APIError as error:
+        if error.status_code not in _GONE:
+            raise

@@ -1,0 +1,94 @@
+"""Where a confined job begins: it gives up what it does not need, and only then is a file of a stranger opened.
+
+`python -P -m pipelines.adapters.jobs.inside PROGRAM LIMITS`, started in the directory of the job's files. PROGRAM is a
+module with `carry_out(task, place)`; what that returns is all that is written to the standard output.
+"""
+
+import importlib
+import json
+import math
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+# Exit codes that say which bound was met.
+OUT_OF_MEMORY, OUT_OF_TIME, ABANDONED = 77, 78, 79
+TASK = "task.json"
+# Longer than who started it waits: then that has died.
+_SPARE_S = 5.0
+_FILE_BYTES = 1024 * 1024
+_OPEN_FILES = 256
+_MIB = 1024 * 1024
+
+
+def main() -> None:
+    """Confine this process, run the program, and write its answer."""
+    program, limits = sys.argv[1], json.loads(sys.argv[2])
+    # Whatever else is printed, by whichever library, is no part of the answer.
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    _confine(limits)
+    try:
+        content = importlib.import_module(program).carry_out(Path(TASK).read_bytes(), Path.cwd())
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)
+    with os.fdopen(answer, "wb") as out:
+        out.write(content)
+    os._exit(0)
+
+
+def _confine(limits: dict[str, Any]) -> None:
+    wall_s = float(limits["wall_s"]) + _SPARE_S
+    # A hard end, for the first process of a container as well, which ignores the signal of the soft one.
+    _lower(resource.RLIMIT_CPU, math.ceil(limits["wall_s"]), spare=2)
+    _lower(resource.RLIMIT_DATA, int(limits["memory_mb"]) * _MIB)
+    _lower(resource.RLIMIT_FSIZE, _FILE_BYTES)
+    _lower(resource.RLIMIT_NOFILE, _OPEN_FILES)
+    _lower(resource.RLIMIT_CORE, 0)
+    if limits["counted"]:
+        _lower(resource.RLIMIT_NPROC, _running() + int(limits["processes"]))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, wall_s)
+    threading.Thread(target=_end_late, args=(wall_s,), daemon=True).start()
+    if limits["counted"]:
+        threading.Thread(target=_end_with_starter, daemon=True).start()
+
+
+def _lower(kind: int, limit: int, *, spare: int = 0) -> None:
+    _, hard = resource.getrlimit(kind)
+    wanted = limit + spare
+    hard = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    resource.setrlimit(kind, (min(limit, hard), hard))
+
+
+def _running() -> int:
+    """Count the threads of this user, which its limit of processes counts; 0 where the system does not tell."""
+    me, count = os.getuid(), 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if process.stat().st_uid == me:
+                count += len(os.listdir(process / "task"))
+        except OSError:
+            continue
+    return count
+
+
+def _end_late(wall_s: float) -> None:
+    time.sleep(wall_s)
+    os._exit(OUT_OF_TIME)
+
+
+def _end_with_starter() -> None:
+    """Nobody writes to the standard input: its end says that who started this job has died."""
+    # Without Python's own reader, whose lock an ending interpreter would wait for.
+    os.read(0, 1)
+    os._exit(ABANDONED)
+
+
+if __name__ == "__main__":
+    main()

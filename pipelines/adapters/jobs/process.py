@@ -1,0 +1,174 @@
+"""Runs a confined job as a child process of this machine, with limits of its own and nothing of this one's environment.
+
+What a process of the same user could still reach, it can reach: containers keep more away.
+"""
+
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from pipelines.adapters.jobs.files import PROGRAM, QUIET, broken, command, end_of, lay_out, too_large, too_long
+from pipelines.adapters.jobs.files import too_much_said as too_much
+from pipelines.ports import JobBounds, never_ending
+
+LOOK_S = 0.25
+_LOG = "job.log"
+_PART = 64 * 1024
+_MIB = 1024 * 1024
+
+
+class ProcessJobs:
+    """Fills ports.JobRunner; `root` is the directory that holds the code, and each job has a new one below `place`."""
+
+    def __init__(self, root: Path, place: Path, *, program: str = PROGRAM) -> None:
+        self._root = root
+        self._place = place
+        self._program = program
+
+    def run(
+        self,
+        task: bytes,
+        files: Mapping[str, Path],
+        bounds: JobBounds,
+        *,
+        check: Callable[[], None] = never_ending,
+    ) -> bytes:
+        """Run the program over copies of `files` and return what it answers; nothing of it is left afterwards."""
+        self._place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="job-", dir=self._place, ignore_cleanup_errors=True) as folder:
+            lay_out(Path(folder), task, files)
+            with self._started(Path(folder), bounds) as process:
+                answer = _Watch(process, bounds, check, Path(folder) / _LOG).await_answer()
+        return answer
+
+    def remove_left(self) -> set[str]:
+        """Remove the directories of jobs whose executor died; the jobs themselves have ended with it."""
+        left = {path.name for path in self._place.glob("job-*")}
+        for name in left:
+            shutil.rmtree(self._place / name, ignore_errors=True)
+        return left
+
+    @contextmanager
+    def _started(self, folder: Path, bounds: JobBounds) -> Iterator["subprocess.Popen[bytes]"]:
+        environ = {**QUIET, "PATH": os.defpath, "PYTHONPATH": str(self._root), "HOME": str(folder)}
+        with (folder / _LOG).open("wb") as log:
+            process = subprocess.Popen(
+                command(sys.executable, self._program, bounds, counted=True),
+                cwd=folder,
+                env={**environ, "TMPDIR": str(folder)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+        with process:
+            try:
+                yield process
+            finally:
+                _end_session(process.pid)
+                process.wait()
+
+
+class _Watch:
+    """One job while it runs."""
+
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", bounds: JobBounds, check: Callable[[], None], log: Path
+    ) -> None:
+        self._process = process
+        self._bounds = bounds
+        self._check = check
+        self._log = log
+        self._answer = bytearray()
+
+    def await_answer(self) -> bytes:
+        """Return the answer; raise JobFailed for a bound that was met, and what `check` raises."""
+        assert self._process.stdout is not None
+        deadline, look_at = time.monotonic() + self._bounds.wall_s, 0.0
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while True:
+                if selector.select(LOOK_S):
+                    part = os.read(self._process.stdout.fileno(), _PART)
+                    if not part:
+                        break
+                    self._answer += part
+                now = time.monotonic()
+                if now > deadline:
+                    raise self._failure(too_long(self._bounds))
+                if len(self._answer) > self._bounds.answer_bytes:
+                    raise self._failure(too_much(self._bounds))
+                if now >= look_at:
+                    look_at = now + LOOK_S
+                    self._look()
+        return self._ended(deadline)
+
+    def _look(self) -> None:
+        self._check()
+        family = _family(self._process.pid)
+        if len(family) > self._bounds.processes:
+            raise self._failure(f"started more than {self._bounds.processes} processes")
+        if sum(map(_resident, family)) > self._bounds.memory_mb * _MIB:
+            raise self._failure(too_large(self._bounds))
+
+    def _ended(self, deadline: float) -> bytes:
+        try:
+            code = self._process.wait(max(LOOK_S, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            raise self._failure(too_long(self._bounds)) from None
+        if code == -signal.SIGXCPU:
+            raise self._failure(f"used a processor for more than {self._bounds.wall_s:g} s")
+        if code:
+            ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+            raise self._failure(end_of(code, self._bounds) or ended)
+        return bytes(self._answer)
+
+    def _failure(self, how: str) -> Exception:
+        return broken(how, self._log.read_text(errors="replace"))
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def _end_session(leader: int) -> None:
+    """Kill a job with all that it started, until none is left: between a look and its end one may start others."""
+    while left := _family(leader)[1:] + _session(leader):
+        with suppress(ProcessLookupError):
+            os.killpg(leader, signal.SIGKILL)
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(left, timeout=LOOK_S)
+    with suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def _session(leader: int) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found

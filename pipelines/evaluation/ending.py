@@ -1,0 +1,67 @@
+"""What ends an evaluation before it is done: a person, or the time that the policy gives it.
+
+It is asked before each step that measures, and while one goes on; what undoes is never kept from its end.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from pipelines.domain.records import Evaluation
+from pipelines.errors import Cancelled, DatabaseUnavailable, Overdue
+from pipelines.ports import J, Step
+from pipelines.releases.services import Services
+
+_LOOK_S = 0.5
+
+
+@dataclass
+class Ending:
+    """Tells whether an evaluation has to end; a new executor gives it the whole time again."""
+
+    services: Services
+    evaluation: Evaluation
+    _begun: float = field(default_factory=time.monotonic)
+    _looked: float = -_LOOK_S
+
+    def check(self) -> None:
+        """Return while it may go on; raise Cancelled or Overdue."""
+        if time.monotonic() - self._looked < _LOOK_S:
+            return
+        self._looked = time.monotonic()
+        if time.monotonic() - self._begun > self._deadline_s:
+            raise Overdue(
+                f"{self.evaluation.id} took longer than {self._deadline_s:g} s",
+                next="evaluate the version again on a quiet machine, or raise evaluation.deadline_s of the policy",
+            )
+        try:
+            person = self.services.records.get(Evaluation, self.evaluation.id).cancel_asked_by
+        except DatabaseUnavailable:
+            # The next look tells; what is under way does not need the database.
+            return
+        if person:
+            raise cancelled(self.evaluation, person)
+
+    def before_each(self, step: Step) -> Step:
+        """Return a step that is not begun when the evaluation has to end."""
+
+        def run(name: str, action: Callable[[], J]) -> J:
+            def attempt() -> J:
+                self._looked = -_LOOK_S
+                self.check()
+                return action()
+
+            return step(name, attempt)
+
+        return run
+
+    @cached_property
+    def _deadline_s(self) -> float:
+        return self.services.policy(self.evaluation.model).evaluation.deadline_s
+
+
+def cancelled(evaluation: Evaluation, person: str) -> Cancelled:
+    """Return the refusal of an evaluation that somebody has ended."""
+    again = f'"make deploy-staging VERSION={evaluation.version}"'
+    return Cancelled(f"{evaluation.id} was cancelled by {person}", next=f"evaluate it again: {again}")

@@ -1,0 +1,114 @@
+"""Undoing: whatever ended a change half-way, the recorded release serves again and the alias says so.
+
+Until K9 the record names what is to serve. Whoever undoes holds the environment's lease, and writes the outcome of each
+intent that the change left open. What can't be undone now stays recorded as UNDOING, for the next look.
+"""
+
+from collections.abc import Callable
+
+from pipelines.domain import audit
+from pipelines.domain.events import EventKind
+from pipelines.domain.promotion import ReleaseState
+from pipelines.domain.records import ReleaseRecord
+from pipelines.domain.release import Endpoint, Phase, Slot
+from pipelines.errors import LostLease, SlipwayError
+from pipelines.ports import Transaction
+from pipelines.releases import leases
+from pipelines.releases.alias import point_alias
+from pipelines.releases.services import Services
+from pipelines.releases.waiting import wait_empty, wait_settled
+
+
+def bring_back(services: Services, endpoint: Endpoint, holder: str) -> list[str]:
+    """Restore what the record says, in target and registry, under `holder`'s lease; return the troubles met.
+
+    Each part is tried, whatever became of the one before it. Raises LostLease.
+    """
+    recorded = services.serving(endpoint.model, endpoint.environment)
+
+    def target_back() -> None:
+        with leases.confirmed(services, endpoint.model, endpoint.environment, holder) as epoch:
+            services.target.restore(endpoint, recorded.release if recorded else None, epoch=epoch)
+        if recorded:
+            wait_settled(services, endpoint, Slot.LIVE, recorded.id)
+        else:
+            wait_empty(services, endpoint, Slot.LIVE)
+
+    def alias_back() -> None:
+        version = recorded.version if recorded else None
+        subject = recorded.id if recorded else holder
+        point_alias(services, endpoint, version, holder=holder, actor="executor", subject=subject)
+
+    return _troubles(target_back, alias_back)
+
+
+def empty_slots(services: Services, endpoint: Endpoint, holder: str) -> list[str]:
+    """Empty the slots beside the live one, under `holder`'s lease; return the troubles met."""
+
+    def emptied(slot: Slot) -> None:
+        if services.target.observe(endpoint, slot).phase is Phase.EMPTY:
+            return
+        with leases.confirmed(services, endpoint.model, endpoint.environment, holder) as epoch:
+            services.target.stop(endpoint, slot, epoch=epoch)
+        wait_empty(services, endpoint, slot)
+
+    return _troubles(lambda: emptied(Slot.TRIAL), lambda: emptied(Slot.BASELINE))
+
+
+def undo_left(services: Services, endpoint: Endpoint, holder: str) -> list[str]:
+    """Undo what others left half-done in an environment whose lease `holder` has; return the troubles met."""
+    left = half_undone(services, endpoint)
+    if not left:
+        return []
+    troubles = bring_back(services, endpoint, holder)
+    if not troubles:
+        with services.records.write() as transaction:
+            leases.confirm(services, endpoint.model, endpoint.environment, holder, within=transaction)
+            for release in left:
+                settle(transaction, services, release, {"result": "undone"})
+    return troubles
+
+
+def half_undone(services: Services, endpoint: Endpoint) -> list[ReleaseRecord]:
+    """Return the releases of an environment that came to nothing and are not undone yet."""
+    where = {"model": endpoint.model, "environment": endpoint.environment}
+    return services.records.find(ReleaseRecord, **where, state=ReleaseState.UNDOING)
+
+
+def fail(
+    transaction: Transaction, services: Services, release: ReleaseRecord, why: str, troubles: list[str] | None = None
+) -> None:
+    """Record with what else `transaction` writes that a release came to nothing: with `troubles`, not undone yet."""
+    state = ReleaseState.UNDOING if troubles else ReleaseState.FAILED
+    told = "; ".join([why, *(f"not undone: {trouble}" for trouble in troubles or ())])[:800]
+    failed = transaction.change(release, state=state, ended_at=services.now())
+    detail = {"environment": failed.environment, "version": failed.version, "kind": failed.kind, "why": told}
+    transaction.emit(EventKind.RELEASE_FAILED, subject=failed.id, model=failed.model, detail=detail)
+    _end_intents(transaction, failed, {"result": "failed", "why": told})
+
+
+def settle(transaction: Transaction, services: Services, release: ReleaseRecord, outcome: dict[str, str]) -> None:
+    """Record that nothing is left of a release that came to nothing."""
+    transaction.change(release, state=ReleaseState.FAILED)
+    detail = {"environment": release.environment, "version": release.version, **outcome}
+    transaction.audit("executor", f"release.{release.kind}", "outcome", subject=release.id, detail=detail)
+
+
+def _end_intents(transaction: Transaction, release: ReleaseRecord, outcome: dict[str, str]) -> None:
+    """Write the outcome of each effect that a release began and did not end."""
+    detail = {"environment": release.environment, "version": release.version, **outcome}
+    open_actions = {entry.action for entry in audit.open_intents(transaction.audited(release.id))}
+    for action in sorted(open_actions):
+        transaction.audit(release.actor, action, "outcome", subject=release.id, detail=detail)
+
+
+def _troubles(*undoings: Callable[[], None]) -> list[str]:
+    troubles = []
+    for undo in undoings:
+        try:
+            undo()
+        except LostLease:
+            raise
+        except SlipwayError as error:
+            troubles.append(error.message)
+    return troubles

@@ -1,0 +1,51 @@
+"""Waiting with a deadline: for a slot to come up or to empty, and for what is away to come back."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from pipelines.domain.release import Endpoint, Phase, Slot, SlotState
+from pipelines.errors import DeployFailed, RegistryUnavailable, SlipwayError
+from pipelines.ports import never_ending
+from pipelines.releases.services import Services
+
+T = TypeVar("T")
+
+
+def wait_settled(
+    services: Services, endpoint: Endpoint, slot: Slot, release_id: str, *, check: Callable[[], None] = never_ending
+) -> SlotState:
+    """Poll a slot until the wanted release settled; raise DeployFailed with the last log lines otherwise."""
+    deadline = time.monotonic() + services.timing.converge_s
+    while True:
+        check()
+        state = services.target.observe(endpoint, slot)
+        if state.wanted_id == release_id and state.phase is Phase.SETTLED:
+            return state
+        late = time.monotonic() > deadline
+        if state.phase is Phase.FAILED or late:
+            waited = f"not ready after {services.timing.converge_s:g} s"
+            raise DeployFailed("\n".join([state.failure or waited, *state.last_log]))
+        time.sleep(services.timing.poll_s)
+
+
+def wait_empty(services: Services, endpoint: Endpoint, slot: Slot) -> None:
+    """Poll a slot until nothing of it is left; raise DeployFailed at the deadline."""
+    deadline = time.monotonic() + services.timing.empty_s
+    while services.target.observe(endpoint, slot).phase is not Phase.EMPTY:
+        if time.monotonic() > deadline:
+            raise DeployFailed(f"the {slot} slot of {endpoint} does not empty", next='see "slipway logs"')
+        time.sleep(services.timing.poll_s)
+
+
+def keep_trying(services: Services, action: Callable[[], T], *, away: type[SlipwayError] = RegistryUnavailable) -> T:
+    """Repeat `action` while it raises `away`, to a deadline from its first failure; it must bear repetition."""
+    deadline = 0.0
+    while True:
+        try:
+            return action()
+        except away:
+            deadline = deadline or time.monotonic() + services.timing.registry_s
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(10 * services.timing.poll_s)

@@ -1,0 +1,140 @@
+"""What every runner of confined jobs does, asked of the fake and of real child processes; and what these are denied."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pipelines.adapters.jobs.process import ProcessJobs
+from pipelines.errors import Cancelled, JobFailed, UsageError
+from pipelines.ports import JobBounds, JobRunner
+from pipelines.settings.settings import ROOT
+from tests.support.world.fakes import FakeJobs
+
+PROGRAM = "tests.support.world.job_programs"
+BOUNDS = JobBounds(wall_s=60, memory_mb=512)
+SHORT = JobBounds(wall_s=3, memory_mb=512)
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> ProcessJobs:
+    return ProcessJobs(ROOT, tmp_path / "jobs", program=PROGRAM)
+
+
+@pytest.fixture(params=["fake", "process"])
+def runner(request: pytest.FixtureRequest, tmp_path: Path) -> JobRunner:
+    if request.param == "fake":
+        return FakeJobs(tmp_path / "jobs", PROGRAM)
+    return ProcessJobs(ROOT, tmp_path / "jobs", program=PROGRAM)
+
+
+def ask(runner: JobRunner, task: str, bounds: JobBounds = BOUNDS, **options: Any) -> Any:
+    return json.loads(runner.run(task.encode(), {}, bounds, **options))
+
+
+def test_a_job_finds_its_files_by_their_names_and_nothing_is_left_of_it(runner: JobRunner, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_text("rows")
+
+    answer = json.loads(runner.run(b"list", {"model/a": source, "b": source}, BOUNDS))
+
+    assert answer == {"b": "rows", "model/a": "rows"}
+    assert list((tmp_path / "jobs").iterdir()) == []
+    assert runner.remove_left() == set()
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil", ""])
+def test_no_file_is_laid_outside_of_a_jobs_directory(runner: JobRunner, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="is no place for a file"):
+        runner.run(b"list", {name: Path(__file__)}, BOUNDS)
+
+
+def test_who_asked_can_end_a_job(runner: JobRunner) -> None:
+    def check() -> None:
+        raise Cancelled("e-1 was cancelled by bob")
+
+    begun = time.monotonic()
+    with pytest.raises(Cancelled):
+        ask(runner, "sleep", check=check)
+    assert time.monotonic() - begun < BOUNDS.wall_s
+
+
+def test_a_child_has_nothing_of_this_process_but_its_files(jobs: ProcessJobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", "canary")
+    found = ask(jobs, "look")
+
+    assert "canary" not in json.dumps(found)
+    assert {name for name in found["environ"] if "SLIPWAY" in name or "MLFLOW" in name} == set()
+    assert found["leads_its_session"] and found["cwd_is_place"]
+    limits = found["limits"]
+    assert limits["DATA"] == 512 * MIB
+    assert limits["CPU"] <= BOUNDS.wall_s + 2
+    assert (limits["CORE"], limits["NOFILE"], limits["FSIZE"]) == (0, 256, MIB)
+
+
+def test_only_what_a_program_returns_is_its_answer(jobs: ProcessJobs) -> None:
+    assert ask(jobs, "print") == "answered"
+
+
+@pytest.mark.parametrize(
+    ("task", "bounds", "told"),
+    [
+        ("sleep", SHORT, "took longer than 3 s"),
+        ("spin", SHORT, "(took longer than|used a processor for more than) 3 s: begins to spin"),
+        ("grow", BOUNDS, "needed more than 512 MB of memory"),
+        ("fork 100", JobBounds(wall_s=60, memory_mb=4096), "started more than 64 processes"),
+        ("talk 2000000", JobBounds(wall_s=60, memory_mb=512, answer_bytes=100_000), "answered more than 100,000 bytes"),
+        ("crash", BOUNDS, "was ended by SIGABRT: the last words"),
+        ("raise", BOUNDS, "ended with 1: (.|\n)*RuntimeError: what the program did not expect"),
+        ("write", BOUNDS, "File too large"),
+    ],
+)
+def test_a_job_that_goes_beyond_its_bounds_is_ended_and_named(
+    jobs: ProcessJobs, tmp_path: Path, task: str, bounds: JobBounds, told: str
+) -> None:
+    with pytest.raises(JobFailed, match=told) as failure:
+        ask(jobs, task, bounds)
+    assert "evaluation.job_s" in failure.value.next
+    assert left(tmp_path) == []
+    assert list((tmp_path / "jobs").iterdir()) == []
+
+
+def test_a_job_ends_with_who_started_it(tmp_path: Path) -> None:
+    starter = os.fork()
+    if starter == 0:
+        try:
+            ask(ProcessJobs(ROOT, tmp_path / "jobs", program=PROGRAM), "sleep")
+        finally:
+            os._exit(1)
+    try:
+        await_that(lambda: left(tmp_path) != [])
+    finally:
+        os.kill(starter, 9)
+        os.waitpid(starter, 0)
+    await_that(lambda: left(tmp_path) == [])
+    assert ProcessJobs(ROOT, tmp_path / "jobs").remove_left()
+    assert list((tmp_path / "jobs").iterdir()) == []
+
+
+def left(place: Path) -> list[int]:
+    """Return the processes that work below a place."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd().startswith(str(place)):
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+def await_that(holds: Any) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -1,0 +1,94 @@
+"""What confined jobs of tests do: the task is a word, and its letter to whoever runs it a JSON answer."""
+
+import json
+import os
+import resource
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def carry_out(task: bytes, place: Path) -> bytes:
+    """Do what the task says."""
+    word, _, rest = task.decode().partition(" ")
+    answer: Any = globals()[f"do_{word}"](place, rest)
+    return json.dumps(answer).encode()
+
+
+def do_list(place: Path, rest: str) -> dict[str, str]:
+    return {
+        str(path.relative_to(place)): path.read_text()
+        for path in sorted(place.rglob("*"))
+        if path.is_file() and path.name not in ("task.json", "job.log")
+    }
+
+
+def do_look(place: Path, rest: str) -> dict[str, Any]:
+    """Tell what this process has been left with."""
+    kinds = ("CPU", "DATA", "FSIZE", "NOFILE", "CORE")
+    return {
+        "environ": dict(os.environ),
+        "limits": {kind: resource.getrlimit(getattr(resource, f"RLIMIT_{kind}"))[1] for kind in kinds},
+        "uid": os.getuid(),
+        "leads_its_session": os.getsid(0) == os.getpid(),
+        "cwd_is_place": Path.cwd() == place,
+    }
+
+
+def do_reach(place: Path, rest: str) -> str:
+    """Connect to somebody."""
+    host, port = rest.split(":")
+    with socket.create_connection((host, int(port)), timeout=5):
+        return "reached"
+
+
+def do_write(place: Path, rest: str) -> str:
+    (Path(rest or place) / "made").write_bytes(bytes(2 * 1024 * 1024))
+    return "written"
+
+
+def do_print(place: Path, rest: str) -> str:
+    sys.stdout.write("no part of the answer")
+    os.write(1, b"nor this")
+    return "answered"
+
+
+def do_spin(place: Path, rest: str) -> None:
+    sys.stderr.write("begins to spin\n")
+    sys.stderr.flush()
+    while True:
+        sum(range(1_000_000))
+
+
+def do_sleep(place: Path, rest: str) -> None:
+    time.sleep(600)
+
+
+def do_grow(place: Path, rest: str) -> None:
+    kept = []
+    while True:
+        kept.append(bytes(16 * 1024 * 1024))
+
+
+def do_fork(place: Path, rest: str) -> None:
+    """Fork like a bomb, but no more than so many times: this machine is not ours alone."""
+    for _ in range(int(rest)):
+        if os.fork() == 0:
+            time.sleep(600)
+    time.sleep(600)
+
+
+def do_talk(place: Path, rest: str) -> str:
+    return "x" * int(rest)
+
+
+def do_crash(place: Path, rest: str) -> None:
+    sys.stderr.write("the last words\n")
+    sys.stderr.flush()
+    os.abort()
+
+
+def do_raise(place: Path, rest: str) -> None:
+    raise RuntimeError("what the program did not expect")

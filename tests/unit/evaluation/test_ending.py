@@ -1,0 +1,181 @@
+"""Evaluations that end before they are done: cancelled by a person, or too late; and jobs that meet their bounds."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pipelines import commands
+from pipelines.adapters.database.records import now
+from pipelines.domain.promotion import RunState
+from pipelines.domain.records import Evaluation, Lease, Promotion
+from pipelines.domain.release import Endpoint, Slot
+from pipelines.errors import Cancelled, JobFailed, Overdue
+from pipelines.evaluation import ending
+from pipelines.evaluation.evaluate import evaluate
+from pipelines.evaluation.gates.registry import GATES
+from tests.support.world.world import MODEL, STAGING, World, policy_body
+
+
+@pytest.fixture(autouse=True)
+def looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ending, "_LOOK_S", 0.0)
+
+
+def asked(world: World) -> Evaluation:
+    return commands.request_evaluation(
+        world.records, person="alice", model=MODEL, version=world.register(), override=None, now=now()
+    )
+
+
+def assert_nothing_is_left(world: World, evaluation: Evaluation) -> None:
+    assert world.records.find(Lease, holder=evaluation.id) == []
+    assert world.serving(STAGING) is None
+    for slot in (Slot.TRIAL, Slot.BASELINE):
+        assert world.target.observe(Endpoint(MODEL, STAGING), slot).release is None
+
+
+@pytest.mark.parametrize(
+    "at", ["packaging", "offline gates", "trial started in staging", "first request timed", "smoke and contract"]
+)
+def test_an_evaluation_is_cancelled_before_its_next_step(world: World, at: str) -> None:
+    evaluation = asked(world)
+
+    def step(name: str, action: Callable[[], Any]) -> Any:
+        if name == at:
+            commands.cancel_evaluation(world.records, person="bob", id=evaluation.id)
+        return action()
+
+    evaluate(world.services, evaluation.id, step)
+    ended = world.records.get(Evaluation, evaluation.id)
+    assert ended.state is RunState.STOPPED
+    assert ended.error is not None
+    assert (ended.error["code"], ended.error["message"]) == (Cancelled.code, f"{ended.id} was cancelled by bob")
+    assert_nothing_is_left(world, evaluation)
+
+
+def test_a_load_run_that_goes_on_is_ended_and_the_trial_undone(world: World) -> None:
+    evaluation = asked(world)
+    world.loads.meanwhile = lambda: commands.cancel_evaluation(world.records, person="bob", id=evaluation.id) and None
+    evaluate(world.services, evaluation.id, world.step)
+    ended = world.records.get(Evaluation, evaluation.id)
+    assert ended.error is not None
+    assert ended.error["code"] == Cancelled.code
+    assert ended.report is None
+    assert_nothing_is_left(world, evaluation)
+
+
+def test_a_promotion_that_waits_for_it_stops_with_its_reason(world: World) -> None:
+    version = world.register()
+    promotion = commands.request_promotion(
+        world.records, person="alice", model=MODEL, version=version, override=None, now=now()
+    )
+    commands.cancel_evaluation(world.records, person="alice", id=promotion.evaluation_id)
+    world.round()
+    for ended in (
+        world.records.get(Promotion, promotion.id),
+        world.records.get(Evaluation, promotion.evaluation_id),
+    ):
+        assert ended.state is RunState.STOPPED
+        assert ended.error is not None
+        assert ended.error["code"] == Cancelled.code
+
+
+def test_an_evaluation_that_takes_longer_than_its_policy_allows_is_stopped(world: World) -> None:
+    body = policy_body()
+    body["evaluation"]["deadline_s"] = 1e-9
+    commands.request_policy(world.records, person="alice", model=MODEL, policy=GATES.read_policy(body), now=now())
+    world.round()
+    evaluation = world.evaluated(world.register())
+    assert evaluation.error is not None
+    assert evaluation.error["code"] == Overdue.code
+    assert "evaluation.deadline_s" in evaluation.error["next"]
+    assert_nothing_is_left(world, evaluation)
+
+
+def test_a_policy_from_before_deadlines_has_the_defaults(world: World) -> None:
+    body = {key: value for key, value in policy_body().items() if key != "evaluation"}
+    assert GATES.read_policy(body).evaluation.deadline_s == 7200
+
+
+def test_files_that_can_not_be_read_within_the_bounds_are_not_servable(world: World) -> None:
+    world.jobs.answer = JobFailed("the confined job took longer than 300 s", next="register a smaller one")
+    evaluation = world.evaluated(world.register())
+    assert evaluation.error is not None
+    told = "version 1 of plant-model can't be served: the confined job took longer than 300 s"
+    assert (evaluation.error["code"], evaluation.error["message"]) == ("not_servable", told)
+    assert_nothing_is_left(world, evaluation)
+    assert (world.jobs.bounds[0].wall_s, world.jobs.bounds[0].memory_mb) == (300, 2048)
+
+
+def evaluated_with(world: World, answer: bytes | Exception) -> Evaluation:
+    """Evaluate a new version whose offline gates are answered so."""
+    evaluation = asked(world)
+
+    def step(name: str, action: Callable[[], Any]) -> Any:
+        done = action()
+        if name == "packaging":
+            world.jobs.answer = answer
+        return done
+
+    evaluate(world.services, evaluation.id, step)
+    return world.records.get(Evaluation, evaluation.id)
+
+
+GATE = {"name": "digest", "verdict": "passed", "message": "", "observed": None, "interval": None, "limit": None}
+UNKNOWN = {**GATE, "name": "made_up"}
+OFFLINE = [{**GATE, "name": gate.name} for gate in (*GATES.of_the_bundle, *GATES.of_the_model)]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        JobFailed("the confined job needed more than 2,048 MB of memory"),
+        b"",
+        b"\xff",
+        b"[]",
+        b'{"results": []}',
+        b'{"results": [NaN]}',
+        json.dumps({"results": OFFLINE[:-1]}).encode(),
+        json.dumps({"results": [GATE]}).encode(),
+        json.dumps({"results": [*OFFLINE, UNKNOWN]}).encode(),
+        json.dumps({"results": [*OFFLINE[1:], {**GATE, "message": "x" * 5000}]}).encode(),
+        json.dumps({"results": OFFLINE, "more": 1}).encode(),
+        json.dumps({"refused": {"code": "lost_lease", "message": "", "next": ""}}).encode(),
+    ],
+)
+def test_an_answer_about_the_gates_that_is_none_holds_the_version(world: World, answer: bytes | Exception) -> None:
+    evaluation = evaluated_with(world, answer)
+    assert evaluation.error is not None
+    assert (evaluation.verdict, evaluation.error["code"]) == ("error", "gate_error")
+    assert evaluation.error["message"].startswith("ERROR: artifact_safety: the offline gates: the confined job")
+    assert world.lifecycle(evaluation.version) == "Candidate"
+    assert_nothing_is_left(world, evaluation)
+
+
+def test_a_whole_answer_about_the_gates_is_taken(world: World) -> None:
+    assert evaluated_with(world, json.dumps({"results": OFFLINE}).encode()).verdict == "passed"
+
+
+def test_rows_that_were_changed_on_the_disk_are_sent_to_nobody(world: World) -> None:
+    evaluation = asked(world)
+
+    def step(name: str, action: Callable[[], Any]) -> Any:
+        done = action()
+        if name == "packaging":
+            (world.services.workdir / "work" / evaluation.id / "rows.json").write_text("{}")
+        return done
+
+    evaluate(world.services, evaluation.id, step)
+    ended = world.records.get(Evaluation, evaluation.id)
+    assert ended.error is not None
+    assert "not those that were made of its evaluation set" in ended.error["message"]
+    assert world.loads.plans == []
+    assert_nothing_is_left(world, evaluation)
+
+
+def test_load_is_sent_as_the_version_takes_it(world: World) -> None:
+    world.evaluated(world.register())
+    assert set(world.loads.rows[0]) == {"height", "age", "potted", "soil"}
+    assert len(world.loads.rows) == 100

@@ -1,0 +1,279 @@
+"""Work that no thread carries out any more: whatever ended it, nothing of it stays half-done, and no lease is held."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pipelines import commands
+from pipelines.adapters.database.records import now
+from pipelines.domain.audit import open_intents
+from pipelines.domain.promotion import ReleaseState, RunState
+from pipelines.domain.records import Evaluation, LeaderLease, Lease, Promotion, ReleaseRecord, Rollback
+from pipelines.domain.release import Endpoint, Phase, Slot
+from pipelines.errors import DatabaseUnavailable, LostLease, RegistryUnavailable
+from pipelines.evaluation.evaluate import evaluate
+from pipelines.executor import recovery
+from pipelines.executor.recovery import Recovery
+from pipelines.executor.workflows import begin, register_workflows
+from pipelines.ports import Step
+from pipelines.releases import leases
+from pipelines.releases.promote import release_promotion
+from pipelines.releases.rollback import roll_back
+from pipelines.releases.services import Services
+from tests.support.world.world import MODEL, PRODUCTION, STAGING, World
+
+KEY = f"{MODEL}/production"
+
+
+class DeadError(Exception):
+    """Stands for whatever ends a workflow's thread without an outcome."""
+
+
+class Engine:
+    """An engine of workflows that works on what the test says, and runs a workflow when it is told to."""
+
+    def __init__(self) -> None:
+        self.working: set[str] = set()
+        self.abandoned: list[str] = []
+        self._bodies: dict[str, Callable[[str, Step], None]] = {}
+
+    def register(self, name: str, body: Callable[[str, Step], None]) -> None:
+        self._bodies[name] = body
+
+    def launch(self) -> None:
+        """Nothing was cut off."""
+
+    def start(self, name: str, work_id: str) -> None:
+        self._bodies[name](work_id, lambda name, action: action())
+
+    def works_on(self, work_id: str) -> bool:
+        return work_id in self.working
+
+    def abandon(self, work_id: str) -> None:
+        self.abandoned.append(work_id)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def dying(before: str) -> Callable[[str, Callable[[], Any]], Any]:
+    """Return the steps of a workflow whose thread ends just before a step."""
+
+    def step(name: str, action: Callable[[], Any]) -> Any:
+        if name.startswith(before):
+            raise DeadError
+        return action()
+
+    return step
+
+
+def cut_off(world: World, before: str) -> Promotion:
+    """Promote a version over version 1, and lose the thread just before a step."""
+    world.promoted(world.register())
+    promotion = world.approved(world.register())
+    with world.records.write() as transaction:
+        transaction.change(promotion, state=RunState.RUNNING)
+    with pytest.raises(DeadError):
+        release_promotion(world.services, promotion.id, dying(before))
+    return promotion
+
+
+def look(world: World, engine: Engine | None = None, *taken_over: Lease) -> Engine:
+    """Let the executor look once, and wait for what it begins."""
+    engine = engine or Engine()
+    recovered = Recovery(world.services, engine, taken_over)
+    recovered.look()
+    recovered.wait()
+    return engine
+
+
+def lease(world: World) -> Lease:
+    return world.records.get(Lease, KEY)
+
+
+def all_is_back(world: World) -> None:
+    assert world.serving() == "1"
+    assert world.registry.aliases(MODEL)["production"] == "1"
+    assert lease(world).holder is None
+    assert open_intents(world.records.audit_trail()) == []
+    assert not [r for r in world.records.find(ReleaseRecord) if r.state.half_done]
+
+
+@pytest.mark.parametrize("before", ["K1", "K4", "K5", "K6", "K8", "K9"])
+def test_a_release_that_lost_its_thread_is_undone_by_the_next_look(world: World, before: str) -> None:
+    promotion = cut_off(world, before)
+    engine = look(world)
+    ended = world.records.get(Promotion, promotion.id)
+    begun = before not in ("K1", "K4")
+    assert (ended.state, (ended.error or {})["code"]) == (RunState.STOPPED, "deploy_failed" if begun else "undecided")
+    assert engine.abandoned == [promotion.id]
+    all_is_back(world)
+    assert world.promoted(world.register()).state is RunState.DONE
+
+
+def test_work_that_a_thread_carries_out_is_left_alone(world: World) -> None:
+    promotion = cut_off(world, "K9")
+    engine = Engine()
+    engine.working.add(promotion.id)
+    look(world, engine)
+    assert (world.records.get(Promotion, promotion.id).state, engine.abandoned) == (RunState.RUNNING, [])
+    assert lease(world).holder == promotion.id
+
+
+def test_work_that_took_the_lease_and_was_never_written_down_as_running_is_ended_too(world: World) -> None:
+    promotion = cut_off(world, "K9")
+    with world.records.write() as transaction:
+        transaction.change(promotion, state=RunState.APPROVED)
+    look(world)
+    assert world.records.get(Promotion, promotion.id).state is RunState.STOPPED
+    all_is_back(world)
+
+
+def test_an_evaluation_that_lost_its_thread_leaves_no_trial_and_no_lease(world: World) -> None:
+    asked = commands.request_evaluation(
+        world.records, person="alice", model=MODEL, version=world.register(), override=None, now=now()
+    )
+    with pytest.raises(DeadError):
+        evaluate(world.services, asked.id, dying("trial stopped"))
+    trial = world.target.observe(Endpoint(MODEL, STAGING), Slot.TRIAL)
+    assert trial.phase is Phase.SETTLED
+    look(world)
+    assert world.target.observe(Endpoint(MODEL, STAGING), Slot.TRIAL).phase is Phase.EMPTY
+    assert world.records.get(Evaluation, asked.id).state is RunState.STOPPED
+    assert world.records.find(Lease, holder=asked.id) == []
+
+
+def test_a_promotion_that_waits_for_an_evaluation_ends_with_it(world: World) -> None:
+    promotion = commands.request_promotion(
+        world.records, person="alice", model=MODEL, version=world.register(), override=None, now=now()
+    )
+    with world.records.write() as transaction:
+        transaction.change(world.records.get(Evaluation, promotion.evaluation_id), state=RunState.RUNNING)
+    look(world)
+    ended = world.records.get(Promotion, promotion.id)
+    assert (ended.state, (ended.error or {})["code"]) == (RunState.STOPPED, "undecided")
+
+
+def test_what_can_not_be_undone_is_said_and_undone_by_a_later_look(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promotion = cut_off(world, "K9")
+    world.registry.down = True
+    look(world)
+    ended = world.records.get(Promotion, promotion.id)
+    assert (ended.state, "not undone" in (ended.error or {})["message"]) == (RunState.STOPPED, True)
+    assert world.records.find(ReleaseRecord, change_id=promotion.id)[0].state is ReleaseState.UNDOING
+    world.registry.down = False
+    look(world)
+    all_is_back(world)
+    assert world.records.find(ReleaseRecord, change_id=promotion.id)[0].state is ReleaseState.FAILED
+
+
+def test_a_rollback_that_was_asked_for_while_a_release_stood_half_done_stops_at_the_good_one(world: World) -> None:
+    world.promoted(world.register())
+    world.promoted(world.register())
+    promotion = world.approved(world.register())
+    with world.records.write() as transaction:
+        transaction.change(promotion, state=RunState.RUNNING)
+    with pytest.raises(DeadError):
+        release_promotion(world.services, promotion.id, dying("K9"))
+    asked = commands.request_rollback(world.records, person="alice", model=MODEL, environment=PRODUCTION, now=now())
+    look(world)
+    roll_back(world.services, asked.id, world.step)
+    assert "version 3 was half-done" in (world.records.get(Rollback, asked.id).error or {})["message"]
+    assert world.serving() == "2"
+    assert world.rolled_back().version == "1"
+
+
+def test_whoever_takes_the_lease_first_undoes_what_is_left(world: World) -> None:
+    promotion = cut_off(world, "K9")
+    world.registry.down = True
+    look(world)
+    world.registry.down = False
+    third = world.promoted(world.register())
+    assert third.state is RunState.DONE, third.error
+    assert [r.state for r in world.records.find(ReleaseRecord, change_id=promotion.id)] == [ReleaseState.FAILED]
+    assert open_intents(world.records.audit_trail()) == []
+
+
+def test_a_lease_whose_holder_has_ended_is_given_back(world: World) -> None:
+    promotion = world.promoted(world.register())
+    with world.records.write() as transaction:
+        transaction.change(lease(world), holder=promotion.id)
+    look(world)
+    assert lease(world).holder is None
+
+
+def test_the_alias_that_a_frozen_former_executor_moved_too_late_is_put_back(world: World) -> None:
+    promotion = cut_off(world, "K8")
+    successor = Services(**{**world.services.__dict__, "executor": "two"})
+    with world.records.write() as transaction:
+        leader = LeaderLease("executor", "two", 1, 0.0, now())
+        taken = leases.take_over(transaction, leader, now())
+    world.services = successor
+    look(world)
+    all_is_back(world)
+    # The zombie had confirmed its lease, and only now its write arrives.
+    world.registry.move_alias(MODEL, "production", "2")
+    look(world)
+    assert world.registry.aliases(MODEL)["production"] == "2", "by hand is not put back"
+    look(world, None, *taken)
+    all_is_back(world)
+    zombie = Services(**{**world.services.__dict__, "executor": "one"})
+    with pytest.raises(LostLease, match=r"lost lease, epoch \d+ < \d+"):
+        leases.confirm(zombie, MODEL, PRODUCTION, promotion.id)
+
+
+def test_a_database_that_is_away_at_the_border_of_a_step_undoes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.promoted(world.register())
+    promotion = world.approved(world.register())
+    prepare, failures = world.target.prepare, [1, 2, 3]
+
+    def away(endpoint: Endpoint, digest: str) -> None:
+        if failures:
+            failures.pop()
+            raise DatabaseUnavailable("the database can't be read")
+        prepare(endpoint, digest)
+
+    monkeypatch.setattr(world.target, "prepare", away)
+    starts = register_workflows(world.services, Engine())
+    begin(world.services, promotion, starts[Promotion])
+    assert failures == []
+    assert world.records.get(Promotion, promotion.id).state is RunState.DONE
+    assert world.serving() == "2"
+
+
+def test_a_bug_in_an_undoing_is_logged_and_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(recovery, "AGAIN_S", 0.0)
+    promotion = cut_off(world, "K9")
+    restore, bugs = world.target.restore, [ValueError("a bug")]
+
+    def buggy(*arguments: Any, **more: Any) -> None:
+        if bugs:
+            raise bugs.pop()
+        restore(*arguments, **more)
+
+    monkeypatch.setattr(world.target, "restore", buggy)
+    recovered = Recovery(world.services, Engine())
+    for _ in range(2):
+        recovered.look()
+        recovered.wait()
+    assert "a bug while" in caplog.text
+    assert world.records.get(Promotion, promotion.id).state is RunState.STOPPED
+    all_is_back(world)
+
+
+def test_a_registry_that_is_down_keeps_no_other_work_from_being_looked_at(world: World) -> None:
+    promotion = cut_off(world, "K9")
+    taken = lease(world)
+    look(world)
+    world.registry.down = True
+    with pytest.raises(RegistryUnavailable):
+        world.registry.aliases(MODEL)
+    look(world, None, taken)
+    assert world.records.get(Promotion, promotion.id).state is RunState.STOPPED
