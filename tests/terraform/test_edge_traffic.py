@@ -75,7 +75,7 @@ class Edge:
     trial: Upstream
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def edge(
     planned: Planned, engine: docker.DockerClient, images: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Edge]:
