@@ -1,17 +1,22 @@
 """Supervisors, replicas and clients as real processes: swaps under load, kills, restarts and refusals."""
 
+import json
 import os
 import signal
 import socket
 import stat
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from bench.load.load_client import LoadClient, LoadResult, under_load
+from pipelines.adapters.local.supervisor.handover import find_sockets
+from pipelines.adapters.local.supervisor.home import ProcessRecord
+from pipelines.adapters.local.supervisor.wire import WIRE_VERSION
 from pipelines.domain.release import Endpoint, Environment, Phase, Release, Slot, SlotState
-from pipelines.errors import TargetUnavailable
+from pipelines.errors import TargetUnavailable, UsageError
 from tests.support.world.bundles import make_bundle, valid_row
 from tests.support.world.supervisors import SupervisorProcess, eventually
 
@@ -129,8 +134,82 @@ def test_a_supervisor_that_was_killed_serves_the_same_release_again(
     )
     assert trial.url == url
     assert before.isdisjoint({replica.pid for replica in after.replicas})
-    assert not any(Path(f"/proc/{pid}").exists() for pid in before)
+    eventually(lambda: [pid for pid in before if Path(f"/proc/{pid}").exists()], lambda left: not left)
     assert supervisor.record()["epoch"] == 4
+
+
+def test_a_supervisor_is_replaced_under_load_without_a_lost_request(
+    supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path]
+) -> None:
+    supervisor = supervisor_of(supervisors, tmp_path / "home", digests)
+    served = release(0, digests)
+    before = {replica.pid for replica in supervisor.serve(served, epoch=4).replicas}
+    with under_load(LoadClient(supervisor.url, valid_row())) as load:
+        for _ in range(3):
+            assert supervisor.succeed("--replace") == 0
+    no_failures(load)
+    state = supervisor.until_live(lambda state: state.serves(served))
+    assert before.isdisjoint({replica.pid for replica in state.replicas})
+    assert supervisor.record()["epoch"] == 4
+    assert not any(Path(f"/proc/{pid}").exists() for pid in before)
+
+
+def test_replicas_of_a_killed_supervisor_serve_until_those_of_its_successor_do(
+    supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path]
+) -> None:
+    supervisor = supervisor_of(supervisors, tmp_path / "home", digests)
+    served = release(0, digests)
+    supervisor.serve(served)
+    with ExitStack() as held:
+        found = [held.enter_context(each) for each in find_sockets([ProcessRecord(**supervisor.process_of("live-1"))])]
+    if not found:
+        pytest.skip("this system lets nobody take a socket from a process that is not its child (Yama)")
+    with under_load(LoadClient(supervisor.url, valid_row())) as load:
+        supervisor.kill()
+        assert supervisor.succeed() == -signal.SIGKILL
+    no_failures(load)
+    supervisor.until_live(lambda state: state.serves(served))
+
+
+def test_a_successor_whose_replicas_never_come_up_leaves_those_before_it_serving(
+    supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path]
+) -> None:
+    supervisor = supervisor_of(supervisors, tmp_path / "home", digests, replicas=1)
+    supervisor.serve(release(0, digests))
+    bundle = supervisor.bundles[release(0, digests).bundle_digest] / "bundle.json"
+    whole = bundle.read_bytes()
+    with under_load(LoadClient(supervisor.url, valid_row(), kept_per_s=60, new_per_s=20)) as load:
+        bundle.write_bytes(b"{}")
+        supervisor.begin("--replace")
+        eventually(supervisor.stderr_path.read_text, lambda text: "what a former supervisor left serves on" in text)
+        bundle.write_bytes(whole)
+        eventually(supervisor.record, lambda record: not record["former"])
+    no_failures(load)
+
+
+def test_the_record_of_a_newer_slipway_is_refused_with_both_versions(
+    supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path]
+) -> None:
+    supervisor = supervisor_of(supervisors, tmp_path / "home", digests, replicas=1)
+    supervisor.stop()
+    path = tmp_path / "home" / "run" / "supervisor-staging-toy-model.json"
+    path.write_text(json.dumps({**supervisor.record(), "wire": WIRE_VERSION + 1}))
+    refused = supervisor.run_another()
+    assert refused.returncode == 2
+    assert f"speaks version {WIRE_VERSION + 1}, this Slipway speaks version {WIRE_VERSION}" in refused.stderr
+    with pytest.raises(UsageError, match=f"speaks version {WIRE_VERSION + 1}, .* version {WIRE_VERSION}"):
+        supervisor.live()
+
+
+def test_an_earlier_supervisor_is_not_spoken_to(
+    supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path]
+) -> None:
+    supervisor = supervisor_of(supervisors, tmp_path / "home", digests, replicas=1)
+    path = tmp_path / "home" / "run" / "supervisor-staging-toy-model.json"
+    path.write_text(json.dumps({key: value for key, value in supervisor.record().items() if key != "wire"}))
+    with pytest.raises(TargetUnavailable, match="an earlier Slipway's and speaks version 1") as refused:
+        supervisor.live()
+    assert refused.value.next == 'run "make up"'
 
 
 def test_a_supervisor_that_was_told_to_stop_drains_all_and_keeps_its_record(

@@ -12,18 +12,23 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 
+from pipelines.adapters.local.code import StartedCode, own_code
+from pipelines.adapters.local.mlflow_store import upgrade_mlflow
 from pipelines.adapters.local.supervisor.home import (
-    former_record_path,
-    former_supervisor_name,
+    former_record_paths,
+    former_supervisor_names,
     record_path,
     supervisor_name,
+    wire_of,
 )
+from pipelines.adapters.local.supervisor.wire import HANDS_OVER
 from pipelines.adapters.local.told_api import ToldApi, write_private
 from pipelines.domain.release import REPLICAS, Endpoint, Environment
 from pipelines.errors import PortTaken, Undecided, UsageError
@@ -36,12 +41,12 @@ STOP_S = 30.0
 # What does not answer for so long while it runs is frozen.
 SILENT_S = 15.0
 _DECIDING = frozenset({"executor", "api"})
-_FORMER = frozenset(map(former_supervisor_name, Environment))
+_FORMER = frozenset(name for environment in Environment for name in former_supervisor_names(environment))
 
 
 @dataclass(frozen=True)
 class Part:
-    """One process: its command, the port it listens on, and how it shows that it is ready.
+    """One process: its command and the code behind it, the port it listens on, and how it shows that it is ready.
 
     `records` name the processes that it may have left behind; the first that exists holds.
     """
@@ -51,6 +56,7 @@ class Part:
     port: int | None
     port_setting: str
     ready: Callable[[], bool]
+    code: str
     records: tuple[Path, ...] = ()
 
 
@@ -65,6 +71,7 @@ class LocalInstallation:
         self._environ = settings.child_environ(environ)
         self._record = settings.home / "run" / "processes.json"
         self._api = ToldApi(settings)
+        self._code = StartedCode(settings.home)
         self._executor_alive = executor_alive
         self._started: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -73,19 +80,25 @@ class LocalInstallation:
         return self._api.known_id()
 
     def up(self, report_progress: Callable[[str], None]) -> None:
-        """Start what does not run and wait until all is ready; raise OtherModel, PortTaken or Undecided."""
+        """Start what does not run, or was started by other code, and wait until all is ready.
+
+        Supervisors are replaced without a lost request. Raises OtherModel, PortTaken or Undecided.
+        """
         self._refuse_other_model()
         parts = self.parts()
         self._end_former(report_progress)
         self._end_estranged(report_progress)
         self._end_silent(parts, report_progress)
+        replaced = self._end_outdated(parts, report_progress)
         running = self.running()
-        missing = [part for part in parts if part.name not in running]
+        missing = [part for part in parts if part.name not in running or part.name in replaced]
         for part in missing:
             self._refuse_taken_port(part)
         for part in missing:
             report_progress(f"starting {part.name}")
-            self._start(part)
+            if part.name == "mlflow":
+                upgrade_mlflow(self._settings.home / "mlflow.db", self._environ, report_progress)
+            self._start(part, replaces=part.name in replaced)
         deadline = time.monotonic() + READY_S
         for part in parts:
             self._wait_ready(part, deadline)
@@ -139,6 +152,7 @@ class LocalInstallation:
     def parts(self) -> list[Part]:
         """Return every part, in the order of starting."""
         settings, python = self._settings, sys.executable
+        code, library = own_code(settings.root), version("mlflow")
         mlflow = [
             *(python, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(settings.mlflow_port)),
             *("--workers", "1", "--serve-artifacts"),
@@ -148,13 +162,13 @@ class LocalInstallation:
         ]
         cli = [python, "-m", "pipelines.cli"]
         return [
-            Part("mlflow", mlflow, settings.mlflow_port, "MLFLOW", _answers(f"{settings.mlflow_url}/health")),
-            *(self._supervisor(settings.endpoint(environment)) for environment in Environment),
-            Part("api", [*cli, "api"], settings.api_port, "API", _answers(f"{settings.api_url}/health")),
-            Part("executor", [*cli, "executor"], None, "", self._executor_ready),
+            Part("mlflow", mlflow, settings.mlflow_port, "MLFLOW", _answers(f"{settings.mlflow_url}/health"), library),
+            *(self._supervisor(settings.endpoint(environment), code) for environment in Environment),
+            Part("api", [*cli, "api"], settings.api_port, "API", _answers(f"{settings.api_url}/health"), code),
+            Part("executor", [*cli, "executor"], None, "", self._executor_ready, code),
         ]
 
-    def _supervisor(self, endpoint: Endpoint) -> Part:
+    def _supervisor(self, endpoint: Endpoint, code: str) -> Part:
         port, environment = self._settings.port(endpoint), endpoint.environment
         command = [
             *(sys.executable, "-m", "pipelines.adapters.local.supervisor"),
@@ -162,10 +176,15 @@ class LocalInstallation:
             *("--home", str(self._settings.home), "--port", str(port)),
             *("--replicas", str(REPLICAS[environment])),
         ]
-        ready = _answers(f"http://127.0.0.1:{port}/health")
-        home = self._settings.home
-        records = (record_path(home, endpoint), former_record_path(home, environment))
-        return Part(supervisor_name(endpoint), command, port, environment.name, ready, records)
+        home, name = self._settings.home, supervisor_name(endpoint)
+        answers, record = _answers(f"http://127.0.0.1:{port}/health"), record_path(home, endpoint)
+
+        def ready() -> bool:
+            process = self.running().get(name)
+            return process is not None and _has_succeeded(record, process.pid) and answers()
+
+        records = (record, *former_record_paths(home, environment))
+        return Part(name, command, port, environment.name, ready, code, records)
 
     def _executor_ready(self) -> bool:
         process = self.running().get("executor")
@@ -174,7 +193,7 @@ class LocalInstallation:
     def _refuse_other_model(self) -> None:
         """Raise OtherModel while a supervisor of another model runs, whatever the home's record says."""
         for environment in Environment:
-            own, any_model = self._settings.endpoint(environment), f"{former_supervisor_name(environment)}-"
+            own, any_model = self._settings.endpoint(environment), f"supervisor-{environment}-"
             for name in self.running():
                 if name.startswith(any_model) and name != supervisor_name(own):
                     raise other_model(self._settings, kept=name.removeprefix(any_model), asked=own.model)
@@ -191,10 +210,22 @@ class LocalInstallation:
         running = self.running()
         former = [name for name in running if name in _FORMER]
         deciding = [name for name in running if name in _DECIDING and former]
-        for names in (deciding, former):
-            for name in names:
-                report_progress(f"stopping {name}, which an earlier Slipway started")
-            _end([running[name] for name in names])
+        for name in (*deciding, *former):
+            report_progress(f"stopping {name}, which an earlier Slipway started")
+        _end([running[name] for name in deciding])
+        _abandon([running[name] for name in former])
+
+    def _end_outdated(self, parts: list[Part], report_progress: Callable[[str], None]) -> set[str]:
+        """End what other code than this started, and return the supervisors that pass their place on by themselves."""
+        running = self.running()
+        outdated = [part for part in parts if part.name in running and not self._code.is_of(part.name, part.code)]
+        for part in outdated:
+            report_progress(f"{part.name} was started by other code: replacing it")
+        supervisors = [part for part in outdated if part.records]
+        _end([running[part.name] for part in outdated if part not in supervisors])
+        passing = {part.name for part in supervisors if _hands_over(part.records[0])}
+        _abandon([running[part.name] for part in supervisors if part.name not in passing])
+        return passing
 
     def _end_silent(self, parts: list[Part], report_progress: Callable[[str], None]) -> None:
         """End what runs but does not answer, such as a frozen process, so that it is started anew."""
@@ -210,7 +241,7 @@ class LocalInstallation:
                 time.sleep(0.1)
                 process = self.running().get(part.name)
 
-    def _start(self, part: Part) -> None:
+    def _start(self, part: Part, *, replaces: bool = False) -> None:
         self._settings.logs.mkdir(parents=True, exist_ok=True)
         environ = {
             **self._environ,
@@ -223,9 +254,10 @@ class LocalInstallation:
         log = self._settings.logs / f"{part.name}.log"
         if log.exists():
             log.replace(log.with_suffix(".log.1"))
-        with log.open("wb") as output:
+        # Appended to, so that it can be capped while its process writes.
+        with log.open("ab") as output:
             process = subprocess.Popen(
-                part.command,
+                [*part.command, *(["--replace"] if replaces else [])],
                 cwd=self._settings.root,
                 env=environ,
                 stdin=subprocess.DEVNULL,
@@ -237,6 +269,7 @@ class LocalInstallation:
         recorded = self._recorded()
         recorded[part.name] = (process.pid, psutil.Process(process.pid).create_time())
         write_private(self._record, recorded)
+        self._code.keep(part.name, part.code)
 
     def _wait_ready(self, part: Part, deadline: float) -> None:
         while not part.ready():
@@ -288,6 +321,25 @@ def _end(processes: list[psutil.Process]) -> None:
     for process in left:
         os.killpg(process.pid, signal.SIGKILL)
     psutil.wait_procs(left, timeout=STOP_S)
+
+
+def _abandon(supervisors: list[psutil.Process]) -> None:
+    """End supervisors that can't pass their sockets on, and not their replicas: the successor takes those from them."""
+    for supervisor in supervisors:
+        supervisor.kill()
+    psutil.wait_procs(supervisors, timeout=STOP_S)
+
+
+def _hands_over(record: Path) -> bool:
+    return record.exists() and wire_of(json.loads(record.read_text())) >= HANDS_OVER
+
+
+def _has_succeeded(record: Path, pid: int) -> bool:
+    """Whether a supervisor keeps its record, and nothing of the one before it is left."""
+    if not record.exists():
+        return False
+    kept = json.loads(record.read_text())
+    return bool(kept["pid"] == pid and not kept.get("former"))
 
 
 def _answers(url: str) -> Callable[[], bool]:

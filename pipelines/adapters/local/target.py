@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines.adapters.local.supervisor.home import record_path
-from pipelines.adapters.local.supervisor.wire import Command, Deployment, state_from_dict
+from pipelines.adapters.local.supervisor.home import record_path, refuse_newer, wire_of
+from pipelines.adapters.local.supervisor.wire import WIRE_VERSION, Command, Deployment, state_from_dict
 from pipelines.domain.release import Endpoint, Release, Slot, SlotState
 from pipelines.errors import SlipwayError, TargetUnavailable, UsageError
 
@@ -28,6 +28,9 @@ class LocalTarget:
     def prepare(self, endpoint: Endpoint, bundle_digest: str) -> None:
         """Make sure that the bundle's directory is there and its bytes hold."""
         self._bundles(bundle_digest)
+
+    def discard(self, bundle_digest: str) -> None:
+        """Do nothing: what is served is the bundle's own directory."""
 
     def start(self, release: Release, slot: Slot, *, epoch: int) -> None:
         """Begin to serve `release` in `slot` and return at once."""
@@ -77,7 +80,11 @@ class LocalTarget:
 
     def _record(self, endpoint: Endpoint) -> dict[str, Any]:
         try:
-            record: dict[str, Any] = json.loads(record_path(self._home, endpoint).read_bytes())
+            path = record_path(self._home, endpoint)
+            record: dict[str, Any] = json.loads(path.read_bytes())
+            refuse_newer(path, wire_of(record))
+            if wire_of(record) < WIRE_VERSION:
+                raise ValueError(f"it is an earlier Slipway's and speaks version {wire_of(record)}")
             return {"epoch": record["epoch"], "socket": record["socket"]}
         except (OSError, ValueError, KeyError) as error:
             raise _silent(endpoint, error) from error

@@ -67,16 +67,29 @@ class SupervisorProcess:
             *options,
         ]
         self._process: subprocess.Popen[bytes] | None = None
+        self._before: list[subprocess.Popen[bytes]] = []
 
     def run_another(self) -> subprocess.CompletedProcess[str]:
         """Run the same command once more, expecting it to give up by itself."""
         return subprocess.run(self._command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """Start, and wait until the live slot's replicas answer."""
-        with open(self.stderr_path, "ab") as log:
-            self._process = subprocess.Popen(self._command, cwd=ROOT, stderr=log, start_new_session=True)
+        self.begin(*options)
         eventually(self._look, lambda state: state is not None and all(r.pid for r in state.replicas))
+
+    def begin(self, *options: str) -> None:
+        """Start, and wait for nothing."""
+        if self._process:
+            self._before.append(self._process)
+        with open(self.stderr_path, "ab") as log:
+            self._process = subprocess.Popen([*self._command, *options], cwd=ROOT, stderr=log, start_new_session=True)
+
+    def succeed(self, *options: str) -> int:
+        """Start a successor, wait until nothing of the one before it is left, and return with which code that ended."""
+        self.start(*options)
+        eventually(self.record, lambda record: not record["former"])
+        return self._before[-1].wait(timeout=10)
 
     def stop(self) -> int:
         """Ask it to drain and return its exit code."""
@@ -94,6 +107,8 @@ class SupervisorProcess:
         """Leave no process behind, whatever the test did."""
         if self._process and self._process.poll() is None:
             self.stop()
+        for process in self._before:
+            process.wait(timeout=10)
         for process in self.record()["processes"] if self._record_path.exists() else []:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process["pid"], signal.SIGKILL)

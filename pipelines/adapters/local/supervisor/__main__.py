@@ -25,7 +25,7 @@ def main() -> int:
     rules = Rules(options.replicas, options.start_deadline_s, options.silence_s)
     try:
         home = SupervisorHome(options.home, Endpoint(options.model, options.environment))
-        asyncio.run(_run(Supervisor(home, options.port, rules)))
+        asyncio.run(_run(Supervisor(home, options.port, rules, replaces=options.replace)))
     except SlipwayError as error:
         print(f"{error.message}; {error.next}", file=sys.stderr)
         return error.exit_code
@@ -48,6 +48,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--replicas", type=int, default=1, help="replicas of the live slot")
     parser.add_argument("--start-deadline-s", type=float, default=30.0, help="until a replica must be ready")
     parser.add_argument("--silence-s", type=float, default=10.0, help="after which a replica counts as stuck")
+    parser.add_argument("--replace", action="store_true", help="take over from the supervisor that runs here")
     return parser.parse_args()
 
 

@@ -4,61 +4,108 @@ import asyncio
 import json
 import logging
 import os
+import socket
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from pipelines.adapters.local.supervisor.handover import ask_for_sockets, find_sockets, give_sockets
 from pipelines.adapters.local.supervisor.home import Record, SlotRecord, SupervisorHome
 from pipelines.adapters.local.supervisor.identity import end_orphan
 from pipelines.adapters.local.supervisor.replica import Site
 from pipelines.adapters.local.supervisor.slot import Rules, SlotSupervisor
-from pipelines.adapters.local.supervisor.sockets import claim_kept, claim_live
-from pipelines.adapters.local.supervisor.wire import Command, Deployment, state_as_dict
+from pipelines.adapters.local.supervisor.sockets import SlotSocket, claim_kept, claim_live
+from pipelines.adapters.local.supervisor.wire import WIRE_VERSION, Command, Deployment, state_as_dict
 from pipelines.domain.release import Slot
 from pipelines.errors import DeployFailed, LostLease, SlipwayError, UsageError
 
 log = logging.getLogger(__name__)
 _LINE_LIMIT_BYTES = 65_536
+# A supervisor that has passed its sockets on has ended by then.
+_LEAVES_S = 10.0
 
 
 class Supervisor:
-    """Serves one endpoint. A change with a smaller epoch than the highest seen is refused."""
+    """Serves one endpoint. A change with a smaller epoch than the highest seen is refused.
 
-    def __init__(self, home: SupervisorHome, port: int, rules: Rules) -> None:
+    With `replaces` it has one that runs here pass its sockets on and end.
+    """
+
+    def __init__(self, home: SupervisorHome, port: int, rules: Rules, *, replaces: bool = False) -> None:
         self._home = home
         self._port = port
         self._rules = rules
+        self._replaces = replaces
         self._record = Record()
         self._slots: dict[Slot, SlotSupervisor] = {}
+        self._leaves = False
 
     async def run(self, until: asyncio.Event) -> None:
         """Serve until told otherwise, then drain all; raise UsageError or PortTaken if it cannot begin."""
-        self._home.lock()
-        self._record = self._home.load()
-        ended = await asyncio.gather(*(end_orphan(orphan) for orphan in self._record.processes))
-        if any(ended):
-            log.warning("ended %d replicas that a former supervisor left behind", sum(ended))
-        self._record = replace(self._record, pid=os.getpid(), socket=str(self._home.socket_path), processes=[])
-        self._open_slots()
+        sockets = self._take_place()
+        # What holds a port that was not passed on has to leave it first.
+        await self._end_former(lambda slot: self._port_of(slot) not in sockets)
+        self._open_slots(sockets)
         server = await self._listen()
         for supervisor in self._slots.values():
             supervisor.resume()
         log.info("%s: listens on port %d", self._home.endpoint, self._port)
+        succession = asyncio.create_task(self._succeed())
         await until.wait()
         server.close()
-        await asyncio.gather(*(supervisor.shut_down() for supervisor in self._slots.values()))
+        succession.cancel()
+        await asyncio.gather(self._end_former(), *(supervisor.shut_down() for supervisor in self._slots.values()))
         self._home.socket_path.unlink(missing_ok=True)
 
-    def _open_slots(self) -> None:
+    def _take_place(self) -> dict[int, socket.socket]:
+        """Become the supervisor here, and return by port the sockets on which replicas of a former one serve."""
+        asked = ask_for_sockets(self._home.load().socket) if self._replaces else []
+        self._home.lock(within_s=_LEAVES_S if asked else 0.0)
+        left = self._home.load()
+        self._record = replace(
+            left,
+            wire=WIRE_VERSION,
+            pid=os.getpid(),
+            socket=str(self._home.socket_path),
+            processes=[],
+            former=[*left.former, *left.processes],
+        )
+        return {int(found.getsockname()[1]): found for found in asked or find_sockets(self._record.former)}
+
+    async def _succeed(self) -> None:
+        """End the replicas of the supervisor before when those of this one serve."""
+        if self._record.former:
+            await self._slots[Slot.LIVE].until_served()
+            await self._end_former()
+
+    async def _end_former(self, of: Callable[[Slot], bool] = lambda slot: True) -> None:
+        leaving = [orphan for orphan in self._record.former if of(orphan.slot)]
+        ended = await asyncio.gather(*(end_orphan(orphan) for orphan in leaving))
+        if any(ended):
+            log.warning("ended %d replicas that a former supervisor left behind", sum(ended))
+        self._record.former = [orphan for orphan in self._record.former if orphan not in leaving]
+        if self._slots:
+            self._try_save()
+
+    def _port_of(self, slot: Slot) -> int:
+        return self._port if slot is Slot.LIVE else self._record.ports.get(slot, 0)
+
+    def _open_slots(self, sockets: dict[int, socket.socket]) -> None:
         for slot in Slot:
-            if slot is Slot.LIVE:
-                shared = claim_live(self._home.endpoint.environment, self._port)
+            port = self._port_of(slot)
+            if port in sockets:
+                shared = SlotSocket(sockets.pop(port))
+            elif slot is Slot.LIVE:
+                shared = claim_live(self._home.endpoint.environment, port)
             else:
-                shared = claim_kept(self._record.ports.get(slot, 0))
+                shared = claim_kept(port)
             self._slots[slot] = SlotSupervisor(
                 Site(self._home, slot, shared, self._try_save),
                 self._rules,
                 self._record.slots.get(slot, SlotRecord()),
             )
+        for left in sockets.values():
+            left.close()
 
     def _try_save(self) -> None:
         try:
@@ -83,13 +130,22 @@ class Supervisor:
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while line := await reader.readline():
-                writer.write(json.dumps(await self._reply(line)).encode() + b"\n")
+                reply = json.dumps(await self._reply(line)).encode() + b"\n"
+                if self._leaves:
+                    self._hand_over(writer, reply)
+                writer.write(reply)
                 await writer.drain()
         except (ConnectionError, ValueError) as error:
             # ValueError: a line beyond the limit, after which nothing on this connection makes sense.
             log.warning("a conversation ended: %s", error)
         finally:
             writer.close()
+
+    def _hand_over(self, writer: asyncio.StreamWriter, reply: bytes) -> None:
+        """Answer with the sockets and end at once: the replicas go on, and are the successor's by the record."""
+        with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as connection:
+            give_sockets(connection, reply, [supervisor.fileno() for supervisor in self._slots.values()])
+        os._exit(0)
 
     async def _reply(self, line: bytes) -> dict[str, Any]:
         try:
@@ -103,6 +159,11 @@ class Supervisor:
         command = Command(body["command"])
         if command is Command.OBSERVE:
             return state_as_dict(await self._slots[Slot(body["slot"])].observe())
+        if command is Command.HAND_OVER:
+            log.info("%s: hands over to a successor", self._home.endpoint)
+            self._save_or_refuse()
+            self._leaves = True
+            return None
         wanted = Deployment.from_dict(body["deployment"]) if command is Command.START else None
         if wanted and wanted.release.endpoint != self._home.endpoint:
             raise UsageError(f"release {wanted.release.id} is for {wanted.release.endpoint}")
@@ -120,10 +181,16 @@ class Supervisor:
             )
         before, self._record.epoch = self._record.epoch, epoch
         try:
-            self._save()
-        except OSError as error:
+            self._save_or_refuse()
+        except DeployFailed:
             # Whoever reads the record must never find a smaller epoch than the one that is obeyed.
             self._record.epoch = before
+            raise
+
+    def _save_or_refuse(self) -> None:
+        try:
+            self._save()
+        except OSError as error:
             raise DeployFailed(
                 f"the supervisor cannot record a change: {error}", next="make room on the disk, then try again"
             ) from error

@@ -6,16 +6,18 @@ import json
 import os
 import stat
 import tempfile
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.adapters.local.supervisor.wire import Deployment
+from pipelines.adapters.local.supervisor.wire import WIRE_VERSION, Deployment
 from pipelines.domain.release import Endpoint, Environment, Phase, Slot
 from pipelines.errors import UsageError
 
 # sun_path holds 108 bytes on Linux and 104 on macOS, the closing zero included.
 SOCKET_PATH_LIMIT_BYTES = 103
+_LOCK_POLL_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -64,40 +66,59 @@ class ProcessRecord:
     worker_born: str | None
     socket: str
 
+    @property
+    def slot(self) -> Slot:
+        """Where it serves, which its name begins with."""
+        return Slot(self.name.rpartition("-")[0])
+
 
 @dataclass
 class Record:
-    """All that outlives a supervisor; `epoch` is the highest fencing number seen."""
+    """All that outlives a supervisor; `epoch` is the highest fencing number seen, `wire` the version that it speaks.
 
+    `former` are the replicas of the supervisor before, which serve until those in `processes` do.
+    """
+
+    wire: int = WIRE_VERSION
     pid: int = 0
     socket: str = ""
     epoch: int = 0
     ports: dict[Slot, int] = field(default_factory=dict)
     slots: dict[Slot, SlotRecord] = field(default_factory=dict)
     processes: list[ProcessRecord] = field(default_factory=list)
+    former: list[ProcessRecord] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the form on disk."""
         return {
+            "wire": self.wire,
             "pid": self.pid,
             "socket": self.socket,
             "epoch": self.epoch,
             "ports": self.ports,
             "slots": {slot: record.as_dict() for slot, record in self.slots.items()},
             "processes": [asdict(process) for process in self.processes],
+            "former": [asdict(process) for process in self.former],
         }
 
     @classmethod
     def from_dict(cls, body: dict[str, Any]) -> "Record":
         """Rebuild what `as_dict` wrote."""
         return cls(
+            wire=wire_of(body),
             pid=body["pid"],
             socket=body["socket"],
             epoch=body["epoch"],
             ports={Slot(slot): port for slot, port in body["ports"].items()},
             slots={Slot(slot): SlotRecord.from_dict(record) for slot, record in body["slots"].items()},
             processes=[ProcessRecord(**process) for process in body["processes"]],
+            former=[ProcessRecord(**process) for process in body.get("former", [])],
         )
+
+
+def wire_of(record: dict[str, Any]) -> int:
+    """Return the version that the supervisor of a record speaks; the first one did not say it."""
+    return int(record.get("wire", 1))
 
 
 def supervisor_name(endpoint: Endpoint) -> str:
@@ -110,14 +131,23 @@ def record_path(home: Path, endpoint: Endpoint) -> Path:
     return home / "run" / f"{supervisor_name(endpoint)}.json"
 
 
-def former_record_path(home: Path, environment: Environment) -> Path:
-    """Return where it left its record at a time when an environment had one model only."""
-    return home / "run" / f"{former_supervisor_name(environment)}.json"
+def former_record_paths(home: Path, environment: Environment) -> list[Path]:
+    """Return where it left its record at the times when an environment had one model only, the latest first."""
+    return [home / "run" / f"{name}.json" for name in former_supervisor_names(environment)]
 
 
-def former_supervisor_name(environment: Environment) -> str:
-    """Return how the supervisor of an environment was known at that time."""
-    return f"supervisor-{environment}"
+def former_supervisor_names(environment: Environment) -> list[str]:
+    """Return how the supervisor of an environment was known at those times."""
+    return [f"supervisor-{environment}", f"keeper-{environment}"]
+
+
+def refuse_newer(record: Path, wire: int) -> None:
+    """Raise UsageError for the record of a supervisor of a newer Slipway."""
+    if wire > WIRE_VERSION:
+        raise UsageError(
+            f"{record} is of a supervisor that speaks version {wire}, this Slipway speaks version {WIRE_VERSION}",
+            next="use the newer Slipway that started it",
+        )
 
 
 class SupervisorHome:
@@ -138,30 +168,40 @@ class SupervisorHome:
         """Return a path for a replica's private socket, as short as the control socket's."""
         return self.socket_path.with_name(f"{self.endpoint.environment}-{unique}.sock")
 
-    def lock(self) -> None:
+    def lock(self, within_s: float = 0.0) -> None:
         """Become the only supervisor here, or raise UsageError naming the other; any death frees the lock."""
         path = self.record_path.with_suffix(".lock")
         self._lock_fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = path.read_text().strip() or "unknown"
-            raise UsageError(
-                f"a supervisor of {self.endpoint} already runs in {self.run_dir.parent} (pid {holder})",
-                next='it goes on serving; run "make down" first to replace it',
-            ) from error
+        deadline = time.monotonic() + within_s
+        while not self._try_lock():
+            if time.monotonic() >= deadline:
+                holder = path.read_text().strip() or "unknown"
+                raise UsageError(
+                    f"a supervisor of {self.endpoint} already runs in {self.run_dir.parent} (pid {holder})",
+                    next='it goes on serving; "make up" replaces one of an earlier Slipway',
+                )
+            time.sleep(_LOCK_POLL_S)
         os.ftruncate(self._lock_fd, 0)
         os.pwrite(self._lock_fd, str(os.getpid()).encode(), 0)
 
+    def _try_lock(self) -> bool:
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
     def load(self) -> Record:
-        """Return the record, empty at the very first start; raise UsageError when it cannot be read."""
-        former = former_record_path(self.run_dir.parent, self.endpoint.environment)
-        if former.exists() and not self.record_path.exists():
-            former.rename(self.record_path)
+        """Return the record, empty at the very first start; raise UsageError when it cannot be read, or is newer."""
+        for former in former_record_paths(self.run_dir.parent, self.endpoint.environment):
+            if former.exists() and not self.record_path.exists():
+                former.rename(self.record_path)
         if not self.record_path.exists():
             return Record()
         try:
-            return Record.from_dict(json.loads(self.record_path.read_bytes()))
+            body = json.loads(self.record_path.read_bytes())
+            refuse_newer(self.record_path, wire_of(body))
+            return Record.from_dict(body)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(
                 f"the supervisor's record {self.record_path} is not readable: {error!r}",

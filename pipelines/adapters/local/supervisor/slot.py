@@ -56,6 +56,23 @@ class SlotSupervisor:
         """Every replica that has not ended yet, those starting and draining included."""
         return [replica.record for replica in self._alive]
 
+    def fileno(self) -> int:
+        """Return the descriptor of the slot's socket."""
+        return self._site.shared.fileno()
+
+    async def until_served(self) -> None:
+        """Wait until every replica that is to serve has confirmed itself, however often it takes another one."""
+        served: list[RunningReplica] = []
+        while served != self._replicas:
+            served = list(self._replicas)
+            try:
+                for replica in served:
+                    await replica.until_ready(self._rules.start_deadline_s)
+            except StartError as error:
+                log.error("%s: what a former supervisor left serves on: %s", self._site.slot, error)
+                served = []
+                await asyncio.sleep(_LAST_BACKOFF_S)
+
     def resume(self) -> None:
         """Serve what is recorded, and go on with what was being started when the supervisor ended."""
         record = self._state

@@ -1,4 +1,7 @@
-"""The JSON forms in which a supervisor and its callers speak of releases and slots."""
+"""The JSON forms in which a supervisor and its callers speak of releases and slots.
+
+A supervisor outlives the code that started it: its record says which version of these forms it speaks.
+"""
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -7,14 +10,20 @@ from typing import Any
 
 from pipelines.domain.release import Environment, Phase, Release, Replica, Slot, SlotState
 
+# Bumped when a supervisor and callers of another version would misunderstand each other.
+WIRE_VERSION = 2
+# The first version that passes its sockets on to a successor.
+HANDS_OVER = 2
+
 
 class Command(StrEnum):
-    """What a supervisor can be asked; all but `OBSERVE` carry an epoch."""
+    """What a supervisor can be asked; all but `OBSERVE` and `HAND_OVER` carry an epoch."""
 
     START = "start"
     STOP = "stop"
     OBSERVE = "observe"
     FENCE = "fence"
+    HAND_OVER = "hand_over"
 
 
 @dataclass(frozen=True)
