@@ -9,8 +9,9 @@ AS := alice
 endif
 export TARGET ?= local
 
-.PHONY: help setup lock demo up down destroy status logs doctor candidate deploy-staging cancel promote approve reject \
-  rollback loadtest data-push data-pull history audit audit-verify policy-apply images offline secrets test mutants check bench reference
+.PHONY: help setup lock demo up down destroy backup restore status logs doctor candidate deploy-staging cancel promote approve \
+  reject rollback loadtest data-push data-pull history audit audit-verify archive policy-apply images offline secrets test mutants check \
+  bench reference
 
 help: ## Show every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -35,6 +36,12 @@ destroy: ## Remove all state for ever: CONFIRM=yes
 
 status: ## Show what serves, what waits, and what disagrees
 	@$(SLIPWAY) status --as "$(AS)"
+
+backup: ## Write all state into one file: FILE=name [TO=age1...]
+	@$(SLIPWAY) backup "$(FILE)" --to "$(TO)"
+
+restore: setup ## Make a new home of a backup: FILE=name [IDENTITY=key.txt]
+	@$(SLIPWAY) restore "$(FILE)" --identity "$(IDENTITY)"
 
 logs: ## Show the last lines that every process wrote
 	@$(SLIPWAY) logs
@@ -80,6 +87,9 @@ audit: ## Show the last entries of the audit trail
 
 audit-verify: ## Verify the audit chain
 	@$(SLIPWAY) audit-verify --as "$(AS)"
+
+archive: ## Remove what nothing needs any more: [DRY_RUN=yes]
+	@$(SLIPWAY) archive $(if $(DRY_RUN),--dry-run) --as "$(AS)"
 
 policy-apply: ## Put a policy in force: FILE=policy.yaml
 	@$(SLIPWAY) policy apply "$(or $(FILE),policy.yaml)" --as "$(AS)"

@@ -19,6 +19,7 @@ SlipwayError
 │   ├── LostLease           another executor has taken the lease over
 │   ├── ApprovalVoid
 │   ├── NotAllowed          unauthenticated, or the wrong person
+│   ├── BackupDamaged       a backup that does not hold what it says, or more than it may
 │   └── NoRollbackTarget
 ├── Undecided (4)           could not be measured or reached; nothing was changed
 │   ├── Inconclusive        not enough evidence: hold
@@ -170,6 +171,12 @@ class NotAllowed(Refused):
     """The caller is unknown, or is not the person who may do this."""
 
     code = "not_allowed"
+
+
+class BackupDamaged(Refused):
+    """A backup does not hold what it says, or holds what no backup may."""
+
+    code = "backup_damaged"
 
 
 class NoRollbackTarget(Refused):

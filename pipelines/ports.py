@@ -61,6 +61,9 @@ class Target(Protocol):
     def prepare(self, endpoint: Endpoint, bundle_digest: str) -> None:
         """Make the bundle startable there, or raise DeployFailed when its bytes do not hold."""
 
+    def discard(self, bundle_digest: str) -> None:
+        """Remove what `prepare` made of a bundle that nothing needs any more; of one it never had, nothing."""
+
     def start(self, release: Release, slot: Slot, *, epoch: int) -> None:
         """Begin to serve `release` in `slot` of its endpoint; what served before goes on until the new one is ready.
 
@@ -182,6 +185,9 @@ class Transaction(Protocol):
     ) -> None:
         """Append one event; it is there if, and as soon as, what the transaction changes is."""
 
+    def forget_progress(self, *, before: str, up_to: int, limit: int) -> int:
+        """Remove the oldest lines of progress told before a time, of events up to a number; return how many."""
+
     def newest_event(self) -> int:
         """Return the number of the newest event, 0 before the first."""
 
@@ -256,6 +262,15 @@ class Bundles(Protocol):
     def put(self, body: dict[str, Any], files: dict[str, Path]) -> str:
         """Store a bundle at once or not at all, and return its digest."""
 
+    def digests(self) -> list[str]:
+        """Return the digests of all bundles that are stored."""
+
+    def set_aside(self, digest: str) -> None:
+        """Take a bundle out of the store at once, until `clear_aside`."""
+
+    def clear_aside(self, *, back: bool = False) -> None:
+        """Remove what was set aside, or with `back` put it where it was."""
+
 
 class Step(Protocol):
     """Runs one step of a durable workflow: once it has ended, a restart repeats its answer, not its work.
@@ -290,6 +305,12 @@ class WorkflowEngine(Protocol):
 
     def abandon(self, work_id: str) -> None:
         """See to it that a workflow that nobody works on is never gone on with."""
+
+    def ended(self, *, before: str, limit: int) -> list[str]:
+        """Return the ids of work whose workflow ended before a time, the oldest first."""
+
+    def forget(self, work_ids: list[str]) -> None:
+        """Remove from the journal what it has of these."""
 
     def close(self) -> None:
         """End; what is under way goes on with the next launch."""
@@ -357,6 +378,22 @@ class SecretKeeper(Protocol):
 
     def secret_names(self) -> list[str]:
         """Make the secrets that are missing; return the names of all."""
+
+
+class BackupPlace(Protocol):
+    """All state of one installation as files: taken while it runs, and put where a new one is to be."""
+
+    def capture(self, scratch: Path, report_progress: Callable[[str], None]) -> dict[str, Path]:
+        """Return every file of the state by its name in a backup, consistent with each other.
+
+        Copies of what changes are made in `scratch`. Names that begin with `home/` belong into the home.
+        """
+
+    def refuse_used(self) -> None:
+        """Raise UsageError where there is anything that a restored installation would meet."""
+
+    def install(self, staged: Path, report_progress: Callable[[str], None]) -> None:
+        """Put what `capture` named, staged below a folder, in its place: the home last, which makes it count."""
 
 
 class DataRemote(Protocol):

@@ -242,6 +242,25 @@ def audit_verify(as_json: Json = False, person: As = "alice") -> None:
         raise typer.Exit(3)
 
 
+@app.command()
+def archive(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    person: As = "alice",
+    as_json: Json = False,
+) -> None:
+    """Remove what nothing needs any more, by the policy's section `retention`."""
+    done = open_client(person).ask("/archives", {"dry_run": dry_run}, report_progress)
+    found = done["found"]
+    counts = [
+        f"{len(found['bundles'])} bundles",
+        f"{len(found['evaluation_sets'])} evaluation sets",
+        f"files of {len(found['work'])} evaluations",
+        f"the journal of {len(found['journal'])} pieces of work",
+        f"{found['progress']} lines of progress",
+    ]
+    print_result(done, f"{'Would remove' if dry_run else 'Removed'} {', '.join(counts)}", as_json=as_json)
+
+
 @policy_app.command("apply")
 def policy_apply(file: Path, person: As = "alice", as_json: Json = False) -> None:
     """Put a policy file in force."""

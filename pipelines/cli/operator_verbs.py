@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -50,6 +51,42 @@ def destroy(confirm: Annotated[str, typer.Option(help="yes")] = "") -> None:
     if confirm != "yes":
         raise UsageError("destroy removes all versions, releases and the audit trail", next="CONFIRM=yes")
     destroy_home(read_settings(), os.environ, report_progress)
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="A new file.")],
+    to: Annotated[str, typer.Option(help="Encrypt to these public keys of age, separated by commas.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Write all state of the installation into one file, while it runs."""
+    from pipelines.operator.backup import back_up
+
+    done = back_up(
+        file, [key.strip() for key in to.split(",") if key.strip()], read_settings(), os.environ, report_progress
+    )
+    how = "encrypted" if done["encrypted"] else "not encrypted: whoever can read it can read every secret"
+    text = (
+        f"Backed up {done['files']} files into {done['file']}, {done['bytes']:,} bytes, in {done['seconds']} s ({how})"
+    )
+    print_result(done, text, as_json=as_json)
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="What `backup` wrote.")],
+    identity: Annotated[str, typer.Option(help="File with the secret key of age, for an encrypted one.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Make a new home of a backup; `up` then starts it."""
+    from pipelines.operator.backup import restore as restore_home
+    from pipelines.settings.settings import Settings
+
+    key = Path(identity) if identity else None
+    done = restore_home(file, key, Settings.from_environ(os.environ), os.environ, report_progress)
+    text = f"Restored {done['model']} as of {done['created_at']} into {done['home']} in {done['seconds']} s"
+    print_result(done, text, as_json=as_json)
+    report_progress('next: "make up"; beside another installation first give it other ports (SLIPWAY_PORT_...)')
 
 
 @app.command()

@@ -17,6 +17,7 @@ REFERENCE = ROOT / "docs" / "reference"
 # name, because a developer's tool sees all parts of the project, while these never import each other.
 SCHEMAS = {
     "api.openapi.json": "pipelines.api.app:describe_api",
+    "backup.schema.json": "pipelines.domain.backup:describe_backup",
     "infra-file.schema.json": "pipelines.adapters.containers.infra_file:describe_infra_file",
     "installation.schema.json": "pipelines.settings.installation:describe_installation",
     "terraform-outputs.schema.json": "pipelines.settings.terraform_outputs:describe_stack",

@@ -40,6 +40,8 @@ class EventKind(StrEnum):
     MAINTENANCE_END_ASKED = "maintenance_end_asked"
     MAINTENANCE_ENDED = "maintenance_ended"
     MAINTENANCE_STOPPED = "maintenance_stopped"
+    ARCHIVING_ASKED = "archiving_asked"
+    ARCHIVING_ENDED = "archiving_ended"
     DISAGREEMENT_APPEARED = "disagreement_appeared"
     PROGRESS_MADE = "progress_made"
 

@@ -34,6 +34,17 @@ class Production(Section):
     )
 
 
+class Retention(Section):
+    """How long files are kept that nothing needs any more; what a release or a way back needs is always kept."""
+
+    rollbacks: int = Field(5, ge=1, le=100, description="how many rollbacks in a row find their bundle, however old")
+    keep_versions: tuple[str, ...] = Field((), strict=False, description="versions whose bundle is never removed")
+    bundle_days: float = Field(90, ge=1, le=36500, description="how long a bundle is kept after its last use")
+    work_days: float = Field(14, ge=1, le=36500, description="how long files of evaluations and load runs are kept")
+    journal_days: float = Field(14, ge=1, le=36500, description="how long the journal of work that has ended is kept")
+    progress_days: float = Field(30, ge=1, le=36500, description="how long lines of progress are kept")
+
+
 class EvaluationBounds(Section):
     """What measuring a version may take."""
 
@@ -50,6 +61,7 @@ class Frame(Section):
     approvals: Approvals = Approvals()
     production: Production = Production()
     evaluation: EvaluationBounds = EvaluationBounds()
+    retention: Retention = Retention()
 
 
 @dataclass(frozen=True)
@@ -60,6 +72,7 @@ class Policy:
     approvals: Approvals
     production: Production
     evaluation: EvaluationBounds
+    retention: Retention
     body: dict[str, Any]
 
     @classmethod
@@ -71,7 +84,7 @@ class Policy:
         current = upgraded(body)
         frame = read_section(Frame, {key: current[key] for key in Frame.model_fields if key in current}, "policy")
         kept: dict[str, Any] = dict(body) if isinstance(body, Mapping) else {}
-        return cls(frame.profile, frame.approvals, frame.production, frame.evaluation, kept)
+        return cls(frame.profile, frame.approvals, frame.production, frame.evaluation, frame.retention, kept)
 
     @property
     def digest(self) -> str:

@@ -16,6 +16,7 @@ from pipelines.domain.records import Evaluation, Lease, PolicyChange, Promotion,
 from pipelines.errors import LostLease, SlipwayError
 from pipelines.executor import promotions
 from pipelines.executor.recovery import Recovery
+from pipelines.executor.retention import tend
 from pipelines.executor.watch import watch
 from pipelines.executor.workflows import Start, begin, end_cancelled, register_workflows
 from pipelines.governance.progress import progress_of
@@ -25,6 +26,7 @@ from pipelines.ports import WorkflowEngine
 from pipelines.releases.leader import HEARTBEAT_S, give_up_leader_lease, renew_leader_lease, take_leader_lease
 from pipelines.releases.leased import Leased
 from pipelines.releases.maintenance import due_at, move_maintenance, unfinished
+from pipelines.releases.revival import serve_recorded
 from pipelines.releases.services import Services
 
 # So late a lost signal may be made up for, and a round that was cut short is tried again.
@@ -42,8 +44,12 @@ def serve(
     subscribers: Mapping[str, Subscriber],
     show_life: Callable[[], None],
     stop: threading.Event,
+    chores: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run until `stop` is set, and tell `subscribers`, by name, of events; raise Refused while another is alive."""
+    """Run until `stop` is set, and tell `subscribers`, by name, of events; raise Refused while another is alive.
+
+    `chores` is called every few seconds.
+    """
     _show(show_life)
     taken_over = take_leader_lease(services, show_life=show_life)
     _show(show_life)
@@ -52,7 +58,9 @@ def serve(
     _clear_left(services)
     executor = Executor(services, engine, subscribers, lambda: _show(show_life), taken_over)
     engine.launch()
+    serve_recorded(services)
     threading.Thread(target=watch, args=(services, model, stop), daemon=True).start()
+    threading.Thread(target=tend, args=(services, engine, model, chores, stop), daemon=True).start()
     log.info("executor %s is ready", services.executor)
     executor.run(stop)
     engine.close()

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -84,6 +85,7 @@ def run_loadtest(
     health = read_health(settings, Environment.STAGING)
     if not health.get("version"):
         raise UsageError("staging serves no release", next='"make deploy-staging"')
+    _forget_old(settings.home / "loadtests", Policy.read(policy).retention.work_days)
     directory = settings.home / "loadtests" / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
     rows = _rows(settings)
     directory.mkdir(parents=True)
@@ -106,6 +108,14 @@ def run_loadtest(
         shutil.rmtree(directory)
         raise
     return code, {**result, "directory": str(directory), "next": next_step(result)}
+
+
+def _forget_old(runs: Path, days: float) -> None:
+    """Remove what runs have left that were made so long ago."""
+    since = time.time() - days * 86400
+    for run in runs.glob("*"):
+        if run.stat().st_mtime < since:
+            shutil.rmtree(run)
 
 
 def next_step(result: Mapping[str, Any]) -> str | None:

@@ -27,7 +27,7 @@ def run_api(settings: Settings) -> None:
 def run_executor(settings: Settings, environ: Mapping[str, str]) -> None:
     """Serve as the executor until SIGTERM."""
     from pipelines.executor.scheduler import serve
-    from pipelines.wiring.processes import build_services, open_engine, open_subscribers
+    from pipelines.wiring.processes import build_services, open_chores, open_engine, open_subscribers
 
     settings.sign_of_life.touch()
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
@@ -45,6 +45,7 @@ def run_executor(settings: Settings, environ: Mapping[str, str]) -> None:
             subscribers=open_subscribers(),
             show_life=settings.sign_of_life.touch,
             stop=stop,
+            chores=open_chores(settings),
         )
     except LostLease as lost:
         logging.getLogger("slipway.executor").critical("%s; this executor stops", lost.message)

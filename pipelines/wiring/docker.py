@@ -30,8 +30,8 @@ from pipelines.adapters.swarm.services import EndpointServices, SwarmServices
 from pipelines.adapters.swarm.target import SwarmTarget
 from pipelines.api.client import ApiClient, executor_silence
 from pipelines.domain.release import Endpoint, Environment, Slot
-from pipelines.errors import DeployFailed, UsageError
-from pipelines.ports import Checkpoints, DataRemote, JobRunner, LoadRunner, Target
+from pipelines.errors import DeployFailed, TargetUnavailable, UsageError
+from pipelines.ports import BackupPlace, Checkpoints, DataRemote, JobRunner, LoadRunner, Target
 from pipelines.releases.services import Timing
 from pipelines.settings.installation import installation_id
 from pipelines.settings.runtime import Runtime
@@ -42,6 +42,7 @@ from pipelines.wiring.stores import open_bundles
 CRANE = Path("/usr/local/bin/crane")
 ENGINE_URL = "unix:///var/run/docker.sock"
 LOAD_PATH = "edge"
+BACKUP_FORMATS: Mapping[str, int | str] = {}
 # So long the executor waits at its start until "slipway up" has pushed the app's image.
 APP_S = 600.0
 APP_POLL_S = 1.0
@@ -100,6 +101,11 @@ def open_secrets(settings: Settings, environ: Mapping[str, str]) -> SwarmInstall
     return open_installation(settings, environ)
 
 
+def open_backup_place(settings: Settings, environ: Mapping[str, str]) -> BackupPlace:
+    """Refuse: its volumes are copied by hand."""
+    raise TargetUnavailable("an installation on containers is backed up by hand", next="docs/operations.md says how")
+
+
 def open_data_remote(settings: Settings, environ: Mapping[str, str]) -> DataRemote:
     """Open the bucket of DVC's data; raise UsageError while nothing runs."""
     return open_installation(settings, environ).data_remote()
@@ -151,6 +157,10 @@ def await_target(settings: Settings, show_life: Callable[[], None]) -> Target:
                 raise
         show_life()
         time.sleep(APP_POLL_S)
+
+
+def cap_logs(settings: Settings) -> None:
+    """Do nothing: the engine keeps a few files of bounded size."""
 
 
 def open_loads(settings: Settings) -> LoadRunner:

@@ -2,21 +2,24 @@
 
 from collections.abc import Callable, Mapping
 
+from pipelines.adapters.backup.local_home import LocalHome
 from pipelines.adapters.database.records import now
 from pipelines.adapters.jobs.process import ProcessJobs
 from pipelines.adapters.load.process import LoadProcess
 from pipelines.adapters.local.installation import LocalInstallation
+from pipelines.adapters.local.supervisor.logfile import cap_files
 from pipelines.adapters.local.target import LocalTarget
 from pipelines.adapters.storage.checkpoints_file import FileCheckpoints
 from pipelines.domain.records import LeaderLease
 from pipelines.errors import TargetUnavailable, UsageError
-from pipelines.ports import Checkpoints, DataRemote, JobRunner, LoadRunner, SecretKeeper, Target
+from pipelines.ports import BackupPlace, Checkpoints, DataRemote, JobRunner, LoadRunner, SecretKeeper, Target
 from pipelines.releases.leader import is_alive
 from pipelines.releases.services import Timing
 from pipelines.settings.settings import Settings
 from pipelines.wiring.stores import open_bundles, open_records
 
 LOAD_PATH = "direct"
+BACKUP_FORMATS: Mapping[str, int | str] = {}
 
 
 def open_installation(settings: Settings, environ: Mapping[str, str]) -> LocalInstallation:
@@ -31,6 +34,11 @@ def open_installation(settings: Settings, environ: Mapping[str, str]) -> LocalIn
 def open_secrets(settings: Settings, environ: Mapping[str, str]) -> SecretKeeper:
     """Refuse: the processes of one machine need none."""
     raise UsageError("only the installation on containers has secrets", next="TARGET=docker")
+
+
+def open_backup_place(settings: Settings, environ: Mapping[str, str]) -> BackupPlace:
+    """Open the home, which has all state."""
+    return LocalHome(settings.home)
 
 
 def open_data_remote(settings: Settings, environ: Mapping[str, str]) -> DataRemote:
@@ -65,6 +73,11 @@ def open_target(settings: Settings) -> Target:
 def await_target(settings: Settings, show_life: Callable[[], None]) -> Target:
     """Open the supervisors of this home, which are started before the executor."""
     return open_target(settings)
+
+
+def cap_logs(settings: Settings) -> None:
+    """Cap what each process has written into its file."""
+    cap_files(settings.logs)
 
 
 def open_loads(settings: Settings) -> LoadRunner:

@@ -90,6 +90,11 @@ def open_subscribers() -> dict[str, Subscriber]:
     return {"log": notifying(logging.getLogger("slipway.notifications").info)}
 
 
+def open_chores(settings: Settings) -> Callable[[], None]:
+    """Return what an executor does every few seconds for its installation."""
+    return lambda: wiring_of(settings.target).cap_logs(settings)
+
+
 def open_engine(settings: Settings) -> WorkflowEngine:
     """Open the engine of durable workflows (its import takes a second)."""
     from pipelines.adapters.workflows.dbos import DbosEngine

@@ -7,7 +7,16 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Protocol, cast
 
-from pipelines.ports import Checkpoints, DataRemote, Installation, JobRunner, LoadRunner, SecretKeeper, Target
+from pipelines.ports import (
+    BackupPlace,
+    Checkpoints,
+    DataRemote,
+    Installation,
+    JobRunner,
+    LoadRunner,
+    SecretKeeper,
+    Target,
+)
 from pipelines.releases.services import Timing
 from pipelines.settings.settings import Settings, TargetName
 
@@ -17,6 +26,8 @@ class TargetWiring(Protocol):
 
     # How the operator's load runs reach an environment, as their results say it.
     LOAD_PATH: str
+    # Versions of formats that backups of this target have beside those of all.
+    BACKUP_FORMATS: Mapping[str, int | str]
 
     def open_installation(self, settings: Settings, environ: Mapping[str, str]) -> Installation:
         """Open all of the home's installation, from the operator's side."""
@@ -26,6 +37,9 @@ class TargetWiring(Protocol):
 
     def open_secrets(self, settings: Settings, environ: Mapping[str, str]) -> SecretKeeper:
         """Open the installation's secrets; raise UsageError where there are none."""
+
+    def open_backup_place(self, settings: Settings, environ: Mapping[str, str]) -> BackupPlace:
+        """Open what of the installation is backed up, and restored."""
 
     def open_data_remote(self, settings: Settings, environ: Mapping[str, str]) -> DataRemote:
         """Open the installation's store of DVC's data; raise TargetUnavailable where there is none."""
@@ -46,6 +60,9 @@ class TargetWiring(Protocol):
 
         Calls `show_life` while it waits.
         """
+
+    def cap_logs(self, settings: Settings) -> None:
+        """Keep the logs of the installation's processes from growing, where nobody else does."""
 
     def open_loads(self, settings: Settings) -> LoadRunner:
         """Open what runs the load of the gates."""

@@ -36,6 +36,9 @@ _SQLITE_APPEND_ONLY = (
     f"WHEN NEW.seq != (SELECT coalesce(max(seq), 0) + 1 FROM audit_log) {_SQLITE_REFUSED}",
 )
 
+# Events are never changed; old lines of progress are removed.
+_RIGHTS = {AUDIT_LOG: "SELECT, INSERT", EVENTS: "SELECT, INSERT, DELETE"}
+
 # pg_temp comes last, or a temporary table named audit_log would be asked for the last entry.
 _POSTGRES_FUNCTION = "RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS"
 _POSTGRES_APPEND_ONLY = (
@@ -133,7 +136,7 @@ class PostgresDialect:
         for statement in _POSTGRES_APPEND_ONLY:
             connection.exec_driver_sql(statement)
         for table in metadata.sorted_tables:
-            rights = "SELECT, INSERT" if table.name in (AUDIT_LOG, EVENTS) else "SELECT, INSERT, UPDATE"
+            rights = _RIGHTS.get(table.name, "SELECT, INSERT, UPDATE")
             connection.exec_driver_sql(f"REVOKE ALL ON {table.name} FROM PUBLIC, {quote(role)}")
             connection.exec_driver_sql(f"GRANT {rights} ON {table.name} TO {quote(role)}")
         connection.exec_driver_sql(f"COMMENT ON TABLE {AUDIT_LOG} IS '{SCHEMA}{SCHEMA_VERSION}'")

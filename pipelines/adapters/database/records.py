@@ -242,6 +242,15 @@ class SqlTransaction:
         self._connection.execute(self._tables.events.insert().values(**columns, detail=detail or {}))
         self.emitted = True
 
+    def forget_progress(self, *, before: str, up_to: int, limit: int) -> int:
+        """Remove the oldest lines of progress told before a time, of events up to a number; return how many."""
+        table = self._tables.events
+        told = sa.select(table.c.seq).where(
+            table.c.kind == str(EventKind.PROGRESS_MADE), table.c.at < before, table.c.seq <= up_to
+        )
+        oldest = told.order_by(table.c.seq).limit(limit)
+        return self._connection.execute(table.delete().where(table.c.seq.in_(oldest))).rowcount
+
     def newest_event(self) -> int:
         """Return the number of the newest event, 0 before the first."""
         return self._connection.scalar(sa.select(sa.func.max(self._tables.events.c.seq))) or 0

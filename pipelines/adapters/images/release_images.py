@@ -1,5 +1,6 @@
 """Images of releases: the app's image and one layer with a bundle, appended in the image registry without a build."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -91,6 +92,22 @@ class ReleaseImages:
             raise
         self._check(image, layer)
         _write(record, image)
+
+    def discard(self, bundle_digest: str) -> None:
+        """Remove the images of a bundle, on whatever app: from the image registry, from this engine, from the records.
+
+        Who runs the registry frees the room of what no image has any more. Raises DeployFailed while it is away.
+        """
+        for record in sorted(self._records.glob(f"{bundle_digest.removeprefix('sha256:')}-*.image")):
+            image = record.read_text().strip()
+            try:
+                self._run("delete", f"{self._registry.here}/{image}")
+            except DeployFailed as error:
+                if "MANIFEST_UNKNOWN" not in error.message:
+                    raise
+            with self._engine.api() as api, contextlib.suppress(NotFound):
+                api.remove_image(f"{self._registry.engines}/{image}")
+            record.unlink()
 
     def _record(self, bundle_digest: str) -> Path:
         app = hashlib.sha256(self._registry.app.encode()).hexdigest()

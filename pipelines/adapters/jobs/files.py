@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
-from pipelines.adapters.jobs.inside import OUT_OF_MEMORY, OUT_OF_TIME, TASK
+from pipelines.adapters.jobs.inside import OUT_OF_MEMORY, OUT_OF_TIME, TASK, TOO_MUCH
 from pipelines.errors import JobFailed, UsageError
 from pipelines.ports import JobBounds
 
@@ -69,4 +69,5 @@ def too_much_said(bounds: JobBounds) -> str:
 
 def end_of(code: int, bounds: JobBounds) -> str | None:
     """Say which bound an exit code speaks of, None for any other end."""
-    return {OUT_OF_MEMORY: too_large(bounds), OUT_OF_TIME: too_long(bounds)}.get(code)
+    how = {OUT_OF_MEMORY: too_large(bounds), OUT_OF_TIME: too_long(bounds), TOO_MUCH: too_much_said(bounds)}
+    return how.get(code)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 # Exit codes that say which bound was met.
-OUT_OF_MEMORY, OUT_OF_TIME, ABANDONED = 77, 78, 79
+OUT_OF_MEMORY, OUT_OF_TIME, ABANDONED, TOO_MUCH = 77, 78, 79, 80
 TASK = "task.json"
 # Longer than who started it waits: then that has died.
 _SPARE_S = 5.0
@@ -37,6 +37,9 @@ def main() -> None:
         content = importlib.import_module(program).carry_out(Path(TASK).read_bytes(), Path.cwd())
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
+    if len(content) > limits["answer_bytes"]:
+        # What keeps an answer for its reader may keep the end of it only.
+        os._exit(TOO_MUCH)
     with os.fdopen(answer, "wb") as out:
         out.write(content)
     os._exit(0)

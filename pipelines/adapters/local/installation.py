@@ -254,7 +254,8 @@ class LocalInstallation:
         log = self._settings.logs / f"{part.name}.log"
         if log.exists():
             log.replace(log.with_suffix(".log.1"))
-        with log.open("wb") as output:
+        # Appended to, so that it can be capped while its process writes.
+        with log.open("ab") as output:
             process = subprocess.Popen(
                 [*part.command, *(["--replace"] if replaces else [])],
                 cwd=self._settings.root,

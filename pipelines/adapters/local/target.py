@@ -29,6 +29,9 @@ class LocalTarget:
         """Make sure that the bundle's directory is there and its bytes hold."""
         self._bundles(bundle_digest)
 
+    def discard(self, bundle_digest: str) -> None:
+        """Do nothing: what is served is the bundle's own directory."""
+
     def start(self, release: Release, slot: Slot, *, epoch: int) -> None:
         """Begin to serve `release` in `slot` and return at once."""
         deployment = Deployment(release, self._bundles(release.bundle_digest))

@@ -15,6 +15,7 @@ from pipelines.errors import DeployFailed, UsageError
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _BODY = "bundle.json"
+_ASIDE = ".aside-"
 
 
 class BundleStore:
@@ -64,6 +65,25 @@ class BundleStore:
     def body(self, digest: str) -> dict[str, Any]:
         """Return the parsed `bundle.json`, verified against the digest."""
         return _verified_body(self._folder(digest), digest)
+
+    def digests(self) -> list[str]:
+        """Return the digests of all bundles that are stored."""
+        names = sorted(path.name for path in self._root.glob("sha256-*")) if self._root.is_dir() else []
+        return [name.replace("-", ":", 1) for name in names if _DIGEST.fullmatch(name.replace("-", ":", 1))]
+
+    def set_aside(self, digest: str) -> None:
+        """Take a bundle out of the store at once, until `clear_aside`."""
+        folder = self._folder(digest)
+        folder.rename(folder.with_name(f"{_ASIDE}{folder.name}"))
+
+    def clear_aside(self, *, back: bool = False) -> None:
+        """Remove what was set aside, or with `back` put it where it was."""
+        for folder in self._root.glob(f"{_ASIDE}sha256-*"):
+            kept = folder.with_name(folder.name.removeprefix(_ASIDE))
+            if back and not kept.exists():
+                folder.rename(kept)
+            else:
+                shutil.rmtree(folder)
 
     def _folder(self, digest: str) -> Path:
         match = _DIGEST.fullmatch(digest)

@@ -53,6 +53,10 @@ class SwarmTarget:
         """Make sure that the image registry holds the bundle's image, and that its bytes are the bundle's."""
         self._images.prepare(bundle_digest)
 
+    def discard(self, bundle_digest: str) -> None:
+        """Remove the bundle's images from the image registry and from this engine."""
+        self._images.discard(bundle_digest)
+
     def start(self, release: Release, slot: Slot, *, epoch: int) -> None:
         """Tell a slot's service to serve `release`, and return at once."""
         # An edge that can't be told of it would leave its replicas out, and have none when the former ones are gone.

@@ -29,6 +29,7 @@ JOURNAL_S = 60.0
 RECOVERY_S = 30.0
 
 _UNFINISHED = ("PENDING", "ENQUEUED", "DELAYED")
+_ENDED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 log = logging.getLogger("slipway.workflows")
 
@@ -135,6 +136,17 @@ class DbosEngine:
         """See to it that a workflow that nobody works on is never gone on with."""
         with _journal():
             DBOS.cancel_workflow(work_id)
+
+    def ended(self, *, before: str, limit: int) -> list[str]:
+        """Return the ids of work whose workflow ended before a time, the oldest first."""
+        found = DBOS.list_workflows(
+            status=list(_ENDED), completed_before=before, limit=limit, load_input=False, load_output=False
+        )
+        return [each.workflow_id for each in found]
+
+    def forget(self, work_ids: list[str]) -> None:
+        """Remove from the journal what it has of these."""
+        DBOS.delete_workflows(work_ids)
 
     def close(self) -> None:
         """End; what is under way goes on with the next launch."""

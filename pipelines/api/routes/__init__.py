@@ -2,6 +2,7 @@
 
 from pipelines.api.routes import (
     approvals,
+    archives,
     audit,
     evaluations,
     maintenance,
@@ -24,6 +25,7 @@ ROUTERS = tuple(
         rollbacks,
         policy,
         maintenance,
+        archives,
         audit,
         status,
     )

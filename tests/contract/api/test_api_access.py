@@ -11,7 +11,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 def test_the_route_table_is_the_documented_one() -> None:
     resources = {path.split("/")[3] for _, path in GUARDED}
 
-    documented = "versions evaluations promotions approvals releases rollbacks policy audit status maintenance"
+    documented = "versions evaluations promotions approvals releases rollbacks policy audit status maintenance archives"
     assert resources == set(documented.split())
 
 

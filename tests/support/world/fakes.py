@@ -38,6 +38,7 @@ class FakeTarget:
         self.broken: dict[str, tuple[str, ...]] = {}
         self.missing: set[str] = set()
         self.hanging: set[str] = set()
+        self.discarded: set[str] = set()
         self._replicas = replicas
         self._epochs: dict[Endpoint, int] = {}
         self._states: dict[tuple[Endpoint, Slot], SlotState] = {}
@@ -47,6 +48,10 @@ class FakeTarget:
         """Refuse the bundles in `missing`."""
         if bundle_digest in self.missing:
             raise DeployFailed(f"no bundle {bundle_digest}")
+
+    def discard(self, bundle_digest: str) -> None:
+        """Note what is needed no more."""
+        self.discarded.add(bundle_digest)
 
     def start(self, release: Release, slot: Slot, *, epoch: int) -> None:
         """Begin to serve `release`; `observe` brings it further."""

@@ -44,6 +44,11 @@ LIMITS: dict[str, tuple[list[object], list[object]]] = {
     "slo.routes": ([[BATCH]], [[], [BATCH, BATCH], [BATCH | {"route": "/predict"}], [BATCH | {"route": "/health"}]]),
     "approvals.count": ([1, 10], [0, 11]),
     "approvals.valid_h": ([0.5, 720], [0, 721]),
+    "retention.rollbacks": ([1, 100], [0, 101]),
+    "retention.bundle_days": ([1, 36500], [0.9, 36501]),
+    "retention.work_days": ([1, 36500], [0.9, 36501]),
+    "retention.journal_days": ([1, 36500], [0.9, 36501]),
+    "retention.progress_days": ([1, 36500], [0.9, 36501]),
 }
 
 

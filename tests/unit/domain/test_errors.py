@@ -29,6 +29,7 @@ EXIT_CODES = {
     "lost_lease": 3,
     "approval_void": 3,
     "not_allowed": 3,
+    "backup_damaged": 3,
     "no_rollback_target": 3,
     "undecided": 4,
     "inconclusive": 4,

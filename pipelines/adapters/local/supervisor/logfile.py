@@ -1,4 +1,4 @@
-"""Replica logs: one capped file a release and slot, appended by the replicas themselves."""
+"""Logs of processes: capped files that those append to, of replicas one a release and slot."""
 
 import contextlib
 import logging
@@ -14,6 +14,13 @@ CAP_BYTES = 5_000_000
 KEPT_FILES = 40
 TAIL_LINES = 20
 _TAIL_BYTES = 64_000
+
+
+def cap_files(directory: Path) -> None:
+    """Move each log in a directory aside that has grown too large; processes that no supervisor starts write there."""
+    for path in directory.glob("*.log"):
+        with contextlib.suppress(FileNotFoundError):
+            _cap(path)
 
 
 class ReplicaLog:
@@ -52,18 +59,8 @@ class ReplicaLog:
         return ()
 
     def cap(self) -> None:
-        """Move a file that has grown too large aside; its writers append, so they go on at the new start.
-
-        Where there is no room for the former lines, they go.
-        """
-        if self.size_bytes() <= CAP_BYTES:
-            return
-        former = self.path.with_suffix(".log.1")
-        with contextlib.suppress(OSError):
-            former.unlink(missing_ok=True)
-            shutil.copyfile(self.path, former)
-        with contextlib.suppress(OSError):
-            os.truncate(self.path, 0)
+        """Move a file that has grown too large aside."""
+        _cap(self.path)
 
     def _forget_oldest(self) -> None:
         prefix = self.path.name.split("-", 1)[0]
@@ -71,3 +68,18 @@ class ReplicaLog:
         logs.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for path in logs[KEPT_FILES:]:
             path.unlink(missing_ok=True)
+
+
+def _cap(path: Path) -> None:
+    """Move a file that has grown too large aside; its writers append, so they go on at the new start.
+
+    Where there is no room for the former lines, they go.
+    """
+    if not path.exists() or path.stat().st_size <= CAP_BYTES:
+        return
+    former = path.with_suffix(".log.1")
+    with contextlib.suppress(OSError):
+        former.unlink(missing_ok=True)
+        shutil.copyfile(path, former)
+    with contextlib.suppress(OSError):
+        os.truncate(path, 0)

@@ -1,0 +1,133 @@
+"""The home of an installation on one machine, taken while it runs, and put back as another home.
+
+The order makes it consistent, so nothing is stopped for it. The checkpoints come before the chain, which then extends
+them. The workflow journal comes before the records: a step that the records know and the journal does not is repeated,
+which every step bears; the other way round it would be lost. MLflow and all that is named by digest come last, so that
+they hold whatever the records name.
+"""
+
+import os
+import sqlite3
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+from pipelines.errors import Undecided, UsageError
+
+ProgressReporter = Callable[[str], None]
+
+# Before every name: what it belongs to.
+HOME = "home"
+CHECKPOINTS = "audit-heads.jsonl"
+RECORDS = "slipway.db"
+# In the order in which they are taken.
+_DATABASES = ("workflows.db", RECORDS, "mlflow.db")
+# What tells of processes, or can be had again.
+_LEFT_OUT = frozenset({"demo", "executor-lives", "loadtests", "logs", "run", "slipway.db-signals", "work"})
+_PASSING = (".lock", ".partial", "-journal", "-shm", "-wal")
+_TRIES = 3
+_BUSY_S = 30.0
+
+
+class LocalHome:
+    """Fills ports.BackupPlace with the folder `home`."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    def capture(self, scratch: Path, report_progress: ProgressReporter) -> dict[str, Path]:
+        """Return every file of the home's state by its name in a backup.
+
+        Raises Undecided while releases end faster than the databases can be copied.
+        """
+        for _ in range(_TRIES):
+            taken = self._databases(scratch)
+            # A release that ended in between would be in MLflow's copy, and not in that of the records.
+            if _released(self._home / RECORDS) == _released(scratch / RECORDS):
+                break
+        else:
+            raise Undecided("releases ended while the databases were copied", next="back up again")
+        report_progress(f"copied {', '.join(taken)}")
+        files = {f"{HOME}/{name}": scratch / name for name in taken}
+        for path in _state_files(self._home, report_progress):
+            files.setdefault(f"{HOME}/{path.relative_to(self._home).as_posix()}", path)
+        return dict(sorted(files.items()))
+
+    def refuse_used(self) -> None:
+        """Raise UsageError unless the home is new: there is none, or an empty folder."""
+        refuse_used_home(self._home)
+
+    def install(self, staged: Path, report_progress: ProgressReporter) -> None:
+        """Let the staged home become the home."""
+        take_place(staged / HOME, self._home)
+
+    def _databases(self, scratch: Path) -> list[str]:
+        taken = []
+        for name in (CHECKPOINTS, *_DATABASES):
+            source, copy = self._home / name, scratch / name
+            copy.unlink(missing_ok=True)
+            if not source.exists():
+                continue
+            if name == CHECKPOINTS:
+                copy.write_bytes(source.read_bytes())
+            else:
+                _copy_database(source, copy)
+            taken.append(name)
+        return taken
+
+
+def refuse_used_home(home: Path) -> None:
+    """Raise UsageError for a home in which there is anything."""
+    if home.exists() and (not home.is_dir() or any(home.iterdir())):
+        raise UsageError(f"{home} is used", next='name a new home by SLIPWAY_HOME, or "make destroy CONFIRM=yes" this')
+
+
+def take_place(folder: Path, home: Path) -> None:
+    """Let a folder become the home, at once; an empty one makes room for it."""
+    home.parent.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    folder.rename(home)
+    descriptor = os.open(home.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _state_files(home: Path, report_progress: ProgressReporter) -> Iterator[Path]:
+    """Yield the files of the home that are state; tell which others are left out."""
+    for folder, folders, names in os.walk(home):
+        left_out: frozenset[str] = _LEFT_OUT.union(_DATABASES) if Path(folder) == home else frozenset()
+        folders[:] = sorted(set(folders) - left_out)
+        for name in sorted(set(names) - left_out):
+            path = Path(folder, name)
+            if name.endswith(_PASSING):
+                continue
+            if stat.S_ISREG(path.lstat().st_mode):
+                yield path
+            else:
+                report_progress(f"left out {path}, which is no plain file")
+
+
+def _copy_database(source: Path, copy: Path) -> None:
+    """Copy a SQLite file as of one moment, while others write to it; raise Undecided when it does not hold."""
+    try:
+        with closing(sqlite3.connect(source, timeout=_BUSY_S)) as live, closing(sqlite3.connect(copy)) as taken:
+            live.backup(taken)
+            taken.execute("PRAGMA journal_mode=DELETE")
+            (told,) = taken.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        raise Undecided(f"{source} can't be copied: {error}", next="back up again") from error
+    if told != "ok":
+        raise Undecided(f"{source} is damaged: {told}", next="see that its disk is sound; keep the backups of before")
+
+
+def _released(records: Path) -> list[tuple[str, str]]:
+    """Return what has been released, as a database of records says it; nothing where there is none yet."""
+    if not records.exists():
+        return []
+    with closing(sqlite3.connect(records, timeout=_BUSY_S)) as database:
+        if not database.execute("SELECT name FROM sqlite_master WHERE name = 'releases'").fetchone():
+            return []
+        return database.execute("SELECT id, state FROM releases ORDER BY id").fetchall()

@@ -1,0 +1,127 @@
+"""What a backup says of itself: its files with their digests, and the versions of every format that they are in.
+
+A name that could leave the folder it is restored to, or a format newer than the code, is refused before any file is
+read.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipelines.errors import BackupDamaged, UsageError
+
+FORMAT = 1
+# The first file of every backup, which names the others.
+MANIFEST = "manifest.json"
+MANIFEST_LIMIT_BYTES = 64 * 1024 * 1024
+
+_NAME_LIMIT = 1024
+_PART = re.compile(r"[^/\\\x00-\x1f\x7f]{1,255}")
+_SHA256 = "^[0-9a-f]{64}$"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class BackedUpFile(_Part):
+    """One file: where it belongs, its size, and the SHA-256 of its content."""
+
+    name: str = Field(description="Its path in the backup, with `/` between the parts.")
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=_SHA256)
+
+
+class Manifest(_Part):
+    """All that a backup holds, in the order of its files.
+
+    `formats` has the version of each format: numbers, or for a program's own format its version as text.
+    """
+
+    format: int = Field(ge=1, description="The version of the backup's own form.")
+    created_at: str
+    slipway: str = Field(description="The version of the Slipway that wrote it.")
+    target: str
+    model: str
+    installation_id: str | None
+    formats: dict[str, Annotated[int | str, Field(union_mode="left_to_right")]]
+    files: tuple[BackedUpFile, ...] = Field(strict=False)
+
+    @model_validator(mode="after")
+    def _check_names(self) -> "Manifest":
+        names = [file.name for file in self.files]
+        for name in names:
+            check_name(name)
+        if len(set(names)) < len(names):
+            raise ValueError("a file is named twice")
+        folders = {name[:place] for name in names for place in _slashes(name)}
+        if folders & set(names):
+            raise ValueError("a file is the folder of another")
+        return self
+
+    @property
+    def size_bytes(self) -> int:
+        """How much room its files take."""
+        return sum(file.bytes for file in self.files)
+
+    @classmethod
+    def read(cls, content: bytes) -> "Manifest":
+        """Read a manifest; raise UsageError for a form that this code does not know, BackupDamaged for anything else.
+
+        The form's own version is looked at first: a newer one may have other keys.
+        """
+        try:
+            version = _Form.model_validate_json(content).format
+            if version > FORMAT:
+                raise newer("the form of the backup", found=version, known=FORMAT)
+            return cls.model_validate_json(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise BackupDamaged(f"the manifest of the backup is none: {place}: {first['msg']}", next=_OTHER) from error
+
+    def refuse_newer(self, known: Mapping[str, int | str]) -> None:
+        """Raise UsageError, with both versions, for the first format that is newer than what this code reads."""
+        for name, found in self.formats.items():
+            if name not in known:
+                raise newer(f"the format {name!r}", found=found, known="none")
+            if _ordered(found) > _ordered(known[name]):
+                raise newer(f"the format {name!r}", found=found, known=known[name])
+
+
+class _Form(BaseModel):
+    format: int
+
+
+_OTHER = "take another copy of the backup"
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError for a name that is no plain relative path."""
+    parts = name.split("/")
+    if len(name) > _NAME_LIMIT or any(part in (".", "..") or not _PART.fullmatch(part) for part in parts):
+        raise ValueError(f"{name[:80]!r} is no name of a file in a backup")
+
+
+def newer(what: str, *, found: int | str, known: int | str) -> UsageError:
+    """Return the refusal of a backup that a newer Slipway wrote."""
+    return UsageError(
+        f"{what} is of version {found}, and this Slipway reads {known} at most",
+        next="restore it with the Slipway that wrote it, or a newer one",
+    )
+
+
+def describe_backup() -> dict[str, Any]:
+    """Return the JSON Schema of the manifest."""
+    return Manifest.model_json_schema()
+
+
+def _slashes(name: str) -> list[int]:
+    return [place for place, letter in enumerate(name) if letter == "/"]
+
+
+def _ordered(version: int | str) -> tuple[int, ...]:
+    """Return what orders versions: a number, or the numbers of a text such as `3.17.1`."""
+    return tuple(map(int, re.findall(r"\d+", str(version))))

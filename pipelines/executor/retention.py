@@ -1,0 +1,260 @@
+"""Removes what nothing needs any more, by the policy's section `retention`: at the executor's start, once a day, asked.
+
+A bundle is removed only while no work is under way, in the transaction that has seen so: nothing that needs it can
+begin in between. What is removed is in one entry of the audit log a round.
+"""
+
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pipelines.domain.events import EventKind
+from pipelines.domain.policy import Retention
+from pipelines.domain.promotion import RunState
+from pipelines.domain.records import Evaluation, Lease, PinnedVersion, Promotion, ReleaseRecord, Rollback, Subscriber
+from pipelines.domain.retention import History, kept_bundles, kept_evaluation_sets
+from pipelines.errors import LostLease, SlipwayError, Undecided, UsageError
+from pipelines.governance import archiving
+from pipelines.governance.archiving import SUBJECT, Archiving
+from pipelines.ports import Records, Transaction, WorkflowEngine
+from pipelines.releases.leased import Leased
+from pipelines.releases.leases import confirm_leader
+from pipelines.releases.services import Services
+
+LOOK_S = 2.0
+EVERY_S = 24 * 3600.0
+# So soon it is tried again to remove bundles, after work was under way, and anything that could not be removed.
+AGAIN_S = 60.0
+# So much of each kind is removed in a round; what is left then is the next round's.
+ROUND = 100
+ROUND_LINES = 10_000
+
+# Below the home.
+_SETS, _FILES = "evaluation-sets", "work"
+_WORK = (Evaluation, Promotion, Rollback)
+
+log = logging.getLogger("slipway.retention")
+
+
+@dataclass
+class Removable:
+    """What nothing needs any more: digests, names and ids, and how many lines of progress.
+
+    `seen` is the number of the last event before it was looked for.
+    """
+
+    bundles: list[str] = field(default_factory=list)
+    evaluation_sets: list[str] = field(default_factory=list)
+    work: list[str] = field(default_factory=list)
+    journal: list[str] = field(default_factory=list)
+    progress: int = 0
+    seen: int = 0
+
+    @property
+    def any(self) -> bool:
+        """Whether there is something."""
+        return any(self.as_dict().values())
+
+    @property
+    def full(self) -> bool:
+        """Whether a round may have left something to the next one."""
+        lists = (self.bundles, self.evaluation_sets, self.work, self.journal)
+        return any(len(each) >= ROUND for each in lists) or self.progress >= ROUND_LINES
+
+    def joined(self, more: "Removable") -> "Removable":
+        """Return what both have."""
+        mine, other = self.as_dict(), more.as_dict()
+        return Removable(**{name: mine[name] + other[name] for name in mine})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what people are told, and the audit log."""
+        told = asdict(self)
+        del told["seen"]
+        return told
+
+
+def tend(
+    services: Services, engine: WorkflowEngine, model: str, chores: Callable[[], None], stop: threading.Event
+) -> None:
+    """Archive at the start, once a day and when somebody asks, until `stop`; `chores` are done with each look."""
+    keeper, due, place = Keeper(services, engine, model), 0.0, 0
+    while not stop.wait(LOOK_S):
+        try:
+            chores()
+            for asked in archiving.unanswered(services.records, place):
+                keeper.answer(asked)
+                place = asked.seq
+            if time.monotonic() >= due:
+                more = keeper.archive().full
+                due = time.monotonic() + (0.0 if more else AGAIN_S if keeper.deferred else EVERY_S)
+        except LostLease:
+            # The loop that shows that this executor lives finds out too, and ends the process.
+            return
+        except UsageError:
+            # No policy is in force yet: there is nothing to keep, nor to remove.
+            continue
+        except Exception as error:
+            log.warning("can't archive: %s", error)
+            due = time.monotonic() + AGAIN_S
+
+
+class Keeper:
+    """Looks for what can be removed from an installation, and removes it.
+
+    `deferred` says whether the last round left bundles alone because work was under way.
+    """
+
+    def __init__(self, services: Services, engine: WorkflowEngine, model: str) -> None:
+        self._services = services
+        self._engine = engine
+        self._model = model
+        self.deferred = False
+        # What a round before was cut off in was not recorded.
+        services.bundles.clear_aside(back=True)
+
+    def answer(self, asked: Archiving) -> None:
+        """Do what somebody asked for, or look only, and tell what was found."""
+        try:
+            found = self._look() if asked.dry_run else self.archive(all_rounds=True)
+            outcome: dict[str, Any] = {"found": found.as_dict()}
+        except LostLease:
+            raise
+        except SlipwayError as error:
+            outcome = {"error": error.as_dict()}
+        with self._services.records.write() as transaction:
+            archiving.answer(transaction, asked, self._model, outcome)
+
+    def archive(self, *, all_rounds: bool = False) -> Removable:
+        """Remove what can be removed, up to ROUND of each kind or until nothing is left, and record it."""
+        found = more = self._round()
+        while all_rounds and more.full:
+            more = self._round()
+            found = found.joined(more)
+        return found
+
+    def _round(self) -> Removable:
+        services, found = self._services, self._look()
+        if not found.any:
+            return found
+        try:
+            with services.records.write() as transaction:
+                confirm_leader(services, within=transaction)
+                # What happened since the look may need what was free then.
+                if transaction.newest_event() != found.seen or _under_way(transaction):
+                    found.bundles, found.evaluation_sets, self.deferred = [], [], True
+                found.progress = self._forget_progress(transaction)
+                if found.any:
+                    transaction.audit("executor", SUBJECT, "outcome", subject=self._model, detail=found.as_dict())
+                for digest in found.bundles:
+                    services.bundles.set_aside(digest)
+                for name in found.evaluation_sets:
+                    (services.workdir / _SETS / name).unlink(missing_ok=True)
+        except BaseException:
+            services.bundles.clear_aside(back=True)
+            raise
+        self._remove(found)
+        return found
+
+    def _remove(self, found: Removable) -> None:
+        """Remove what was recorded, and nobody can come to need any more."""
+        services = self._services
+        try:
+            services.bundles.clear_aside()
+            for name in found.work:
+                shutil.rmtree(services.workdir / _FILES / name)
+        except OSError as error:
+            raise Undecided(
+                f"what nothing needs any more can't be removed: {error}", next="see the home's disk"
+            ) from error
+        if found.journal:
+            self._engine.forget(found.journal)
+        for digest in found.bundles:
+            try:
+                services.target.discard(digest)
+            except SlipwayError as error:
+                log.warning("the image of %s is left: %s", digest, error.message)
+
+    def _look(self) -> Removable:
+        """Return what can be removed now, at most ROUND of each kind."""
+        services, retention = self._services, self._retention
+        with services.records.write() as transaction:
+            seen, self.deferred = transaction.newest_event(), _under_way(transaction)
+        history = _history(services.records)
+        found = Removable(
+            work=self._old(_FILES, "*", retention.work_days, history.unfinished),
+            journal=self._ended_long_ago(retention.journal_days),
+            progress=self._old_lines(),
+            seen=seen,
+        )
+        if not self.deferred:
+            kept = kept_bundles(history, retention, self._since(retention.bundle_days))
+            sets = {f"{digest.replace(':', '-')}.parquet" for digest in kept_evaluation_sets(history, kept)}
+            free = history.known - kept
+            found.bundles = [digest for digest in services.bundles.digests() if digest in free][:ROUND]
+            found.evaluation_sets = self._old(_SETS, "*.parquet", retention.bundle_days, sets)
+        return found
+
+    def _old(self, folder: str, pattern: str, days: float, kept: set[str]) -> list[str]:
+        """Return the names in a folder of the home that are not kept and were not changed for so long."""
+        since = datetime.fromisoformat(self._since(days)).timestamp()
+        found = sorted((self._services.workdir / folder).glob(pattern))
+        return [path.name for path in found if path.name not in kept and _changed(path) < since][:ROUND]
+
+    def _ended_long_ago(self, days: float) -> list[str]:
+        """Return work whose journal nobody reads any more: its workflow has ended, and so its record says."""
+        ended = self._engine.ended(before=self._since(days), limit=ROUND)
+        return [id for id in ended if _is_over(self._services.records, id)]
+
+    def _old_lines(self) -> int:
+        """Return how many of the oldest lines of progress are old."""
+        lines = self._services.records.events(kinds=[EventKind.PROGRESS_MADE], limit=ROUND_LINES)
+        before = self._since(self._retention.progress_days)
+        return sum(line.at < before for line in lines)
+
+    def _forget_progress(self, transaction: Transaction) -> int:
+        """Remove old lines of progress that every subscriber has dealt with."""
+        places = [place.seq for place in transaction.find(Subscriber)]
+        before = self._since(self._retention.progress_days)
+        return transaction.forget_progress(
+            before=before, up_to=min(places, default=transaction.newest_event()), limit=ROUND_LINES
+        )
+
+    @property
+    def _retention(self) -> Retention:
+        return self._services.policy(self._model).retention
+
+    def _since(self, days: float) -> str:
+        now = datetime.fromisoformat(self._services.now())
+        return (now - timedelta(days=days)).isoformat(timespec="milliseconds")
+
+
+def _history(source: Records | Transaction) -> History:
+    return History(
+        source.find(PinnedVersion), source.find(Evaluation), source.find(Promotion), source.find(ReleaseRecord)
+    )
+
+
+def _under_way(source: Records | Transaction) -> bool:
+    """Whether anything may use a bundle that no record names yet."""
+    states = (RunState.REQUESTED, RunState.RUNNING, RunState.APPROVED)
+    busy = any(source.find(kind, state=state) for kind in _WORK for state in states)
+    return busy or any(lease.holder for lease in source.find(Lease))
+
+
+def _is_over(records: Records, id: str) -> bool:
+    found: list[Leased] = [*records.find(Evaluation, id=id), *records.find(Promotion, id=id)]
+    return all(work.state.final for work in [*found, *records.find(Rollback, id=id)])
+
+
+def _changed(path: Path) -> float:
+    """Return when a path was changed last, the present for one that has gone meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()

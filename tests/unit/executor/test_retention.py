@@ -1,0 +1,325 @@
+"""What the executor removes: nothing that a release, a way back, an approval or an evaluation needs."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from pipelines.adapters.database.records import SqlRecords, now
+from pipelines.adapters.storage.bundle_store import BundleStore
+from pipelines.adapters.storage.checkpoints_file import FileCheckpoints
+from pipelines.domain.bundle import digest_of
+from pipelines.domain.promotion import PastRelease, ReleaseState, RunState, rollback_target
+from pipelines.domain.records import Evaluation, LeaderLease, PinnedVersion, PolicyChange, Promotion, ReleaseRecord
+from pipelines.domain.release import Environment
+from pipelines.errors import DatabaseUnavailable, LostLease, NoRollbackTarget
+from pipelines.evaluation.gates.registry import GATES
+from pipelines.executor import retention
+from pipelines.executor.retention import Keeper
+from pipelines.governance.archiving import archiving, ask_archiving, unanswered
+from pipelines.releases.services import Services
+from tests.support.world.fakes import FakeTarget
+from tests.support.world.records import MODEL, policy_body, put_in_force
+from tests.support.world.world import MODEL as PLANTS
+from tests.support.world.world import World
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+PRODUCTION, STAGING = Environment.PRODUCTION, Environment.STAGING
+A_DAY = 10
+
+
+class Journal:
+    """A workflow engine that knows what has ended, and when."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, str] = {}
+
+    def ended(self, *, before: str, limit: int) -> list[str]:
+        return [id for id, at in self.kept.items() if at < before][:limit]
+
+    def forget(self, work_ids: list[str]) -> None:
+        for id in work_ids:
+            del self.kept[id]
+
+
+class Ledger:
+    """Records in memory: a year of them is read in no time."""
+
+    def __init__(self) -> None:
+        self.held: dict[type, dict[str, Any]] = {}
+        self.lines: list[str] = []
+        self.entries: list[dict[str, Any]] = []
+
+    @contextmanager
+    def write(self) -> Iterator["Ledger"]:
+        yield self
+
+    def add(self, record: Any) -> None:
+        self.held.setdefault(type(record), {})[record.id] = record
+
+    def find(self, kind: type, **equals: object) -> list[Any]:
+        held = self.held.get(kind, {})
+        found = [held[equals["id"]]] if equals.get("id") in held else held.values()
+        return [each for each in found if all(getattr(each, name) == value for name, value in equals.items())]
+
+    def change(self, record: Any, **values: object) -> None:
+        self.add(replace(record, **values))
+
+    def audit(self, actor: str, action: str, phase: str, *, subject: str, detail: dict[str, Any]) -> None:
+        self.entries.append(detail)
+
+    def newest_event(self) -> int:
+        return len(self.lines)
+
+    def events(self, **which: object) -> list[Any]:
+        return [SimpleNamespace(at=at) for at in self.lines]
+
+    def forget_progress(self, *, before: str, up_to: int, limit: int) -> int:
+        kept = [at for at in self.lines if at >= before]
+        count, self.lines = len(self.lines) - len(kept), kept
+        return count
+
+
+class Place:
+    """A home whose days go by, with files of the sizes of nothing."""
+
+    def __init__(self, home: Path, records: Any = None, **policy: Any) -> None:
+        self.home, self.journal, self.target, self.at = home, Journal(), FakeTarget(), START
+        self.records = records or SqlRecords(f"sqlite:///{home / 'slipway.db'}", FileCheckpoints(home / "heads"))
+        self.bundles = BundleStore(home / "bundles")
+        body = policy_body(**{f"retention.{key}": value for key, value in policy.items()})
+        applied = GATES.read_policy(body)
+        with self.records.write() as transaction:
+            at = self.now()
+            transaction.add(PolicyChange("y-1", applied.digest, applied.body, "alice", at, state=RunState.DONE))
+        unused = cast(Any, None)
+        self.services = Services(
+            records=self.records, registry=unused, target=self.target, loads=unused, jobs=unused, probe=unused,
+            bundles=self.bundles, workdir=home, executor="one", now=self.now,
+        )  # fmt: skip
+        self.keeper = Keeper(self.services, cast(Any, self.journal), MODEL)
+        self.count = 0
+
+    def now(self) -> str:
+        return self.at.isoformat(timespec="milliseconds")
+
+    def promote(self, number: int) -> list[Any]:
+        """Return what a promotion that has ended leaves in the records, and leave its files."""
+        version, at, n = str(number), self.now(), number
+        digest, evalset = digest_of(f"bundle {n}".encode()), digest_of(f"set {n // 50}".encode())
+        for name in (f"bundles/{digest.replace(':', '-')}", f"work/e-{n}"):
+            (self.home / name).mkdir(parents=True)
+            self.age(self.home / name)
+        kept = self.home / f"evaluation-sets/{evalset.replace(':', '-')}.parquet"
+        kept.parent.mkdir(exist_ok=True)
+        kept.touch()
+        self.age(kept)
+        self.journal.kept |= {f"e-{n}": at, f"p-{n}": at}
+        done = {"state": RunState.DONE, "ended_at": at}
+        made: list[Any] = [PinnedVersion(f"{MODEL}/{version}", MODEL, version, digest, evalset, at)]
+        made.append(Evaluation(f"e-{n}", MODEL, version, "alice", at, bundle_digest=digest, **done))
+        made.append(Promotion(f"p-{n}", MODEL, version, PRODUCTION, "alice", at, f"e-{n}", **done))
+        for environment, id in ((STAGING, f"s-{n}"), (PRODUCTION, f"r-{n}")):
+            served = {"state": ReleaseState.SERVING, "serving_at": at}
+            kind, change = "promotion", f"p-{n}"
+            made.append(ReleaseRecord(id, MODEL, environment, version, digest, kind, change, "alice", at, **served))
+        return made
+
+    def age(self, path: Path) -> None:
+        os.utime(path, (self.at.timestamp(), self.at.timestamp()))
+
+    def day(self, promotions: int = A_DAY) -> None:
+        """Promote some versions, roll every fortieth one back, and let a day go by."""
+        serving = {each.environment: each for each in self.records.find(ReleaseRecord, state=ReleaseState.SERVING)}
+        with self.records.write() as transaction:
+            for _ in range(promotions):
+                self.count += 1
+                for record in self.promote(self.count):
+                    if isinstance(record, ReleaseRecord):
+                        former = serving.get(record.environment)
+                        if former:
+                            left = ReleaseState.ROLLED_BACK if self.count % 40 == 0 else ReleaseState.SUPERSEDED
+                            transaction.change(former, state=left, ended_at=self.now())
+                        serving[record.environment] = record
+                    transaction.add(record)
+        self.at += timedelta(days=1)
+
+    def needed(self) -> set[str]:
+        """Return the bundles of what serves, of the way back, and of what is pinned by hand."""
+        found = set()
+        for environment in (STAGING, PRODUCTION):
+            history = self.records.find(ReleaseRecord, environment=environment)
+            found |= {each.bundle_digest for each in history if each.state is ReleaseState.SERVING}
+            past = [PastRelease(r.id, r.version, r.bundle_digest, r.state, r.restores) for r in history]
+            try:
+                found.add(rollback_target(past).bundle_digest)
+            except NoRollbackTarget:
+                continue
+        return found
+
+    def size(self, folder: str) -> int:
+        return sum(1 for _ in (self.home / folder).iterdir())
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_a_year_of_ten_promotions_a_day_takes_bounded_room_and_keeps_what_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "ROUND", 1000)
+    ledger = Ledger()
+    place = Place(tmp_path, ledger, keep_versions=["7"], bundle_days=28, progress_days=7)
+    sizes = []
+    for month in range(12):
+        for _ in range(30):
+            ledger.lines += [place.now()] * 3 * A_DAY
+            place.day()
+        while place.keeper.archive().any:
+            continue
+        stored = set(place.bundles.digests())
+        assert place.needed() | {digest_of(b"bundle 7")} <= stored, f"month {month}"
+        counts = {name: place.size(name) for name in ("bundles", "evaluation-sets", "work")}
+        sizes.append({**counts, "journal": len(place.journal.kept), "lines": len(ledger.lines)})
+    # Four weeks of bundles and two of all else, however long it has gone on.
+    assert {**sizes[-1], "evaluation-sets": 0} == {**sizes[-6], "evaluation-sets": 0}
+    assert sizes[-1]["bundles"] <= 29 * A_DAY + 1
+    assert sizes[-1]["evaluation-sets"] <= 29 * A_DAY // 50 + 3
+    assert sizes[-1]["work"] <= 15 * A_DAY and sizes[-1]["journal"] <= 15 * 2 * A_DAY
+    assert sizes[-1]["lines"] <= 8 * A_DAY * 3
+    removed = [digest for entry in ledger.entries for digest in entry["bundles"]]
+    assert sorted(place.target.discarded) == sorted(removed) and len(removed) == place.count - sizes[-1]["bundles"]
+
+
+def test_the_ways_back_of_several_rollbacks_keep_their_bundles_however_old(tmp_path: Path) -> None:
+    place = Place(tmp_path, rollbacks=3)
+    for _ in range(6):
+        place.day(1)
+    place.at += timedelta(days=400)
+    place.keeper.archive()
+    # Version 6 serves; three rollbacks in a row lead to 5, 4 and 3.
+    kept = {digest_of(f"bundle {number}".encode()) for number in (3, 4, 5, 6)}
+    assert set(place.bundles.digests()) == kept
+
+
+@pytest.mark.parametrize("state", [RunState.WAITING, RunState.APPROVED, RunState.REQUESTED])
+def test_a_promotion_that_is_not_over_keeps_its_bundle_and_its_files(tmp_path: Path, state: RunState) -> None:
+    place = Place(tmp_path, rollbacks=1)
+    for _ in range(5):
+        place.day(1)
+    with place.records.write() as transaction:
+        waiting = transaction.get(Promotion, "p-1")
+        transaction.change(waiting, state=state)
+    place.at += timedelta(days=400)
+    place.keeper.archive()
+    assert digest_of(b"bundle 1") in place.bundles.digests()
+    assert (place.home / "work/e-1").exists() and not (place.home / "work/e-2").exists()
+    assert "p-1" in place.journal.kept and "p-2" not in place.journal.kept
+
+
+def test_no_bundle_is_removed_while_anything_is_under_way(place: Place) -> None:
+    for _ in range(8):
+        place.day(1)
+    place.at += timedelta(days=400)
+    running = Evaluation("e-99", MODEL, "99", "alice", place.now(), state=RunState.RUNNING)
+    with place.records.write() as transaction:
+        transaction.add(running)
+    assert place.keeper.archive().bundles == []
+    assert len(place.bundles.digests()) == 8
+    with place.records.write() as transaction:
+        transaction.change(running, state=RunState.DONE)
+    assert len(place.keeper.archive().bundles) == 2
+
+
+def test_what_begins_between_looking_and_removing_keeps_its_bundles(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(8):
+        place.day(1)
+    place.at += timedelta(days=400)
+    look: Callable[[], Any] = place.keeper._look
+
+    def look_late() -> Any:
+        found = look()
+        with place.records.write() as transaction:
+            transaction.add(Evaluation("e-99", MODEL, "1", "alice", place.now(), state=RunState.RUNNING))
+        return found
+
+    monkeypatch.setattr(place.keeper, "_look", look_late)
+    found = place.keeper.archive()
+    assert (found.bundles, found.evaluation_sets) == ([], []) and found.work
+    assert len(place.bundles.digests()) == 8
+
+
+def test_what_could_not_be_recorded_is_put_back(place: Place) -> None:
+    for _ in range(8):
+        place.day(1)
+    place.at += timedelta(days=400)
+    (place.home / "heads").mkdir()
+    with pytest.raises(DatabaseUnavailable):
+        place.keeper.archive()
+    assert len(place.bundles.digests()) == 8
+
+
+def test_what_a_killed_round_has_set_aside_is_put_back_at_the_next_start(place: Place) -> None:
+    place.day(1)
+    (digest,) = place.bundles.digests()
+    place.bundles.set_aside(digest)
+    assert place.bundles.digests() == []
+    Keeper(place.services, cast(Any, place.journal), MODEL)
+    assert place.bundles.digests() == [digest]
+
+
+def test_an_executor_that_was_replaced_removes_nothing(place: Place) -> None:
+    for _ in range(8):
+        place.day(1)
+    place.at += timedelta(days=400)
+    with place.records.write() as transaction:
+        transaction.add(LeaderLease("executor", "two", 1, 0.0, place.now()))
+    with pytest.raises(LostLease):
+        place.keeper.archive()
+    assert (len(place.bundles.digests()), place.size("work")) == (8, 8)
+
+
+def test_a_dry_run_only_looks_and_a_request_removes_all_rounds(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "ROUND", 3)
+    for _ in range(12):
+        place.day(1)
+    place.at += timedelta(days=400)
+    before = len(list(place.records.audit_trail()))
+    asked = [ask_archiving(place.records, person="alice", model=MODEL, dry_run=dry_run) for dry_run in (True, False)]
+    dry, real = unanswered(place.records, 0)
+    place.keeper.answer(dry)
+    told = archiving(place.records, asked[0]).found
+    assert told and len(told["bundles"]) == 3 and len(place.bundles.digests()) == 12
+    place.keeper.answer(real)
+    told = archiving(place.records, asked[1]).found
+    assert told and len(told["bundles"]) == 6 and len(told["work"]) == 12
+    assert len(place.bundles.digests()) == 6 and unanswered(place.records, 0) == []
+    entries = list(place.records.audit_trail())[before:]
+    assert (entries[0].actor, entries[0].phase) == ("alice", "intent")
+    assert {(entry.actor, entry.action, entry.phase) for entry in entries[1:]} == {("executor", "archive", "outcome")}
+
+
+def test_after_a_removal_everything_goes_on(world: World) -> None:
+    versions = [world.register() for _ in range(4)]
+    for version in versions:
+        world.promoted(version)
+    body = policy_body(**{"retention.rollbacks": 1})
+    put_in_force(world.records, body)
+    later = datetime.fromisoformat(now()) + timedelta(days=400)
+    services = Services(**{**vars(world.services), "now": lambda: later.isoformat(timespec="milliseconds")})
+    removed = Keeper(services, cast(Any, Journal()), PLANTS).archive()
+    assert len(removed.bundles) == 2
+    world.apply_policy()
+    assert world.rolled_back().version == versions[2]
+    # A bundle that was removed is built again, to the same digest.
+    assert world.evaluated(versions[0]).state is RunState.DONE
