@@ -46,8 +46,9 @@ class Containers(Installation):
         return open_installation(self.settings, self.environ)
 
     def invariants(self) -> dict[str, bool]:
-        """Return what the doctor says of each invariant."""
-        return {each["id"]: each["holds"] for each in self.read("doctor")["invariants"]}
+        """Return what the doctor says of each invariant that can be measured here."""
+        found = self.read("doctor")["invariants"]
+        return {each["id"]: each["holds"] for each in found if each.get("measurable", True)}
 
     def running(self, service: str) -> set[str]:
         """Return the ids of the running containers of a service, such as `production-live`."""
