@@ -81,7 +81,8 @@ class DbosEngine:
 
     def launch(self) -> None:
         """Begin, and go on with what was cut off, not with what other code began; raise UsageError for newer work."""
-        DBOS.launch()
+        with _journal():
+            DBOS.launch()
         Patience(JOURNAL_S).watch(self._engine._sys_db.engine)
         unfinished = DBOS.list_workflows(status=list(_UNFINISHED), load_input=False, load_output=False)
         versions = {each.workflow_id: each.app_version or "" for each in unfinished}
