@@ -25,7 +25,7 @@ def _measure_in(module: str) -> Benchmark:
 
 
 _ROOMS = {
-    "service": ("predict", "replica", "swap"),
+    "service": ("predict", "replica", "batches", "swap"),
     "installation": ("rollback", "executor", "cli", "demo", "upgrade", "images", "containers"),
     "load": ("judge", "generator"),
     "faults": ("faults",),

@@ -292,7 +292,10 @@ class WorkflowEngine(Protocol):
         """Name what a workflow does with the id of its work, before `launch`."""
 
     def launch(self) -> None:
-        """Begin, and go on with what was cut off."""
+        """Begin, and go on with what was cut off, but not with what other code began: its steps may be others.
+
+        Raises UsageError when newer code has begun what has not ended.
+        """
 
     def start(self, name: str, work_id: str) -> None:
         """Start a workflow under its work's id: starting it twice is starting it once."""

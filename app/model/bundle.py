@@ -122,7 +122,7 @@ def read_bundle(directory: Path, *, digest: str) -> Bundle:
     _check_digest(DESCRIPTION, encoded, digest)
     try:
         description = msgspec.json.decode(encoded, type=Description)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{DESCRIPTION} of {digest} is not understood: {error}") from error
     _check_names(description.files)
     _check_schema(description)

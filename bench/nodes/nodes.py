@@ -16,6 +16,7 @@ from bench.support.measured import Bound, Limit, Measured
 from bench.support.place import Place
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.adapters.swarm.target import SwarmTarget
+from pipelines.adapters.swarm.tasks import Patience
 from pipelines.domain.release import Phase, Release, Slot, SlotState
 from pipelines.errors import SlipwayError
 from pipelines.wiring.images import build_images
@@ -35,7 +36,9 @@ KEPT_PER_S, NEW_PER_S = 60, 10
 REGISTRY_PORT = 5000
 # A manager gives a silent node up after three heartbeats of 5 s, and the tasks move then.
 LOST_S = 120.0
-SETTLE_S = 120.0
+SETTLE_S = 180.0
+TRIES = 6
+PATIENCE = Patience(place_s=60, start_s=150)
 # So long answers are watched after a node has come back.
 AFTER_S = 20.0
 START_S = 60.0
@@ -76,18 +79,20 @@ class _World:
         self._environment = environment
         self._registry = registry
         made = [make_bundle(place.workdir / "bundles", seed=seed) for seed in (1, 2, 3)]
-        self._target: SwarmTarget = environment.target({digest: path for path, digest in made}, place.workdir)
-        self._releases = [release(f"r{number}", digest) for number, (_, digest) in enumerate(made, 1)]
+        self._target: SwarmTarget = environment.target(
+            {digest: path for path, digest in made}, place.workdir, patience=PATIENCE
+        )
+        self._number = 0
+        self._old, self._new, self._third = (digest for _, digest in made)
         self._live = environment.endpoints[ENDPOINT].slots[Slot.LIVE]
-        self._spread(self._releases[0])
 
     def cut_and_mended(self) -> dict[str, float]:
         """Cut the worker off, release another version, give the network back."""
-        _, new, _ = self._releases
+        old, new = self._spread(self._old), release("r-new", self._new)
         with under_load(self._load()) as load:
             time.sleep(2)
             self._swarm.worker.cut()
-            back_s = self._await_replicas(self._releases[0])
+            back_s = self._await_replicas(old)
             failed_cut = len(load.failures)
             self._report(f"cut: {failed_cut} of {load.sent} failed, two replicas again after {back_s:.1f} s")
             self._serve(new)
@@ -107,7 +112,7 @@ class _World:
 
     def image_not_there(self) -> dict[str, float]:
         """Release what only the manager has the image of."""
-        old, wanted = self._releases[1], self._releases[2]
+        old, wanted = release("r-new", self._new), release("r-third", self._third)
         self._target.prepare(wanted.endpoint, wanted.bundle_digest)
         self._await_nodes()
         with under_load(self._load()) as load:
@@ -126,8 +131,7 @@ class _World:
 
     def lost(self) -> dict[str, float]:
         """Kill the worker with all that runs there."""
-        wanted = release("r4", self._releases[0].bundle_digest)
-        self._spread(wanted)
+        wanted = self._spread(self._old)
         with under_load(self._load()) as load:
             time.sleep(2)
             self._swarm.worker.kill()
@@ -162,14 +166,17 @@ class _World:
         api = self._swarm.manager.client.api
         await_that(lambda: all(node["Status"]["State"] == "ready" for node in api.nodes()), "two nodes", LOST_S)
 
-    def _spread(self, wanted: Release) -> None:
-        """Serve a release with a replica on each node."""
+    def _spread(self, digest: str) -> Release:
+        """Serve a bundle with a replica on each node: Swarm does not see to that, so roll until it is so."""
         self._await_nodes()
-        self._serve(wanted)
-        tasks = self._swarm.manager.client.api.tasks(filters={"service": self._live, "desired-state": "running"})
-        nodes = {task["NodeID"] for task in tasks}
-        if len(nodes) != len(tasks):
-            raise SlipwayError(f"the replicas of {wanted.id} are not on two nodes")
+        for _ in range(TRIES):
+            self._number += 1
+            wanted = release(f"r{self._number}", digest)
+            self._serve(wanted)
+            tasks = self._swarm.manager.client.api.tasks(filters={"service": self._live, "desired-state": "running"})
+            if len({task["NodeID"] for task in tasks}) == len(tasks):
+                return wanted
+        raise SlipwayError(f"the replicas are not on two nodes after {TRIES} rolls")
 
     def _tell(self, load: LoadResult) -> None:
         for failure in load.failures[:5]:

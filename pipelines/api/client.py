@@ -124,7 +124,10 @@ class ApiClient:
                     else:
                         last_id = message.id
                         yield message.data
-            except Undecided as error:
+            except SlipwayError as error:
+                # What failed is the asking, not the work: only a no of the API ends it.
+                if error.exit_code not in (SlipwayError.exit_code, Undecided.exit_code):
+                    raise
                 trouble = error.message
             if time.monotonic() - heard_at > self._patience_s:
                 raise ApiUnavailable(

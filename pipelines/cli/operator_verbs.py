@@ -106,10 +106,14 @@ def doctor(as_json: Json = False) -> None:
 
     body = run_doctor(read_settings(), os.environ)
     signs = {True: "ok", False: "BROKEN", None: "unknown"}
-    lines = [f"{i['id']} {signs[i['holds']]:8} {i['detail']}" for i in body["invariants"]]
+    lines = []
+    for each in body["invariants"]:
+        lines.append(f"{each['id']} {signs[each['holds']]:8} {each['detail']}")
+        if each["holds"] is not True and each.get("next"):
+            lines.append(f"   next: {each['next']}")
     lines += [f"{e['action']} of {e['subject']} was begun at {e['at']} and not ended" for e in body["open_intents"]]
     print_result(body, "\n".join(lines), as_json=as_json)
-    found = [invariant["holds"] for invariant in body["invariants"]]
+    found = [invariant["holds"] for invariant in body["invariants"] if invariant.get("measurable", True)]
     if False in found:
         raise typer.Exit(3)
     if None in found:

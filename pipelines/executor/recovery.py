@@ -14,12 +14,13 @@ from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Evaluation, Lease, Promotion, ReleaseRecord, Rollback
 from pipelines.domain.release import Endpoint
 from pipelines.errors import LeaseHeld, RegistryUnavailable, SlipwayError
+from pipelines.governance.standing import half_undone
 from pipelines.ports import WorkflowEngine
 from pipelines.releases import leases
 from pipelines.releases.leased import Leased, end_cut_off
 from pipelines.releases.maintenance import unfinished
 from pipelines.releases.services import Services
-from pipelines.releases.undo import bring_back, half_undone, undo_left
+from pipelines.releases.undo import bring_back, undo_left
 
 # What could not be undone is tried again so much later.
 AGAIN_S = 15.0
@@ -123,7 +124,7 @@ class Recovery:
         services = self._services
         leases.acquire(services, endpoint.model, endpoint.environment, holder)
         try:
-            undo = undo_left if half_undone(services, endpoint) else bring_back
+            undo = undo_left if half_undone(services.records, endpoint) else bring_back
             troubles = undo(services, endpoint, holder)
         finally:
             leases.give_back(services, holder)

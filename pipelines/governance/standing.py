@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from pipelines.domain.policy import Policy
 from pipelines.domain.promotion import Evidence, ReleaseState, RunState
 from pipelines.domain.records import Evaluation, PolicyChange, Promotion, ReleaseRecord
-from pipelines.domain.release import Environment
+from pipelines.domain.release import Endpoint, Environment
 from pipelines.errors import UsageError
 from pipelines.ports import Records, Transaction
 
@@ -28,6 +28,12 @@ def serving_release(transaction: Transaction | Records, model: str, environment:
     """Return the recorded release of an environment's live slot, if any."""
     found = transaction.find(ReleaseRecord, model=model, environment=environment, state=ReleaseState.SERVING)
     return found[-1] if found else None
+
+
+def half_undone(transaction: Transaction | Records, endpoint: Endpoint) -> list[ReleaseRecord]:
+    """Return the releases of an environment that came to nothing and are not undone yet."""
+    where = {"model": endpoint.model, "environment": endpoint.environment}
+    return transaction.find(ReleaseRecord, **where, state=ReleaseState.UNDOING)
 
 
 def evidence_of(records: Records, promotion: Promotion) -> Evidence:

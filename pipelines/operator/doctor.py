@@ -1,28 +1,49 @@
 """Checks the invariants that must hold whatever broke: reads everything, changes nothing.
 
 I1 production serves only what was approved and recorded · I2 alias, record and replicas agree · I3 one
-release workflow an environment · I4 the audit chain holds · I6 the way back exists · I9 in containers, nobody gains
-rights that a process was not given.
+release workflow an environment · I4 the audit chain holds · I5 no request is lost in a roll · I6 the way back exists ·
+I7 no secret can be read by others · I8 work ends in time · I9 in containers, nobody gains rights that a process was not
+given.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pipelines.domain import audit
 from pipelines.domain.bundle import canonical, digest_of
-from pipelines.domain.promotion import PastRelease, ReleaseState, report_verdict, rollback_target
-from pipelines.domain.records import Approval, Evaluation, Lease, Promotion, ReleaseRecord
+from pipelines.domain.promotion import PastRelease, ReleaseState, RunState, report_verdict, rollback_target
+from pipelines.domain.records import Approval, Evaluation, LeaderLease, Lease, Promotion, ReleaseRecord, Rollback
 from pipelines.domain.release import Endpoint, Environment, Slot
 from pipelines.domain.report import Report
 from pipelines.errors import NoRollbackTarget, SlipwayError, Undecided, UsageError
-from pipelines.governance.standing import serving_release
+from pipelines.governance.progress import progress_of
+from pipelines.governance.standing import half_undone, serving_release
+from pipelines.operator.privacy import find_readable_secrets
 from pipelines.ports import Bundles, Checkpoints, Records, Target
+from pipelines.releases.leader import is_alive
 from pipelines.settings.settings import Settings, model_name
 
 PRODUCTION = Environment.PRODUCTION
+# Work that has told nothing for so long is stuck: longer than a slot may take to come up, and a look of a load run.
+QUIET_S = 900.0
+# So late an approval that nobody gave may still be open.
+LATE_S = 120.0
+
+_NEXT = {
+    "I1": 'find out who started what runs there: "slipway audit", "slipway logs"; then "slipway rollback"',
+    "I2": "an alias that was moved by hand: set it back in MLflow to the version that is named; "
+    'a replica that differs: "slipway logs"; no answer: "slipway up"; half-done: the executor undoes it by itself',
+    "I3": '"slipway up": an executor undoes or resumes it',
+    "I4": "leave the home as it is, and compare it with a copy of the checkpoints and a backup",
+    "I6": '"slipway promote" another version: there is no way back until that one is replaced',
+    "I7": '"slipway up" closes the home; give a token that stands in a log a new value',
+    "I8": '"slipway up", then "slipway status"; the executor undoes what nobody works on',
+    "I9": 'put "no-new-privileges": true into /etc/docker/daemon.json, and start the engine again',
+}
 
 
 @dataclass(frozen=True)
@@ -39,15 +60,21 @@ class Patient:
     bundles: Bundles
     aliases: Callable[[], dict[str, str]]
     process: Path | None = None
+    now: Callable[[], str] = lambda: datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 @dataclass(frozen=True)
 class Invariant:
-    """One invariant: `holds` is None when it could not be measured."""
+    """One invariant: `holds` is None when it could not be measured; `next` says what to do when it does not hold.
+
+    What nothing records is not `measurable` here at all.
+    """
 
     id: str
     holds: bool | None
     detail: str
+    next: str = ""
+    measurable: bool = True
 
 
 def run_doctor(settings: Settings, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -57,10 +84,21 @@ def run_doctor(settings: Settings, environ: Mapping[str, str]) -> dict[str, Any]
     if not settings.home.exists():
         raise UsageError(f"there is no {settings.home}", next='run "make up" first')
     if settings.runtime is None:
-        told = open_installation(settings, environ).doctor()
-        if told is not None:
-            return told
+        told = open_installation(settings, environ).doctor() or _examined(settings)
+        told["invariants"] = sorted(
+            [*told["invariants"], vars(examine_home(settings))], key=lambda each: int(each["id"].removeprefix("I"))
+        )
+        return told
     return _examined(settings)
+
+
+def examine_home(settings: Settings) -> Invariant:
+    """Return I7: whether others could read a secret of this home."""
+    try:
+        found = find_readable_secrets(settings)
+    except OSError as error:
+        return Invariant("I7", None, f"can't be measured: {error}", _NEXT["I7"])
+    return _told("I7", not found, "; ".join(found) or "no secret of this home can be read by others")
 
 
 def _examined(settings: Settings) -> dict[str, Any]:
@@ -93,17 +131,25 @@ def examine(patient: Patient) -> list[Invariant]:
         "I3": _one_release_at_a_time,
         "I4": _audit_holds,
         "I6": _way_back,
+        "I8": _work_ends,
         **({"I9": _no_new_rights} if patient.process else {}),
     }
-    return [_measured(id, check, patient) for id, check in checks.items()]
+    unrecorded = "no request is counted while a release is rolled out; the benchmarks do"
+    lost = Invariant("I5", None, unrecorded, '"make bench NAME=swap"', measurable=False)
+    found = [*(_measured(id, check, patient) for id, check in checks.items()), lost]
+    return sorted(found, key=lambda invariant: invariant.id)
 
 
 def _measured(id: str, check: Callable[[Patient], tuple[bool, str]], patient: Patient) -> Invariant:
     try:
         holds, detail = check(patient)
     except SlipwayError as error:
-        return Invariant(id, None, f"can't be measured: {error.message}")
-    return Invariant(id, holds, detail)
+        return Invariant(id, None, f"can't be measured: {error.message}", error.next)
+    return _told(id, holds, detail)
+
+
+def _told(id: str, holds: bool, detail: str) -> Invariant:
+    return Invariant(id, holds, detail, "" if holds else _NEXT[id])
 
 
 def _approved_only(patient: Patient) -> tuple[bool, str]:
@@ -146,6 +192,9 @@ def _agreement(patient: Patient) -> tuple[bool, str]:
         if holder:
             told.append(f"{environment}: {holder} is under way")
             continue
+        left = half_undone(patient.records, Endpoint(patient.model, environment))
+        if left:
+            return False, f"version {left[-1].version} came to nothing in {environment} and is not undone yet"
         release = serving_release(patient.records, patient.model, environment)
         wanted = release.version if release else None
         if aliases.get(environment) != wanted:
@@ -186,6 +235,29 @@ def _way_back(patient: Patient) -> tuple[bool, str]:
     except SlipwayError as error:
         return False, f"the bundle of version {target.version} does not hold: {error.message}"
     return True, f"version {target.version}, release {target.id}"
+
+
+def _work_ends(patient: Patient) -> tuple[bool, str]:
+    """Judge by what work tells: a step that takes long is told by nobody, a thread that is gone neither."""
+    now = datetime.fromisoformat(patient.now())
+    kinds: tuple[type[Evaluation | Promotion | Rollback], ...] = (Evaluation, Promotion, Rollback)
+    begun = [w for kind in kinds for w in patient.records.find(kind, state=RunState.RUNNING)]
+    held = {lease.holder for lease in patient.records.find(Lease) if lease.holder}
+    if begun and not any(is_alive(leader, patient.now()) for leader in patient.records.find(LeaderLease)):
+        return False, f"{', '.join(w.id for w in begun)} does not go on: no executor shows that it lives"
+    for work in begun:
+        steps = progress_of(patient.records, work.id)
+        told_at = datetime.fromisoformat(steps[-1].at if steps else work.created_at)
+        quiet_s = (now - told_at).total_seconds()
+        if quiet_s > QUIET_S:
+            step = steps[-1].step if steps else "its start"
+            holding = ", and holds a lease" if work.id in held else ""
+            return False, f"{work.id} has made no progress since {step!r}, {quiet_s / 60:.0f} min ago{holding}"
+    for promotion in patient.records.find(Promotion, state=RunState.WAITING):
+        late_s = (now - datetime.fromisoformat(promotion.expires_at or patient.now())).total_seconds()
+        if late_s > LATE_S:
+            return False, f"{promotion.id} should have expired {late_s / 60:.0f} min ago"
+    return True, f"{', '.join(work.id for work in begun)} goes on" if begun else "no work is under way"
 
 
 def _no_new_rights(patient: Patient) -> tuple[bool, str]:

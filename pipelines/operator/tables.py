@@ -26,10 +26,19 @@ def status_table(body: dict[str, Any]) -> str:
         )
     text = render(("environment", "serves", "replicas", "since", "disagrees"), rows)
     for work in body["unfinished"]:
-        what = f"slipway {work['verb']}" if "verb" in work else f"version {work.get('version')}"
+        what = _subject(work)
         text += f"\n{work['id']}: {what} {work['state']}, asked by {work['requested_by']}"
     policy = body["policy"]
     return f"{text}\npolicy {policy['digest']} ({policy['profile']})"
+
+
+def _subject(work: dict[str, Any]) -> str:
+    """Say what a piece of work is about: a rollback learns its version only when it begins."""
+    if "verb" in work:
+        return f"slipway {work['verb']}"
+    if "replaces" in work:
+        return f"rollback of {work['environment']} from {work['replaces'] or 'no release'}"
+    return f"version {work['version']}"
 
 
 def history_table(body: dict[str, Any]) -> str:

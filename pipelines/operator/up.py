@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from pipelines.domain.release import Environment
 from pipelines.operator.policy_file import read_policy_file
+from pipelines.operator.privacy import tighten
 from pipelines.settings.settings import Settings
 
 ProgressReporter = Callable[[str], None]
@@ -18,6 +19,8 @@ def bring_up(settings: Settings, environ: Mapping[str, str], report_progress: Pr
 
     refuse_other_model(settings)
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if tighten(settings.home):
+        report_progress(f"{settings.home} was open to others: closed")
     make_tokens(settings.tokens_file)
     token = own_token(settings.tokens_file, OPERATOR, verb="make up")
     begin_record(settings, open_installation(settings, environ).known_id())

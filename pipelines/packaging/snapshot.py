@@ -120,7 +120,7 @@ def read_snapshot(path: Path) -> Snapshot:
     except MemoryError:
         # Arrow's own is one of its exceptions as well; whoever bounds the memory says what is wrong.
         raise
-    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+    except (pa.ArrowException, KeyError, TypeError, ValueError, RecursionError) as error:
         raise NotServable(
             f"{path.name} is not a snapshot: {error!r}",
             next="log the evaluation.parquet that python -m pipelines.training.prepare writes",

@@ -12,6 +12,7 @@ from pipelines.domain.promotion import ReleaseState
 from pipelines.domain.records import ReleaseRecord
 from pipelines.domain.release import Endpoint, Phase, Slot
 from pipelines.errors import LostLease, SlipwayError
+from pipelines.governance.standing import half_undone
 from pipelines.ports import Transaction
 from pipelines.releases import leases
 from pipelines.releases.alias import point_alias
@@ -57,7 +58,7 @@ def empty_slots(services: Services, endpoint: Endpoint, holder: str) -> list[str
 
 def undo_left(services: Services, endpoint: Endpoint, holder: str) -> list[str]:
     """Undo what others left half-done in an environment whose lease `holder` has; return the troubles met."""
-    left = half_undone(services, endpoint)
+    left = half_undone(services.records, endpoint)
     if not left:
         return []
     troubles = bring_back(services, endpoint, holder)
@@ -67,12 +68,6 @@ def undo_left(services: Services, endpoint: Endpoint, holder: str) -> list[str]:
             for release in left:
                 settle(transaction, services, release, {"result": "undone"})
     return troubles
-
-
-def half_undone(services: Services, endpoint: Endpoint) -> list[ReleaseRecord]:
-    """Return the releases of an environment that came to nothing and are not undone yet."""
-    where = {"model": endpoint.model, "environment": endpoint.environment}
-    return services.records.find(ReleaseRecord, **where, state=ReleaseState.UNDOING)
 
 
 def fail(

@@ -31,7 +31,7 @@ def read_tokens(path: Path) -> dict[str, str]:
         raise UsageError(f"{path} can be read by others", next=f"chmod 600 {path}")
     try:
         tokens = json.loads(path.read_text())
-    except ValueError:
+    except (ValueError, RecursionError):
         tokens = None
     if not isinstance(tokens, dict) or not all(isinstance(token, str) and token for token in tokens.values()):
         raise UsageError(f"{path} does not give each person a token", next='remove it; "make up" writes a new one')

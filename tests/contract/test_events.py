@@ -201,3 +201,15 @@ def test_a_listener_that_nobody_empties_holds_no_writer_up(records: SqlRecords, 
 
     assert time.monotonic() - begun < 30
     assert listener.wait(SOON_S)
+
+
+def test_old_lines_of_progress_are_forgotten_and_no_other_event(records: SqlRecords) -> None:
+    emit(records, *("p-1",) * 4, kind=EventKind.PROGRESS_MADE)
+    emit(records, "p-1")
+    lines = records.events(kinds=[EventKind.PROGRESS_MADE])
+    with records.write() as transaction:
+        assert transaction.forget_progress(before="2000", up_to=99, limit=99) == 0
+        assert transaction.forget_progress(before="9999", up_to=lines[2].seq, limit=2) == 2
+        assert transaction.forget_progress(before="9999", up_to=lines[2].seq, limit=2) == 1
+
+    assert [event.kind for event in records.events()] == [EventKind.PROGRESS_MADE, KIND]

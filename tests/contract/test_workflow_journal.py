@@ -81,6 +81,49 @@ def test_a_killed_workflow_goes_on_without_repeating_what_has_ended(journal: str
     assert output.read_text().split("\n")[:-1] == ["first 1", "second 2", "second 2", "third 3", "done 4"]
 
 
+VERSIONED = """
+    import sys
+    from pipelines.adapters.workflows import dbos
+    from pipelines.errors import SlipwayError
+
+    url, version, crash = sys.argv[1:]
+    dbos.WORKFLOW_VERSION = version
+
+    def work(work_id, step):
+        step("first", lambda: print(work_id, version, flush=True))
+        if crash:
+            import os, signal
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    engine = dbos.DbosEngine(url)
+    engine.register("work", work)
+    try:
+        engine.launch()
+    except SlipwayError as error:
+        print(type(error).__name__, error.message, flush=True)
+        sys.exit(error.exit_code)
+    print("works on w-1:", engine.works_on("w-1"), flush=True)
+    engine.start("work", f"w-{version}")
+    while engine.works_on(f"w-{version}"):
+        pass
+    engine.close()
+"""
+
+
+def test_work_that_other_code_began_is_not_gone_on_with_and_that_of_newer_code_is_refused(tmp_path: Path) -> None:
+    def begun(version: str, crash: str = "") -> tuple[int, list[str]]:
+        command = [sys.executable, "-c", textwrap.dedent(VERSIONED), f"sqlite:///{tmp_path / 'workflows.db'}"]
+        done = subprocess.run(
+            [*command, version, crash], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        )
+        return done.returncode, done.stdout.splitlines()
+
+    assert begun("1", crash="yes") == (-signal.SIGKILL, ["works on w-1: False", "w-1 1"])
+    older = "w-1 was begun by workflow version 1, this Slipway has version 0"
+    assert begun("0") == (2, [f"UsageError {older}"])
+    assert begun("2") == (0, ["works on w-1: False", "w-2 2"])
+
+
 def test_nothing_in_the_journal_is_pickled(journal: str, tmp_path: Path) -> None:
     assert run(journal, tmp_path / "steps") == 0
 

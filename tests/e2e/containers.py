@@ -12,6 +12,7 @@ from docker.errors import APIError, NotFound
 from pipelines.adapters.containers.engine_parts import EngineParts
 from pipelines.adapters.containers.engine_secrets import PREFIX_LABEL, DockerSecrets
 from pipelines.adapters.containers.swarm_installation import SwarmInstallation
+from pipelines.adapters.swarm.edge_socket import EdgeSocket
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.wiring.docker import ENGINE_URL, open_installation
 from tests.e2e.installation import Installation
@@ -45,8 +46,9 @@ class Containers(Installation):
         return open_installation(self.settings, self.environ)
 
     def invariants(self) -> dict[str, bool]:
-        """Return what the doctor says of each invariant."""
-        return {each["id"]: each["holds"] for each in self.read("doctor")["invariants"]}
+        """Return what the doctor says of each invariant that can be measured here."""
+        found = self.read("doctor")["invariants"]
+        return {each["id"]: each["holds"] for each in found if each.get("measurable", True)}
 
     def running(self, service: str) -> set[str]:
         """Return the ids of the running containers of a service, such as `production-live`."""
@@ -73,6 +75,23 @@ class Containers(Installation):
     def volumes(self) -> set[str]:
         """Return the names of the volumes that hold its data."""
         return {str(each["Name"]) for each in self._engine.api.volumes(filters=self._label)["Volumes"]}
+
+    def reload_edge(self) -> None:
+        """Let the edge take its configuration over again, as `up` does after a change."""
+        EdgeSocket(DockerEngine(self.environ.get("DOCKER_HOST") or ENGINE_URL), f"{self.prefix}-edge").reload()
+
+    def memory_limit(self, service: str, *, by_hand: int | None = None) -> int:
+        """Return the memory that a service may use; set it first past Terraform, as somebody at the engine could."""
+        found = self._engine.api.inspect_service(f"{self.prefix}-{service}")
+        spec, limits = found["Spec"], found["Spec"]["TaskTemplate"]["Resources"]["Limits"]
+        if by_hand:
+            limits["MemoryBytes"] = by_hand
+            self._engine.api.update_service(
+                found["ID"], found["Version"]["Index"], task_template=spec["TaskTemplate"], name=spec["Name"],
+                labels=spec["Labels"], mode=spec["Mode"], update_config=spec["UpdateConfig"],
+                endpoint_spec=spec["EndpointSpec"],
+            )  # fmt: skip
+        return int(limits["MemoryBytes"])
 
     def kill_one(self, service: str) -> None:
         """SIGKILL one running container of a service."""

@@ -54,7 +54,7 @@ class FileCheckpoints:
         try:
             row = json.loads(line)
             return Checkpoint(int(row["seq"]), str(row["hash"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise Undecided(
                 f"line {number} of {self._path} is not a checkpoint: {line[:40]!r}",
                 next="compare it with a copy of the file",

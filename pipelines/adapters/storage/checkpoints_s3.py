@@ -68,7 +68,7 @@ class S3Checkpoints:
         try:
             row = json.loads(body)
             checkpoint = Checkpoint(int(row["seq"]), str(row["hash"]))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise self._foreign(key) from error
         if self._key(checkpoint.seq) != key:
             raise self._foreign(key)

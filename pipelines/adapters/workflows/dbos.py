@@ -9,7 +9,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
@@ -17,11 +17,11 @@ from typing import Any
 import sqlalchemy as sa
 from dbos import DBOS, SetWorkflowID, WorkflowHandle
 
-from pipelines.errors import DatabaseUnavailable, LostLease, Refused, SlipwayError
+from pipelines.errors import DatabaseUnavailable, LostLease, Refused, SlipwayError, UsageError
 from pipelines.ports import Step
 
 # Bumped by hand when a change of a workflow's steps could not resume runs begun by the old code.
-WORKFLOW_VERSION = "1"
+WORKFLOW_VERSION = "2"
 
 # So long a workflow waits for its journal to come back; then its thread ends, and the executor undoes the work.
 JOURNAL_S = 60.0
@@ -80,13 +80,31 @@ class DbosEngine:
         self._workflows[name] = DBOS.workflow(name=name)(run)
 
     def launch(self) -> None:
-        """Begin, and go on with what was cut off."""
-        DBOS.launch()
+        """Begin, and go on with what was cut off, not with what other code began; raise UsageError for newer work."""
+        with _journal():
+            DBOS.launch()
         Patience(JOURNAL_S).watch(self._engine._sys_db.engine)
         unfinished = DBOS.list_workflows(status=list(_UNFINISHED), load_input=False, load_output=False)
-        self._cut_off = {each.workflow_id for each in unfinished}
+        versions = {each.workflow_id: each.app_version or "" for each in unfinished}
+        self._refuse_newer(versions)
+        for work_id, version in versions.items():
+            if version != WORKFLOW_VERSION:
+                # Its steps are other ones than today's: the executor finds that nobody works on it, and undoes it.
+                log.warning("%s was begun by workflow version %s and is not gone on with", work_id, version)
+                self.abandon(work_id)
+        self._cut_off = {work_id for work_id, version in versions.items() if version == WORKFLOW_VERSION}
         self._launched_at = time.monotonic()
         self._rest_when_recovered()
+
+    def _refuse_newer(self, versions: Mapping[str, str]) -> None:
+        """End and raise UsageError when a newer Slipway began work that has not ended."""
+        for work_id, version in versions.items():
+            if version.isdecimal() and int(version) > int(WORKFLOW_VERSION):
+                self.close()
+                raise UsageError(
+                    f"{work_id} was begun by workflow version {version}, this Slipway has version {WORKFLOW_VERSION}",
+                    next="let the newer Slipway that began it end it, or restore a backup of before",
+                )
 
     def _rest_when_recovered(self) -> None:
         """Stop the engine's threads for queued, delayed and scheduled work, which ask the journal every second.

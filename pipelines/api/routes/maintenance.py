@@ -9,7 +9,7 @@ from pydantic import Field
 from pipelines import commands
 from pipelines.api.guard import guarded_router
 from pipelines.api.requests import Person, Reading, RequestBody, State, now
-from pipelines.api.responses import Asked, ModelName, PersonName, Refusal, ResponseBody, Time
+from pipelines.api.responses import Asked, ModelName, PersonName, Refusal, ResponseBody, Time, refusals
 from pipelines.api.work import Step, events_of, follow_work, shown_work
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Maintenance
@@ -45,7 +45,7 @@ class MaintenanceShown(MaintenanceRecord):
     steps: list[Step]
 
 
-@router.post("", status_code=202)
+@router.post("", status_code=202, responses=refusals(403))
 def ask_maintenance(body: MaintenanceRequest, state: State, person: Person) -> Asked:
     """Hold the leases of all environments while the installation is changed; a former holder is ended."""
     model = body.model_of(state)
@@ -53,7 +53,7 @@ def ask_maintenance(body: MaintenanceRequest, state: State, person: Person) -> A
     return Asked(id=asked.id)
 
 
-@router.post("/{id}/end", status_code=202)
+@router.post("/{id}/end", status_code=202, responses=refusals(403))
 def end_maintenance(id: str, body: RequestBody, state: State, person: Person) -> Asked:
     """Give the leases of maintenance back."""
     body.model_of(state)

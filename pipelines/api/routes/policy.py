@@ -72,7 +72,12 @@ def apply_policy(body: PolicyRequest, state: State, person: Person) -> AskedPoli
     """Put a policy in force."""
     body.model_of(state)
     change = commands.request_policy(
-        state.records, person=person, model=state.model, policy=GATES.read_policy(body.policy), now=now()
+        state.records,
+        person=person,
+        model=state.model,
+        policy=GATES.read_policy(body.policy),
+        now=now(),
+        people=state.tokens,
     )
     return AskedPolicy(id=change.id, digest=change.digest)
 

@@ -18,12 +18,17 @@ def test_a_maintenance_is_asked_for_shown_and_ended(api: Api) -> None:
     assert [line["message"] for line in shown["steps"]] == ["for p-12, which changes production"]
     assert [work["id"] for work in api.get("status")["unfinished"]] == ["c-1"]
 
-    ended = api.ask("maintenance/c-1/end", {}, person="bob")
+    for path, body in (("maintenance/c-1/end", {}), ("maintenance", {"verb": "down"})):
+        sent = {"model": MODEL, **body}
+        assert api.refuse("POST", f"/api/v1/{path}", sent, person="bob") == (403, "not_allowed")
+    assert api.get("maintenance/c-1")["end_asked_at"] is None
+
+    ended = api.ask("maintenance/c-1/end", {})
     assert (ended.status_code, ended.json()) == (202, {"id": "c-1"})
     assert api.get("maintenance/c-1")["end_asked_at"]
     assert [(entry.actor, entry.action) for entry in api.records.audit_trail()] == [
         ("alice", "maintenance"),
-        ("bob", "maintenance.end"),
+        ("alice", "maintenance.end"),
     ]
 
 

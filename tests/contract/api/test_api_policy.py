@@ -37,3 +37,12 @@ def test_an_illegal_policy_is_refused_by_its_key(api: Api) -> None:
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "policy_invalid")
     assert "gatse" in answer.json()["error"]["message"]
+
+
+def test_more_approvals_than_people_can_give_are_refused(api: Api) -> None:
+    possible = len(TOKENS) - 1
+    answer = api.ask("policy", {"policy": policy_body(**{"approvals.count": possible + 1})})
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "policy_invalid")
+    assert f"approvals.count is {possible + 1}" in answer.json()["error"]["message"]
+    assert api.ask("policy", {"policy": policy_body(**{"approvals.count": possible})}).status_code == 202

@@ -32,7 +32,7 @@ def test_a_first_start_is_alive_and_says_no_release(containers: Containers) -> N
             urllib.request.urlopen(f"http://127.0.0.1:{port[environment]}/ready", timeout=5)
         assert json.load(refused.value)["reason"] == "no release"
     assert containers.plan() == ""
-    assert containers.invariants() == dict.fromkeys(("I1", "I2", "I3", "I4", "I6", "I9", "I10"), True)
+    assert containers.invariants() == dict.fromkeys(("I1", "I2", "I3", "I4", "I6", "I7", "I8", "I9", "I10"), True)
 
 
 def test_the_demonstration_goes_all_the_way_and_back_and_terraform_has_nothing_to_do(containers: Containers) -> None:
@@ -55,7 +55,10 @@ def test_promotion_a_killed_replica_up_and_rollback_lose_no_request(containers: 
     containers.apply_policy()
     version, before = containers.staged(), containers.health("production")["version"]
     with under_load(LoadClient(containers.url, ROW, kept_per_s=80, new_per_s=20)) as result:
-        promoted = containers.ask_and_approve(version).communicate(timeout=180)
+        asking = containers.ask_and_approve(version)
+        containers.wait_for(lambda: production(containers)[-1]["state"] == "starting", "the release to begin")
+        containers.reload_edge()
+        promoted = asking.communicate(timeout=180)
         killed = containers.running("production-live")
         containers.kill_one("production-live")
         containers.wait_for(lambda: len(containers.running("production-live") - killed) == 1, "a new replica")

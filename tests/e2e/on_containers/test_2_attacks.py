@@ -136,8 +136,10 @@ def test_a_replica_reaches_its_own_environment_and_nothing_else(
     seen = [line.split() for line in told.splitlines()]
     reached = {(word, *(places | outside)[place]) for word, place in seen if place in places | outside}
     # It may connect to the edge, which answers nobody from inside.
-    assert {each for each in reached if each[0] == "answers"} == {("answers", f"{environment}-live", environment)}
-    assert {each[1:] for each in reached} <= {(f"{environment}-live", environment), ("edge", environment)}
+    own = {(f"{environment}-{slot}", environment) for slot in ("live", "trial", "baseline")}
+    answered = {each[1:] for each in reached if each[0] == "answers"}
+    assert (f"{environment}-live", environment) in answered and answered <= own
+    assert {each[1:] for each in reached} <= own | {("edge", environment)}
 
 
 def test_a_replica_holds_no_credential_and_no_socket(containers: Containers, engine: docker.DockerClient) -> None:
@@ -198,7 +200,7 @@ def test_a_database_role_enters_its_own_database_alone(
     role: str, containers: Containers, engine: docker.DockerClient
 ) -> None:
     password = containers.installation().secrets.value(f"{role}-database")
-    for database in ("slipway", "workflows", "mlflow", "postgres", "template1"):
+    for database in ("slipway", "workflows", "mlflow", "template1"):
         told = ask(containers, engine, role, password, database)
         assert told == "1" if database == role else "permission denied for database" in told
 

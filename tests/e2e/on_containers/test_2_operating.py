@@ -193,7 +193,11 @@ def test_down_keeps_state_and_up_serves_it_again_and_removes_what_a_killed_run_h
     assert (containers.containers(), containers.tasks()) == ([], set())
     assert containers.volumes() == volumes
     cut_off(containers, "2020-01-01")
+    limits = {service: containers.memory_limit(service) for service in ("api", "production-live")}
+    for service, limit in limits.items():
+        containers.memory_limit(service, by_hand=2 * limit)
     containers.done("up")
+    assert {service: containers.memory_limit(service) for service in limits} == limits
     containers.wait_for(lambda: containers.health("production") == before, "production to serve what it had served")
     containers.wait_for(lambda: all(containers.invariants().values()), "the doctor to be content")
     assert connect(access(containers, "dvc")).get_object(Bucket="dvc", Key="k")["Body"].read() == b"v"

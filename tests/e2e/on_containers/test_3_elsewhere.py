@@ -141,7 +141,7 @@ def test_a_version_goes_to_production_and_its_data_to_the_owners_buckets(elsewhe
     elsewhere.done("data", "push")
     buckets = elsewhere.owner.made.buckets
     assert elsewhere.objects(buckets.dvc) and any("model.onnx" in key for key in elsewhere.objects(buckets.artifacts))
-    assert all(each["holds"] for each in elsewhere.read("doctor")["invariants"])
+    assert all(each["holds"] for each in elsewhere.read("doctor")["invariants"] if each.get("measurable", True))
     assert elsewhere.plan() == ""
 
 

@@ -40,6 +40,7 @@ EDGE_PORT = 8000
 # The drain of a replica, and what a busy machine adds to it.
 GONE_S = 60.0
 SETTLE_S = 60.0
+PATIENCE = Patience(place_s=4, start_s=40)
 EDGE_CONFIG = (Path(__file__).parent / "edge.cfg").read_text()
 
 _ASK_LIMIT_S = 2.0
@@ -89,13 +90,15 @@ class SwarmEnvironment:
             for each in Environment
         }
 
-    def target(self, bundles: dict[str, Path], home: Path, *, app: str | None = None) -> SwarmTarget:
+    def target(
+        self, bundles: dict[str, Path], home: Path, *, app: str | None = None, patience: Patience = PATIENCE
+    ) -> SwarmTarget:
         """Return a target that keeps its records of images in `home`."""
         return SwarmTarget(
             SwarmServices(self.api, self.endpoints),
             self.registry.images(bundles, home, app=app),
             EdgeSocket(self.api, self.edge_name),
-            patience=Patience(place_s=4, start_s=40),
+            patience=patience,
             ask=AskFromInside(self.api, self.edge_name),
         )
 

@@ -121,6 +121,7 @@ class Stream(http.server.BaseHTTPRequestHandler):
 
 
 UNAVAILABLE = {"code": "database_unavailable", "message": "no database", "next": "wait"}
+BUG = {"code": "internal", "message": "a bug", "next": ""}
 REJECTED = {"code": "rejected", "message": "rejected by bob: slow", "next": ""}
 
 
@@ -166,7 +167,7 @@ def test_a_wait_is_one_request_that_tells_each_step_once() -> None:
 
 
 def test_a_broken_stream_goes_on_after_the_last_state_that_was_seen() -> None:
-    scripts = [state("a", "K0")], (503, UNAVAILABLE), [], [state("b", "K0", "K1", state="done")]
+    scripts = [state("a", "K0")], (503, UNAVAILABLE), (500, BUG), [state("b", "K0", "K1", state="done")]
     with streaming(*scripts) as (client, server):
         work, told = waited(client)
 

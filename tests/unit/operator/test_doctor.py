@@ -1,18 +1,24 @@
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from pipelines.adapters.database.records import SqlRecords
+from pipelines.adapters.database.records import SqlRecords, now
 from pipelines.domain.audit import Checkpoint, open_intents
 from pipelines.domain.promotion import ReleaseState, RunState
-from pipelines.domain.records import Approval, Evaluation, Lease, Promotion, ReleaseRecord
+from pipelines.domain.records import Approval, Evaluation, LeaderLease, Lease, Promotion, ReleaseRecord
 from pipelines.domain.release import Environment, Slot
 from pipelines.domain.verdict import GateResult, Verdict
 from pipelines.errors import RegistryUnavailable
 from pipelines.governance.standing import evidence_of
-from pipelines.operator.doctor import Invariant, Patient, examine
+from pipelines.operator.doctor import QUIET_S, Invariant, Patient, examine, examine_home
+from pipelines.operator.privacy import tighten
+from pipelines.releases.leader import boot_clock
+from pipelines.settings.settings import Settings
+from pipelines.settings.tokens import make_tokens, read_tokens
 from tests.support.world.fakes import FakeBundles, FakeCheckpoints, FakeTarget
 from tests.support.world.records import (
     MODEL,
@@ -25,6 +31,7 @@ from tests.support.world.records import (
     put_in_force,
     release,
     report,
+    report_step,
 )
 
 PRODUCTION, STAGING = Environment.PRODUCTION, Environment.STAGING
@@ -41,6 +48,7 @@ class Ward:
     aliases: dict[str, str] = field(default_factory=lambda: {"production": "2"})
     registry_down: bool = False
     process: Path | None = None
+    now: Callable[[], str] = now
 
     def read_aliases(self) -> dict[str, str]:
         if self.registry_down:
@@ -49,7 +57,14 @@ class Ward:
 
     def examine(self) -> dict[str, Invariant]:
         patient = Patient(
-            MODEL, self.records, self.checkpoints, self.target, self.bundles, self.read_aliases, self.process
+            MODEL,
+            self.records,
+            self.checkpoints,
+            self.target,
+            self.bundles,
+            self.read_aliases,
+            self.process,
+            self.now,
         )
         return {invariant.id: invariant for invariant in examine(patient)}
 
@@ -89,9 +104,11 @@ def ward(tmp_path: Path) -> Iterator[Ward]:
 def test_a_healthy_installation_keeps_every_invariant(ward: Ward) -> None:
     found = ward.examine()
 
-    assert {id: invariant.holds for id, invariant in found.items()} == dict.fromkeys(
-        ["I1", "I2", "I3", "I4", "I6"], True
-    )
+    assert {id: invariant.holds for id, invariant in found.items()} == {
+        **dict.fromkeys(["I1", "I2", "I3", "I4", "I6", "I8"], True),
+        "I5": None,
+    }
+    assert not found["I5"].measurable
     assert found["I1"].detail == "version 2 was approved by bob"
 
 
@@ -103,7 +120,7 @@ def test_a_new_installation_keeps_every_invariant(tmp_path: Path) -> None:
     finally:
         records.close()
 
-    assert all(invariant.holds for invariant in found.values())
+    assert all(invariant.holds for invariant in found.values() if invariant.measurable)
 
 
 def test_an_audit_trail_whose_checkpoints_are_gone_can_not_be_measured(ward: Ward) -> None:
@@ -318,3 +335,64 @@ def test_what_the_real_kernel_says_of_a_process_can_be_read(ward: Ward) -> None:
     if not ward.process.exists():
         pytest.skip("this kernel has no /proc/self/status")
     assert ward.examine()["I9"].holds in (True, False)
+
+
+def test_what_is_broken_says_what_to_do_next(ward: Ward) -> None:
+    ward.aliases = {}
+    found = ward.examine()
+    assert "set it back in MLflow" in found["I2"].next
+    assert all(not invariant.next for invariant in found.values() if invariant.holds)
+
+
+def begin_work(ward: Ward, *, lives: bool = True) -> None:
+    add(ward.records, promotion("p-7", "7", state=RunState.RUNNING), Lease(f"{MODEL}/production", "p-7", 3, "x1", NOW))
+    report_step(ward.records, "p-7", "K9 recorded")
+    if lives:
+        add(ward.records, LeaderLease("executor", "x1", os.getpid(), 0.0, now(), "elsewhere", None, *boot_clock()))
+
+
+def test_i8_is_broken_by_work_that_tells_nothing_any_more(ward: Ward) -> None:
+    begin_work(ward)
+    assert ward.examine()["I8"] == Invariant("I8", True, "p-7 goes on")
+    later = (datetime.now(UTC) + timedelta(seconds=QUIET_S + 60)).isoformat(timespec="milliseconds")
+    ward.now = lambda: later
+    found = ward.examine()["I8"]
+    assert (found.holds, found.detail) == (
+        False,
+        "p-7 has made no progress since 'K9 recorded', 16 min ago, and holds a lease",
+    )
+    assert "slipway up" in found.next
+
+
+def test_i8_is_broken_by_work_without_an_executor(ward: Ward) -> None:
+    begin_work(ward, lives=False)
+    assert "p-7 does not go on: no executor" in ward.examine()["I8"].detail
+
+
+def test_i8_is_broken_by_a_promotion_that_nobody_let_expire(ward: Ward) -> None:
+    add(ward.records, promotion("p-8", "8", expires_at=NOW))
+    assert "p-8 should have expired" in ward.examine()["I8"].detail
+
+
+def test_i2_is_broken_by_a_release_that_is_not_undone_yet(ward: Ward) -> None:
+    add(ward.records, release("r-3", "3", change_id="p-7", state=ReleaseState.UNDOING))
+    assert ward.broken() == ["I2"]
+    assert "version 3 came to nothing in production and is not undone yet" in ward.examine()["I2"].detail
+
+
+def test_i7_is_broken_by_a_home_that_others_can_read_and_by_a_token_in_a_log(tmp_path: Path) -> None:
+    settings = Settings.from_environ({"SLIPWAY_HOME": str(tmp_path / "home")})
+    settings.logs.mkdir(parents=True)
+    settings.home.chmod(0o700)
+    make_tokens(settings.tokens_file)
+    assert examine_home(settings).holds
+    token = read_tokens(settings.tokens_file)["bob"]
+    (settings.logs / "api.log").write_text(f"asked with {token}")
+    leaked = examine_home(settings)
+    assert (leaked.holds, "api.log holds bob's token" in leaked.detail, token in leaked.detail) == (False, True, False)
+    (settings.logs / "api.log").unlink()
+    settings.home.chmod(0o755)
+    assert "is open to others (mode 755)" in examine_home(settings).detail
+    assert tighten(settings.home)
+    assert examine_home(settings).holds
+    assert not tighten(settings.home)

@@ -202,7 +202,7 @@ class SupervisorHome:
             body = json.loads(self.record_path.read_bytes())
             refuse_newer(self.record_path, wire_of(body))
             return Record.from_dict(body)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(
                 f"the supervisor's record {self.record_path} is not readable: {error!r}",
                 next="put it back from a backup, or move it away to start with empty slots",
