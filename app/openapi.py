@@ -46,8 +46,22 @@ class DescribedApi:
             document = self._describe()
             _, schemas = msgspec.json.schema_components([*self._answers, ErrorReply], ref_template=_REF)
             document.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
+            _leave_out_validation(document)
             self._document = document
         return self._document
+
+
+def _leave_out_validation(document: dict[str, Any]) -> None:
+    """Leave out the refusal that FastAPI describes for every parameter: those of this service take any text."""
+    schemas = document["components"]["schemas"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    unknown = {"schema": {"$ref": _REF.format(name="HTTPValidationError")}}
+    for path in document["paths"].values():
+        for operation in path.values():
+            answers = operation["responses"]
+            if unknown in answers.get("422", {}).get("content", {}).values():
+                del answers["422"]
 
 
 def answer(kind: type[msgspec.Struct], meaning: str, *, with_request_id: bool = False) -> dict[str, Any]:

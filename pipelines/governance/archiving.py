@@ -1,5 +1,6 @@
 """Asking for what nothing needs any more to be removed, and what came of it, both kept as events."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from pipelines.ports import Records, Transaction
 
 SUBJECT = "archive"
 _KINDS = (EventKind.ARCHIVING_ASKED, EventKind.ARCHIVING_ENDED)
+_NUMBER = re.compile("[1-9][0-9]{0,17}")
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,13 @@ def unanswered(records: Records, after: int) -> list[Archiving]:
     return [asked for event in events if (asked := _of(event, events)) and asked.found is None and asked.error is None]
 
 
-def archiving(records: Records, seq: int) -> Archiving:
-    """Return what was asked for by an event; raise UsageError when it did not ask."""
+def archiving(records: Records, id: str) -> Archiving:
+    """Return what was asked for by the event of a number; raise UsageError when it did not ask."""
+    seq = int(id) if _NUMBER.fullmatch(id) else 0
     events = records.events(after=seq - 1, subject=SUBJECT, kinds=_KINDS)
     asked = _of(events[0], events) if events and events[0].seq == seq else None
     if asked is None:
-        raise UsageError(f"nobody asked for archiving by event {seq}", next='"slipway archive"')
+        raise UsageError(f"nobody asked for archiving by event {id[:40]!r}", next='run "slipway archive"')
     return asked
 
 

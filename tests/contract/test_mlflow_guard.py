@@ -156,7 +156,7 @@ def test_the_promoter_moves_removes_and_tags(mlflow: str, prefix: str) -> None:
 
 def test_slipways_own_client_works_for_the_promoter(mlflow: str, monkeypatch: pytest.MonkeyPatch) -> None:
     as_user(monkeypatch, "promoter")
-    registry = MlflowModelRegistry(mlflow)
+    registry = MlflowModelRegistry(mlflow, login=("promoter", PASSWORDS["promoter"]))
     registry.move_alias("toy", "staging", "2")
     assert registry.aliases("toy") == {"production": "1", "staging": "2"}
     registry.set_tag("toy", "2", "lifecycle", "Staging")

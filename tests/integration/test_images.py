@@ -290,7 +290,7 @@ def test_mlflow_keeps_versions_in_postgres_and_minio_over_a_restart(
 
         registry.get_wrapped_container().restart()
         until_healthy(registry)
-        versions = MlflowModelRegistry(url_of(registry, 5000))
+        versions = MlflowModelRegistry(url_of(registry, 5000), login=("admin", passwords["mlflow_admin"]))
         found = versions.version("toy", "1")
         assert (found.run_id, versions.run_tags(found.run_id)["team"]) == (registered.run_id, "toys")
         versions.fetch_model(found, tmp_path / "model")

@@ -1,8 +1,6 @@
 """/archives: removing what nothing needs any more, or a look at what that is."""
 
-from typing import Annotated
-
-from fastapi import Path, Request
+from fastapi import Request
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
@@ -15,7 +13,6 @@ from pipelines.governance.archiving import archiving, ask_archiving
 from pipelines.ports import Records
 
 router = guarded_router("archives")
-Number = Annotated[int, Path(ge=1, le=2**62, description="What the request was answered with.")]
 
 
 class ArchiveRequest(RequestBody):
@@ -54,18 +51,18 @@ def ask_archive(body: ArchiveRequest, state: State, person: Person) -> Asked:
 
 
 @router.get("/{id}")
-def show_archive(id: Number, state: Reading) -> ArchiveShown:
+def show_archive(id: str, state: Reading) -> ArchiveShown:
     """Return what somebody asked for, and what was found once the executor has looked."""
     return _shown(state.records, id)
 
 
 @router.get("/{id}/events", **events_of(ArchiveShown))
-def follow_archive(id: Number, request: Request, state: Reading) -> StreamingResponse:
+def follow_archive(id: str, request: Request, state: Reading) -> StreamingResponse:
     """Stream it as server-sent events until the executor has looked."""
     return follow_work(request, state, lambda: _shown(state.records, id))
 
 
-def _shown(records: Records, id: int) -> ArchiveShown:
+def _shown(records: Records, id: str) -> ArchiveShown:
     asked = archiving(records, id)
     state = RunState.STOPPED if asked.error else RunState.DONE if asked.found else RunState.REQUESTED
     shown = {name: value for name, value in vars(asked).items() if name != "seq"}

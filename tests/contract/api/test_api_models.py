@@ -10,6 +10,7 @@ from tests.support.world.records import MODEL, policy_body
 OTHER = "other-model"
 # What each writing route takes beside the model.
 BODIES: dict[str, dict[str, Any]] = {
+    "archives": {},
     "evaluations": {"version": "2"},
     "evaluations/p-1/cancel": {},
     "promotions": {"version": "2"},

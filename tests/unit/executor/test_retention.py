@@ -298,10 +298,10 @@ def test_a_dry_run_only_looks_and_a_request_removes_all_rounds(place: Place, mon
     asked = [ask_archiving(place.records, person="alice", model=MODEL, dry_run=dry_run) for dry_run in (True, False)]
     dry, real = unanswered(place.records, 0)
     place.keeper.answer(dry)
-    told = archiving(place.records, asked[0]).found
+    told = archiving(place.records, str(asked[0])).found
     assert told and len(told["bundles"]) == 3 and len(place.bundles.digests()) == 12
     place.keeper.answer(real)
-    told = archiving(place.records, asked[1]).found
+    told = archiving(place.records, str(asked[1])).found
     assert told and len(told["bundles"]) == 6 and len(told["work"]) == 12
     assert len(place.bundles.digests()) == 6 and unanswered(place.records, 0) == []
     entries = list(place.records.audit_trail())[before:]

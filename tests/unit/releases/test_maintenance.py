@@ -93,7 +93,7 @@ def test_both_environments_are_held_and_given_back_with_intent_and_outcome_in_th
     with pytest.raises(LeaseHeld, match="production is being changed by c-1 since 2026"):
         leases.acquire(services, MODEL, PRODUCTION, "p-1")
 
-    commands.end_maintenance(records, person="bob", id=change.id, now=clock())
+    commands.end_maintenance(records, person="alice", id=change.id, now=clock())
     round_of(services)
     assert look(records, change).state is RunState.DONE
     assert holders(records) == {"staging": None, "production": None}
@@ -103,7 +103,7 @@ def test_both_environments_are_held_and_given_back_with_intent_and_outcome_in_th
         ("alice", "maintenance", "intent"),
         ("executor", "lease.take", "outcome"),
         ("executor", "lease.take", "outcome"),
-        ("bob", "maintenance.end", "intent"),
+        ("alice", "maintenance.end", "intent"),
         ("executor", "maintenance", "outcome"),
     ]
 
