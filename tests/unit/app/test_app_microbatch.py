@@ -1,10 +1,12 @@
-"""Rows that arrive together are scored together, and each gets its own answer or its own failure."""
+"""Rows that arrive together are scored together; each gets its own answer or failure, or is told that too many wait."""
 
 import asyncio
+import time
 
 import msgspec
 import pytest
 
+from app.errors import Busy
 from app.model.bundle import Answer, read_bundle
 from app.model.microbatch import MicroBatcher
 from app.model.scoring import Scorer, load
@@ -68,3 +70,46 @@ def test_request_given_up_does_not_take_the_others_with_it(scorer: Scorer) -> No
             return await asyncio.gather(before, after)
 
     assert asyncio.run(one_leaves()) == [scorer.score_row(_row(scorer))] * 2
+
+
+class _Slow:
+    """A scorer whose rows take seconds of the processor each, or of the clock alone."""
+
+    def __init__(self, scorer: Scorer, *, works_s: float = 0.0, rests_s: float = 0.0) -> None:
+        self._scorer, self._works_s, self._rests_s = scorer, works_s, rests_s
+
+    def score_row(self, row: msgspec.Struct) -> Answer:
+        until = time.thread_time() + self._works_s
+        while time.thread_time() < until:
+            pass
+        time.sleep(self._rests_s)
+        return self._scorer.score_row(row)
+
+    def score_rows(self, rows: list[msgspec.Struct]) -> list[Answer]:
+        return [self.score_row(row) for row in rows]
+
+
+def _score_in_a_stream(scorer: _Slow, row: msgspec.Struct, count: int) -> list[Answer | BaseException]:
+    """Return what rows get that come one after the other, whether or not those before have their answers."""
+
+    async def stream() -> list[Answer | BaseException]:
+        batcher = MicroBatcher(scorer)  # type: ignore[arg-type]
+        asked = []
+        for _ in range(count):
+            asked += [asyncio.ensure_future(batcher.score(row)) for _ in range(3)]
+            await asyncio.sleep(0)
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    return asyncio.run(stream())
+
+
+def test_a_row_behind_more_work_than_can_be_done_in_time_is_refused(scorer: Scorer) -> None:
+    answers = _score_in_a_stream(_Slow(scorer, works_s=0.02), _row(scorer), 40)
+    assert isinstance(answers[0], Answer)
+    assert isinstance(answers[-1], Busy)
+    assert all(isinstance(answer, Answer | Busy) for answer in answers)
+
+
+def test_rows_that_wait_for_a_replica_without_a_processor_are_answered(scorer: Scorer) -> None:
+    answers = _score_in_a_stream(_Slow(scorer, rests_s=0.02), _row(scorer), 40)
+    assert all(isinstance(answer, Answer) for answer in answers)
