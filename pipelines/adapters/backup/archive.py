@@ -1,4 +1,4 @@
-"""The one file of a backup: a tar in zstd, encrypted on request, whose first file names all others with their digests.
+"""The one file of a backup: a tar in gzip, encrypted on request, whose first file names all others with their digests.
 
 Of an archive nothing is believed: files come in the manifest's order, of its sizes and digests, as plain files, and
 into a new folder. What else is in it, and what would take more room than is there, is refused.
@@ -6,10 +6,12 @@ into a new folder. What else is in it, and what would take more room than is the
 
 import contextlib
 import errno
+import gzip
 import hashlib
 import os
 import shutil
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -23,8 +25,7 @@ from pipelines.errors import BackupDamaged, Undecided, UsageError
 _CHUNK_BYTES = 1 << 20
 # What a file's name and time may take beside its header.
 _EXTENDED_LIMIT_BYTES = 64 * 1024
-_ZSTD_LEVEL = 3
-_ZSTD_WINDOW_BYTES = 1 << 27
+_GZIP_LEVEL = 3
 _OTHER = "take another copy of the backup"
 
 
@@ -38,8 +39,6 @@ def write_archive(file: Path, manifest: Manifest, sources: Mapping[str, Path], r
 
     Raises UsageError when there is such a file already, Undecided when a source is not what the manifest says by now.
     """
-    import zstandard
-
     if file.exists():
         raise UsageError(f"{file} exists", next="name a new file")
     partial = file.with_name(f"{file.name}.partial")
@@ -48,7 +47,7 @@ def write_archive(file: Path, manifest: Manifest, sources: Mapping[str, Path], r
         with open(partial, "xb", opener=_private) as whole:
             with contextlib.ExitStack() as stack:
                 sink = stack.enter_context(encrypting(whole, recipients)) if recipients else whole
-                squeezed = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).stream_writer(sink, closefd=False)
+                squeezed = gzip.GzipFile(fileobj=sink, mode="wb", compresslevel=_GZIP_LEVEL, mtime=0)
                 with squeezed, tarfile.open(fileobj=squeezed, mode="w|", format=tarfile.PAX_FORMAT) as tar:
                     content = manifest.model_dump_json().encode()
                     tar.addfile(_header(MANIFEST, len(content)), BytesIO(content))
@@ -69,8 +68,6 @@ def opened_archive(file: Path, identities: Sequence[Any]) -> Iterator["ArchiveRe
 
     Raises UsageError for a file that can't be read or whose key is missing, BackupDamaged for one that is no backup.
     """
-    import zstandard
-
     try:
         whole = file.open("rb")
     except OSError as error:
@@ -81,7 +78,7 @@ def opened_archive(file: Path, identities: Sequence[Any]) -> Iterator["ArchiveRe
             raise UsageError(f"{file} is encrypted", next="name the file of its key: IDENTITY=key.txt")
         plain: BinaryIO = stack.enter_context(decrypting(whole, identities)) if encrypted else whole
         with _damage(file):
-            unsqueezed = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).stream_reader(plain)
+            unsqueezed = gzip.GzipFile(fileobj=plain, mode="rb")
             with tarfile.open(fileobj=unsqueezed, mode="r|", tarinfo=_PlainFile, errorlevel=2) as tar:
                 yield ArchiveReader(file, unsqueezed, tar)
 
@@ -204,11 +201,9 @@ def _private(path: str, flags: int) -> int:
 @contextmanager
 def _damage(file: Path) -> Iterator[None]:
     """Turn what a damaged archive makes its readers raise into BackupDamaged."""
-    import zstandard
-
     try:
         yield
-    except (tarfile.TarError, zstandard.ZstdError, EOFError) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise BackupDamaged(f"{file} is damaged, or no backup: {error}", next=_OTHER) from error
     except OSError as error:
         if error.errno == errno.EEXIST:
