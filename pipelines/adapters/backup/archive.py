@@ -147,6 +147,12 @@ class _PlainFile(tarfile.TarInfo):
         entry: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
         return entry
 
+    def _refuse_sparse(self, *_: object) -> None:
+        """Refuse a file with holes before the map of them is read, which may be of any length."""
+        raise BackupDamaged("a file in the backup has holes", next=_OTHER)
+
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
+
 
 def _hashed(sources: Mapping[str, Path]) -> Iterator[tuple[str, tuple[int, str]]]:
     for name, path in sources.items():
@@ -203,7 +209,7 @@ def _damage(file: Path) -> Iterator[None]:
     """Turn what a damaged archive makes its readers raise into BackupDamaged."""
     try:
         yield
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RecursionError) as error:
         raise BackupDamaged(f"{file} is damaged, or no backup: {error}", next=_OTHER) from error
     except OSError as error:
         if error.errno == errno.EEXIST:

@@ -11,6 +11,7 @@ from pipelines.api.responses import ResponseBody, Time
 from pipelines.domain import audit
 
 router = guarded_router("audit")
+MOST_ENTRIES = 10_000
 
 
 class AuditEntry(ResponseBody):
@@ -44,10 +45,11 @@ class AuditVerification(ResponseBody):
 
 @router.get("")
 def show_audit(
-    state: Reading, limit: Annotated[int, Query(description="How many entries at most; one at least.")] = 1000
+    state: Reading,
+    limit: Annotated[int, Query(description=f"How many entries at most, from 1 to {MOST_ENTRIES:,}.")] = 1000,
 ) -> AuditTrail:
     """Return the last entries of the audit trail."""
-    entries = state.records.newest_audit(max(1, limit))
+    entries = state.records.newest_audit(min(max(1, limit), MOST_ENTRIES))
     return AuditTrail(entries=[AuditEntry.model_validate(entry) for entry in entries])
 
 

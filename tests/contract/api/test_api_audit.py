@@ -5,7 +5,7 @@ import pytest
 from tests.support.world.api import Api
 
 
-@pytest.mark.parametrize(("limit", "shown"), [(None, 5), (2, 2), (0, 1), (-3, 1), (99, 5)])
+@pytest.mark.parametrize(("limit", "shown"), [(None, 5), (2, 2), (0, 1), (-3, 1), (99, 5), (2**80, 5)])
 def test_the_audit_trail_shows_its_last_entries(api: Api, limit: int | None, shown: int) -> None:
     for _ in range(5):
         api.ask("rollbacks", {})

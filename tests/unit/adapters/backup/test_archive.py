@@ -194,3 +194,14 @@ def test_a_newer_backup_is_refused_with_both_versions() -> None:
     for formats in ({"records": 5}, {"mlflow": "3.17.1"}, {"mlflow": "4.0"}, {"of_later": 1}):
         with pytest.raises(UsageError, match="and this Slipway reads"):
             manifest([], formats=formats).refuse_newer(known)
+
+
+def test_a_file_with_holes_is_refused_before_its_map_is_read(tmp_path: Path) -> None:
+    endless = b"999999999\n" + b"0\n" * 1000
+    sparse = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "home/x", "GNU.sparse.realsize": "9"}
+    header = entry("home/x", endless, pax_headers=sparse)
+    file = packed(
+        tmp_path / "backup", [(header, endless)], manifest((BackedUpFile(name="home/x", bytes=9, sha256="0" * 64),))
+    )
+    with pytest.raises(BackupDamaged, match="holes"):
+        unpacked(file, tmp_path / "out")
