@@ -101,6 +101,7 @@ def test_a_successor_begins_as_soon_as_the_leader_lease_is_given_up(records: Sql
     begun = datetime.now(UTC)
     take_leader_lease(second)
     leaving.join()
+    assert not is_alive(dataclasses.replace(leader(0), left_at=now()), now())
     assert (datetime.now(UTC) - begun).total_seconds() < LEADER_LOST_S / 2
     assert records.get(LeaderLease, "executor").executor == "x2"
     with pytest.raises(LostLease):
