@@ -163,9 +163,8 @@ def _cut(connection: Connection) -> None:
 
 def _raised_file_limit() -> int:
     """Let this process have as many files as it may, and return how many these are."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * MOST if most == resource.RLIM_INFINITY else min(2 * MOST, most)
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return wanted
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))

@@ -11,21 +11,19 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from pipelines.domain.promotion import ReleaseState, RunState
-from pipelines.domain.records import Evaluation, Lease, Promotion, ReleaseRecord, Rollback
+from pipelines.domain.records import Lease, ReleaseRecord
 from pipelines.domain.release import Endpoint
 from pipelines.errors import LeaseHeld, RegistryUnavailable, SlipwayError
 from pipelines.governance.standing import half_undone
 from pipelines.ports import WorkflowEngine
 from pipelines.releases import leases
-from pipelines.releases.leased import Leased, end_cut_off
+from pipelines.releases.leased import KINDS, Leased, end_cut_off, work_of
 from pipelines.releases.maintenance import unfinished
 from pipelines.releases.services import Services
 from pipelines.releases.undo import bring_back, undo_left
 
 # What could not be undone is tried again so much later.
 AGAIN_S = 15.0
-
-_KINDS: tuple[type[Leased], ...] = (Evaluation, Promotion, Rollback)
 
 log = logging.getLogger("slipway.recovery")
 
@@ -64,17 +62,15 @@ class Recovery:
     def _cut_off(self) -> Iterator[Leased]:
         """Yield the work that is recorded as running, or holds a lease, and that no thread works on."""
         records = self._services.records
-        holders = [lease.holder for lease in records.find(Lease) if lease.holder]
-        for kind in _KINDS:
-            running = records.find(kind, state=RunState.RUNNING)
-            holding = [work for holder in holders for work in records.find(kind, id=holder)]
-            for id in dict.fromkeys(work.id for work in (*running, *holding)):
-                if self._works_on(id):
-                    continue
-                # Read after its thread was seen to have ended: it may have ended as it should.
-                work = records.get(kind, id)
-                if not work.state.final:
-                    yield work
+        running = [work for kind in KINDS for work in records.find(kind, state=RunState.RUNNING)]
+        holding = [work for lease in records.find(Lease) if lease.holder for work in work_of(records, lease.holder)]
+        for kind, id in dict.fromkeys((type(work), work.id) for work in (*running, *holding)):
+            if self._works_on(id):
+                continue
+            # Read after its thread was seen to have ended: it may have ended as it should.
+            work = records.get(kind, id)
+            if not work.state.final:
+                yield work
 
     def _half_undone(self) -> Iterator[tuple[Endpoint, str]]:
         """Yield what came to nothing and is not undone, and what a former executor may have changed too late."""
@@ -108,7 +104,7 @@ class Recovery:
             holder = lease.holder
             if holder is None or holder in keep or self._works_on(holder):
                 continue
-            if any(not work.state.final for kind in _KINDS for work in services.records.find(kind, id=holder)):
+            if any(not work.state.final for work in work_of(services.records, holder)):
                 continue
             with services.records.write() as transaction:
                 leases.free(transaction, services, holder)

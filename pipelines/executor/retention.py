@@ -17,13 +17,13 @@ from typing import Any
 from pipelines.domain.events import EventKind
 from pipelines.domain.policy import Retention
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Evaluation, Lease, PinnedVersion, Promotion, ReleaseRecord, Rollback, Subscriber
+from pipelines.domain.records import Evaluation, Lease, PinnedVersion, Promotion, ReleaseRecord, Subscriber
 from pipelines.domain.retention import History, kept_bundles, kept_evaluation_sets
 from pipelines.errors import LostLease, SlipwayError, Undecided, UsageError
 from pipelines.governance import archiving
 from pipelines.governance.archiving import SUBJECT, Archiving
 from pipelines.ports import Records, Transaction, WorkflowEngine
-from pipelines.releases.leased import Leased
+from pipelines.releases.leased import KINDS, work_of
 from pipelines.releases.leases import confirm_leader
 from pipelines.releases.services import Services
 
@@ -37,7 +37,6 @@ ROUND_LINES = 10_000
 
 # Below the home.
 _SETS, _FILES = "evaluation-sets", "work"
-_WORK = (Evaluation, Promotion, Rollback)
 
 log = logging.getLogger("slipway.retention")
 
@@ -209,7 +208,8 @@ class Keeper:
     def _ended_long_ago(self, days: float) -> list[str]:
         """Return work whose journal nobody reads any more: its workflow has ended, and so its record says."""
         ended = self._engine.ended(before=self._since(days), limit=ROUND)
-        return [id for id in ended if _is_over(self._services.records, id)]
+        records = self._services.records
+        return [id for id in ended if all(work.state.final for work in work_of(records, id))]
 
     def _old_lines(self) -> int:
         """Return how many of the oldest lines of progress are old."""
@@ -243,13 +243,8 @@ def _history(source: Records | Transaction) -> History:
 def _under_way(source: Records | Transaction) -> bool:
     """Whether anything may use a bundle that no record names yet."""
     states = (RunState.REQUESTED, RunState.RUNNING, RunState.APPROVED)
-    busy = any(source.find(kind, state=state) for kind in _WORK for state in states)
+    busy = any(source.find(kind, state=state) for kind in KINDS for state in states)
     return busy or any(lease.holder for lease in source.find(Lease))
-
-
-def _is_over(records: Records, id: str) -> bool:
-    found: list[Leased] = [*records.find(Evaluation, id=id), *records.find(Promotion, id=id)]
-    return all(work.state.final for work in [*found, *records.find(Rollback, id=id)])
 
 
 def _changed(path: Path) -> float:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pipelines.domain.events import EventKind
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Evaluation, Maintenance, PolicyChange, Promotion, Rollback
+from pipelines.domain.records import Evaluation, Maintenance, PolicyChange, Promotion, ReleaseRecord, Rollback
 from pipelines.domain.work import Work, may_become
 from pipelines.errors import SlipwayError
 from pipelines.ports import Transaction
@@ -62,6 +62,12 @@ def move(transaction: Transaction, work: W, state: RunState, **values: object) -
 def stop(transaction: Transaction, work: W, error: SlipwayError, *, at: str) -> W:
     """End work without its result, because of a refusal."""
     return move(transaction, work, RunState.STOPPED, error=error.as_dict(), ended_at=at)
+
+
+def tell_release(transaction: Transaction, kind: EventKind, release: ReleaseRecord, **more: str | None) -> None:
+    """Tell what became of a release, which `transaction` records too."""
+    detail = {"environment": release.environment, "version": release.version, "kind": release.kind, **more}
+    transaction.emit(kind, subject=release.id, model=release.model, detail=detail)
 
 
 def _tell(transaction: Transaction, work: Work) -> None:

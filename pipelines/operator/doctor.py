@@ -16,7 +16,7 @@ from typing import Any
 from pipelines.domain import audit
 from pipelines.domain.bundle import canonical, digest_of
 from pipelines.domain.promotion import PastRelease, ReleaseState, RunState, report_verdict, rollback_target
-from pipelines.domain.records import Approval, Evaluation, LeaderLease, Lease, Promotion, ReleaseRecord, Rollback
+from pipelines.domain.records import Approval, Evaluation, LeaderLease, Lease, Promotion, ReleaseRecord
 from pipelines.domain.release import Endpoint, Environment, Slot
 from pipelines.domain.report import Report
 from pipelines.errors import NoRollbackTarget, SlipwayError, Undecided, UsageError
@@ -25,6 +25,7 @@ from pipelines.governance.standing import half_undone, serving_release
 from pipelines.operator.privacy import find_readable_secrets
 from pipelines.ports import Bundles, Checkpoints, Records, Target
 from pipelines.releases.leader import is_alive
+from pipelines.releases.leased import KINDS
 from pipelines.settings.settings import Settings, model_name
 
 PRODUCTION = Environment.PRODUCTION
@@ -240,8 +241,7 @@ def _way_back(patient: Patient) -> tuple[bool, str]:
 def _work_ends(patient: Patient) -> tuple[bool, str]:
     """Judge by what work tells: a step that takes long is told by nobody, a thread that is gone neither."""
     now = datetime.fromisoformat(patient.now())
-    kinds: tuple[type[Evaluation | Promotion | Rollback], ...] = (Evaluation, Promotion, Rollback)
-    begun = [w for kind in kinds for w in patient.records.find(kind, state=RunState.RUNNING)]
+    begun = [w for kind in KINDS for w in patient.records.find(kind, state=RunState.RUNNING)]
     held = {lease.holder for lease in patient.records.find(Lease) if lease.holder}
     if begun and not any(is_alive(leader, patient.now()) for leader in patient.records.find(LeaderLease)):
         return False, f"{', '.join(w.id for w in begun)} does not go on: no executor shows that it lives"

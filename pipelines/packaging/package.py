@@ -61,6 +61,7 @@ class _Material:
     tags: Mapping[str, str]
     model: Path
     evaluation: Path
+    evaluation_digest: str
     own: bool
     predictions: Path | None
 
@@ -82,22 +83,21 @@ def make_bundle(
     version lacks, or which bound its files go beyond.
     """
     material = _fetch(registry, version, fallback_evaluation, workdir)
-    evaluation_digest = _file_digest(material.evaluation)
     kept = store.body(pinned) if pinned is not None and store.has(pinned) else None
     if kept and material.own:
-        _refuse_changed(version, kept["provenance"]["datasets"]["evaluation"], evaluation_digest)
+        _refuse_changed(version, kept["provenance"]["datasets"]["evaluation"], material.evaluation_digest)
     parsed = _parsed(run, material, kept)
     onnx = material.model / parsed.model_file
     if kept and pinned:
         _refuse_changed(version, kept["files"]["model.onnx"], _file_digest(onnx))
         digest, body = pinned, kept
     else:
-        body = _described(material, parsed.read, onnx, evaluation_digest)
+        body = _described(material, parsed.read, onnx)
         if pinned is not None:
             _refuse_changed(version, pinned, digest_of(canonical(body)))
         digest = store.put(body, {"model.onnx": onnx})
     predictions = _file_digest(material.predictions) if material.predictions else None
-    return Packaged(digest, body, material.evaluation, evaluation_digest, parsed.rows, predictions)
+    return Packaged(digest, body, material.evaluation, material.evaluation_digest, parsed.rows, predictions)
 
 
 def kept_predictions(
@@ -131,9 +131,9 @@ def _fetch(
     # What an interrupted step has left may be of another state of the registry.
     shutil.rmtree(model, ignore_errors=True)
     registry.fetch_model(version, model)
-    evaluation, own = _evaluation(registry, version, tags, fallback_evaluation, workdir)
+    evaluation, evaluation_digest, own = _evaluation(registry, version, tags, fallback_evaluation, workdir)
     predictions = _fetch_predictions(registry, version, workdir) if own else None
-    return _Material(version, tags, model, evaluation, own, predictions)
+    return _Material(version, tags, model, evaluation, evaluation_digest, own, predictions)
 
 
 def _parsed(run: Run, material: _Material, kept: dict[str, Any] | None) -> Parsed:
@@ -154,13 +154,13 @@ def _parsed(run: Run, material: _Material, kept: dict[str, Any] | None) -> Parse
     return parsed
 
 
-def _described(material: _Material, read: Read | None, onnx: Path, evaluation_digest: str) -> dict[str, Any]:
+def _described(material: _Material, read: Read | None, onnx: Path) -> dict[str, Any]:
     assert read is not None
     version, tags = material.version, material.tags
     provenance = Provenance(
         run_id=version.run_id or None,
         git_commit=tags.get(_COMMIT_TAG),
-        datasets=Datasets(train=tags.get(_TRAIN_TAG), evaluation=evaluation_digest),
+        datasets=Datasets(train=tags.get(_TRAIN_TAG), evaluation=material.evaluation_digest),
         dependencies=digest_of(_requirements(material.model)),
     )
     parts = {name: getattr(read, name) for name in type(read).model_fields}
@@ -190,8 +190,8 @@ def _evaluation(
     tags: Mapping[str, str],
     fallback_evaluation: Callable[[], Path | None],
     workdir: Path,
-) -> tuple[Path, bool]:
-    """Return where the evaluation set is, and whether it is the version's own."""
+) -> tuple[Path, str, bool]:
+    """Return where the evaluation set is, its digest, and whether it is the version's own."""
     path = None
     if version.run_id:
         path = registry.fetch_artifact(version.run_id, _EVALUATION, workdir / "evaluation")
@@ -204,14 +204,14 @@ def _evaluation(
                 f" {version.version} is not the one its run names",
                 next="register the version again from an unchanged run",
             )
-        return path, True
+        return path, found, True
     fallback = fallback_evaluation()
     if fallback is None:
         raise NotServable(
             f"version {version.version} of {version.model} brings no evaluation set, and none is known",
             next=f'log {_EVALUATION} on its run, or register a first version with "make candidate"',
         )
-    return fallback, False
+    return fallback, _file_digest(fallback), False
 
 
 def _fetch_predictions(registry: ModelRegistry, version: RegisteredVersion, workdir: Path) -> Path | None:

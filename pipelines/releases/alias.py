@@ -22,16 +22,17 @@ def point_alias(
     """
     model, environment = endpoint.model, endpoint.environment
     detail = {"alias": environment, "version": version, "epoch": leases.confirm(services, model, environment, holder)}
-    begun: list[bool] = []
+    begun = False
 
     def write() -> None:
+        nonlocal begun
         if services.registry.aliases(model).get(environment) == version:
             return
         if not begun:
             with services.records.write() as transaction:
                 leases.confirm(services, model, environment, holder, within=transaction)
                 transaction.audit(actor, _MOVE, "intent", subject=subject, detail=detail)
-            begun.append(True)
+            begun = True
         with leases.confirmed(services, model, environment, holder):
             services.registry.move_alias(model, environment, version)
 

@@ -83,9 +83,9 @@ def is_alive(leader: LeaderLease, now: str) -> bool:
 
 def silent_s(leader: LeaderLease, now: str) -> float:
     """Return the seconds since an executor's last sign of life: of another machine's, by the clocks on the wall."""
-    boot_id, at_s = boot_clock()
-    if leader.beat_s is not None and leader.boot_id == boot_id:
-        return at_s - leader.beat_s
+    own_s = _silent_here_s(leader)
+    if own_s is not None:
+        return own_s
     return (datetime.fromisoformat(now) - datetime.fromisoformat(leader.heartbeat_at)).total_seconds()
 
 
@@ -102,9 +102,14 @@ def _lives(leader: LeaderLease, *, unchanged_s: float) -> bool:
     """Whether a leader may still act; of another machine, nothing counts but that its lease has not changed so long."""
     if leader.left_at or not _may_run(leader):
         return False
+    own_s = _silent_here_s(leader)
+    return (unchanged_s if own_s is None else own_s) < LEADER_LOST_S
+
+
+def _silent_here_s(leader: LeaderLease) -> float | None:
+    """Return the seconds since a sign of life by this machine's clock, None for one that was given by another clock."""
     boot_id, at_s = boot_clock()
-    same_machine = leader.beat_s is not None and leader.boot_id == boot_id
-    return (at_s - (leader.beat_s or 0.0) if same_machine else unchanged_s) < LEADER_LOST_S
+    return at_s - leader.beat_s if leader.beat_s is not None and leader.boot_id == boot_id else None
 
 
 def _target_epochs(services: Services) -> dict[str, int]:

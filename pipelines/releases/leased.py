@@ -7,7 +7,7 @@ from pipelines.domain.records import Evaluation, Promotion, ReleaseRecord, Rollb
 from pipelines.domain.release import Endpoint, Environment
 from pipelines.errors import DeployFailed, LeaseHeld, LostLease, SlipwayError, Undecided
 from pipelines.governance.work import stop
-from pipelines.ports import Step, Transaction
+from pipelines.ports import Records, Step, Transaction
 from pipelines.releases import leases
 from pipelines.releases.rollout import at_step
 from pipelines.releases.services import Services
@@ -15,17 +15,23 @@ from pipelines.releases.undo import bring_back, empty_slots, fail, undo_left
 
 Leased = Evaluation | Promotion | Rollback
 
-# What each kind of work is called in the audit trail when it stops.
+# What each kind of work that takes a lease is called in the audit trail when it stops.
 _STOP_ACTIONS: dict[type[Leased], str] = {
     Evaluation: "evaluation.stop",
     Promotion: "promotion.stop",
     Rollback: "rollback.stop",
 }
+KINDS = tuple(_STOP_ACTIONS)
 
 
 def endpoint_of(work: Leased) -> Endpoint:
     """Return the endpoint that a piece of work changes."""
     return Endpoint(work.model, Environment.STAGING if isinstance(work, Evaluation) else work.environment)
+
+
+def work_of(source: Records | Transaction, id: str) -> list[Leased]:
+    """Return the work of an id, whatever its kind: one piece, or none."""
+    return [work for kind in KINDS for work in source.find(kind, id=id)]
 
 
 def under_lease(services: Services, work: Leased, step: Step, *, carry_out: Callable[[], None]) -> None:

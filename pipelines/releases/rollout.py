@@ -14,6 +14,7 @@ from pipelines.domain.promotion import ReleaseState, lifecycle
 from pipelines.domain.records import ReleaseRecord
 from pipelines.domain.release import Endpoint, Environment, Slot
 from pipelines.errors import DeployFailed, LostLease, SlipwayError
+from pipelines.governance.work import tell_release
 from pipelines.ports import J, Step, Transaction
 from pipelines.releases import leases
 from pipelines.releases.alias import point_alias
@@ -104,7 +105,7 @@ def _record_intent(services: Services, change: Change) -> str:
             evidence=change.evidence,
         )
         transaction.add(record)
-        _tell(transaction, EventKind.RELEASE_STARTED, record)
+        tell_release(transaction, EventKind.RELEASE_STARTED, record)
         detail = {"environment": change.environment, "version": change.version, "bundle": change.bundle_digest}
         transaction.audit(change.actor, f"release.{change.kind}", "intent", subject=record.id, detail=detail)
         return record.id
@@ -180,7 +181,7 @@ def _record(services: Services, change: Change, release_id: str, finish: Finish)
         served = transaction.change(current, state=ReleaseState.SERVING, serving_at=at)
         for half_done in transaction.find(ReleaseRecord, **{**here, "state": ReleaseState.UNDOING}):
             settle(transaction, services, half_done, {"result": "superseded"})
-        _tell(transaction, EventKind.VERSION_RELEASED, served, replaced=previous.version if previous else None)
+        tell_release(transaction, EventKind.VERSION_RELEASED, served, replaced=previous.version if previous else None)
         finish(transaction, services, change, served, previous)
         detail = {"environment": change.environment, "version": change.version, "result": "serving"}
         transaction.audit(change.actor, f"release.{change.kind}", "outcome", subject=release_id, detail=detail)
@@ -210,8 +211,3 @@ def _undo(services: Services, change: Change, release_id: str, why: str) -> dict
         if release.state is ReleaseState.STARTING:
             fail(transaction, services, release, why, troubles)
     return {"serving": False, "troubles": troubles}
-
-
-def _tell(transaction: Transaction, kind: EventKind, release: ReleaseRecord, **more: str | None) -> None:
-    detail = {"environment": release.environment, "version": release.version, "kind": release.kind, **more}
-    transaction.emit(kind, subject=release.id, model=release.model, detail=detail)

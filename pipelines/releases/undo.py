@@ -13,6 +13,7 @@ from pipelines.domain.records import ReleaseRecord
 from pipelines.domain.release import Endpoint, Phase, Slot
 from pipelines.errors import LostLease, SlipwayError
 from pipelines.governance.standing import half_undone
+from pipelines.governance.work import tell_release
 from pipelines.ports import Transaction
 from pipelines.releases import leases
 from pipelines.releases.alias import point_alias
@@ -77,8 +78,7 @@ def fail(
     state = ReleaseState.UNDOING if troubles else ReleaseState.FAILED
     told = "; ".join([why, *(f"not undone: {trouble}" for trouble in troubles or ())])[:800]
     failed = transaction.change(release, state=state, ended_at=services.now())
-    detail = {"environment": failed.environment, "version": failed.version, "kind": failed.kind, "why": told}
-    transaction.emit(EventKind.RELEASE_FAILED, subject=failed.id, model=failed.model, detail=detail)
+    tell_release(transaction, EventKind.RELEASE_FAILED, failed, why=told)
     _end_intents(transaction, failed, {"result": "failed", "why": told})
 
 

@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import time
 from collections.abc import Callable, Mapping
 
 from pipelines.adapters.database.records import SqlRecords, now
@@ -17,6 +16,7 @@ from pipelines.releases.maintenance import under_way
 from pipelines.releases.services import Services
 from pipelines.settings.settings import Settings, model_name
 from pipelines.settings.tokens import read_tokens
+from pipelines.wiring.patience import wait_out
 from pipelines.wiring.stores import open_bundles, open_checkpoints, open_records, open_registry, open_versions
 from pipelines.wiring.targets import wiring_of
 
@@ -52,18 +52,7 @@ def await_tables(
     Calls `show_life` meanwhile. Raises OlderTables when they are not after `patience_s`, and at once what else opening
     raises.
     """
-    deadline, told = time.monotonic() + patience_s, False
-    while True:
-        try:
-            return open_now()
-        except OlderTables as error:
-            if time.monotonic() > deadline:
-                raise
-            if not told:
-                log.warning("%s: waiting up to %g s for them", error.message, patience_s)
-            told = True
-        show_life()
-        time.sleep(poll_s)
+    return wait_out(open_now, OlderTables, "them", log=log, patience_s=patience_s, poll_s=poll_s, show_life=show_life)
 
 
 def build_services(settings: Settings, *, executor: str, environ: Mapping[str, str]) -> Services:

@@ -1,12 +1,12 @@
 """Makes Slipway's tables on containers: the one process that has their owner's login does nothing else, and ends."""
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 
 from pipelines.adapters.database.records import prepare_records
 from pipelines.errors import DatabaseUnavailable
 from pipelines.settings.runtime import owner_url
+from pipelines.wiring.patience import wait_out
 
 # The role that API and executor work as; the owner of its tables is another.
 APPLICATION_ROLE = "slipway"
@@ -28,14 +28,12 @@ def make_tables(
 
     Raises UsageError for the tables of a newer Slipway, and DatabaseUnavailable when no database answers in time.
     """
-    url, deadline, told = owner_url(environ), time.monotonic() + patience_s, False
-    while True:
-        try:
-            return prepare(url, APPLICATION_ROLE)
-        except DatabaseUnavailable as error:
-            if time.monotonic() > deadline:
-                raise
-            if not told:
-                log.warning("%s: waiting up to %g s for the database", error.message, patience_s)
-            told = True
-        time.sleep(poll_s)
+    url = owner_url(environ)
+    wait_out(
+        lambda: prepare(url, APPLICATION_ROLE),
+        DatabaseUnavailable,
+        "the database",
+        log=log,
+        patience_s=patience_s,
+        poll_s=poll_s,
+    )

@@ -1,7 +1,6 @@
 """A whole installation on containers for end-to-end tests: own prefix, own home, free ports, one real engine."""
 
 import secrets
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.wiring.docker import ENGINE_URL, open_installation
 from tests.e2e.installation import Installation
 from tests.support.containers.engine import left_of
+from tests.support.watching import again_and_again
 
 _WATCH_S = 0.1
 
@@ -100,23 +100,17 @@ class Containers(Installation):
     @contextmanager
     def newcomers_killed(self, service: str) -> Iterator[None]:
         """Kill every container of a service that starts within the block."""
-        before, over = self.running(service), threading.Event()
+        before = self.running(service)
 
-        def watch() -> None:
-            while not over.wait(_WATCH_S):
-                for container in self.running(service) - before:
-                    try:
-                        self._engine.api.kill(container)
-                    except (NotFound, APIError):
-                        continue
+        def kill_newcomers() -> None:
+            for container in self.running(service) - before:
+                try:
+                    self._engine.api.kill(container)
+                except (NotFound, APIError):
+                    continue
 
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        try:
+        with again_and_again(kill_newcomers, _WATCH_S):
             yield
-        finally:
-            over.set()
-            watcher.join()
 
     def left(self) -> list[str]:
         """Return the names of all in the engine that carries the installation's label."""

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from bench.faults.grounds import Grounds, kill_replica
 from bench.faults.scenario import Scenario, expect
 from pipelines.errors import DeployFailed
 from tests.e2e.installation import BROKEN_LIBRARY
+from tests.support.watching import again_and_again
 
 _WATCH_S = 0.02
 
@@ -96,22 +96,15 @@ def _overwrite(file: Path, content: bytes) -> None:
 @contextmanager
 def _newcomers_killed(grounds: Grounds, version: str) -> Iterator[None]:
     """SIGKILL each replica of production that starts within the block, once it serves."""
-    over = threading.Event()
 
-    def watch() -> None:
-        while not over.wait(_WATCH_S):
-            for replica in grounds.replicas():
-                if replica.version == version and replica.pid:
-                    with contextlib.suppress(ProcessLookupError):
-                        kill_replica(replica.pid)
+    def kill_newcomers() -> None:
+        for replica in grounds.replicas():
+            if replica.version == version and replica.pid:
+                with contextlib.suppress(ProcessLookupError):
+                    kill_replica(replica.pid)
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
+    with again_and_again(kill_newcomers, _WATCH_S):
         yield
-    finally:
-        over.set()
-        watcher.join()
 
 
 SCENARIOS = (

@@ -17,8 +17,17 @@ from typing import Any
 import docker
 from docker.errors import APIError
 
-from pipelines.adapters.jobs.files import PROGRAM, QUIET, broken, command, end_of, lay_out, too_large, too_long
-from pipelines.adapters.jobs.files import too_much_said as too_much
+from pipelines.adapters.jobs.files import (
+    PROGRAM,
+    QUIET,
+    broken,
+    command,
+    end_of,
+    lay_out,
+    too_large,
+    too_long,
+    too_much,
+)
 from pipelines.adapters.load.files import USER
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.errors import JobFailed, TargetUnavailable, Undecided

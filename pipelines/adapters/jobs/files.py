@@ -63,12 +63,12 @@ def too_large(bounds: JobBounds) -> str:
     return f"needed more than {bounds.memory_mb:,} MB of memory"
 
 
-def too_much_said(bounds: JobBounds) -> str:
+def too_much(bounds: JobBounds) -> str:
     """Say that an answer was too large."""
     return f"answered more than {bounds.answer_bytes:,} bytes"
 
 
 def end_of(code: int, bounds: JobBounds) -> str | None:
     """Say which bound an exit code speaks of, None for any other end."""
-    how = {OUT_OF_MEMORY: too_large(bounds), OUT_OF_TIME: too_long(bounds), TOO_MUCH: too_much_said(bounds)}
+    how = {OUT_OF_MEMORY: too_large(bounds), OUT_OF_TIME: too_long(bounds), TOO_MUCH: too_much(bounds)}
     return how.get(code)

@@ -17,8 +17,17 @@ from pathlib import Path
 
 import psutil
 
-from pipelines.adapters.jobs.files import PROGRAM, QUIET, broken, command, end_of, lay_out, too_large, too_long
-from pipelines.adapters.jobs.files import too_much_said as too_much
+from pipelines.adapters.jobs.files import (
+    PROGRAM,
+    QUIET,
+    broken,
+    command,
+    end_of,
+    lay_out,
+    too_large,
+    too_long,
+    too_much,
+)
 from pipelines.ports import JobBounds, never_ending
 
 LOOK_S = 0.25

@@ -1,10 +1,9 @@
 """Remembers by which code each process of a home was started, so that an upgrade leaves none of the code before."""
 
 import hashlib
-import json
 from pathlib import Path
 
-from pipelines.adapters.local.told_api import write_private
+from pipelines.adapters.local.private_json import read_private, write_private
 
 _FOLDERS = ("app", "pipelines", "requirements")
 
@@ -17,18 +16,11 @@ class StartedCode:
 
     def is_of(self, name: str, code: str) -> bool:
         """Whether a part was started by this code."""
-        return self._kept().get(name) == code
+        return bool(read_private(self._file).get(name) == code)
 
     def keep(self, name: str, code: str) -> None:
         """Remember the code of a part that is started now."""
-        write_private(self._file, {**self._kept(), name: code})
-
-    def _kept(self) -> dict[str, str]:
-        try:
-            kept = json.loads(self._file.read_bytes())
-        except (FileNotFoundError, ValueError):
-            return {}
-        return kept if isinstance(kept, dict) else {}
+        write_private(self._file, {**read_private(self._file), name: code})
 
 
 def own_code(root: Path) -> str:

@@ -21,6 +21,7 @@ import psutil
 
 from pipelines.adapters.local.code import StartedCode, own_code
 from pipelines.adapters.local.mlflow_store import upgrade_mlflow
+from pipelines.adapters.local.private_json import write_private
 from pipelines.adapters.local.supervisor.home import (
     former_record_paths,
     former_supervisor_names,
@@ -29,7 +30,7 @@ from pipelines.adapters.local.supervisor.home import (
     wire_of,
 )
 from pipelines.adapters.local.supervisor.wire import HANDS_OVER
-from pipelines.adapters.local.told_api import ToldApi, write_private
+from pipelines.adapters.local.told_api import ToldApi
 from pipelines.domain.release import REPLICAS, Endpoint, Environment
 from pipelines.errors import PortTaken, Undecided, UsageError
 from pipelines.settings.installation import other_model

@@ -4,10 +4,9 @@ It outlives the record of the installation, so that an installation whose record
 """
 
 import hashlib
-import json
-from pathlib import Path
 from typing import Any
 
+from pipelines.adapters.local.private_json import read_private, write_private
 from pipelines.settings.installation import installation_id
 from pipelines.settings.settings import Settings
 
@@ -21,12 +20,12 @@ class ToldApi:
 
     def known_id(self) -> str | None:
         """Return the id of the installation, None where no API of this Slipway was started."""
-        id = self._told().get("installation")
+        id = read_private(self._file).get("installation")
         return id if isinstance(id, str) else None
 
     def is_told(self) -> bool:
         """Whether that is what the home has now; what an earlier Slipway told its API is not known."""
-        return self._told() == self._now()
+        return read_private(self._file) == self._now()
 
     def keep_told(self) -> None:
         """Remember what the API is told that is started next."""
@@ -36,18 +35,3 @@ class ToldApi:
         tokens = self._settings.tokens_file
         digest = hashlib.sha256(tokens.read_bytes()).hexdigest() if tokens.exists() else None
         return {"installation": installation_id(self._settings), "tokens_sha256": digest}
-
-    def _told(self) -> dict[str, Any]:
-        try:
-            told = json.loads(self._file.read_bytes())
-        except (FileNotFoundError, ValueError):
-            return {}
-        return told if isinstance(told, dict) else {}
-
-
-def write_private(path: Path, body: dict[str, Any]) -> None:
-    """Write JSON into a private folder, at once or not at all."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(body))
-    partial.replace(path)
