@@ -11,7 +11,7 @@ from pipelines.errors import Undecided
 
 GENESIS = "0" * 64
 # Actions that change something outside of Slipway's own state: each intent gets its outcome.
-_EFFECTS = ("release.", "alias.")
+_EFFECTS = ("release.", "alias.", "revival")
 
 
 @dataclass(frozen=True)
