@@ -16,13 +16,14 @@ from pipelines.api.client import ApiClient
 from pipelines.domain.bundle import canonical, digest_of
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation
-from pipelines.errors import LostLease
+from pipelines.errors import ApprovalVoid, LostLease
 from pipelines.settings.tokens import read_tokens
 from pipelines.wiring.stores import open_records
 
 AT_ONCE = 50
 RANDOM_KILLS = 4
 TRIES = 8
+ALIAS_MOVED = "K8"
 RECOVERED_S = 15.0
 
 
@@ -58,57 +59,64 @@ def _await_ended(grounds: Grounds, executor: Executor, what: str) -> None:
 
 
 def frozen_at_each_step(grounds: Grounds) -> str:
-    """Freeze the executors of one promotion, each one step later, and wake each once its successor has taken over."""
+    """Freeze the executors of one promotion, each one step later; most wake while its alias is moved and not recorded.
+
+    Not earlier: on its way to its end, one that wakes may record steps that only read, which its successors then pass.
+    """
     slipway = grounds.slipway
     version = slipway.staged()
     grounds.end_executor()
-    former: Executor | None = None
-    ended = 0
+    frozen: list[Executor] = []
     asking = slipway.ask_and_approve(version)
     try:
         for step in STEPS:
-            executor, killed = _frozen_at(grounds, step)
-            ended += killed
-            if former:
+            frozen.append(_frozen_at(grounds, step))
+            if step == ALIAS_MOVED:
+                *former, last = frozen
                 _wake(grounds, former)
-            former = executor
+                frozen = [last]
         grounds.mend()
         told = grounds.promoted(asking).strip().splitlines()[0]
-        _wake(grounds, executor)
+        _wake(grounds, frozen)
     finally:
-        if former:
-            former.kill()
+        for executor in frozen:
+            executor.kill()
     expect(grounds.serving() == version, f"production serves {grounds.serving()}")
-    return f"{len(STEPS)} woke after a take-over, and each stopped ({ended} more froze in a transaction): {told}"
+    return f"{len(STEPS)} woke after a take-over, and each stopped: {told}"
 
 
-def _frozen_at(grounds: Grounds, step: str) -> tuple[Executor, int]:
-    """Return an executor that froze at a step, and how many were ended before that had frozen in a transaction.
+def _frozen_at(grounds: Grounds, step: str) -> Executor:
+    """Return an executor that froze at a step.
 
-    Nobody can write beside those, so none has a successor before its end: `up` ends it.
+    Nobody can write beside one that froze in a transaction: as `up` does, it is ended before it has a successor.
     """
-    for ended in range(TRIES):
-        executor = _freeze(grounds, step)
+    for _ in range(TRIES):
+        executor = Executor(grounds.slipway, {"SLIPWAY_FAULT": f"{step}:freeze"})
+        _await_frozen(grounds, executor, step)
         if not grounds.is_locked():
-            return executor, ended
+            return executor
         executor.kill()
     raise NotHeld(f"{TRIES} executors froze at {step} in a transaction")
 
 
-def _freeze(grounds: Grounds, step: str) -> Executor:
-    executor = Executor(grounds.slipway, {"SLIPWAY_FAULT": f"{step}:freeze"})
-    grounds.await_that(lambda: executor.is_frozen or executor.has_ended, f"an executor to freeze at {step}")
-    expect(not executor.has_ended, f"the executor ended at {step}: {executor.said()[-400:]}")
-    return executor
+def _await_frozen(grounds: Grounds, executor: Executor, step: str) -> None:
+    try:
+        grounds.await_that(lambda: executor.is_frozen or executor.has_ended, f"an executor to freeze at {step}")
+        expect(not executor.has_ended, f"the executor ended at {step}: {executor.said()[-400:]}")
+    except NotHeld:
+        executor.kill()
+        raise
 
 
-def _wake(grounds: Grounds, executor: Executor) -> None:
-    """Wake a frozen one, and wait until it has stopped for the right reason."""
-    executor.wake()
-    grounds.await_that(lambda: executor.has_ended, "a woken executor to stop")
-    expect(executor.exit_code == LostLease.exit_code, f"a woken executor ended with {executor.exit_code}")
-    said = executor.said()
-    expect("lost lease" in said or "has taken over" in said, f"a woken executor said {said[-300:]!r}")
+def _wake(grounds: Grounds, executors: Sequence[Executor]) -> None:
+    """Wake frozen ones, and wait until each has stopped for the right reason."""
+    for executor in executors:
+        executor.wake()
+    for executor in executors:
+        _await_ended(grounds, executor, "a woken executor to stop")
+        expect(executor.exit_code == LostLease.exit_code, f"a woken executor ended with {executor.exit_code}")
+        said = executor.said()
+        expect("lost lease" in said or "has taken over" in said, f"a woken executor said {said[-300:]!r}")
 
 
 def killed_at_random(grounds: Grounds) -> str:
@@ -130,20 +138,18 @@ def killed_at_random(grounds: Grounds) -> str:
 
 
 def fifty_at_once(grounds: Grounds) -> str:
-    """Approve fifty versions with the same evidence while the executor is frozen, so that all begin in one round."""
+    """Approve fifty versions while the executor is frozen, so that all begin in one round, and one more after them."""
     slipway = grounds.slipway
     tokens = read_tokens(slipway.settings.tokens_file)
     alice, bob = (ApiClient(slipway.settings, tokens[person]) for person in ("alice", "bob"))
-    versions = _with_evidence_of(grounds, slipway.staged(), AT_ONCE)
+    versions = _with_evidence_of(grounds, slipway.staged(), AT_ONCE + 1)
     executor = slipway.process("executor")
     assert executor is not None, "no executor runs"
     executor.suspend()
     try:
-        asked = {str(alice.post("/promotions", {"version": version})["id"]) for version in versions}
+        *asked, late = [str(alice.post("/promotions", {"version": version})["id"]) for version in versions]
         for id in asked:
-            promotion = alice.get(f"/promotions/{id}")
-            yes = {"version": promotion["version"], "approved": True}
-            bob.post("/approvals", {**yes, "report_digest": promotion["evaluation"]["report_digest"]})
+            _decide(bob, id, approved=True)
     finally:
         executor.resume()
     found: list[dict[str, Any]] = []
@@ -153,7 +159,20 @@ def fifty_at_once(grounds: Grounds) -> str:
         return all(each["state"] in ("done", "stopped") for each in found)
 
     grounds.await_that(ended, f"{AT_ONCE} promotions to end")
-    return _judge_at_once(found)
+    told = _judge_at_once(found)
+    try:
+        _decide(bob, late, approved=True)
+    except ApprovalVoid as void:
+        _decide(bob, late, approved=False)
+        return f"{told}; a yes after it: {void.message}"
+    raise NotHeld("a yes to a report of before the change was taken")
+
+
+def _decide(person: ApiClient, promotion_id: str, *, approved: bool) -> None:
+    promotion = person.get(f"/promotions/{promotion_id}")
+    digest = promotion["evaluation"]["report_digest"]
+    answer = {"version": promotion["version"], "approved": approved, "report_digest": digest, "reason": "as asked"}
+    person.post("/approvals", answer)
 
 
 def _judge_at_once(found: Sequence[Mapping[str, Any]]) -> str:
