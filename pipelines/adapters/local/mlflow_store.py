@@ -5,6 +5,7 @@ The file of before stays beside the new one: MLflow's migrations are not ours to
 
 import contextlib
 import importlib.util
+import re
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from pipelines.errors import Undecided, UsageError
 
 _TABLE = "alembic_version"
+_REVISION = re.compile(r'^(revision|down_revision) = "(\w+)"$', re.MULTILINE)
 
 
 def upgrade_mlflow(database: Path, environ: Mapping[str, str], report_progress: Callable[[str], None]) -> None:
@@ -58,14 +60,18 @@ def _revision_of(database: Path) -> str | None:
 
 
 def _revisions() -> tuple[str, set[str]]:
-    """Return the newest revision that the installed MLflow knows, and all of them, without importing MLflow."""
-    from alembic.script import ScriptDirectory
+    """Return the newest revision that the installed MLflow knows, and all of them.
 
+    They are read, not imported: each would import the whole of MLflow, which takes seconds.
+    """
     found = importlib.util.find_spec("mlflow")
     if found is None or found.origin is None:
         raise UsageError("MLflow is not installed", next='run "make setup"')
-    scripts = ScriptDirectory(str(Path(found.origin).parent / "store" / "db_migrations"))
-    return str(scripts.get_current_head()), {script.revision for script in scripts.walk_revisions()}
+    scripts = (Path(found.origin).parent / "store" / "db_migrations" / "versions").glob("*.py")
+    said = [(kind, revision) for script in scripts for kind, revision in _REVISION.findall(script.read_text())]
+    known = {revision for kind, revision in said if kind == "revision"}
+    (newest,) = known - {revision for kind, revision in said if kind == "down_revision"}
+    return newest, known
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1,14 +1,15 @@
 """The parts of a local installation: how each is started, and by what it is seen to be ready."""
 
+import http.client
 import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 
 from pipelines.adapters.local.code import own_code
@@ -66,9 +67,9 @@ def parts_of(settings: Settings, executor_alive: Callable[[int], bool]) -> list[
     ]
     cli = [sys.executable, "-m", "pipelines.cli"]
     return [
-        Part("mlflow", mlflow, port, "MLFLOW", _answers(f"{settings.mlflow_url}/health"), library),
+        Part("mlflow", mlflow, port, "MLFLOW", _answers(port), library),
         *(_supervisor(settings, settings.endpoint(environment), code) for environment in Environment),
-        Part("api", [*cli, "api"], settings.api_port, "API", _answers(f"{settings.api_url}/health"), code),
+        Part("api", [*cli, "api"], settings.api_port, "API", _answers(settings.api_port), code),
         Part("executor", [*cli, "executor"], None, "", executor_alive, code),
     ]
 
@@ -81,7 +82,7 @@ def _supervisor(settings: Settings, endpoint: Endpoint, code: str) -> Part:
         *("--home", str(home), "--port", str(port)),
         *("--replicas", str(REPLICAS[environment])),
     ]
-    answers, record = _answers(f"http://127.0.0.1:{port}/health"), record_path(home, endpoint)
+    answers, record = _answers(port), record_path(home, endpoint)
 
     def ready(pid: int) -> bool:
         return _has_succeeded(record, pid) and answers(pid)
@@ -96,12 +97,18 @@ def _has_succeeded(record: Path, pid: int) -> bool:
     return bool(kept["pid"] == pid and not kept.get("former"))
 
 
-def _answers(url: str) -> Callable[[int], bool]:
+def _answers(port: int) -> Callable[[int], bool]:
+    """Ask for the health of what listens, on a new connection: a kept one would lead to the process of before."""
+
     def ready(pid: int) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_S)
         try:
-            return httpx.get(url, timeout=_ANSWER_S, trust_env=False).status_code == 200
-        except httpx.HTTPError:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
             return False
+        finally:
+            connection.close()
 
     return ready
 
