@@ -12,7 +12,7 @@ from pipelines.errors import Undecided, UsageError
 
 GENESIS = "0" * 64
 # Actions that change something outside of Slipway's own state: each intent gets its outcome.
-_EFFECTS = ("release.", "alias.")
+_EFFECTS = ("release.", "alias.", "revival")
 _TEXT = re.compile("([1-9][0-9]{0,17}):([0-9a-f]{64})")
 
 

@@ -92,6 +92,12 @@ class FakeTarget:
         first = replace(state.replicas[0], ready=False, restarts=state.replicas[0].restarts + 1)
         self._states[endpoint, Slot.LIVE] = replace(state, replicas=(first, *state.replicas[1:]))
 
+    def forget(self) -> None:
+        """Lose all that was asked for and served."""
+        self._epochs.clear()
+        self._states.clear()
+        self._wanted.clear()
+
     def _change(self, endpoint: Endpoint, slot: Slot, release: Release | None, epoch: int) -> None:
         self._fence(endpoint, epoch)
         state = self._state(endpoint, slot)
