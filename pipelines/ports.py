@@ -269,7 +269,7 @@ class Bundles(Protocol):
         """Take a bundle out of the store at once, until `clear_aside`."""
 
     def clear_aside(self, *, back: bool = False) -> None:
-        """Remove what was set aside, or with `back` put it where it was."""
+        """Remove what was set aside, or with `back` put it where it was; raise OSError, after all, for what resists."""
 
 
 class Step(Protocol):

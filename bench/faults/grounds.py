@@ -2,11 +2,12 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ import psutil
 from bench.faults.scenario import NotHeld, expect
 from bench.load.load_client import LoadClient
 from bench.support.place import ProgressReporter
+from bench.support.replicas import PATIENCE_S, Replicas
 from pipelines.domain.promotion import PastRelease, rollback_target
 from pipelines.domain.records import ReleaseRecord
-from pipelines.domain.release import REPLICAS, Endpoint, Environment, Replica, Slot
-from pipelines.errors import NoRollbackTarget, TargetUnavailable
+from pipelines.domain.release import Endpoint, Environment
+from pipelines.errors import NoRollbackTarget
 from pipelines.packaging.snapshot import read_snapshot
 from pipelines.wiring.stores import open_records
 from pipelines.wiring.targets import open_target
@@ -27,8 +29,6 @@ from tests.e2e.installation import Installation
 
 PRODUCTION = Endpoint("churn-model", Environment.PRODUCTION)
 STEPS = tuple(f"K{number}" for number in range(11))
-# Far longer than it takes on a machine that does nothing else.
-PATIENCE_S = 240.0
 CONTENT_S = 120.0
 KEPT_PER_S, NEW_PER_S = 90, 10
 _POLL_S = 0.1
@@ -42,6 +42,7 @@ class Grounds:
         self.disk = disk
         self.report_progress = report_progress
         self.figures: dict[str, float] = {}
+        self.replicas = Replicas(open_target(slipway.settings), PRODUCTION)
 
     @property
     def url(self) -> str:
@@ -115,25 +116,15 @@ class Grounds:
                 return tuple(wrong)
             time.sleep(1.0)
 
-    def replicas(self) -> tuple[Replica, ...]:
-        """Ask every replica of production now; none while its supervisor does not answer."""
-        try:
-            return open_target(self.slipway.settings).observe(PRODUCTION, Slot.LIVE).replicas
-        except TargetUnavailable:
-            return ()
-
-    def ready(self) -> list[int]:
-        """Return the processes of production's replicas that are ready."""
-        return [replica.pid for replica in self.replicas() if replica.ready and replica.pid]
-
-    def both_ready(self, without: int | None = None) -> float:
-        """Wait until both replicas are ready, of which none is the process `without`; return the seconds it took."""
-
-        def reached() -> bool:
-            ready = self.ready()
-            return len(ready) == REPLICAS[PRODUCTION.environment] and without not in ready
-
-        return self.await_that(reached, "both replicas to be ready" + (f", without {without}" if without else ""))
+    def is_locked(self) -> bool:
+        """Whether somebody holds the write lock of the records or of the journal, longer than a transaction takes."""
+        for name in ("slipway.db", "workflows.db"):
+            with closing(sqlite3.connect(self.slipway.home / name, timeout=1.0, isolation_level=None)) as database:
+                try:
+                    database.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError:
+                    return True
+        return False
 
     def end_executor(self) -> None:
         """SIGKILL the executor that `up` started, so that a scenario starts its own."""
@@ -152,11 +143,6 @@ class Grounds:
     def mend(self) -> None:
         """Bring up whatever does not run, as an operator does."""
         self.slipway.done("up")
-
-
-def kill_replica(worker: int) -> None:
-    """SIGKILL a replica whole: the process that answers, and the one that would start another."""
-    os.killpg(os.getpgid(worker), signal.SIGKILL)
 
 
 class Executor:

@@ -101,13 +101,15 @@ class _World:
             self._swarm.worker.mend()
             time.sleep(AFTER_S)
         replaced = [at - since for at, version, _ in load.answers if at > since and version != new.version]
-        self._report(f"back: {len(replaced)} answers of the replaced release, {len(load.failures) - before} failed")
+        failed, last_s = len(load.failures) - before, max(replaced, default=0.0)
+        self._report(f"back: {len(replaced)} answers of the replaced release, until {last_s:.1f} s; {failed} failed")
         self._tell(load)
         return {
             "failed_cut": failed_cut,
             "cut_replicas_back_s": back_s,
             "replaced_answers_after_return": len(replaced),
-            "failed_after_return": len(load.failures) - before,
+            "replaced_answers_until_s": last_s,
+            "failed_after_return": failed,
         }
 
     def image_not_there(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Whether a live port changes its release without losing a request, and how long that takes."""
+"""Whether a live port changes its release without losing a request, how long that takes, and what kills cost."""
 
 import subprocess
 import sys
@@ -11,13 +11,14 @@ from bench.load.load_client import LoadClient, LoadResult, under_load
 from bench.service.trained import ServedBundle, make_bundles
 from bench.support.measured import Bound, Limit, Measured
 from bench.support.place import Place
-from pipelines.domain.release import Endpoint, Environment, Phase, Release, Slot
+from bench.support.replicas import Replicas
+from pipelines.domain.release import REPLICAS, Endpoint, Environment, Phase, Release, Slot
 from pipelines.errors import SlipwayError, TargetUnavailable
 from pipelines.ports import Target
 from pipelines.wiring.targets import open_target
 
 SWAPS = 300
-REPLICAS = 2
+KILLS = 20
 KEPT_PER_S = 150
 NEW_PER_S = 50
 SWAP_WITHIN_S = 60.0
@@ -35,21 +36,27 @@ def measure(place: Place) -> Measured:
         client = LoadClient(url, dict(bundles[0].rows[0]), kept_per_s=KEPT_PER_S, new_per_s=NEW_PER_S)
         with under_load(client) as load:
             swap_s = [_told(place, _swap(target, _release(n, bundles)), load) for n in range(1, count + 1)]
+            failed, sent = len(load.failures), load.sent
+            replaced_s = Replicas(target, place.settings.endpoint(ENVIRONMENT)).kill_in_turn(KILLS)
     for failure in load.failures[:5]:
         place.report_progress(failure)
     latencies_ms = sorted(latency_ms for _, _, latency_ms in load.answers)
     return Measured(
-        about=f"{count} swaps of {REPLICAS} replicas under {KEPT_PER_S} req/s over kept connections and {NEW_PER_S}"
-        " new connections a second, without retries; a swap ends when the old replicas have drained",
+        about=f"{count} swaps of {REPLICAS[ENVIRONMENT]} replicas under {KEPT_PER_S} req/s over kept connections and"
+        f" {NEW_PER_S} new connections a second, without retries; a swap ends when the old replicas have drained. Then"
+        f" {KILLS} replicas are killed, each once the one before it was replaced",
         figures={
-            "failed": len(load.failures),
-            "sent": load.sent,
+            "failed": failed,
+            "sent": sent,
+            "failed_killed": len(load.failures) - failed,
+            "sent_killed": load.sent - sent,
+            "replaced_max_s": replaced_s,
             "swap_min_s": min(swap_s),
             "swap_median_s": median(swap_s),
             "swap_max_s": max(swap_s),
             "latency_p99_ms": latencies_ms[int(0.99 * (len(latencies_ms) - 1))],
         },
-        limits=(Limit("failed", Bound.AT_MOST, 0),),
+        limits=(Limit("failed", Bound.AT_MOST, 0), Limit("failed_killed", Bound.AT_MOST, 0)),
         samples={"swap_s": swap_s},
     )
 
@@ -63,7 +70,7 @@ def running_supervisor(place: Place) -> Iterator[Target]:
     command += ["--home", str(place.settings.home), "--port", str(place.settings.production_port)]
     with (place.workdir / "supervisor.log").open("wb") as log:
         process = subprocess.Popen(
-            [*command, "--replicas", str(REPLICAS)],
+            [*command, "--replicas", str(REPLICAS[ENVIRONMENT])],
             cwd=place.settings.root,
             env=place.child_environ,
             stdin=subprocess.DEVNULL,

@@ -60,9 +60,10 @@ def shown_work(
     records: Records,
     **more: object,
 ) -> W:
-    """Return a record as a `kind`, with its steps and what else belongs to it."""
+    """Return a record as a `kind`, with its steps and what else belongs to it; what is nobody's business stays out."""
     steps = [Step.model_validate(line) for line in progress_of(records, record.id)]
-    return kind.model_validate({**vars(record), "steps": steps, **more})
+    told = {name: value for name, value in vars(record).items() if name in kind.model_fields}
+    return kind.model_validate({**told, "steps": steps, **more})
 
 
 def events_of(kind: type[ResponseBody], data: str = "the work as `{}`; the last one is its end") -> dict[str, Any]:

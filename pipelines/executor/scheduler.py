@@ -7,13 +7,13 @@ It sleeps until events are committed or something falls due, and looks besides n
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from pipelines.domain.policy import Policy
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Evaluation, Lease, PolicyChange, Promotion, Rollback
-from pipelines.errors import LostLease, SlipwayError
+from pipelines.domain.records import Evaluation, PolicyChange, Promotion, Rollback
+from pipelines.errors import DatabaseUnavailable, LostLease, SlipwayError
 from pipelines.executor import promotions
 from pipelines.executor.recovery import Recovery
 from pipelines.executor.retention import tend
@@ -23,10 +23,16 @@ from pipelines.governance.progress import progress_of
 from pipelines.governance.subscribers import Subscriber, Subscriptions
 from pipelines.governance.work import move
 from pipelines.ports import WorkflowEngine
-from pipelines.releases.leader import HEARTBEAT_S, give_up_leader_lease, renew_leader_lease, take_leader_lease
+from pipelines.releases.leader import (
+    HEARTBEAT_S,
+    Succession,
+    give_up_leader_lease,
+    renew_leader_lease,
+    take_leader_lease,
+    told_if_frozen,
+)
 from pipelines.releases.leased import Leased
 from pipelines.releases.maintenance import due_at, move_maintenance, unfinished
-from pipelines.releases.revival import serve_recorded
 from pipelines.releases.services import Services
 
 # So late a lost signal may be made up for, and a round that was cut short is tried again.
@@ -51,14 +57,12 @@ def serve(
     `chores` is called every few seconds.
     """
     _show(show_life)
-    taken_over = take_leader_lease(services, show_life=show_life)
-    _show(show_life)
-    for holder in sorted({lease.holder for lease in taken_over if lease.holder}):
+    succession = take_leader_lease(services, show_life=lambda: _show(show_life))
+    for holder in sorted({lease.holder for lease in succession.leases if lease.holder}):
         _note_recovery(services, holder)
     _clear_left(services)
-    executor = Executor(services, engine, subscribers, lambda: _show(show_life), taken_over)
-    engine.launch()
-    serve_recorded(services)
+    executor = Executor(services, engine, subscribers, lambda: _show(show_life), succession)
+    executor.launch(stop)
     threading.Thread(target=watch, args=(services, model, stop), daemon=True).start()
     threading.Thread(target=tend, args=(services, engine, model, chores, stop), daemon=True).start()
     log.info("executor %s is ready", services.executor)
@@ -76,9 +80,10 @@ class Executor:
         engine: WorkflowEngine,
         subscribers: Mapping[str, Subscriber],
         show_life: Callable[[], None],
-        taken_over: Iterable[Lease] = (),
+        succession: Succession,
     ) -> None:
-        self._recovery = Recovery(services, engine, taken_over)
+        self._recovery = Recovery(services, engine, succession)
+        self._former = succession.former
         self._subscriptions = Subscriptions(services.records)
         for name, subscriber in subscribers.items():
             self._subscriptions.subscribe(name, subscriber)
@@ -87,6 +92,24 @@ class Executor:
         self._show_life = show_life
         self._starts = register_workflows(services, engine)
         self._beat_at = self._round_at = 0.0
+
+    def launch(self, stop: threading.Event) -> None:
+        """Go on with what was cut off, as soon as the journal answers: a frozen executor may have locked it.
+
+        Raises LostLease, and UsageError for what newer code has begun.
+        """
+        told = ""
+        while not stop.is_set():
+            try:
+                self._beat()
+                self._engine.launch()
+                return
+            except DatabaseUnavailable as error:
+                waits = f"nothing is gone on with yet: {error.message}{told_if_frozen(self._former)}"
+                if waits != told:
+                    log.error("%s", waits)
+                told = waits
+            stop.wait(RETRY_S)
 
     def run(self, stop: threading.Event) -> None:
         """Do rounds until `stop` is set; raise LostLease when another executor has taken over."""

@@ -1,6 +1,8 @@
 """The clock of the executor's machine steps ten minutes back and forward, in the middle of a release."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from bench.faults.grounds import Executor, Grounds
@@ -14,31 +16,31 @@ def steps(grounds: Grounds) -> str:
     """Step in a release: it goes on, no living executor is taken for dead, and no dead one for alive."""
     library = _library()
     clock = grounds.slipway.home / "clock"
-    clock.write_text("+0\n")
     preload = {
         "LD_PRELOAD": str(library),
         "FAKETIME_TIMESTAMP_FILE": str(clock),
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
-    grounds.make_way_back()
     told = []
     for sign in "+-":
+        version = grounds.slipway.staged()
         grounds.end_executor()
         clock.write_text("+0\n")
         with grounds.executor(preload) as executor:
-            _release_over_a_step(grounds, executor, clock, sign)
+            grounds.await_that(lambda: executor.is_ready, "an executor with a clock of its own")
+            _release_over_a_step(grounds, executor, version, partial(clock.write_text, f"{sign}{STEP}\n"))
         # Killed, it must not count as alive for the ten minutes that its clock was ahead.
         told.append(f"{sign}{STEP}: released, alone, replaced after {_up_s(grounds):.1f} s")
     return "; ".join(told)
 
 
-def _release_over_a_step(grounds: Grounds, executor: Executor, clock: Path, sign: str) -> None:
-    grounds.await_that(lambda: executor.is_ready, "an executor with a clock of its own")
-    asking = grounds.roll_back() if sign == "+" else grounds.slipway.ask_and_approve(grounds.slipway.staged())
+def _release_over_a_step(grounds: Grounds, executor: Executor, version: str, step: Callable[[], object]) -> None:
+    asking = grounds.slipway.ask_and_approve(version)
     time.sleep(0.5)
-    clock.write_text(f"{sign}{STEP}\n")
+    step()
     grounds.promoted(asking)
+    expect(grounds.serving() == version, f"production serves {grounds.serving()}")
     # Beside it, a second one with the true clock has to see that this one lives.
     with grounds.executor() as second:
         grounds.await_that(lambda: second.has_ended, "a second executor to be refused")

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.faults.grounds import Grounds, kill_replica
+from bench.faults.grounds import Grounds
 from bench.faults.scenario import NotInjected, Scenario, expect
 from bench.faults.small_disk import filled
+from bench.support.replicas import kill_replica
 from pipelines.domain.audit import GENESIS, Entry, entry_hash
 
 FULL_S = 6.0
@@ -33,9 +34,9 @@ def disk_full_in_a_release(grounds: Grounds) -> str:
         grounds.await_that(lambda: executor.is_frozen, "the executor to freeze at K4")
         with filled(grounds.disk):
             executor.wake()
-            victim = grounds.ready()[0]
+            victim = grounds.replicas.ready()[0]
             kill_replica(victim)
-            grounds.both_ready(without=victim)
+            grounds.replicas.await_ready(without=victim)
             time.sleep(FULL_S)
             expect(grounds.serving() is not None, "production does not answer while the disk is full")
         grounds.await_that(

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import httpx
 
-from bench.faults.grounds import Grounds, kill_replica
+from bench.faults.grounds import Grounds
 from bench.faults.registry_proxy import RegistryProxy, Treatment, registry_proxy
 from bench.faults.scenario import Scenario, expect
+from bench.support.replicas import kill_replica
 from pipelines.errors import Refused, RegistryUnavailable
 
 HELD_S = 8.0
@@ -24,9 +25,9 @@ def down(grounds: Grounds) -> str:
     slipway.kill("mlflow")
     ended = slipway.slipway("promote", "--version", "1")
     expect(ended.returncode == RegistryUnavailable.exit_code, f"promote ended with {ended.returncode}: {ended.stderr}")
-    victim = grounds.ready()[0]
+    victim = grounds.replicas.ready()[0]
     kill_replica(victim)
-    grounds.both_ready(without=victim)
+    grounds.replicas.await_ready(without=victim)
     expect(grounds.serving() == before, f"production serves {grounds.serving()}")
     grounds.mend()
     return ended.stderr.strip().splitlines()[0]
@@ -91,9 +92,9 @@ def alias_moved_by_hand(grounds: Grounds) -> str:
         expect(f"@production points at version {version}" in told, f"the promotion was refused otherwise: {told}")
         broken = {each["id"] for each in slipway.read("doctor")["invariants"] if each["holds"] is False}
         expect("I2" in broken, f"the doctor finds {sorted(broken)}")
-        for victim in grounds.ready():
+        for victim in grounds.replicas.ready():
             kill_replica(victim)
-            grounds.both_ready(without=victim)
+            grounds.replicas.await_ready(without=victim)
         expect(grounds.serving() == served, f"a restart picked up version {grounds.serving()}")
         entries = slipway.read("audit", "--limit", "50")["entries"]
         expect(any(entry["action"] == "drift" for entry in entries), "the audit does not tell of it")

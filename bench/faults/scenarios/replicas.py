@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-from bench.faults.grounds import Grounds, kill_replica
+from bench.faults.grounds import Grounds
 from bench.faults.scenario import Scenario, expect
 
 KILLED = 20
@@ -13,23 +13,17 @@ PARTS = ("executor", "api", "mlflow", "supervisor-staging-churn-model", "supervi
 
 def killed(grounds: Grounds) -> str:
     """Kill one after the other: each is replaced while the other serves."""
-    longest_s = 0.0
-    for number in range(KILLED):
-        grounds.both_ready()
-        ready = grounds.ready()
-        victim = ready[number % len(ready)]
-        kill_replica(victim)
-        longest_s = max(longest_s, grounds.both_ready(without=victim))
-    restarts = sum(replica.restarts for replica in grounds.replicas())
+    longest_s = grounds.replicas.kill_in_turn(KILLED)
+    restarts = sum(replica.restarts for replica in grounds.replicas.observe())
     expect(restarts >= KILLED, f"only {restarts} restarts are shown")
     return f"{KILLED} killed, each replaced within {longest_s:.1f} s; {restarts} restarts shown"
 
 
 def frozen(grounds: Grounds) -> str:
     """Freeze one: it is replaced."""
-    victim = grounds.ready()[0]
+    victim = grounds.replicas.ready()[0]
     os.killpg(os.getpgid(victim), signal.SIGSTOP)
-    return f"replaced after {grounds.both_ready(without=victim):.1f} s"
+    return f"replaced after {grounds.replicas.await_ready(without=victim):.1f} s"
 
 
 def supervisor_killed_in_a_release(grounds: Grounds) -> str:

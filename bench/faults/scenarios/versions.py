@@ -3,12 +3,14 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import signal
 from pathlib import Path
 
-from bench.faults.grounds import Grounds, kill_replica
+import psutil
+
+from bench.faults.grounds import Grounds
 from bench.faults.scenario import Scenario, expect
+from bench.support.replicas import kill_replica
 from pipelines.errors import DeployFailed
 from tests.e2e.installation import BROKEN_LIBRARY
 from tests.support.watching import again_and_again
@@ -34,10 +36,20 @@ def crashing_at_its_start(grounds: Grounds) -> str:
     return f"v{version} did not start, v{before} serves"
 
 
+def never_ready(grounds: Grounds) -> str:
+    """Freeze each replica of it while it starts: the old release serves, and what was waited for is told."""
+    before, version = grounds.serving(), grounds.slipway.staged()
+    with again_and_again(lambda: _freeze_newcomers(grounds, version), _WATCH_S):
+        told = grounds.promoted(grounds.slipway.ask_and_approve(version), code=DeployFailed.exit_code)
+    expect("was not ready within" in told, f"what was waited for is not told: {told}")
+    expect(grounds.serving() == before, f"production serves {grounds.serving()}")
+    return f"v{version} was given up: {told.strip().splitlines()[-1][:120]}"
+
+
 def crashing_after_its_start(grounds: Grounds) -> str:
     """Kill its replicas while they are watched: it is undone."""
     before, version = grounds.serving(), grounds.slipway.staged()
-    with _newcomers_killed(grounds, version):
+    with again_and_again(lambda: _kill_newcomers(grounds, version), _WATCH_S):
         told = grounds.promoted(
             grounds.slipway.ask_and_approve(version), code=DeployFailed.exit_code, within_s=3 * 60.0
         )
@@ -93,22 +105,26 @@ def _overwrite(file: Path, content: bytes) -> None:
     shutil.move(draft, file)
 
 
-@contextmanager
-def _newcomers_killed(grounds: Grounds, version: str) -> Iterator[None]:
-    """SIGKILL each replica of production that starts within the block, once it serves."""
+def _kill_newcomers(grounds: Grounds, version: str) -> None:
+    """SIGKILL each replica of a version that serves production."""
+    for replica in grounds.replicas.observe():
+        if replica.version == version and replica.pid:
+            with contextlib.suppress(ProcessLookupError):
+                kill_replica(replica.pid)
 
-    def kill_newcomers() -> None:
-        for replica in grounds.replicas():
-            if replica.version == version and replica.pid:
-                with contextlib.suppress(ProcessLookupError):
-                    kill_replica(replica.pid)
 
-    with again_and_again(kill_newcomers, _WATCH_S):
-        yield
+def _freeze_newcomers(grounds: Grounds, version: str) -> None:
+    """SIGSTOP each replica of a version that production's supervisor has started."""
+    supervisor = grounds.slipway.process("supervisor-production-churn-model")
+    for replica in supervisor.children() if supervisor else ():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if replica.environ().get("SLIPWAY_VERSION") == version:
+                os.killpg(replica.pid, signal.SIGSTOP)
 
 
 SCENARIOS = (
     Scenario("version crashes at its start", crashing_at_its_start),
+    Scenario("version never becomes ready", never_ready),
     Scenario("version crashes while it is watched", crashing_after_its_start, spares=False),
     Scenario("bundle corrupted, truncated, swapped", bundle_spoiled),
     Scenario("good, bad, bad, good", good_bad_bad_good),

@@ -24,9 +24,9 @@ QUIET = {
 }
 
 
-def command(python: str, program: str, bounds: JobBounds, *, counted: bool) -> list[str]:
-    """Return how a job is started; `counted` where no engine counts its processes, and its starter may die."""
-    limits = json.dumps({**asdict(bounds), "counted": counted})
+def command(python: str, program: str, bounds: JobBounds, *, starter: int | None = None) -> list[str]:
+    """Return how a job is started; `starter` is this process, where no engine ends a job with all that it started."""
+    limits = json.dumps({**asdict(bounds), "starter": starter})
     # Neither the directory that it stands in nor a user's own packages are places to import from.
     return [python, "-P", "-s", "-B", "-m", _LAUNCHER, program, limits]
 

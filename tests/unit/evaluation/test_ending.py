@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from pipelines.evaluation import ending
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.gates.registry import GATES
 from pipelines.governance.progress import progress_of
+from pipelines.releases.machine import boot_clock
 from tests.support.world.world import MODEL, STAGING, World, policy_body
 
 
@@ -93,6 +95,41 @@ def test_an_evaluation_that_takes_longer_than_its_policy_allows_is_stopped(world
     assert evaluation.error["code"] == Overdue.code
     assert "evaluation.deadline_s" in evaluation.error["next"]
     assert_nothing_is_left(world, evaluation)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["the same machine", "another machine"])
+def test_the_deadline_counts_from_the_beginning_whatever_executor_goes_on(world: World, elsewhere: bool) -> None:
+    evaluation = asked(world)
+
+    def dying(name: str, action: Callable[[], Any]) -> Any:
+        if name == "offline gates":
+            raise KeyboardInterrupt
+        return action()
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(world.services, evaluation.id, dying)
+    begun = world.records.get(Evaluation, evaluation.id).begun
+    assert begun is not None
+    long_ago = {**begun, "boot_s": begun["boot_s"] - 7201.0}
+    if elsewhere:
+        at = datetime.fromisoformat(begun["at"]) - timedelta(seconds=7201)
+        long_ago = {**begun, "boot_id": "another", "at": at.isoformat()}
+    with world.records.write() as transaction:
+        transaction.change(evaluation, begun=long_ago)
+    evaluate(world.services, evaluation.id, world.step)
+    ended = world.records.get(Evaluation, evaluation.id)
+    assert (ended.error or {})["code"] == Overdue.code
+    assert ended.begun == long_ago
+    assert_nothing_is_left(world, evaluation)
+
+
+def test_a_step_of_the_clock_on_the_wall_makes_no_evaluation_overdue(world: World) -> None:
+    evaluation = asked(world)
+    at = (datetime.fromisoformat(now()) - timedelta(days=1)).isoformat()
+    with world.records.write() as transaction:
+        transaction.change(evaluation, begun={"at": at, **dict(zip(("boot_id", "boot_s"), boot_clock(), strict=True))})
+    evaluate(world.services, evaluation.id, world.step)
+    assert world.records.get(Evaluation, evaluation.id).state is RunState.DONE
 
 
 def test_a_policy_from_before_deadlines_has_the_defaults(world: World) -> None:
