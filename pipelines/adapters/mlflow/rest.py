@@ -41,7 +41,13 @@ class TrackingServer:
     def __init__(self, url: str, *, login: tuple[str, str] | None, timeout_s: float) -> None:
         self._url = url
         self._timeout_s = timeout_s
-        self._client = httpx.Client(base_url=url, timeout=timeout_s, trust_env=False, auth=login)
+        self._client = httpx.Client(
+            base_url=url,
+            timeout=timeout_s,
+            trust_env=False,
+            auth=login,
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
 
     def get(self, path: str, kind: type[A], subject: str, **query: str) -> A:
         """Return an answer."""
