@@ -85,7 +85,9 @@ class Grounds:
 
     def release(self) -> str:
         """Take one more version to production; return it."""
-        version = self.slipway.staged()
+        version = self.slipway.register()
+        staged = self.slipway.decided("deploy-staging", "--version", version)
+        expect(staged.returncode == 0, f"v{version} was not staged: {staged.stderr}")
         self.promoted(self.slipway.ask_and_approve(version))
         return version
 
