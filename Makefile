@@ -40,8 +40,8 @@ status: ## Show what serves, what waits, and what disagrees
 backup: ## Write all state into one file: FILE=name [TO=age1...]
 	@$(SLIPWAY) backup "$(FILE)" --to "$(TO)"
 
-restore: setup ## Make a new home of a backup: FILE=name [IDENTITY=key.txt]
-	@$(SLIPWAY) restore "$(FILE)" --identity "$(IDENTITY)"
+restore: setup ## Make a new home of a backup: FILE=name [IDENTITY=key.txt] [HEAD=SEQ:HASH]
+	@$(SLIPWAY) restore "$(FILE)" --identity "$(IDENTITY)" --head "$(HEAD)"
 
 logs: ## Show the last lines that every process wrote
 	@$(SLIPWAY) logs

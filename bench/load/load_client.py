@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import select
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +33,8 @@ class LoadResult:
 class LoadClient:
     """Posts rows to `/predict` at fixed rates: over kept connections, and over a new connection each.
 
-    With `looks`, a kept connection that the server has closed meanwhile is replaced before the next request.
+    With `looks`, a kept connection that the server has ended meanwhile is replaced right before the next request, as
+    clients do that keep connections. Without, what a server ends without a word counts as its failure.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class LoadClient:
         while not stop():
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             due = max(due + pace_s, time.monotonic() - pace_s)
-            if streams and self._looks and (streams[0].at_eof() or streams[0].exception()):
+            if streams and self._looks and _is_ended(streams[1]):
                 streams[1].close()
                 streams = None
             streams = await self._send(streams, close=False)
@@ -91,7 +93,10 @@ class LoadClient:
                 streams[1].write(self._request(close))
                 status, closing, body = await _read_reply(streams[0])
         except (OSError, EOFError, TimeoutError, ValueError) as error:
-            self.result.failures.append(f"{error!r} on a {'kept' if kept else 'new'} connection")
+            taken_ms = (time.monotonic() - began) * 1000
+            self.result.failures.append(
+                f"{error!r} after {taken_ms:.1f} ms on a {'kept' if kept else 'new'} connection"
+            )
             status, closing = 0, True
         else:
             if status == HTTPStatus.OK:
@@ -126,6 +131,16 @@ def under_load(client: LoadClient) -> Iterator[LoadResult]:
     finally:
         stop.set()
         thread.join()
+
+
+def _is_ended(writer: asyncio.StreamWriter) -> bool:
+    """Whether there is anything to read of a connection on which nothing is asked: that is its end."""
+    sock = writer.get_extra_info("socket")
+    if sock is None or sock.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return writer.is_closing() or bool(poll.poll(0))
 
 
 async def _read_reply(reader: asyncio.StreamReader) -> tuple[int, bool, dict[str, Any]]:

@@ -69,6 +69,8 @@ def backup(
     text = (
         f"Backed up {done['files']} files into {done['file']}, {done['bytes']:,} bytes, in {done['seconds']} s ({how})"
     )
+    if done["head"]:
+        text += f"\nHead of the audit log: {done['head']}; keep it elsewhere, for restore --head"
     print_result(done, text, as_json=as_json)
 
 
@@ -76,15 +78,21 @@ def backup(
 def restore(
     file: Annotated[Path, typer.Argument(help="What `backup` wrote.")],
     identity: Annotated[str, typer.Option(help="File with the secret key of age, for an encrypted one.")] = "",
+    head: Annotated[str, typer.Option(help="SEQ:HASH that the audit log has to hold, as `backup` printed it.")] = "",
     as_json: Json = False,
 ) -> None:
     """Make a new home of a backup; `up` then starts it."""
+    from pipelines.domain.audit import Checkpoint
     from pipelines.operator.backup import restore as restore_home
     from pipelines.settings.settings import Settings
 
-    key = Path(identity) if identity else None
-    done = restore_home(file, key, Settings.from_environ(os.environ), os.environ, report_progress)
+    key, expected = Path(identity) if identity else None, Checkpoint.parse(head) if head else None
+    settings = Settings.from_environ(os.environ)
+    done = restore_home(file, key, settings, os.environ, report_progress, expected=expected)
     text = f"Restored {done['model']} as of {done['created_at']} into {done['home']} in {done['seconds']} s"
+    if done["head"]:
+        sure = "it holds the one that was expected" if done["holds_expected"] else "undecided whether it is the last"
+        text += f"\nHead of the audit log: {done['head']} ({sure})"
     print_result(done, text, as_json=as_json)
     report_progress('next: "make up"; beside another installation first give it other ports (SLIPWAY_PORT_...)')
 

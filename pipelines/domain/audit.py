@@ -2,16 +2,18 @@
 
 import hashlib
 import json
+import re
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.errors import Undecided
+from pipelines.errors import Undecided, UsageError
 
 GENESIS = "0" * 64
 # Actions that change something outside of Slipway's own state: each intent gets its outcome.
-_EFFECTS = ("release.", "alias.")
+_EFFECTS = ("release.", "alias.", "revival")
+_TEXT = re.compile("([1-9][0-9]{0,17}):([0-9a-f]{64})")
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,24 @@ class Entry:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The last entry's number and hash, kept outside the database."""
+    """The last entry's number and hash, kept outside the database; as text `SEQ:HASH`."""
 
     seq: int
     hash: str
+
+    def __str__(self) -> str:
+        return f"{self.seq}:{self.hash}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Checkpoint":
+        """Read what `str` gave; raise UsageError for anything else."""
+        match = _TEXT.fullmatch(text)
+        if match is None:
+            raise UsageError(
+                f"{text[:80]!r} is no head of an audit log",
+                next="give its number and its hash, as SEQ:HASH, which backup and restore print",
+            )
+        return cls(int(match[1]), match[2])
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,10 @@ class _Overridable:
 
 @dataclass(frozen=True)
 class Evaluation(_Overridable):
-    """One measuring of a version, from packaging to its report."""
+    """One measuring of a version, from packaging to its report.
+
+    `begun` says from when its deadline counts: `at`, and `boot_s` seconds after its machine's start `boot_id`.
+    """
 
     id: str
     model: str
@@ -53,6 +56,7 @@ class Evaluation(_Overridable):
     error: dict[str, Any] | None = None
     ended_at: str | None = None
     cancel_asked_by: str | None = None
+    begun: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -189,7 +193,8 @@ class Lease:
 class LeaderLease:
     """The one executor, a process of `host`; `id` is always `executor`, `left_at` says when it stopped in order.
 
-    `beat_s` is its last sign of life by the clock of its machine's start `boot_id`, which nobody can set.
+    `beat_s` is its last sign of life and `process_started` the start of its process, both by the clock of its machine's
+    start `boot_id`, which nobody can set.
     """
 
     id: str

@@ -5,12 +5,13 @@ It is asked before each step that measures, and while one goes on; what undoes i
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 from pipelines.domain.records import Evaluation
 from pipelines.errors import Cancelled, DatabaseUnavailable, Overdue
 from pipelines.ports import J, Step
+from pipelines.releases.machine import Moment
 from pipelines.releases.services import Services
 
 _LOOK_S = 0.5
@@ -18,11 +19,10 @@ _LOOK_S = 0.5
 
 @dataclass
 class Ending:
-    """Tells whether an evaluation has to end; a new executor gives it the whole time again."""
+    """Tells whether an evaluation has to end, whichever executor it is that goes on with it."""
 
     services: Services
     evaluation: Evaluation
-    _begun: float = field(default_factory=time.monotonic)
     _looked: float = -_LOOK_S
 
     def check(self) -> None:
@@ -55,6 +55,17 @@ class Ending:
             return step(name, attempt)
 
         return run
+
+    @cached_property
+    def _begun(self) -> float:
+        """When it began, by this process's clock; written down once, so that no new executor gives it more time."""
+        services = self.services
+        with services.records.write() as transaction:
+            current = transaction.get(Evaluation, self.evaluation.id)
+            begun = current.begun or asdict(Moment.present(services.now()))
+            if current.begun is None:
+                transaction.change(current, begun=begun)
+        return time.monotonic() - max(0.0, Moment(**begun).ago_s(services.now()))
 
     @cached_property
     def _deadline_s(self) -> float:

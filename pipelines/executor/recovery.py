@@ -1,44 +1,42 @@
 """Recovery beside the rounds: work is alive only while a thread works on it, and what stands half-done is undone.
 
-It does not ask what ended the work: a full disk, a database that was away, a bug or a former executor's death. Each
-undoing has a thread of its own, as a slot may take minutes to come back.
+It does not ask what ended the work: a full disk, a database that was away, a bug or a former executor's death. Whatever
+asks a target or the registry has a thread of its own, as these may take minutes to answer: no round waits for it.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Lease, ReleaseRecord
 from pipelines.domain.release import Endpoint
-from pipelines.errors import LeaseHeld, RegistryUnavailable, SlipwayError
-from pipelines.governance.standing import half_undone
+from pipelines.errors import LeaseHeld, SlipwayError
 from pipelines.ports import WorkflowEngine
 from pipelines.releases import leases
+from pipelines.releases.former import FormerExecutor
+from pipelines.releases.leader import Succession
 from pipelines.releases.leased import KINDS, Leased, end_cut_off, work_of
 from pipelines.releases.maintenance import unfinished
+from pipelines.releases.mending import is_at_rest, mend_slots, mending
 from pipelines.releases.services import Services
-from pipelines.releases.undo import bring_back, undo_left
+from pipelines.releases.undo import undo_left
 
-# What could not be undone is tried again so much later.
+# What could not be undone is tried again so much later, and endpoints at rest are looked at so often.
 AGAIN_S = 15.0
 
 log = logging.getLogger("slipway.recovery")
 
 
 class Recovery:
-    """Undoes what nobody works on any more.
+    """Undoes what nobody works on any more, and mends what differs from the record for a reason that is known."""
 
-    `taken_over` are the leases of a former executor: while that one may still wake, an alias that its work may have
-    moved is looked at too.
-    """
-
-    def __init__(self, services: Services, engine: WorkflowEngine, taken_over: Iterable[Lease] = ()) -> None:
+    def __init__(self, services: Services, engine: WorkflowEngine, succession: Succession) -> None:
         self._services = services
         self._engine = engine
-        self._taken_over = {lease.id: lease for lease in taken_over}
+        self._former = FormerExecutor(services, succession)
         self._threads: dict[str, threading.Thread] = {}
         self._not_before: dict[str, float] = {}
 
@@ -47,9 +45,11 @@ class Recovery:
         self._threads = {id: thread for id, thread in self._threads.items() if thread.is_alive()}
         for work in self._cut_off():
             self._begin(work.id, partial(self._end, work))
-        for endpoint, holder in self._half_undone():
-            self._begin(holder, partial(self._undo, endpoint, holder))
+        for release in self._half_done():
+            self._begin(release.id, partial(self._undo, release))
         self._free_orphans()
+        for endpoint in self._at_rest():
+            self._begin(mending(endpoint), partial(self._mend, endpoint))
 
     def wait(self) -> None:
         """Wait until what was begun has ended."""
@@ -72,29 +72,18 @@ class Recovery:
             if not work.state.final:
                 yield work
 
-    def _half_undone(self) -> Iterator[tuple[Endpoint, str]]:
-        """Yield what came to nothing and is not undone, and what a former executor may have changed too late."""
-        for release in self._services.records.find(ReleaseRecord, state=ReleaseState.UNDOING):
-            yield Endpoint(release.model, release.environment), release.change_id
-        for lease in self._taken_over.values():
-            if lease.holder and self._came_too_late(lease):
-                yield leases.endpoint_of(lease), lease.holder
+    def _half_done(self) -> Iterator[ReleaseRecord]:
+        """Yield the releases that came to nothing and are not undone, or whose work has ended without them."""
+        records = self._services.records
+        yield from records.find(ReleaseRecord, state=ReleaseState.UNDOING)
+        for release in records.find(ReleaseRecord, state=ReleaseState.STARTING):
+            if all(work.state.final for work in work_of(records, release.change_id)):
+                yield release
 
-    def _came_too_late(self, taken: Lease) -> bool:
-        """Whether the alias says what only the former holder of a lease may have written, and nobody changes it."""
-        services, endpoint = self._services, leases.endpoint_of(taken)
-        if any(lease.holder for lease in services.records.find(Lease, id=taken.id)):
-            return False
-        history = services.records.find(ReleaseRecord, model=endpoint.model, environment=endpoint.environment)
-        places = [place for place, release in enumerate(history) if release.change_id == taken.holder]
-        # Its own version, or in undoing that of the release before.
-        written = {r.version for place in places for r in history[: place + 1]}
-        recorded = services.serving(endpoint.model, endpoint.environment)
-        try:
-            aliased = services.registry.aliases(endpoint.model).get(endpoint.environment) if written else None
-        except RegistryUnavailable:
-            return False
-        return aliased in written - {recorded.version if recorded else None}
+    def _at_rest(self) -> Iterator[Endpoint]:
+        for lease in self._services.records.find(Lease):
+            if is_at_rest(self._services, leases.endpoint_of(lease)):
+                yield leases.endpoint_of(lease)
 
     def _free_orphans(self) -> None:
         """Give back the leases whose holder has ended, or is not known."""
@@ -116,16 +105,16 @@ class Recovery:
         self._services.note(work.id, "cut off", "no thread works on it any more: undoing what it left half-done")
         end_cut_off(self._services, work)
 
-    def _undo(self, endpoint: Endpoint, holder: str) -> None:
-        services = self._services
-        leases.acquire(services, endpoint.model, endpoint.environment, holder)
-        try:
-            undo = undo_left if half_undone(services.records, endpoint) else bring_back
-            troubles = undo(services, endpoint, holder)
-        finally:
-            leases.give_back(services, holder)
-        for trouble in troubles:
-            log.error("%s of %s is not undone yet: %s", endpoint, holder, trouble)
+    def _undo(self, release: ReleaseRecord) -> None:
+        endpoint = release.release.endpoint
+        with leases.holding(self._services, endpoint, release.id):
+            troubles = undo_left(self._services, endpoint, release.id)
+        _tell(release.id, troubles)
+
+    def _mend(self, endpoint: Endpoint) -> None:
+        if self._former.wrote_too_late(endpoint):
+            self._former.put_right(endpoint, mending(endpoint))
+        _tell(str(endpoint), mend_slots(self._services, endpoint))
 
     def _begin(self, id: str, undo: Callable[[], None]) -> None:
         if id in self._threads or time.monotonic() < self._not_before.get(id, 0.0):
@@ -138,10 +127,15 @@ class Recovery:
                 # Whoever holds it has undone this first.
                 return
             except SlipwayError as error:
-                log.error("%s can't be undone yet: %s", id, error.message)
+                _tell(id, [error.message])
             except Exception:
                 log.exception("a bug while %s was undone", id)
 
         self._not_before[id] = time.monotonic() + AGAIN_S
         self._threads[id] = threading.Thread(target=run, name=f"undo-{id}", daemon=True)
         self._threads[id].start()
+
+
+def _tell(what: str, troubles: list[str]) -> None:
+    for trouble in troubles:
+        log.error("%s is not undone yet: %s", what, trouble)

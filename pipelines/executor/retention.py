@@ -1,7 +1,8 @@
 """Removes what nothing needs any more, by the policy's section `retention`: at the executor's start, once a day, asked.
 
 A bundle is removed only while no work is under way, in the transaction that has seen so: nothing that needs it can
-begin in between. What is removed is in one entry of the audit log a round.
+begin in between. What is removed is in one entry of the audit log a round. What is recorded and could not be removed
+keeps nothing else waiting: each round tries it again, and says nothing of it to the audit log once more.
 """
 
 import logging
@@ -19,7 +20,7 @@ from pipelines.domain.policy import Retention
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation, Lease, PinnedVersion, Promotion, ReleaseRecord, Subscriber
 from pipelines.domain.retention import History, kept_bundles, kept_evaluation_sets
-from pipelines.errors import LostLease, SlipwayError, Undecided, UsageError
+from pipelines.errors import LostLease, SlipwayError, UsageError
 from pipelines.governance import archiving
 from pipelines.governance.archiving import SUBJECT, Archiving
 from pipelines.ports import Records, Transaction, WorkflowEngine
@@ -29,7 +30,7 @@ from pipelines.releases.services import Services
 
 LOOK_S = 2.0
 EVERY_S = 24 * 3600.0
-# So soon it is tried again to remove bundles, after work was under way, and anything that could not be removed.
+# So soon it is tried again to remove what a round has left: bundles, while work was under way, and what resisted.
 AGAIN_S = 60.0
 # So much of each kind is removed in a round; what is left then is the next round's.
 ROUND = 100
@@ -82,16 +83,18 @@ def tend(
     services: Services, engine: WorkflowEngine, model: str, chores: Callable[[], None], stop: threading.Event
 ) -> None:
     """Archive at the start, once a day and when somebody asks, until `stop`; `chores` are done with each look."""
-    keeper, due, place = Keeper(services, engine, model), 0.0, 0
+    keeper: Keeper | None = None
+    due, place = 0.0, 0
     while not stop.wait(LOOK_S):
         try:
             chores()
+            keeper = keeper or Keeper(services, engine, model)
             for asked in archiving.unanswered(services.records, place):
                 keeper.answer(asked)
                 place = asked.seq
             if time.monotonic() >= due:
                 more = keeper.archive().full
-                due = time.monotonic() + (0.0 if more else AGAIN_S if keeper.deferred else EVERY_S)
+                due = time.monotonic() + (0.0 if more else AGAIN_S if keeper.has_left else EVERY_S)
         except LostLease:
             # The loop that shows that this executor lives finds out too, and ends the process.
             return
@@ -106,16 +109,25 @@ def tend(
 class Keeper:
     """Looks for what can be removed from an installation, and removes it.
 
-    `deferred` says whether the last round left bundles alone because work was under way.
+    `has_left` says whether the last round left something to the next one: bundles, because work was under way, or what
+    could not be removed.
     """
 
     def __init__(self, services: Services, engine: WorkflowEngine, model: str) -> None:
         self._services = services
         self._engine = engine
         self._model = model
-        self.deferred = False
+        self._deferred = self._resisted = False
+        # Work that is recorded as removed and resists, and bundles of which the target has nothing any more.
+        self._stuck: set[str] = set()
+        self._discarded: set[str] = set()
         # What a round before was cut off in was not recorded.
         services.bundles.clear_aside(back=True)
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the next round should come soon."""
+        return self._deferred or self._resisted
 
     def answer(self, asked: Archiving) -> None:
         """Do what somebody asked for, or look only, and tell what was found."""
@@ -138,60 +150,92 @@ class Keeper:
         return found
 
     def _round(self) -> Removable:
-        services, found = self._services, self._look()
-        if not found.any:
-            return found
+        found = self._look()
+        if found.any:
+            self._record(found)
+        self._remove(found)
+        if found.journal:
+            self._engine.forget(found.journal)
+        return found
+
+    def _record(self, found: Removable) -> None:
+        """Take out of the store, and out of what was found, what may go by now, and write it into the audit log."""
+        services = self._services
         try:
             with services.records.write() as transaction:
                 confirm_leader(services, within=transaction)
                 # What happened since the look may need what was free then.
                 if transaction.newest_event() != found.seen or _under_way(transaction):
-                    found.bundles, found.evaluation_sets, self.deferred = [], [], True
+                    found.bundles, found.evaluation_sets, self._deferred = [], [], True
+                found.bundles = [digest for digest in found.bundles if self._is_set_aside(digest)]
+                sets = services.workdir / _SETS
+                found.evaluation_sets = [name for name in found.evaluation_sets if _is_removed(sets / name)]
                 found.progress = self._forget_progress(transaction)
                 if found.any:
                     transaction.audit("executor", SUBJECT, "outcome", subject=self._model, detail=found.as_dict())
-                for digest in found.bundles:
-                    services.bundles.set_aside(digest)
-                for name in found.evaluation_sets:
-                    (services.workdir / _SETS / name).unlink(missing_ok=True)
         except BaseException:
             services.bundles.clear_aside(back=True)
             raise
-        self._remove(found)
-        return found
+
+    def _is_set_aside(self, digest: str) -> bool:
+        try:
+            self._services.bundles.set_aside(digest)
+        except OSError as error:
+            log.warning("the bundle %s is left: %s", digest, error)
+            return False
+        return True
 
     def _remove(self, found: Removable) -> None:
-        """Remove what was recorded, and nobody can come to need any more."""
-        services = self._services
+        """Remove what was recorded, now or before, and nobody can come to need any more; what resists is left."""
+        files = self._services.workdir / _FILES
+        self._stuck = {name for name in self._stuck.union(found.work) if not _is_removed(files / name)}
+        self._resisted = bool(self._stuck)
         try:
-            services.bundles.clear_aside()
-            for name in found.work:
-                shutil.rmtree(services.workdir / _FILES / name)
+            self._services.bundles.clear_aside()
         except OSError as error:
-            raise Undecided(
-                f"what nothing needs any more can't be removed: {error}", next="see the home's disk"
-            ) from error
-        if found.journal:
-            self._engine.forget(found.journal)
-        for digest in found.bundles:
+            log.warning("what was a bundle is left: %s", error)
+            self._resisted = True
+        self._discard_images(found.seen)
+
+    def _discard_images(self, seen: int) -> None:
+        """Have the target forget bundles that are gone, since this round or any before, unless work is under way."""
+        services = self._services
+        for digest in () if self._deferred else sorted(self._gone() - self._discarded):
+            # What has begun since the look may need the image, and build the bundle again.
+            if services.records.events(after=seen, limit=1):
+                self._deferred = True
+                return
+            if services.bundles.has(digest):
+                continue
+            confirm_leader(services)
             try:
                 services.target.discard(digest)
+                self._discarded.add(digest)
             except SlipwayError as error:
                 log.warning("the image of %s is left: %s", digest, error.message)
+                self._resisted = True
+
+    def _gone(self) -> set[str]:
+        """Return the bundles that a record names, that nothing needs, and that are not stored any more."""
+        services, history = self._services, _history(self._services.records)
+        kept = kept_bundles(history, self._retention, self._since(self._retention.bundle_days))
+        gone = history.known - kept - set(services.bundles.digests())
+        self._discarded &= gone
+        return gone
 
     def _look(self) -> Removable:
         """Return what can be removed now, at most ROUND of each kind."""
         services, retention = self._services, self._retention
         with services.records.write() as transaction:
-            seen, self.deferred = transaction.newest_event(), _under_way(transaction)
+            seen, self._deferred = transaction.newest_event(), _under_way(transaction)
         history = _history(services.records)
         found = Removable(
-            work=self._old(_FILES, "*", retention.work_days, history.unfinished),
+            work=self._old(_FILES, "*", retention.work_days, history.unfinished | self._stuck),
             journal=self._ended_long_ago(retention.journal_days),
             progress=self._old_lines(),
             seen=seen,
         )
-        if not self.deferred:
+        if not self._deferred:
             kept = kept_bundles(history, retention, self._since(retention.bundle_days))
             sets = {f"{digest.replace(':', '-')}.parquet" for digest in kept_evaluation_sets(history, kept)}
             free = history.known - kept
@@ -245,6 +289,18 @@ def _under_way(source: Records | Transaction) -> bool:
     states = (RunState.REQUESTED, RunState.RUNNING, RunState.APPROVED)
     busy = any(source.find(kind, state=state) for kind in KINDS for state in states)
     return busy or any(lease.holder for lease in source.find(Lease))
+
+
+def _is_removed(path: Path) -> bool:
+    """Remove a file or a folder; return whether it is gone, and log why it is not."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("%s is left: %s", path, error)
+    return not path.exists()
 
 
 def _changed(path: Path) -> float:

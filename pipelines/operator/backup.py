@@ -7,6 +7,7 @@ next one begins anew.
 import fcntl
 import os
 import shutil
+import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,11 +18,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pipelines.domain import audit
+from pipelines.domain.audit import Checkpoint
 from pipelines.domain.backup import FORMAT, Manifest
-from pipelines.errors import OtherModel, Refused, TargetUnavailable, UsageError
+from pipelines.errors import BackupDamaged, OtherModel, Refused, TargetUnavailable, Undecided, UsageError
 from pipelines.ports import BackupPlace
 from pipelines.settings.installation import FILE, InstallationRecord
-from pipelines.settings.settings import Settings, model_name
+from pipelines.settings.settings import Settings, TargetName, model_name
 
 ProgressReporter = Callable[[str], None]
 
@@ -31,7 +34,8 @@ def back_up(
 ) -> dict[str, Any]:
     """Write all of an installation's state into a new file, encrypted to `recipients` if there are any.
 
-    Returns what was written. Raises UsageError where nothing was brought up yet, or for a file that exists.
+    Returns what was written, and the head of the audit log in it. Raises UsageError where nothing was brought up yet,
+    or for a file that exists, Undecided for what can't be read or written.
     """
     from pipelines.wiring.backups import describe_files, known_formats, open_place, open_recipients, write_archive
 
@@ -40,7 +44,7 @@ def back_up(
         raise UsageError(f"there is no installation in {settings.home}", next='run "make up" first')
     _check_new(file)
     keys, began = open_recipients(recipients), time.monotonic()
-    with _emptied(settings.home / "run" / "backup", "backup") as scratch:
+    with _decided("back up"), _emptied(settings.home / "run" / "backup", "backup") as scratch:
         sources = open_place(settings, environ).capture(scratch, report)
         manifest = Manifest(
             format=FORMAT,
@@ -53,8 +57,11 @@ def back_up(
             files=describe_files(sources),
         )
         write_archive(file, manifest, sources, keys)
+        # From here on the copies are of no use but this.
+        head = _head(replace(settings, home=scratch))
     return {
         "file": str(file),
+        "head": str(head) if head else None,
         "files": len(manifest.files),
         "bytes": file.stat().st_size,
         "encrypted": bool(keys),
@@ -63,12 +70,20 @@ def back_up(
 
 
 def restore(
-    file: Path, identity: Path | None, settings: Settings, environ: Mapping[str, str], report: ProgressReporter
+    file: Path,
+    identity: Path | None,
+    settings: Settings,
+    environ: Mapping[str, str],
+    report: ProgressReporter,
+    *,
+    expected: Checkpoint | None = None,
 ) -> dict[str, Any]:
     """Make a new home of a backup, as an installation of its own; "up" then starts it.
 
-    Its ports and its prefix are those of the backup, unless the environment names others. Raises UsageError for a home
-    that is used or a backup that does not fit, BackupDamaged before anything is in its place.
+    Its ports and its prefix are those of the backup, unless the environment names others. A backup brings its own
+    checkpoints, so only a head that was `expected` shows that its audit log is not an older or another one; without
+    any, `holds_expected` is None. Raises UsageError for a home that is used or a backup that does not fit, and before
+    anything is in its place BackupDamaged, or Undecided for what can't be read or written.
     """
     from pipelines.wiring.backups import (
         known_formats,
@@ -82,7 +97,8 @@ def restore(
     began = time.monotonic()
     refuse_used_home(settings.home)
     keys = open_identities(identity)
-    with _emptied(settings.home.with_name(f".{settings.home.name}.restoring"), "restore") as staged:
+    folder = settings.home.with_name(f".{settings.home.name}.restoring")
+    with _decided("restore"), _emptied(folder, "restore") as staged:
         with opened_archive(file, keys) as archive:
             manifest: Manifest = archive.manifest
             _refuse_misfit(manifest, settings)
@@ -92,6 +108,7 @@ def restore(
         settled = _renamed(staged / "home", settings, environ)
         place: BackupPlace = open_place(settled, environ)
         place.refuse_used()
+        head = _head(replace(settled, home=staged / "home"), expected)
         note_restored(replace(settled, home=staged / "home"), manifest)
         place.install(staged, report)
     return {
@@ -99,8 +116,50 @@ def restore(
         "model": manifest.model,
         "created_at": manifest.created_at,
         "files": len(manifest.files),
+        "head": str(head) if head else None,
+        "holds_expected": True if expected else None,
         "seconds": round(time.monotonic() - began, 1),
     }
+
+
+def _head(copied: Settings, expected: Checkpoint | None = None) -> Checkpoint | None:
+    """Return the head of the audit log in a copied home; None where it has none, or is not in the home.
+
+    Raises BackupDamaged unless the log holds and has the entry that was expected.
+    """
+    from pipelines.wiring.stores import open_checkpoints, open_records
+
+    if copied.target is not TargetName.LOCAL:
+        if expected:
+            raise TargetUnavailable(
+                f"with TARGET={copied.target} the audit log can't be read before it runs",
+                next='restore without a head, then compare it with what "make audit-verify" prints',
+            )
+        return None
+    records = open_records(copied)
+    try:
+        if expected:
+            checked = audit.verify(records.audit_trail(), [*open_checkpoints(copied).checkpoints(), expected])
+            if not checked.valid:
+                raise BackupDamaged(
+                    f"the audit log of the backup is not that of head {expected}: {checked.detail}",
+                    next="restore the backup that was made last, or without a head if what it lacks may be lost",
+                )
+        newest = records.newest_audit(1)
+    finally:
+        records.close()
+    return Checkpoint(newest[-1].seq, newest[-1].hash) if newest else None
+
+
+@contextmanager
+def _decided(verb: str) -> Iterator[None]:
+    """Turn what a disk refuses into Undecided: nothing has changed then."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        raise Undecided(
+            f"can't {verb}: {error}", next=f"see that the disk has room and its files can be read, then {verb} again"
+        ) from error
 
 
 @contextmanager

@@ -8,14 +8,14 @@ import logging
 import socket
 import time
 from collections.abc import Callable
-from datetime import datetime
-from pathlib import Path
+from dataclasses import dataclass
 
 import psutil
 
 from pipelines.domain.records import LeaderLease, Lease
-from pipelines.errors import Refused, SlipwayError
+from pipelines.errors import DatabaseUnavailable, Refused, SlipwayError
 from pipelines.releases import leases
+from pipelines.releases.machine import Moment, born_s
 from pipelines.releases.services import Services
 
 HEARTBEAT_S = 2.0
@@ -27,46 +27,71 @@ _LOOK_S = 0.2
 log = logging.getLogger("slipway.leader")
 
 
+@dataclass(frozen=True)
+class Succession:
+    """Which executor was there before, None at the very first start, and the leases that were taken over from it."""
+
+    former: LeaderLease | None
+    leases: list[Lease]
+
+
 def take_leader_lease(
     services: Services, *, patience_s: float = PATIENCE_S, show_life: Callable[[], None] = lambda: None
-) -> list[Lease]:
-    """Become the executor, taking over what a dead one held, and return those leases.
+) -> Succession:
+    """Become the executor, taking over what a dead one held.
 
-    Raises Refused while another is alive: at once on its own host, elsewhere after `patience_s`. Calls `show_life`
-    while it waits.
+    Raises Refused while another is alive: at once on its own host, elsewhere after `patience_s`. For a database that
+    is away it waits without an end; a frozen executor that has it locked is ended. Calls `show_life` while it waits.
     """
-    process, host = psutil.Process(), socket.gethostname()
     deadline = time.monotonic() + patience_s
     seen: tuple[LeaderLease | None, float] = (None, 0.0)
+    told = ""
     while True:
-        seen_epochs = _target_epochs(services)
-        with services.records.write() as transaction:
-            former = next(iter(transaction.find(LeaderLease)), None)
+        try:
+            former = next(iter(services.records.find(LeaderLease)), None)
             if former != seen[0]:
                 seen = former, time.monotonic()
             if former is None or not _lives(former, unchanged_s=time.monotonic() - seen[1]):
-                boot_id, beat_s = boot_clock()
-                now = services.now()
-                leader = LeaderLease(
-                    "executor", services.executor, process.pid, process.create_time(), now, host, None, boot_id, beat_s
+                taken = _take(services, former)
+                if taken is not None:
+                    return Succession(former, taken)
+            elif former.host == socket.gethostname() or time.monotonic() > deadline:
+                raise Refused(
+                    f"an executor runs already as process {former.pid} of {former.host}",
+                    next='one is enough; "slipway down" stops it',
                 )
-                return leases.take_over(transaction, leader, now, seen=seen_epochs)
-        if former.host == host or time.monotonic() > deadline:
-            raise Refused(
-                f"an executor runs already as process {former.pid} of {former.host}",
-                next='one is enough; "slipway down" stops it',
-            )
+        except DatabaseUnavailable as error:
+            waits = f"no leader lease yet: {error.message}{end_frozen(seen[0], services.now())}"
+            if waits != told:
+                log.error("%s", waits)
+            told = waits
         show_life()
         time.sleep(_LOOK_S)
 
 
+def _take(services: Services, former: LeaderLease | None) -> list[Lease] | None:
+    """Take the leader lease and what `former` held; None when it has shown itself again, or another was faster."""
+    seen_epochs = _target_epochs(services)
+    with services.records.write() as transaction:
+        if next(iter(transaction.find(LeaderLease)), None) != former:
+            return None
+        process, mark = psutil.Process(), Moment.present(services.now())
+        leader = LeaderLease(
+            "executor", services.executor, process.pid, born_s(process), mark.at, socket.gethostname(),
+            None, mark.boot_id, mark.boot_s,
+        )  # fmt: skip
+        return leases.take_over(transaction, leader, mark.at, seen=seen_epochs)
+
+
 def renew_leader_lease(services: Services) -> None:
     """Show that this executor lives; raise LostLease when another has taken its leader lease."""
+    # Also by a read: who was frozen may find that nobody can write.
+    leases.confirm_leader(services)
     with services.records.write() as transaction:
         leases.confirm_leader(services, within=transaction)
-        boot_id, beat_s = boot_clock()
+        mark = Moment.present(services.now())
         leader = transaction.get(LeaderLease, "executor")
-        transaction.change(leader, heartbeat_at=services.now(), boot_id=boot_id, beat_s=beat_s)
+        transaction.change(leader, heartbeat_at=mark.at, boot_id=mark.boot_id, beat_s=mark.boot_s)
 
 
 def give_up_leader_lease(services: Services) -> None:
@@ -78,38 +103,41 @@ def give_up_leader_lease(services: Services) -> None:
 
 def is_alive(leader: LeaderLease, now: str) -> bool:
     """Whether an executor has shown itself lately and, where that can be seen, its process still runs."""
-    return leader.left_at is None and silent_s(leader, now) < LEADER_LOST_S and _may_run(leader)
+    return leader.left_at is None and _last_sign(leader).ago_s(now) < LEADER_LOST_S and _may_run(leader)
 
 
-def silent_s(leader: LeaderLease, now: str) -> float:
-    """Return the seconds since an executor's last sign of life: of another machine's, by the clocks on the wall."""
-    own_s = _silent_here_s(leader)
-    if own_s is not None:
-        return own_s
-    return (datetime.fromisoformat(now) - datetime.fromisoformat(leader.heartbeat_at)).total_seconds()
+def may_wake(leader: LeaderLease) -> bool:
+    """Whether the process of an executor is seen to be there, working or frozen."""
+    return _status(leader) is not None
 
 
-def boot_clock() -> tuple[str, float]:
-    """Return which start of this machine it is, and the seconds since, for all its containers the same."""
+def end_frozen(leader: LeaderLease | None, now: str) -> str:
+    """End an executor that is frozen and has lost its lease: it keeps for ever what it has locked. Say what was done.
+
+    Return "" where none is seen to be frozen on this host.
+    """
+    if leader is None or _status(leader) != psutil.STATUS_STOPPED:
+        return ""
+    frozen = f"; executor {leader.executor}, process {leader.pid}, is frozen"
+    if _last_sign(leader).ago_s(now) < LEADER_LOST_S:
+        return frozen
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip(), time.clock_gettime(time.CLOCK_BOOTTIME)
-    except OSError:
-        # Where there is no such file, the monotonic clock counts from the start.
-        return f"{socket.gethostname()}:boot", time.monotonic()
+        psutil.Process(leader.pid).kill()
+    except psutil.Error as error:
+        return f"{frozen} and can't be ended: {error}"
+    return f"{frozen} and was ended"
 
 
 def _lives(leader: LeaderLease, *, unchanged_s: float) -> bool:
     """Whether a leader may still act; of another machine, nothing counts but that its lease has not changed so long."""
     if leader.left_at or not _may_run(leader):
         return False
-    own_s = _silent_here_s(leader)
+    own_s = _last_sign(leader).ago_here_s()
     return (unchanged_s if own_s is None else own_s) < LEADER_LOST_S
 
 
-def _silent_here_s(leader: LeaderLease) -> float | None:
-    """Return the seconds since a sign of life by this machine's clock, None for one that was given by another clock."""
-    boot_id, at_s = boot_clock()
-    return at_s - leader.beat_s if leader.beat_s is not None and leader.boot_id == boot_id else None
+def _last_sign(leader: LeaderLease) -> Moment:
+    return Moment(leader.heartbeat_at, leader.boot_id, leader.beat_s)
 
 
 def _target_epochs(services: Services) -> dict[str, int]:
@@ -127,13 +155,14 @@ def _target_epochs(services: Services) -> dict[str, int]:
 
 def _may_run(leader: LeaderLease) -> bool:
     # The process ids of another host, or of another container, say nothing here.
-    return leader.host != socket.gethostname() or _runs(leader)
+    return leader.host != socket.gethostname() or _status(leader) not in (None, psutil.STATUS_STOPPED)
 
 
-def _runs(leader: LeaderLease) -> bool:
+def _status(leader: LeaderLease) -> str | None:
+    """Return how an executor's process is, in psutil's words; None for one that is gone, or can't be seen here."""
     try:
         process = psutil.Process(leader.pid)
-        moves = process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_STOPPED)
-        return moves and abs(process.create_time() - leader.process_started) < 1
+        is_it = leader.host == socket.gethostname() and abs(born_s(process) - leader.process_started) < 1
+        return process.status() if is_it and process.status() != psutil.STATUS_ZOMBIE else None
     except psutil.NoSuchProcess:
-        return False
+        return None

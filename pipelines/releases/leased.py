@@ -37,32 +37,39 @@ def work_of(source: Records | Transaction, id: str) -> list[Leased]:
 def under_lease(services: Services, work: Leased, step: Step, *, carry_out: Callable[[], None]) -> None:
     """Take the lease (K0), carry out, and give it back (K10); a refusal on the way stops the work and is recorded.
 
-    What others left half-done there is undone first, as far as it can be. Raises LostLease: who has lost the lease may
-    write nothing any more.
+    What others left half-done there is undone first, and the slots beside the live one are emptied, as far as it can
+    be. Raises LostLease: who has lost the lease may write nothing any more.
     """
-    endpoint = endpoint_of(work)
+    endpoint, holds = endpoint_of(work), False
 
     def take() -> int:
         epoch = leases.acquire(services, endpoint.model, endpoint.environment, work.id)
-        for trouble in undo_left(services, endpoint, work.id):
-            services.note(work.id, "K0 lease taken", f"not undone yet: {trouble}")
+        left = undo_left(services, endpoint, work.id) + empty_slots(services, endpoint, work.id)
+        _tell(services, work, "K0 lease taken", left)
         return epoch
+
+    def stop() -> None:
+        if holds:
+            _tell(services, work, "stopped", empty_slots(services, endpoint, work.id))
+        stop_work(services, work, stopped)
 
     try:
         step("K0 lease taken", lambda: at_step(services, "K0", take))
+        holds = True
         carry_out()
     except LostLease:
         raise
     except SlipwayError as refusal:
         stopped = refusal
-        step("stopped", lambda: stop_work(services, work, stopped))
+        step("stopped", stop)
     step("K10 lease given back", lambda: at_step(services, "K10", lambda: leases.give_back(services, work.id)))
 
 
 def stop_work(services: Services, work: Leased, error: SlipwayError, troubles: list[str] | None = None) -> None:
     """Record that work does not go on, nor what it left half-way, and give its leases back.
 
-    `troubles` say what of that is not undone yet. The promotions that wait for an evaluation end with it.
+    `troubles` say what of that is not undone yet, none that all is; without them nobody has undone it. The promotions
+    that wait for an evaluation end with it.
     """
     with services.records.write() as transaction:
         current = transaction.get(type(work), work.id)
@@ -71,7 +78,8 @@ def stop_work(services: Services, work: Leased, error: SlipwayError, troubles: l
             return
         _record_stop(transaction, services, current, error)
         for release in transaction.find(ReleaseRecord, change_id=work.id, state=ReleaseState.STARTING):
-            fail(transaction, services, release, error.message, troubles)
+            left = ["nobody could do it yet"] if troubles is None else troubles
+            fail(transaction, services, release, error.message, left)
         leases.free(transaction, services, work.id)
         if isinstance(current, Evaluation):
             for promotion in transaction.find(Promotion, evaluation_id=current.id, state=RunState.REQUESTED):
@@ -82,18 +90,16 @@ def end_cut_off(services: Services, work: Leased) -> None:
     """End work that no thread carries out any more: what stands half-done is undone, then its outcome is recorded."""
     endpoint = endpoint_of(work)
     begun = services.records.find(ReleaseRecord, change_id=work.id, state=ReleaseState.STARTING)
-    troubles: list[str] = []
+    troubles: list[str] | None = None
     try:
         leases.acquire(services, endpoint.model, endpoint.environment, work.id)
-    except LeaseHeld:
-        # Then it never had it, and has changed nothing.
-        begun = []
+    except LeaseHeld as held:
+        # Whoever holds it undoes first what stands half-done there.
+        told = [held.message]
     else:
-        if isinstance(work, Evaluation):
-            troubles += empty_slots(services, endpoint, work.id)
-        if begun:
-            troubles += bring_back(services, endpoint, work.id)
-    stop_work(services, work, _cut_off(work, begun, troubles), troubles)
+        told = empty_slots(services, endpoint, work.id)
+        troubles = bring_back(services, endpoint, work.id) if begun else []
+    stop_work(services, work, _cut_off(work, begun, told + (troubles or [])), troubles)
 
 
 def _cut_off(work: Leased, begun: list[ReleaseRecord], troubles: list[str]) -> SlipwayError:
@@ -101,6 +107,11 @@ def _cut_off(work: Leased, begun: list[ReleaseRecord], troubles: list[str]) -> S
     if begun:
         return DeployFailed(message, next='what was released before serves: see "slipway status", then ask again')
     return Undecided(message, next="nothing was changed: ask again")
+
+
+def _tell(services: Services, work: Leased, step: str, troubles: list[str]) -> None:
+    for trouble in troubles:
+        services.note(work.id, step, f"not undone yet: {trouble}")
 
 
 def _record_stop(transaction: Transaction, services: Services, work: Leased, error: SlipwayError) -> None:

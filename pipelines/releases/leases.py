@@ -100,6 +100,16 @@ def give_back(services: Services, holder: str) -> None:
         free(transaction, services, holder)
 
 
+@contextmanager
+def holding(services: Services, endpoint: Endpoint, holder: str) -> Iterator[None]:
+    """Hold the lease for a block, for what is no work of people; raise as `acquire` does."""
+    acquire(services, endpoint.model, endpoint.environment, holder)
+    try:
+        yield
+    finally:
+        give_back(services, holder)
+
+
 def free(transaction: Transaction, services: Services, holder: str) -> None:
     """End the holding of `holder` with what else `transaction` writes."""
     for lease in transaction.find(Lease, holder=holder):

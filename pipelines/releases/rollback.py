@@ -6,7 +6,7 @@ from pipelines.errors import Refused
 from pipelines.governance.work import move
 from pipelines.ports import Records, Step, Transaction
 from pipelines.releases.leased import under_lease
-from pipelines.releases.rollout import Change, put_in_service
+from pipelines.releases.rollout import Change, at_step, put_in_service
 from pipelines.releases.services import Services
 
 
@@ -15,8 +15,11 @@ def roll_back(services: Services, rollback_id: str, step: Step) -> None:
     rollback = services.records.get(Rollback, rollback_id)
 
     def carry_out() -> None:
-        target_id = step("K1 previous good release found", lambda: find_target(services.records, rollback).id)
-        target = services.records.get(ReleaseRecord, target_id)
+        found = step(
+            "K1 previous good release found",
+            lambda: at_step(services, "K1", lambda: _find_target(services.records, rollback)),
+        )
+        target = services.records.get(ReleaseRecord, found)
         change = Change(
             holder=rollback_id,
             kind="rollback",
@@ -33,8 +36,8 @@ def roll_back(services: Services, rollback_id: str, step: Step) -> None:
     under_lease(services, rollback, step, carry_out=carry_out)
 
 
-def find_target(records: Records, rollback: Rollback) -> ReleaseRecord:
-    """Return the release that a rollback restores; raise NoRollbackTarget, or Refused when another serves now."""
+def _find_target(records: Records, rollback: Rollback) -> str:
+    """Return the id of the release that a rollback restores; raise NoRollbackTarget, or Refused if another serves."""
     history = records.find(ReleaseRecord, model=rollback.model, environment=rollback.environment)
     serving = next((r.id for r in reversed(history) if r.state is ReleaseState.SERVING), None)
     if serving != rollback.replaces:
@@ -50,7 +53,7 @@ def find_target(records: Records, rollback: Rollback) -> ReleaseRecord:
             next='see "slipway status", then ask again to go back further',
         )
     past = [PastRelease(r.id, r.version, r.bundle_digest, r.state, r.restores) for r in history]
-    return records.get(ReleaseRecord, rollback_target(past).id)
+    return rollback_target(past).id
 
 
 def _finish(

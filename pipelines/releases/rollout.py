@@ -67,7 +67,13 @@ def put_in_service(services: Services, change: Change, step: Step, *, finish: Fi
         raise
     except SlipwayError as failure:
         message, hint = failure.message, failure.next
-        left = step("undo: recorded release restored", lambda: _undo(services, change, release_id, message))
+        try:
+            left = step("undo: recorded release restored", lambda: _undo(services, change, release_id, message))
+        except LostLease:
+            raise
+        except SlipwayError as also:
+            # Whoever records that this work stopped leaves it to the next look.
+            left = {"serving": False, "troubles": [also.message]}
         if not left["serving"]:
             told = "\n".join([message, *(f"not undone: {trouble}" for trouble in left["troubles"])])
             raise DeployFailed(told, next=hint or 'see "slipway status" and the log lines above') from failure

@@ -4,7 +4,9 @@ Until K9 the record names what is to serve. Whoever undoes holds the environment
 intent that the change left open. What can't be undone now stays recorded as UNDOING, for the next look.
 """
 
+import logging
 from collections.abc import Callable
+from functools import partial
 
 from pipelines.domain import audit
 from pipelines.domain.events import EventKind
@@ -20,28 +22,45 @@ from pipelines.releases.alias import point_alias
 from pipelines.releases.services import Services
 from pipelines.releases.waiting import wait_empty, wait_settled
 
+_BESIDE = (Slot.TRIAL, Slot.BASELINE)
+
+log = logging.getLogger("slipway.undo")
+
 
 def bring_back(services: Services, endpoint: Endpoint, holder: str) -> list[str]:
     """Restore what the record says, in target and registry, under `holder`'s lease; return the troubles met.
 
     Each part is tried, whatever became of the one before it. Raises LostLease.
     """
-    recorded = services.serving(endpoint.model, endpoint.environment)
 
     def target_back() -> None:
-        with leases.confirmed(services, endpoint.model, endpoint.environment, holder) as epoch:
-            services.target.restore(endpoint, recorded.release if recorded else None, epoch=epoch)
+        recorded = restore_target(services, endpoint, holder)
         if recorded:
             wait_settled(services, endpoint, Slot.LIVE, recorded.id)
         else:
             wait_empty(services, endpoint, Slot.LIVE)
 
-    def alias_back() -> None:
-        version = recorded.version if recorded else None
-        subject = recorded.id if recorded else holder
-        point_alias(services, endpoint, version, holder=holder, actor="executor", subject=subject)
+    return _troubles(target_back, lambda: restore_alias(services, endpoint, holder))
 
-    return _troubles(target_back, alias_back)
+
+def restore_target(services: Services, endpoint: Endpoint, holder: str) -> ReleaseRecord | None:
+    """Begin to serve the recorded release again, under `holder`'s lease, and return it; None empties the live slot."""
+    recorded = services.serving(endpoint.model, endpoint.environment)
+    with leases.confirmed(services, endpoint.model, endpoint.environment, holder) as epoch:
+        services.target.restore(endpoint, recorded.release if recorded else None, epoch=epoch)
+    return recorded
+
+
+def restore_alias(services: Services, endpoint: Endpoint, holder: str) -> None:
+    """Have the alias say the recorded version again, under `holder`'s lease."""
+    recorded = services.serving(endpoint.model, endpoint.environment)
+    version, subject = (recorded.version, recorded.id) if recorded else (None, holder)
+    point_alias(services, endpoint, version, holder=holder, actor="executor", subject=subject)
+
+
+def occupied(services: Services, endpoint: Endpoint) -> list[Slot]:
+    """Return the slots beside the live one that are not empty."""
+    return [slot for slot in _BESIDE if services.target.observe(endpoint, slot).phase is not Phase.EMPTY]
 
 
 def empty_slots(services: Services, endpoint: Endpoint, holder: str) -> list[str]:
@@ -54,12 +73,17 @@ def empty_slots(services: Services, endpoint: Endpoint, holder: str) -> list[str
             services.target.stop(endpoint, slot, epoch=epoch)
         wait_empty(services, endpoint, slot)
 
-    return _troubles(lambda: emptied(Slot.TRIAL), lambda: emptied(Slot.BASELINE))
+    return _troubles(*(partial(emptied, slot) for slot in _BESIDE))
 
 
 def undo_left(services: Services, endpoint: Endpoint, holder: str) -> list[str]:
     """Undo what others left half-done in an environment whose lease `holder` has; return the troubles met."""
     left = half_undone(services.records, endpoint)
+    where = {"model": endpoint.model, "environment": endpoint.environment}
+    for release in services.records.find(ReleaseRecord, **where, state=ReleaseState.STARTING):
+        # Who began it had the lease, and has it no more.
+        if release.change_id != holder:
+            left.append(release)
     if not left:
         return []
     troubles = bring_back(services, endpoint, holder)
@@ -67,16 +91,17 @@ def undo_left(services: Services, endpoint: Endpoint, holder: str) -> list[str]:
         with services.records.write() as transaction:
             leases.confirm(services, endpoint.model, endpoint.environment, holder, within=transaction)
             for release in left:
-                settle(transaction, services, release, {"result": "undone"})
+                if release.state is ReleaseState.STARTING:
+                    fail(transaction, services, release, "nobody went on with it", [])
+                else:
+                    settle(transaction, services, release, {"result": "undone"})
     return troubles
 
 
-def fail(
-    transaction: Transaction, services: Services, release: ReleaseRecord, why: str, troubles: list[str] | None = None
-) -> None:
+def fail(transaction: Transaction, services: Services, release: ReleaseRecord, why: str, troubles: list[str]) -> None:
     """Record with what else `transaction` writes that a release came to nothing: with `troubles`, not undone yet."""
     state = ReleaseState.UNDOING if troubles else ReleaseState.FAILED
-    told = "; ".join([why, *(f"not undone: {trouble}" for trouble in troubles or ())])[:800]
+    told = "; ".join([why, *(f"not undone: {trouble}" for trouble in troubles)])[:800]
     failed = transaction.change(release, state=state, ended_at=services.now())
     tell_release(transaction, EventKind.RELEASE_FAILED, failed, why=told)
     _end_intents(transaction, failed, {"result": "failed", "why": told})
@@ -98,6 +123,7 @@ def _end_intents(transaction: Transaction, release: ReleaseRecord, outcome: dict
 
 
 def _troubles(*undoings: Callable[[], None]) -> list[str]:
+    """Carry out each, whatever became of the one before it, and return what was in the way."""
     troubles = []
     for undo in undoings:
         try:
@@ -106,4 +132,7 @@ def _troubles(*undoings: Callable[[], None]) -> list[str]:
             raise
         except SlipwayError as error:
             troubles.append(error.message)
+        except Exception as bug:
+            log.exception("a bug while undoing")
+            troubles.append(f"{type(bug).__name__}: {bug}"[:300])
     return troubles

@@ -104,15 +104,41 @@ def test_a_job_that_goes_beyond_its_bounds_is_ended_and_named(
     assert list((tmp_path / "jobs").iterdir()) == []
 
 
-def test_a_job_ends_with_who_started_it(tmp_path: Path) -> None:
+def test_what_leaves_a_jobs_session_ends_with_the_job(jobs: ProcessJobs, tmp_path: Path) -> None:
+    assert ask(jobs, "escape") == "escaped"
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("task", ["escape sleep", "escape stop"])
+def test_what_leaves_a_jobs_session_ends_with_a_job_that_is_ended(jobs: ProcessJobs, tmp_path: Path, task: str) -> None:
+    def check() -> None:
+        # The warden, the job, and who has left.
+        if len(left(tmp_path)) >= 3:
+            raise Cancelled("e-1 was cancelled by bob")
+
+    with pytest.raises(Cancelled):
+        ask(jobs, task, check=check)
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("place", ["", "secret"])
+def test_what_a_job_puts_in_the_place_of_its_log_is_not_read(jobs: ProcessJobs, tmp_path: Path, place: str) -> None:
+    (tmp_path / "secret").write_text("canary")
+    with pytest.raises(JobFailed, match="ended with 3: the last words") as failure:
+        ask(jobs, f"replace {tmp_path / place}" if place else "replace")
+    assert "canary" not in failure.value.message
+
+
+@pytest.mark.parametrize("task", ["sleep", "escape sleep"])
+def test_a_job_ends_with_who_started_it(tmp_path: Path, task: str) -> None:
     starter = os.fork()
     if starter == 0:
         try:
-            ask(ProcessJobs(ROOT, tmp_path / "jobs", program=PROGRAM), "sleep")
+            ask(ProcessJobs(ROOT, tmp_path / "jobs", program=PROGRAM), task)
         finally:
             os._exit(1)
     try:
-        await_that(lambda: left(tmp_path) != [])
+        await_that(lambda: len(left(tmp_path)) == len(task.split()) + 1)
     finally:
         os.kill(starter, 9)
         os.waitpid(starter, 0)

@@ -16,6 +16,7 @@ import psutil
 import yaml
 
 from bench.support.place import TOOLS
+from pipelines.adapters.local.installation import LocalInstallation
 from pipelines.settings.settings import Settings
 from pipelines.wiring.processes import TEST_MARK
 from pipelines.wiring.targets import open_installation
@@ -194,14 +195,7 @@ class Installation:
 
     def process(self, name: str) -> psutil.Process | None:
         """Return a part's process, if it runs."""
-        recorded = json.loads((self.home / "run" / "processes.json").read_text())
-        pid, started = recorded[name]
-        try:
-            process = psutil.Process(pid)
-        except psutil.NoSuchProcess:
-            return None
-        alive = abs(process.create_time() - started) < 1 and process.status() != psutil.STATUS_ZOMBIE
-        return process if alive else None
+        return LocalInstallation(self.settings, self.environ, lambda pid: True).running().get(name)
 
     def kill(self, name: str) -> None:
         """SIGKILL one part and wait for its end."""

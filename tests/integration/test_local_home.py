@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -29,8 +30,8 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def processes(installation: Installation) -> dict[str, list[float]]:
-    recorded: dict[str, list[float]] = json.loads((installation.home / "run" / "processes.json").read_text())
+def processes(installation: Installation) -> dict[str, list[Any]]:
+    recorded: dict[str, list[Any]] = json.loads((installation.home / "run" / "processes.json").read_text())
     assert all(psutil.pid_exists(int(pid)) for pid, _ in recorded.values())
     return recorded
 

@@ -14,7 +14,7 @@ import pytest
 from bench.load.load_client import LoadClient, LoadResult, under_load
 from pipelines.adapters.local.supervisor.handover import find_sockets
 from pipelines.adapters.local.supervisor.home import ProcessRecord
-from pipelines.adapters.local.supervisor.wire import WIRE_VERSION
+from pipelines.adapters.local.supervisor.wire import WIRE_VERSION, Command
 from pipelines.domain.release import Endpoint, Environment, Phase, Release, Slot, SlotState
 from pipelines.errors import TargetUnavailable, UsageError
 from tests.support.world.bundles import make_bundle, valid_row
@@ -185,6 +185,48 @@ def test_a_successor_whose_replicas_never_come_up_leaves_those_before_it_serving
         bundle.write_bytes(whole)
         eventually(supervisor.record, lambda record: not record["former"])
     no_failures(load)
+
+
+@pytest.mark.parametrize("asked", [[Command.HAND_OVER], [Command.HAND_OVER, Command.LEAVE]])
+def test_a_supervisor_whose_successor_has_given_up_goes_on(
+    supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path], asked: list[Command]
+) -> None:
+    supervisor = supervisor_of(supervisors, tmp_path / "home", digests, replicas=1)
+    served, record = release(0, digests), supervisor.record()
+    before = supervisor.serve(served)
+    # A frozen one reads only when it wakes what was said to it.
+    os.kill(record["pid"], signal.SIGSTOP)
+    with socket.socket(socket.AF_UNIX) as successor:
+        successor.connect(record["socket"])
+        successor.sendall("".join(json.dumps({"command": word}) + "\n" for word in asked).encode())
+    os.kill(record["pid"], signal.SIGCONT)
+    assert supervisor.live() == before
+    assert supervisor.record()["pid"] == record["pid"]
+    os.kill(before.replicas[0].pid or 0, signal.SIGKILL)
+    supervisor.until_live(lambda state: state.serves(served) and state.replicas[0].restarts == 1)
+
+
+def test_who_has_not_got_the_sockets_can_not_have_a_supervisor_leave(supervisors: Supervisors, tmp_path: Path) -> None:
+    supervisor = supervisor_of(supervisors, tmp_path / "home", {})
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.connect(supervisor.record()["socket"])
+        stranger.sendall(json.dumps({"command": Command.LEAVE}).encode() + b"\n")
+        assert json.loads(stranger.recv(4096))["error"]["code"] == "usage"
+    assert supervisor.live().phase is Phase.EMPTY
+
+
+def test_a_successor_that_is_refused_says_why_and_leaves_the_one_before_in_its_place(
+    supervisors: Supervisors, tmp_path: Path
+) -> None:
+    supervisor = supervisor_of(supervisors, tmp_path / "home", {})
+    record = tmp_path / "home" / "run" / "supervisor-staging-toy-model.json"
+    # As on a full disk.
+    record.with_suffix(".json.new").mkdir()
+    refused = supervisor.run_another("--replace")
+    record.with_suffix(".json.new").rmdir()
+    assert refused.returncode == 5
+    assert "the supervisor cannot record a change" in refused.stderr
+    assert supervisor.live().phase is Phase.EMPTY
 
 
 def test_the_record_of_a_newer_slipway_is_refused_with_both_versions(

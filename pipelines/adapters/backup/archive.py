@@ -157,7 +157,7 @@ class _PlainFile(tarfile.TarInfo):
 def _hashed(sources: Mapping[str, Path]) -> Iterator[tuple[str, tuple[int, str]]]:
     for name, path in sources.items():
         digest, size = hashlib.sha256(), 0
-        with path.open("rb") as file:
+        with _opened(path) as file:
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
                 size += len(chunk)
@@ -165,12 +165,23 @@ def _hashed(sources: Mapping[str, Path]) -> Iterator[tuple[str, tuple[int, str]]
 
 
 def _add(tar: tarfile.TarFile, described: BackedUpFile, source: Path) -> None:
-    with source.open("rb") as file:
+    with _opened(source) as file:
         hashing = _Hashing(file)
         if os.fstat(file.fileno()).st_size == described.bytes:
             tar.addfile(_header(described.name, described.bytes), hashing)
     if hashing.digest.hexdigest() != described.sha256:
         raise Undecided(f"{described.name} was changed while it was backed up", next="back up again")
+
+
+@contextmanager
+def _opened(source: Path) -> Iterator[BinaryIO]:
+    """Open what is backed up; raise Undecided for what was removed since it was found."""
+    try:
+        file = source.open("rb")
+    except OSError as error:
+        raise Undecided(f"{source} can't be backed up any more: {error.strerror}", next="back up again") from error
+    with file:
+        yield file
 
 
 class _Hashing:

@@ -26,6 +26,8 @@ _DATABASES = ("workflows.db", RECORDS, "mlflow.db")
 # What tells of processes, or can be had again.
 _LEFT_OUT = frozenset({"demo", "executor-lives", "loadtests", "logs", "run", "slipway.db-signals", "work"})
 _PASSING = (".lock", ".partial", "-journal", "-shm", "-wal")
+# What is being made, or removed: of no bundle.
+_UNFINISHED = (".aside-", ".gone-", ".partial-")
 _TRIES = 3
 _BUSY_S = 30.0
 
@@ -39,7 +41,7 @@ class LocalHome:
     def capture(self, scratch: Path, report_progress: ProgressReporter) -> dict[str, Path]:
         """Return every file of the home's state by its name in a backup.
 
-        Raises Undecided while releases end faster than the databases can be copied.
+        Raises Undecided while releases end faster than the databases can be copied, OSError for what can't be read.
         """
         for _ in range(_TRIES):
             taken = self._databases(scratch)
@@ -97,9 +99,9 @@ def take_place(folder: Path, home: Path) -> None:
 
 def _state_files(home: Path, report_progress: ProgressReporter) -> Iterator[Path]:
     """Yield the files of the home that are state; tell which others are left out."""
-    for folder, folders, names in os.walk(home):
+    for folder, folders, names in os.walk(home, onerror=_refuse):
         left_out: frozenset[str] = _LEFT_OUT.union(_DATABASES) if Path(folder) == home else frozenset()
-        folders[:] = sorted(set(folders) - left_out)
+        folders[:] = sorted(name for name in set(folders) - left_out if not name.startswith(_UNFINISHED))
         for name in sorted(set(names) - left_out):
             path = Path(folder, name)
             if name.endswith(_PASSING):
@@ -108,6 +110,11 @@ def _state_files(home: Path, report_progress: ProgressReporter) -> Iterator[Path
                 yield path
             else:
                 report_progress(f"left out {path}, which is no plain file")
+
+
+def _refuse(error: OSError) -> None:
+    """Raise what keeps a folder from being read: a backup without it would be none."""
+    raise error
 
 
 def _copy_database(source: Path, copy: Path) -> None:

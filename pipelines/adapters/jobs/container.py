@@ -100,7 +100,7 @@ class ContainerJobs:
         # The answer, as the log keeps it.
         log = {"Type": "json-file", "Config": {"max-size": str(2 * bounds.answer_bytes), "max-file": "1"}}
         return {
-            "command": command(_PYTHON, self._program, bounds, counted=False),
+            "command": command(_PYTHON, self._program, bounds),
             "entrypoint": [],
             "environment": {**QUIET, "PYTHONPATH": _CODE, "HOME": "/tmp"},
             "healthcheck": {"test": ["NONE"]},

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
 from pipelines.adapters.jobs.inside import OUT_OF_MEMORY, OUT_OF_TIME, TASK, TOO_MUCH
-from pipelines.domain.texts import printable
+from pipelines.domain.texts import one_line
 from pipelines.errors import JobFailed, UsageError
 from pipelines.ports import JobBounds
 
@@ -24,9 +24,9 @@ QUIET = {
 }
 
 
-def command(python: str, program: str, bounds: JobBounds, *, counted: bool) -> list[str]:
-    """Return how a job is started; `counted` where no engine counts its processes, and its starter may die."""
-    limits = json.dumps({**asdict(bounds), "counted": counted})
+def command(python: str, program: str, bounds: JobBounds, *, starter: int | None = None) -> list[str]:
+    """Return how a job is started; `starter` is this process, where no engine ends a job with all that it started."""
+    limits = json.dumps({**asdict(bounds), "starter": starter})
     # Neither the directory that it stands in nor a user's own packages are places to import from.
     return [python, "-P", "-s", "-B", "-m", _LAUNCHER, program, limits]
 
@@ -45,7 +45,7 @@ def lay_out(folder: Path, task: bytes, files: Mapping[str, Path]) -> None:
 
 def broken(how: str, log: str) -> JobFailed:
     """Return the refusal of a job that met a bound, or ended without an answer, with its last words."""
-    said = printable("\n".join(log.strip().splitlines()[-_LAST_LINES:])[-_LAST_CHARS:])
+    said = one_line(" | ".join(log.strip().splitlines()[-_LAST_LINES:])[-_LAST_CHARS:], 2 * _LAST_CHARS)
     return JobFailed(
         f"the confined job that reads its files {how}: {said}".removesuffix(": "),
         next="register a smaller or a plainer model, or raise evaluation.job_s and evaluation.job_memory_mb of the"

@@ -16,8 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pipelines.adapters.jobs.warden import ABANDONED, split_off
+
 # Exit codes that say which bound was met.
-OUT_OF_MEMORY, OUT_OF_TIME, ABANDONED, TOO_MUCH = 77, 78, 79, 80
+OUT_OF_MEMORY, OUT_OF_TIME, TOO_MUCH = 77, 78, 80
 TASK = "task.json"
 # Longer than who started it waits: then that has died.
 _SPARE_S = 5.0
@@ -29,6 +31,8 @@ _MIB = 1024 * 1024
 def main() -> None:
     """Confine this process, run the program, and write its answer."""
     program, limits = sys.argv[1], json.loads(sys.argv[2])
+    if limits["starter"]:
+        split_off(limits["starter"])
     # Whatever else is printed, by whichever library, is no part of the answer.
     answer = os.dup(1)
     os.dup2(2, 1)
@@ -53,12 +57,12 @@ def _confine(limits: dict[str, Any]) -> None:
     _lower(resource.RLIMIT_FSIZE, _FILE_BYTES)
     _lower(resource.RLIMIT_NOFILE, _OPEN_FILES)
     _lower(resource.RLIMIT_CORE, 0)
-    if limits["counted"]:
+    if limits["starter"]:
         _lower(resource.RLIMIT_NPROC, _running() + int(limits["processes"]))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, wall_s)
     threading.Thread(target=_end_late, args=(wall_s,), daemon=True).start()
-    if limits["counted"]:
+    if limits["starter"]:
         threading.Thread(target=_end_with_starter, daemon=True).start()
 
 

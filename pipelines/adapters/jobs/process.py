@@ -1,6 +1,7 @@
 """Runs a confined job as a child process of this machine, with limits of its own and nothing of this one's environment.
 
-What a process of the same user could still reach, it can reach: containers keep more away.
+All that it starts ends with it, by its warden. What a process of the same user could still reach, it can reach:
+containers keep more away.
 """
 
 import os
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 
@@ -31,6 +33,8 @@ from pipelines.adapters.jobs.files import (
 from pipelines.ports import JobBounds, never_ending
 
 LOOK_S = 0.25
+# So long a warden may take to end everybody; then it has been stopped by one of them.
+_END_S = 5.0
 _LOG = "job.log"
 _PART = 64 * 1024
 _MIB = 1024 * 1024
@@ -56,8 +60,8 @@ class ProcessJobs:
         self._place.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="job-", dir=self._place, ignore_cleanup_errors=True) as folder:
             lay_out(Path(folder), task, files)
-            with self._started(Path(folder), bounds) as process:
-                answer = _Watch(process, bounds, check, Path(folder) / _LOG).await_answer()
+            with self._started(Path(folder), bounds) as (process, log):
+                answer = _Watch(process, bounds, check, log).await_answer()
         return answer
 
     def remove_left(self) -> set[str]:
@@ -68,11 +72,12 @@ class ProcessJobs:
         return left
 
     @contextmanager
-    def _started(self, folder: Path, bounds: JobBounds) -> Iterator["subprocess.Popen[bytes]"]:
+    def _started(self, folder: Path, bounds: JobBounds) -> Iterator[tuple["subprocess.Popen[bytes]", BinaryIO]]:
         environ = {**QUIET, "PATH": os.defpath, "PYTHONPATH": str(self._root), "HOME": str(folder)}
-        with (folder / _LOG).open("wb") as log:
+        # Opened before the job begins and never again: what it may put in the place of the file is not looked at.
+        with (folder / _LOG).open("xb+") as log:
             process = subprocess.Popen(
-                command(sys.executable, self._program, bounds, counted=True),
+                command(sys.executable, self._program, bounds, starter=os.getpid()),
                 cwd=folder,
                 env={**environ, "TMPDIR": str(folder)},
                 stdin=subprocess.PIPE,
@@ -80,19 +85,18 @@ class ProcessJobs:
                 stderr=log,
                 start_new_session=True,
             )
-        with process:
-            try:
-                yield process
-            finally:
-                _end_session(process.pid)
-                process.wait()
+            with process:
+                try:
+                    yield process, log
+                finally:
+                    _end(process)
 
 
 class _Watch:
     """One job while it runs."""
 
     def __init__(
-        self, process: "subprocess.Popen[bytes]", bounds: JobBounds, check: Callable[[], None], log: Path
+        self, process: "subprocess.Popen[bytes]", bounds: JobBounds, check: Callable[[], None], log: BinaryIO
     ) -> None:
         self._process = process
         self._bounds = bounds
@@ -143,15 +147,25 @@ class _Watch:
         return bytes(self._answer)
 
     def _failure(self, how: str) -> Exception:
-        return broken(how, self._log.read_text(errors="replace"))
+        size = os.fstat(self._log.fileno()).st_size
+        last = os.pread(self._log.fileno(), _PART, max(0, size - _PART))
+        return broken(how, last.decode(errors="replace"))
 
 
-def _family(pid: int) -> list[psutil.Process]:
+def _family(warden: int) -> list[psutil.Process]:
+    """Return the job and all that it started, without its warden and those that have ended."""
     try:
-        process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
+        children = psutil.Process(warden).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
+    return [process for process in children if _lives(process)]
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _resident(process: psutil.Process) -> int:
@@ -161,23 +175,15 @@ def _resident(process: psutil.Process) -> int:
         return 0
 
 
-def _end_session(leader: int) -> None:
-    """Kill a job with all that it started, until none is left: between a look and its end one may start others."""
-    while left := _family(leader)[1:] + _session(leader):
-        with suppress(ProcessLookupError):
-            os.killpg(leader, signal.SIGKILL)
+def _end(warden: "subprocess.Popen[bytes]") -> None:
+    """Have the warden end all that is left of a job; where it can't, because it was stopped, do it in its place."""
+    warden.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        warden.wait(_END_S)
+    while left := _family(warden.pid):
         for process in left:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(left, timeout=LOOK_S)
-    with suppress(ProcessLookupError):
-        os.killpg(leader, signal.SIGKILL)
-
-
-def _session(leader: int) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        with suppress(ProcessLookupError, psutil.NoSuchProcess):
-            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
+    warden.kill()
+    warden.wait()

@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import secrets
 import shutil
 import stat
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,11 @@ from pipelines.errors import DeployFailed, UsageError
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _BODY = "bundle.json"
-_ASIDE = ".aside-"
+_PARTIAL, _ASIDE, _GONE = ".partial-", ".aside-", ".gone-"
+# What is of no bundle, or not of one any more.
+PASSING = (_PARTIAL, _ASIDE, _GONE)
+# Longer than it takes to store any bundle.
+_CUT_OFF_S = 24 * 3600.0
 
 
 class BundleStore:
@@ -39,7 +45,7 @@ class BundleStore:
                 f"the bundle lists {sorted(body['files'])} but holds {sorted(files)}", next="build it again"
             )
         self._root.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=self._root))
+        partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self._root))
         try:
             for name, source in files.items():
                 checked = checked_name(name, what="file name")
@@ -77,13 +83,29 @@ class BundleStore:
         folder.rename(folder.with_name(f"{_ASIDE}{folder.name}"))
 
     def clear_aside(self, *, back: bool = False) -> None:
-        """Remove what was set aside, or with `back` put it where it was."""
+        """Remove what was set aside, or with `back` put it where it was.
+
+        Whatever was cut off before is removed as well; raises OSError, once all has been tried, for what resists.
+        """
         for folder in self._root.glob(f"{_ASIDE}sha256-*"):
             kept = folder.with_name(folder.name.removeprefix(_ASIDE))
-            if back and not kept.exists():
-                folder.rename(kept)
-            else:
+            # What has lost a part to a removal that was cut off must never come back.
+            gone = folder.with_name(f"{_GONE}{secrets.token_hex(8)}")
+            folder.rename(kept if back and not kept.exists() else gone)
+        if not back:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        resisting = None
+        before = time.time() - _CUT_OFF_S
+        cut_off = [folder for folder in self._root.glob(f"{_PARTIAL}*") if _changed(folder) < before]
+        for folder in [*self._root.glob(f"{_GONE}*"), *cut_off]:
+            try:
                 shutil.rmtree(folder)
+            except OSError as error:
+                resisting = error
+        if resisting:
+            raise resisting
 
     def _folder(self, digest: str) -> Path:
         match = _DIGEST.fullmatch(digest)
@@ -142,6 +164,14 @@ def _write(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     path.chmod(0o644)
+
+
+def _changed(folder: Path) -> float:
+    """Return when a folder was changed last, the present for one that has gone meanwhile."""
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()
 
 
 def _sync(folder: Path) -> None:

@@ -6,12 +6,13 @@ The journal holds JSON only: nothing in it is ever unpickled.
 import json
 import logging
 import os
+import sqlite3
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,6 +26,8 @@ WORKFLOW_VERSION = "2"
 
 # So long a workflow waits for its journal to come back; then its thread ends, and the executor undoes the work.
 JOURNAL_S = 60.0
+# So long the start waits for a lock; DBOS would wait for half a minute, in which nothing shows that this process lives.
+LOCKED_S = 1.0
 # So long after the start what was cut off may take to begin again.
 RECOVERY_S = 30.0
 
@@ -63,7 +66,7 @@ class DbosEngine:
         self._begun: set[str] = set()
         self._cut_off: set[str] = set()
         self._launched_at: float | None = None
-        self._engine = DBOS(config=engine_config(journal_url))
+        self._journal_url = journal_url
 
     def register(self, name: str, body: Callable[[str, Step], None]) -> None:
         """Name what a workflow does, before `launch`."""
@@ -80,11 +83,21 @@ class DbosEngine:
         self._workflows[name] = DBOS.workflow(name=name)(run)
 
     def launch(self) -> None:
-        """Begin, and go on with what was cut off, not with what other code began; raise UsageError for newer work."""
+        """Begin, and go on with what was cut off, not with what other code began; raise UsageError for newer work.
+
+        What raised DatabaseUnavailable may be called again.
+        """
+        _refuse_locked(sa.make_url(self._journal_url))
         with _journal():
-            DBOS.launch()
-        Patience(JOURNAL_S).watch(self._engine._sys_db.engine)
-        unfinished = DBOS.list_workflows(status=list(_UNFINISHED), load_input=False, load_output=False)
+            self._engine = DBOS(config=engine_config(self._journal_url))
+            try:
+                DBOS.launch()
+            except BaseException:
+                # It takes itself for launched, and would do nothing the next time.
+                DBOS.destroy()
+                raise
+            Patience(JOURNAL_S).watch(self._engine._sys_db.engine)
+            unfinished = DBOS.list_workflows(status=list(_UNFINISHED), load_input=False, load_output=False)
         versions = {each.workflow_id: each.app_version or "" for each in unfinished}
         self._refuse_newer(versions)
         for work_id, version in versions.items():
@@ -213,16 +226,35 @@ def durable_step(subject: str) -> Step:
     return step
 
 
+def _refuse_locked(journal: sa.URL) -> None:
+    """Raise DatabaseUnavailable at once for a journal in SQLite that somebody has locked.
+
+    It gets a write-ahead log: without one, who is frozen while it reads would keep everybody from writing.
+    """
+    if journal.get_backend_name() != "sqlite":
+        return
+    try:
+        with closing(sqlite3.connect(journal.database or "", timeout=LOCKED_S, isolation_level=None)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("BEGIN IMMEDIATE")
+            connection.rollback()
+    except sqlite3.OperationalError as error:
+        raise _unusable(error) from error
+
+
 @contextmanager
 def _journal() -> Iterator[None]:
     try:
         yield
     except sa.exc.SQLAlchemyError as error:
-        reason = str(error.__cause__ or error)[:200]
-        raise DatabaseUnavailable(
-            f"the journal of workflows can't be used: {reason}",
-            next="check free disk space and the database; what was asked for stays asked for",
-        ) from error
+        raise _unusable(error) from error
+
+
+def _unusable(error: Exception) -> DatabaseUnavailable:
+    return DatabaseUnavailable(
+        f"the journal of workflows can't be used: {str(error.__cause__ or error)[:200]}",
+        next="check free disk space and the database; what was asked for stays asked for",
+    )
 
 
 def engine_config(journal_url: str) -> Any:

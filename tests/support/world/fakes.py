@@ -31,7 +31,7 @@ class FakeTarget:
     """A target in memory that goes one step on with every look at a slot.
 
     `broken` maps a bundle digest to what its replicas log before they crash; the bundles in `missing`
-    cannot be prepared; those in `hanging` start for ever.
+    cannot be prepared; those in `hanging` start for ever. While it is `away`, nothing is discarded.
     """
 
     def __init__(self, replicas: int = 1) -> None:
@@ -39,6 +39,7 @@ class FakeTarget:
         self.missing: set[str] = set()
         self.hanging: set[str] = set()
         self.discarded: set[str] = set()
+        self.away = False
         self._replicas = replicas
         self._epochs: dict[Endpoint, int] = {}
         self._states: dict[tuple[Endpoint, Slot], SlotState] = {}
@@ -51,6 +52,8 @@ class FakeTarget:
 
     def discard(self, bundle_digest: str) -> None:
         """Note what is needed no more."""
+        if self.away:
+            raise DeployFailed("the image registry does not answer")
         self.discarded.add(bundle_digest)
 
     def start(self, release: Release, slot: Slot, *, epoch: int) -> None:
@@ -88,6 +91,12 @@ class FakeTarget:
         state = self._state(endpoint, Slot.LIVE)
         first = replace(state.replicas[0], ready=False, restarts=state.replicas[0].restarts + 1)
         self._states[endpoint, Slot.LIVE] = replace(state, replicas=(first, *state.replicas[1:]))
+
+    def forget(self) -> None:
+        """Lose all that was asked for and served."""
+        self._epochs.clear()
+        self._states.clear()
+        self._wanted.clear()
 
     def _change(self, endpoint: Endpoint, slot: Slot, release: Release | None, epoch: int) -> None:
         self._fence(endpoint, epoch)
@@ -396,15 +405,20 @@ class FakeVersions:
         self.down = False
         self._numbers = numbers
 
-    def versions(self, model: str) -> list[dict[str, Any]]:
+    def versions(self, model: str, before: int | None = None) -> tuple[list[dict[str, Any]], bool]:
         """Return each version, newest first."""
         if self.down:
             raise RegistryUnavailable("the registry is down")
-        return [{"version": n, "run_id": f"run-{n}", "tags": {}, "aliases": []} for n in reversed(self._numbers)]
+        rows = [
+            {"version": n, "run_id": f"run-{n}", "tags": {}, "aliases": [], "cut": False}
+            for n in reversed(self._numbers)
+            if before is None or int(n) < before
+        ]
+        return rows, False
 
     def resolve(self, model: str, version: str | None) -> str:
         """Return `version` if it is registered, the newest for None; raise UnknownVersion."""
-        known = [row["version"] for row in self.versions(model)]
+        known = [row["version"] for row in self.versions(model)[0]]
         if not known or version not in (None, *known):
             raise UnknownVersion(f"{model} has no version {version}")
         return version or str(known[0])

@@ -3,6 +3,7 @@
 `python -m tests.support.world.former_supervisor` takes the options of today's.
 """
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,8 @@ class FormerHome(SupervisorHome):
 class FormerSupervisor(Supervisor):
     """A supervisor that takes a command of today for none."""
 
-    async def _obey(self, body: dict[str, Any]) -> dict[str, Any] | None:
-        if body["command"] == Command.HAND_OVER:
-            raise ValueError(f"{body['command']!r} is not a valid Command")
-        return await super()._obey(body)
+    def _pass_on(self, writer: asyncio.StreamWriter) -> bool:
+        raise ValueError(f"{Command.HAND_OVER!r} is not a valid Command")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import signal
 import socket
 import sys
 import time
@@ -77,6 +78,34 @@ def do_fork(place: Path, rest: str) -> None:
     for _ in range(int(rest)):
         if os.fork() == 0:
             time.sleep(600)
+    time.sleep(600)
+
+
+def do_escape(place: Path, rest: str) -> str:
+    """Leave a process in a session of its own, whose parent has gone; then do something else."""
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        time.sleep(600)
+    os.wait()
+    return str(globals()[f"do_{rest}"](place, "") if rest else "escaped")
+
+
+def do_replace(place: Path, rest: str) -> None:
+    """Put something else in the place of the log, then fail."""
+    os.write(2, b"the last words\n")
+    (place / "job.log").unlink()
+    if rest:
+        (place / "job.log").symlink_to(rest)
+    else:
+        os.mkfifo(place / "job.log")
+    os._exit(3)
+
+
+def do_stop(place: Path, rest: str) -> None:
+    """Stop whoever started this process, then sleep."""
+    os.kill(os.getppid(), signal.SIGSTOP)
     time.sleep(600)
 
 

@@ -69,9 +69,10 @@ class SupervisorProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._before: list[subprocess.Popen[bytes]] = []
 
-    def run_another(self) -> subprocess.CompletedProcess[str]:
+    def run_another(self, *options: str) -> subprocess.CompletedProcess[str]:
         """Run the same command once more, expecting it to give up by itself."""
-        return subprocess.run(self._command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
+        command = [*self._command, *options]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
 
     def start(self, *options: str) -> None:
         """Start, and wait until the live slot's replicas answer."""

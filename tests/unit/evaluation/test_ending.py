@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from pipelines.errors import Cancelled, JobFailed, Overdue
 from pipelines.evaluation import ending
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.gates.registry import GATES
+from pipelines.governance.progress import progress_of
+from pipelines.releases.machine import boot_clock
 from tests.support.world.world import MODEL, STAGING, World, policy_body
 
 
@@ -94,6 +97,41 @@ def test_an_evaluation_that_takes_longer_than_its_policy_allows_is_stopped(world
     assert_nothing_is_left(world, evaluation)
 
 
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["the same machine", "another machine"])
+def test_the_deadline_counts_from_the_beginning_whatever_executor_goes_on(world: World, elsewhere: bool) -> None:
+    evaluation = asked(world)
+
+    def dying(name: str, action: Callable[[], Any]) -> Any:
+        if name == "offline gates":
+            raise KeyboardInterrupt
+        return action()
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(world.services, evaluation.id, dying)
+    begun = world.records.get(Evaluation, evaluation.id).begun
+    assert begun is not None
+    long_ago = {**begun, "boot_s": begun["boot_s"] - 7201.0}
+    if elsewhere:
+        at = datetime.fromisoformat(begun["at"]) - timedelta(seconds=7201)
+        long_ago = {**begun, "boot_id": "another", "at": at.isoformat()}
+    with world.records.write() as transaction:
+        transaction.change(evaluation, begun=long_ago)
+    evaluate(world.services, evaluation.id, world.step)
+    ended = world.records.get(Evaluation, evaluation.id)
+    assert (ended.error or {})["code"] == Overdue.code
+    assert ended.begun == long_ago
+    assert_nothing_is_left(world, evaluation)
+
+
+def test_a_step_of_the_clock_on_the_wall_makes_no_evaluation_overdue(world: World) -> None:
+    evaluation = asked(world)
+    at = (datetime.fromisoformat(now()) - timedelta(days=1)).isoformat()
+    with world.records.write() as transaction:
+        transaction.change(evaluation, begun={"at": at, **dict(zip(("boot_id", "boot_s"), boot_clock(), strict=True))})
+    evaluate(world.services, evaluation.id, world.step)
+    assert world.records.get(Evaluation, evaluation.id).state is RunState.DONE
+
+
 def test_a_policy_from_before_deadlines_has_the_defaults(world: World) -> None:
     body = {key: value for key, value in policy_body().items() if key != "evaluation"}
     assert GATES.read_policy(body).evaluation.deadline_s == 7200
@@ -141,6 +179,7 @@ OFFLINE = [{**GATE, "name": gate.name} for gate in (*GATES.of_the_bundle, *GATES
         json.dumps({"results": [GATE]}).encode(),
         json.dumps({"results": [*OFFLINE, UNKNOWN]}).encode(),
         json.dumps({"results": [*OFFLINE[1:], {**GATE, "message": "x" * 5000}]}).encode(),
+        json.dumps({"results": [*OFFLINE[1:], {**GATE, "name": "digest.\x1b[2K"}]}).encode(),
         json.dumps({"results": OFFLINE, "more": 1}).encode(),
         json.dumps({"refused": {"code": "lost_lease", "message": "", "next": ""}}).encode(),
     ],
@@ -156,6 +195,29 @@ def test_an_answer_about_the_gates_that_is_none_holds_the_version(world: World, 
 
 def test_a_whole_answer_about_the_gates_is_taken(world: World) -> None:
     assert evaluated_with(world, json.dumps({"results": OFFLINE}).encode()).verdict == "passed"
+
+
+HIDING = "FAIL: digest: x\nPASS digest \x1b[2K\u202e"
+SHOWN = r"FAIL: digest: x\nPASS digest \x1b[2K\u202e"
+
+
+def test_what_a_job_says_of_the_gates_hides_nothing(world: World) -> None:
+    failed = {**GATE, "verdict": "failed", "message": HIDING}
+    evaluation = evaluated_with(world, json.dumps({"results": [failed, OFFLINE[1]]}).encode())
+    assert evaluation.error is not None and evaluation.report is not None
+    assert evaluation.error["message"] == evaluation.report["gates"][0]["message"] == SHOWN
+    told = [line.message for line in progress_of(world.records, evaluation.id)]
+    assert SHOWN in told and HIDING not in told
+
+
+def test_what_a_job_refuses_hides_nothing(world: World) -> None:
+    world.jobs.answer = json.dumps({"refused": {"message": HIDING, "next": HIDING + "x" * 5000}}).encode()
+    evaluation = asked(world)
+    evaluate(world.services, evaluation.id, lambda name, action: action())
+    error = world.records.get(Evaluation, evaluation.id).error
+    assert error is not None
+    assert (error["code"], error["message"]) == ("not_servable", SHOWN)
+    assert error["next"].startswith(SHOWN) and len(error["next"]) == 2000
 
 
 def test_rows_that_were_changed_on_the_disk_are_sent_to_nobody(world: World) -> None:

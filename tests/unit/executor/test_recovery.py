@@ -1,8 +1,12 @@
 """Work that no thread carries out any more: whatever ended it, nothing of it stays half-done, and no lease is held."""
 
+import threading
 from collections.abc import Callable
+from dataclasses import replace
+from socket import gethostname
 from typing import Any
 
+import psutil
 import pytest
 
 from pipelines import commands
@@ -11,19 +15,22 @@ from pipelines.domain.audit import open_intents
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Evaluation, LeaderLease, Lease, Promotion, ReleaseRecord, Rollback
 from pipelines.domain.release import Endpoint, Phase, Slot
-from pipelines.errors import DatabaseUnavailable, LostLease, RegistryUnavailable
+from pipelines.errors import DatabaseUnavailable, LostLease, NotAllowed, RegistryUnavailable
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.executor import recovery
 from pipelines.executor.recovery import Recovery
 from pipelines.executor.workflows import begin, register_workflows
 from pipelines.ports import Step
 from pipelines.releases import leases
+from pipelines.releases.leader import Succession
+from pipelines.releases.machine import born_s
 from pipelines.releases.promote import release_promotion
 from pipelines.releases.rollback import roll_back
 from pipelines.releases.services import Services
 from tests.support.world.world import MODEL, PRODUCTION, STAGING, World
 
 KEY = f"{MODEL}/production"
+NOBODY = Succession(None, [])
 
 
 class DeadError(Exception):
@@ -79,10 +86,10 @@ def cut_off(world: World, before: str) -> Promotion:
     return promotion
 
 
-def look(world: World, engine: Engine | None = None, *taken_over: Lease) -> Engine:
+def look(world: World, engine: Engine | None = None, succession: Succession = NOBODY) -> Engine:
     """Let the executor look once, and wait for what it begins."""
     engine = engine or Engine()
-    recovered = Recovery(world.services, engine, taken_over)
+    recovered = Recovery(world.services, engine, succession)
     recovered.look()
     recovered.wait()
     return engine
@@ -128,6 +135,18 @@ def test_work_that_took_the_lease_and_was_never_written_down_as_running_is_ended
     look(world)
     assert world.records.get(Promotion, promotion.id).state is RunState.STOPPED
     all_is_back(world)
+
+
+def test_a_release_that_stands_half_done_although_its_work_has_ended_is_undone_too(world: World) -> None:
+    promotion = cut_off(world, "K9")
+    with world.records.write() as transaction:
+        # As an earlier Slipway left it.
+        transaction.change(promotion, state=RunState.STOPPED)
+        transaction.change(lease(world), holder=None)
+    look(world)
+    all_is_back(world)
+    (release,) = world.records.find(ReleaseRecord, change_id=promotion.id)
+    assert release.state is ReleaseState.FAILED
 
 
 def test_an_evaluation_that_lost_its_thread_leaves_no_trial_and_no_lease(world: World) -> None:
@@ -218,11 +237,79 @@ def test_the_alias_that_a_frozen_former_executor_moved_too_late_is_put_back(worl
     world.registry.move_alias(MODEL, "production", "2")
     look(world)
     assert world.registry.aliases(MODEL)["production"] == "2", "by hand is not put back"
-    look(world, None, *taken)
+    look(world, None, Succession(None, taken))
     all_is_back(world)
     zombie = Services(**{**world.services.__dict__, "executor": "one"})
     with pytest.raises(LostLease, match=r"lost lease, epoch \d+ < \d+"):
         leases.confirm(zombie, MODEL, PRODUCTION, promotion.id)
+
+
+def moved_too_late(world: World) -> list[Lease]:
+    """Have version 2 undone by a successor, then let the alias that its executor moved too late say version 2."""
+    cut_off(world, "K8")
+    world.services = Services(**{**world.services.__dict__, "executor": "two"})
+    with world.records.write() as transaction:
+        taken = leases.take_over(transaction, LeaderLease("executor", "two", 1, 0.0, now()), now())
+    look(world)
+    world.registry.move_alias(MODEL, "production", "2")
+    return taken
+
+
+@pytest.mark.parametrize(("there", "said"), [(True, "1"), (False, "2")])
+def test_an_alias_is_put_back_only_while_the_former_executor_may_still_have_moved_it(
+    world: World, there: bool, said: str
+) -> None:
+    taken = moved_too_late(world)
+    world.services = replace(world.services, timing=replace(world.services.timing, registry_s=0.001))
+    process = psutil.Process()
+    born = born_s(process) if there else born_s(process) - 60
+    look(world, None, Succession(LeaderLease("executor", "one", process.pid, born, now(), gethostname()), taken))
+    assert world.registry.aliases(MODEL)["production"] == said
+
+
+def test_a_registry_that_forbids_or_hangs_stops_no_round_and_no_other_work(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    taken = moved_too_late(world)
+    asked: list[threading.Thread] = []
+
+    def forbidden(model: str) -> dict[str, str]:
+        asked.append(threading.current_thread())
+        raise NotAllowed("MLflow forbids model plant-model")
+
+    monkeypatch.setattr(world.registry, "aliases", forbidden)
+    look(world, None, Succession(None, taken))
+    assert asked
+    assert threading.main_thread() not in asked
+    assert "MLflow forbids" in caplog.text
+    monkeypatch.undo()
+    look(world, None, Succession(None, taken))
+    all_is_back(world)
+
+
+def test_a_target_that_lost_its_record_later_is_filled_by_a_look_and_never_in_a_round(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "AGAIN_S", 0.0)
+    world.promoted(world.register())
+    asked: list[threading.Thread] = []
+    recovered = Recovery(world.services, Engine(), NOBODY)
+    recovered.look()
+    recovered.wait()
+    world.target.forget()
+    restore = world.target.restore
+
+    def noted(*arguments: Any, **more: Any) -> None:
+        asked.append(threading.current_thread())
+        restore(*arguments, **more)
+
+    monkeypatch.setattr(world.target, "restore", noted)
+    recovered.look()
+    recovered.wait()
+    assert len(asked) == 2
+    assert threading.main_thread() not in asked
+    world.target.observe(Endpoint(MODEL, PRODUCTION), Slot.LIVE)
+    assert world.serving() == "1"
 
 
 def test_a_database_that_is_away_at_the_border_of_a_step_undoes_nothing(
@@ -259,7 +346,7 @@ def test_a_bug_in_an_undoing_is_logged_and_tried_again(
         restore(*arguments, **more)
 
     monkeypatch.setattr(world.target, "restore", buggy)
-    recovered = Recovery(world.services, Engine())
+    recovered = Recovery(world.services, Engine(), NOBODY)
     for _ in range(2):
         recovered.look()
         recovered.wait()
@@ -275,5 +362,5 @@ def test_a_registry_that_is_down_keeps_no_other_work_from_being_looked_at(world:
     world.registry.down = True
     with pytest.raises(RegistryUnavailable):
         world.registry.aliases(MODEL)
-    look(world, None, taken)
+    look(world, None, Succession(None, [taken]))
     assert world.records.get(Promotion, promotion.id).state is RunState.STOPPED

@@ -1,6 +1,9 @@
 """What the executor removes: nothing that a release, a way back, an approval or an evaluation needs."""
 
+import errno
 import os
+import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,6 +18,7 @@ from pipelines.adapters.database.records import SqlRecords, now
 from pipelines.adapters.storage.bundle_store import BundleStore
 from pipelines.adapters.storage.checkpoints_file import FileCheckpoints
 from pipelines.domain.bundle import digest_of
+from pipelines.domain.events import EventKind
 from pipelines.domain.promotion import PastRelease, ReleaseState, RunState, rollback_target
 from pipelines.domain.records import Evaluation, LeaderLease, PinnedVersion, PolicyChange, Promotion, ReleaseRecord
 from pipelines.domain.release import Environment
@@ -77,8 +81,8 @@ class Ledger:
     def newest_event(self) -> int:
         return len(self.lines)
 
-    def events(self, **which: object) -> list[Any]:
-        return [SimpleNamespace(at=at) for at in self.lines]
+    def events(self, *, after: int = 0, **which: object) -> list[Any]:
+        return [SimpleNamespace(at=at) for at in self.lines[after:]]
 
     def forget_progress(self, *, before: str, up_to: int, limit: int) -> int:
         kept = [at for at in self.lines if at >= before]
@@ -276,6 +280,122 @@ def test_what_a_killed_round_has_set_aside_is_put_back_at_the_next_start(place: 
     assert place.bundles.digests() == []
     Keeper(place.services, cast(Any, place.journal), MODEL)
     assert place.bundles.digests() == [digest]
+
+
+def test_what_can_not_be_removed_keeps_nothing_else_waiting_and_is_recorded_once(place: Place) -> None:
+    for _ in range(8):
+        place.day(1)
+    place.at += timedelta(days=400)
+    stuck = place.home / "work/e-1"
+    with held(stuck):
+        found = place.keeper.archive()
+        assert len(found.work) == 8 and len(found.bundles) == 2
+        assert [path.name for path in (place.home / "work").iterdir()] == ["e-1"]
+        assert len(place.bundles.digests()) == 6 and len(place.target.discarded) == 2
+        entries = len(list(place.records.audit_trail()))
+        assert not place.keeper.archive().any and place.keeper.has_left
+        assert len(list(place.records.audit_trail())) == entries
+    assert not place.keeper.archive().any and not place.keeper.has_left
+    assert not stuck.exists()
+
+
+def test_a_bundle_that_can_not_be_removed_is_never_put_back_and_goes_later(place: Place) -> None:
+    for _ in range(8):
+        place.day(1)
+    place.at += timedelta(days=400)
+    (place.home / "bundles/.partial-cut-off").mkdir()
+    os.utime(place.home / "bundles/.partial-cut-off", (0, 0))
+    with held(place.home / f"bundles/{digest_of(b'bundle 1').replace(':', '-')}"):
+        assert len(place.keeper.archive().bundles) == 2
+        assert place.keeper.has_left
+        Keeper(place.services, cast(Any, place.journal), MODEL)
+        assert len(place.bundles.digests()) == 6
+    place.keeper.archive()
+    assert len(list((place.home / "bundles").iterdir())) == 6 and not place.keeper.has_left
+
+
+def test_an_image_that_is_left_is_discarded_by_a_later_round_also_of_another_executor(place: Place) -> None:
+    for _ in range(8):
+        place.day(1)
+    place.at += timedelta(days=400)
+    place.target.away = True
+    removed = set(place.keeper.archive().bundles)
+    assert place.keeper.has_left and place.target.discarded == set()
+    place.target.away = False
+    another = Keeper(place.services, cast(Any, place.journal), MODEL)
+    assert not another.archive().any
+    assert place.target.discarded == removed and len(removed) == 2 and not another.has_left
+
+
+def test_an_image_whose_bundle_is_needed_again_is_kept(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(8):
+        place.day(1)
+    place.at += timedelta(days=400)
+    again = digest_of(b"bundle 1")
+    discard = place.target.discard
+
+    def discard_slowly(digest: str) -> None:
+        # Meanwhile an evaluation builds the next bundle again.
+        discard(digest)
+        for other in {again, digest_of(b"bundle 2")} - {digest}:
+            (place.home / f"bundles/{other.replace(':', '-')}").mkdir()
+
+    monkeypatch.setattr(place.target, "discard", discard_slowly)
+    assert len(place.keeper.archive().bundles) == 2
+    assert len(place.target.discarded) == 1
+    assert len(place.bundles.digests()) == 7
+
+
+def test_no_image_is_discarded_once_something_has_begun(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(8):
+        place.day(1)
+    place.at += timedelta(days=400)
+    clear = place.bundles.clear_aside
+
+    def clear_slowly(*, back: bool = False) -> None:
+        clear(back=back)
+        with place.records.write() as transaction:
+            transaction.add(Evaluation("e-99", MODEL, "1", "alice", place.now(), state=RunState.RUNNING))
+            transaction.emit(EventKind.EVALUATION_STARTED, subject="e-99")
+
+    monkeypatch.setattr(place.bundles, "clear_aside", clear_slowly)
+    assert len(place.keeper.archive().bundles) == 2
+    assert place.target.discarded == set() and place.keeper.has_left
+
+
+def test_retention_begins_also_where_the_first_look_fails(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.day(1)
+    (digest,) = place.bundles.digests()
+    place.bundles.set_aside(digest)
+    monkeypatch.setattr(retention, "LOOK_S", 0.01)
+    stop, clear = threading.Event(), place.bundles.clear_aside
+    times = iter(range(3))
+
+    def fail_at_first(*, back: bool = False) -> None:
+        if next(times, 9) < 2:
+            raise OSError("the disk is read-only for a moment")
+        clear(back=back)
+        stop.set()
+
+    monkeypatch.setattr(place.bundles, "clear_aside", fail_at_first)
+    retention.tend(place.services, cast(Any, place.journal), MODEL, lambda: None, stop)
+    assert place.bundles.digests() == [digest]
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep a folder from being removed, by whatever name, as one does in which something is mounted."""
+    (folder / "held").touch()
+    remove = shutil.rmtree
+
+    def refuse(path: Path) -> None:
+        if (path / "held").exists():
+            raise OSError(errno.EBUSY, "is held", str(path))
+        remove(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil, "rmtree", refuse)
+        yield
 
 
 def test_an_executor_that_was_replaced_removes_nothing(place: Place) -> None:

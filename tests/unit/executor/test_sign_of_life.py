@@ -14,6 +14,8 @@ import pytest
 from pipelines.settings.runtime import Login, Runtime
 from pipelines.settings.settings import ROOT, Settings
 from pipelines.wiring import docker
+from pipelines.wiring.stores import open_records
+from tests.support.world.executors import frozen_with_lock
 from tests.support.world.stacks import stack
 
 RUNTIME = Runtime(
@@ -58,6 +60,26 @@ def test_an_executor_is_healthy_while_it_works_and_not_while_it_is_frozen(tmp_pa
             await_health(life, True)
         finally:
             process.kill()
+
+
+def test_an_executor_beside_one_that_was_frozen_with_the_journals_lock_ends_it_and_takes_over(tmp_path: Path) -> None:
+    settings = Settings.from_environ({"SLIPWAY_HOME": str(tmp_path)})
+    records = open_records(settings)
+    with frozen_with_lock(tmp_path / "workflows.db", records) as holder:
+        command, environ = (
+            [sys.executable, "-m", "pipelines.cli", "executor"],
+            {**os.environ, "SLIPWAY_HOME": str(tmp_path)},
+        )
+        with subprocess.Popen(command, env=environ, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stderr
+                told = next(line for line in process.stderr if "nothing is gone on with yet" in line)
+                assert "the journal of workflows can't be used: database is locked" in told
+                assert f"executor frozen, process {holder.pid}, is frozen and was ended" in told
+                assert any(" is ready" in line for line in process.stderr)
+            finally:
+                process.kill()
+    records.close()
 
 
 def test_in_a_container_it_is_the_file_that_the_health_check_looks_at(tmp_path: Path) -> None:

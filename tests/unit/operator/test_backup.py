@@ -1,19 +1,29 @@
 """A home that is backed up and restored: the same history and proof, and another installation."""
 
+import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipelines.adapters.backup.archive import describe_files, write_archive
+from pipelines.adapters.backup.local_home import LocalHome
+from pipelines.adapters.database.tables import SCHEMA_VERSION
 from pipelines.adapters.local.supervisor.home import SupervisorHome
 from pipelines.domain import audit
-from pipelines.domain.records import LeaderLease, PolicyChange
+from pipelines.domain.audit import Checkpoint
+from pipelines.domain.backup import FORMAT, Manifest
+from pipelines.domain.records import LeaderLease, PolicyChange, ReleaseRecord
 from pipelines.domain.release import Endpoint, Environment
-from pipelines.errors import BackupDamaged, OtherModel, TargetUnavailable, UsageError
+from pipelines.errors import BackupDamaged, OtherModel, TargetUnavailable, Undecided, UsageError
 from pipelines.operator.backup import back_up, restore
 from pipelines.settings.installation import InstallationRecord, begin_record, keep_record
 from pipelines.settings.settings import Settings
 from pipelines.settings.tokens import make_tokens
 from pipelines.wiring.stores import open_checkpoints, open_records
+from tests.support.world.old_installation import FIXTURE, load_sqlite
 from tests.support.world.records import NOW, put_in_force
 
 PORTS = {"SLIPWAY_PORT_API": "18080"}
@@ -47,11 +57,15 @@ def settings(tmp_path: Path) -> Settings:
     return settings
 
 
-def restored(tmp_path: Path, **environ: str) -> Settings:
+def restored(tmp_path: Path, *, expected: str | None = None, **environ: str) -> Settings:
+    restored_as(tmp_path, expected=expected, **environ)
+    return Settings.from_environ({"SLIPWAY_HOME": str(tmp_path / "new"), **environ})
+
+
+def restored_as(tmp_path: Path, *, expected: str | None = None, **environ: str) -> dict[str, Any]:
     given = {"SLIPWAY_HOME": str(tmp_path / "new"), **environ}
-    settings = Settings.from_environ(given)
-    restore(tmp_path / "backup", None, settings, given, told)
-    return settings
+    head = Checkpoint.parse(expected) if expected else None
+    return restore(tmp_path / "backup", None, Settings.from_environ(given), given, told, expected=head)
 
 
 def test_a_restored_home_has_the_history_and_proof_of_the_old_one_and_an_id_of_its_own(
@@ -89,6 +103,127 @@ def test_a_used_home_is_refused_and_stays_as_it_was(tmp_path: Path, settings: Se
     with pytest.raises(UsageError, match="is used"):
         restored(tmp_path)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["precious"]
+
+
+def test_a_backup_tells_its_head_and_a_restore_whether_it_holds_the_one_that_was_expected(
+    tmp_path: Path, settings: Settings
+) -> None:
+    first = back_up(tmp_path / "backup", [], settings, {}, told)["head"]
+    records = open_records(settings)
+    newest = Checkpoint(1, records.newest_audit(1)[0].hash)
+    assert first == str(newest)
+    with records.write() as transaction:
+        transaction.audit("alice", "policy", "outcome", subject="y-1")
+    records.close()
+    second = back_up(tmp_path / "second", [], settings, {}, told)["head"]
+    # What was told of an older backup is held by a newer one, and not the other way round.
+    with pytest.raises(BackupDamaged, match="the chain ends at entry 1, but a checkpoint outside names entry 2"):
+        restored(tmp_path, expected=second)
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "second").rename(tmp_path / "backup")
+    done = restored_as(tmp_path, expected=first)
+    assert (done["head"], done["holds_expected"]) == (second, True)
+
+
+def test_a_backup_that_was_forged_with_its_checkpoints_is_found_by_a_head_from_elsewhere(
+    tmp_path: Path, settings: Settings
+) -> None:
+    head = back_up(tmp_path / "true", [], settings, {}, told)["head"]
+    for name in ("slipway.db", "audit-heads.jsonl"):
+        (settings.home / name).unlink()
+    records = open_records(settings)
+    with records.write() as transaction:
+        transaction.audit("mallory", "policy", "intent", subject="y-1")
+    records.close()
+    back_up(tmp_path / "backup", [], settings, {}, told)
+    with pytest.raises(BackupDamaged, match="entry 1 differs from its checkpoint outside"):
+        restored(tmp_path, expected=head)
+    assert restored_as(tmp_path)["holds_expected"] is None
+
+
+@pytest.mark.parametrize("text", ["7", "0:" + "a" * 64, "1:" + "A" * 64, "1:abc", "x" * 1000])
+def test_what_is_no_head_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is no head of an audit log"):
+        Checkpoint.parse(text)
+
+
+def test_what_is_being_stored_or_removed_is_in_no_backup(tmp_path: Path, settings: Settings) -> None:
+    for name in (".partial-x1", ".aside-sha256-2", ".gone-3"):
+        (settings.home / "bundles" / name).mkdir()
+        (settings.home / "bundles" / name / "model.onnx").write_bytes(b"model")
+    back_up(tmp_path / "backup", [], settings, {}, told)
+    new = restored(tmp_path)
+    assert [path.name for path in (new.home / "bundles").iterdir()] == ["sha256-1"]
+
+
+def test_a_file_that_is_removed_while_it_is_backed_up_is_undecided(tmp_path: Path, settings: Settings) -> None:
+    bundle = settings.home / "bundles" / "sha256-1"
+
+    def remove(line: str) -> None:
+        if "left out" in line:
+            shutil.rmtree(bundle)
+
+    # What is no plain file is told of, here after the bundles were found.
+    (settings.home / "zz").mkdir()
+    os.mkfifo(settings.home / "zz" / "pipe")
+    with pytest.raises(Undecided, match=r"model\.onnx can't be backed up any more") as undecided:
+        back_up(tmp_path / "backup", [], settings, {}, remove)
+    assert undecided.value.next == "back up again"
+    assert not (tmp_path / "backup").exists()
+
+
+def test_a_place_that_can_not_be_written_to_is_undecided(tmp_path: Path, settings: Settings) -> None:
+    (settings.home / "run" / "backup").write_text("in the way")
+    with pytest.raises(Undecided, match="can't back up") as undecided:
+        back_up(tmp_path / "backup", [], settings, {}, told)
+    assert "then back up again" in undecided.value.next
+
+
+def test_a_backup_of_the_oldest_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    archived(tmp_path, old_home(tmp_path), {"records": 2, "mlflow": "3.1.0", "policy": 1})
+    done = restored_as(tmp_path)
+    new = Settings.from_environ({"SLIPWAY_HOME": str(tmp_path / "new")})
+    records = open_records(new)
+    trail = list(records.audit_trail())
+    releases = [(each.id, each.version, each.state) for each in records.find(ReleaseRecord)]
+    records.close()
+    old = open_checkpoints(replace(new, home=FIXTURE / "home")).checkpoints()
+    assert audit.prove(trail, [*old, *open_checkpoints(new).checkpoints()]).valid
+    assert done["head"] == str(old[-1]) and trail[-1].action == "restore"
+    assert [(id, version) for id, version, _ in releases] == [("r-1", "1"), ("r-2", "1"), ("r-3", "2")]
+    assert {path.name for path in (new.home / "bundles").iterdir()} == {
+        path.name for path in (FIXTURE / "home/bundles").iterdir()
+    }
+
+
+def test_a_backup_of_a_newer_slipway_is_refused_with_both_versions(tmp_path: Path) -> None:
+    archived(tmp_path, old_home(tmp_path), {"records": SCHEMA_VERSION + 1})
+    with pytest.raises(UsageError, match=f"is of version {SCHEMA_VERSION + 1}, and .* reads {SCHEMA_VERSION} at most"):
+        restored(tmp_path)
+    assert not (tmp_path / "new").exists()
+
+
+def old_home(tmp_path: Path) -> Settings:
+    """Return the settings of an installation of the oldest schema."""
+    home = tmp_path / "old"
+    shutil.copytree(FIXTURE / "home", home)
+    for name in ("slipway", "mlflow", "workflows"):
+        load_sqlite(home / f"{name}.db", name)
+    settings = Settings.from_environ({"SLIPWAY_HOME": str(home)})
+    make_tokens(settings.tokens_file)
+    begin_record(settings)
+    return settings
+
+
+def archived(tmp_path: Path, settings: Settings, formats: dict[str, int | str]) -> None:
+    """Write the backup that a Slipway of these formats would have written of a home."""
+    (tmp_path / "scratch").mkdir()
+    sources = LocalHome(settings.home).capture(tmp_path / "scratch", told)
+    manifest = Manifest(
+        format=FORMAT, created_at="2026-01-01T00:00:00+00:00", slipway="0.0.1", target="local", model="churn-model",
+        installation_id=None, formats=formats, files=describe_files(sources),
+    )  # fmt: skip
+    write_archive(tmp_path / "backup", manifest, sources, [])
 
 
 def test_a_damaged_backup_leaves_no_home_and_an_interrupted_restore_is_taken_up_again(

@@ -16,13 +16,14 @@ from pipelines.domain.release import Endpoint, Environment, Slot
 from pipelines.errors import LostLease, Refused
 from pipelines.releases.leader import (
     LEADER_LOST_S,
-    boot_clock,
+    end_frozen,
     give_up_leader_lease,
     is_alive,
     renew_leader_lease,
     take_leader_lease,
 )
-from tests.support.world.executors import executor
+from pipelines.releases.machine import boot_clock, born_s
+from tests.support.world.executors import executor, frozen_with_lock
 from tests.support.world.fakes import FakeCheckpoints
 from tests.support.world.records import NOW, add
 
@@ -46,7 +47,7 @@ def leader(silent_s: float, *, host: str | None = ELSEWHERE, pid: int | None = N
     Its process is this test's unless another is named.
     """
     process, (boot_id, at_s) = psutil.Process(), boot_clock()
-    born = process.create_time()
+    born = born_s(process)
     return LeaderLease("executor", "x1", pid or process.pid, born, ago(silent_s), host, None, boot_id, at_s - silent_s)
 
 
@@ -86,7 +87,7 @@ def test_a_live_executor_of_another_host_is_waited_for_until_patience_ends(recor
 
 def test_the_leader_lease_of_another_host_is_taken_with_its_leases_when_it_falls_silent(records: SqlRecords) -> None:
     add(records, leader(LEADER_LOST_S - 1), Lease("m/production", "p-1", 3, "x1", NOW))
-    (taken,) = take_leader_lease(executor(records, "x2", now), patience_s=30.0)
+    (taken,) = take_leader_lease(executor(records, "x2", now), patience_s=30.0).leases
     assert taken.holder == "p-1"
     assert records.get(Lease, "m/production").epoch == 4
     found = records.get(LeaderLease, "executor")
@@ -108,6 +109,41 @@ def test_a_successor_begins_as_soon_as_the_leader_lease_is_given_up(records: Sql
         renew_leader_lease(first)
 
 
+def test_a_frozen_executor_that_has_locked_the_database_is_ended_and_all_is_taken_over(
+    records: SqlRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pipelines.adapters.database.dialects.WAIT_S", 0.1)
+    waiting = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeCheckpoints())
+    add(records, Lease("m/production", "p-1", 3, "frozen", NOW))
+    with frozen_with_lock(tmp_path / "slipway.db", records) as holder:
+        (taken,) = take_leader_lease(executor(waiting, "x2", now)).leases
+    waiting.close()
+    assert taken.holder == "p-1"
+    told = f"database is locked; executor frozen, process {holder.pid}, is frozen and was ended"
+    assert told in caplog.text
+
+
+def test_an_executor_that_is_frozen_for_less_than_its_lease_is_named_and_left_alone(
+    records: SqlRecords, tmp_path: Path
+) -> None:
+    with frozen_with_lock(tmp_path / "other.db", records) as holder:
+        lately = dataclasses.replace(records.get(LeaderLease, "executor"), heartbeat_at=ago(1))
+        assert end_frozen(lately, now()) == f"; executor frozen, process {holder.pid}, is frozen"
+        assert holder.status() == psutil.STATUS_STOPPED
+        assert end_frozen(dataclasses.replace(lately, host=ELSEWHERE), now()) == ""
+    assert end_frozen(lately, now()) == end_frozen(None, now()) == ""
+
+
+def test_an_executor_that_wakes_behind_a_locked_database_finds_that_it_was_replaced(
+    records: SqlRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(records, leader(LEADER_LOST_S + 1))
+    take_leader_lease(executor(records, "x2", now))
+    monkeypatch.setattr(records, "write", None)
+    with pytest.raises(LostLease):
+        renew_leader_lease(executor(records, "x1", now))
+
+
 def test_an_executor_that_was_replaced_does_not_give_up_its_successors_leader_lease(records: SqlRecords) -> None:
     add(records, leader(LEADER_LOST_S + 1))
     take_leader_lease(executor(records, "x2", now))
@@ -120,6 +156,18 @@ def test_a_step_of_the_clock_on_the_wall_makes_nobody_older_or_younger(step_s: f
     stepped = ago(-step_s)
     assert is_alive(leader(LEADER_LOST_S - 1), stepped)
     assert not is_alive(leader(LEADER_LOST_S + 1), stepped)
+
+
+@pytest.mark.parametrize("step_s", [-600.0, 600.0])
+def test_a_step_of_the_machines_own_clock_makes_no_other_process_of_a_living_executor(
+    records: SqlRecords, monkeypatch: pytest.MonkeyPatch, step_s: float
+) -> None:
+    take_leader_lease(executor(records, "x1", now))
+    boot_time = psutil.boot_time()
+    # What the kernel calls the time of its start moves with each step of the clock on the wall.
+    monkeypatch.setattr("psutil._psplatform.boot_time", lambda: boot_time + step_s)
+    with pytest.raises(Refused, match=f"process {os.getpid()}"):
+        take_leader_lease(executor(records, "x2", now), patience_s=0.0)
 
 
 def test_an_executor_that_works_through_a_step_of_the_clock_keeps_its_lease(records: SqlRecords) -> None:
@@ -149,6 +197,6 @@ def test_who_takes_over_goes_on_from_the_greater_epoch_of_database_and_target(re
     services = executor(records, "x2", now)
     add(records, leader(LEADER_LOST_S + 1), Lease("toy-model/production", "p-1", 3, "x1", NOW))
     services.target.set_traffic_weights(Endpoint("toy-model", Environment.PRODUCTION), {Slot.LIVE: 1}, epoch=9)
-    (taken,) = take_leader_lease(services)
+    (taken,) = take_leader_lease(services).leases
     assert taken.epoch == 3
     assert records.get(Lease, "toy-model/production").epoch == 10

@@ -1,15 +1,16 @@
 """The supervisor: three slots, a record, and a private socket on which the newest lease's holder is obeyed."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipelines.adapters.local.supervisor.handover import ask_for_sockets, find_sockets, give_sockets
+from pipelines.adapters.local.supervisor.handover import asked_for_sockets, find_sockets, give_sockets
 from pipelines.adapters.local.supervisor.home import Record, SlotRecord, SupervisorHome
 from pipelines.adapters.local.supervisor.identity import end_orphan
 from pipelines.adapters.local.supervisor.replica import Site
@@ -21,8 +22,9 @@ from pipelines.errors import DeployFailed, LostLease, SlipwayError, UsageError
 
 log = logging.getLogger(__name__)
 _LINE_LIMIT_BYTES = 65_536
-# A supervisor that has passed its sockets on has ended by then.
+# A supervisor that was told to leave has ended by then.
 _LEAVES_S = 10.0
+_AGAIN_S = 5.0
 
 
 class Supervisor:
@@ -38,7 +40,6 @@ class Supervisor:
         self._replaces = replaces
         self._record = Record()
         self._slots: dict[Slot, SlotSupervisor] = {}
-        self._leaves = False
 
     async def run(self, until: asyncio.Event) -> None:
         """Serve until told otherwise, then drain all; raise UsageError or PortTaken if it cannot begin."""
@@ -59,8 +60,10 @@ class Supervisor:
 
     def _take_place(self) -> dict[int, socket.socket]:
         """Become the supervisor here, and return by port the sockets on which replicas of a former one serve."""
-        asked = ask_for_sockets(self._home.load().socket) if self._replaces else []
-        self._home.lock(within_s=_LEAVES_S if asked else 0.0)
+        with contextlib.ExitStack() as conversation:
+            former = asked_for_sockets(self._home.load().socket)
+            asked = conversation.enter_context(former) if self._replaces else []
+            self._home.lock(within_s=_LEAVES_S if asked else 0.0)
         left = self._home.load()
         self._record = replace(
             left,
@@ -73,10 +76,14 @@ class Supervisor:
         return {int(found.getsockname()[1]): found for found in asked or find_sockets(self._record.former)}
 
     async def _succeed(self) -> None:
-        """End the replicas of the supervisor before when those of this one serve."""
-        if self._record.former:
-            await self._slots[Slot.LIVE].until_served()
-            await self._end_former()
+        """End the replicas of the supervisor before when those of this one serve, whatever goes wrong on the way."""
+        while self._record.former:
+            try:
+                await self._slots[Slot.LIVE].until_served()
+                await self._end_former()
+            except Exception:
+                log.exception("%s: what a former supervisor left goes on for a moment", self._home.endpoint)
+                await asyncio.sleep(_AGAIN_S)
 
     async def _end_former(self, of: Callable[[Slot], bool] = lambda slot: True) -> None:
         leaving = [orphan for orphan in self._record.former if of(orphan.slot)]
@@ -128,28 +135,46 @@ class Supervisor:
             os.umask(before)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        passed = False
         try:
             while line := await reader.readline():
-                reply = json.dumps(await self._reply(line)).encode() + b"\n"
-                if self._leaves:
-                    self._hand_over(writer, reply)
-                writer.write(reply)
-                await writer.drain()
-        except (ConnectionError, ValueError) as error:
+                body = _body(line)
+                if body.get("command") == Command.HAND_OVER:
+                    passed = self._pass_on(writer)
+                elif passed and body.get("command") == Command.LEAVE:
+                    self._leave(writer)
+                else:
+                    writer.write(json.dumps(await self._reply(body)).encode() + b"\n")
+                    await writer.drain()
+        except (ConnectionError, ValueError, DeployFailed) as error:
             # ValueError: a line beyond the limit, after which nothing on this connection makes sense.
             log.warning("a conversation ended: %s", error)
         finally:
             writer.close()
 
-    def _hand_over(self, writer: asyncio.StreamWriter, reply: bytes) -> None:
-        """Answer with the sockets and end at once: the replicas go on, and are the successor's by the record."""
-        with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as connection:
-            give_sockets(connection, reply, [supervisor.fileno() for supervisor in self._slots.values()])
+    def _pass_on(self, writer: asyncio.StreamWriter) -> bool:
+        """Answer a successor with the sockets, and go on; return whether that could be recorded."""
+        try:
+            self._save_or_refuse()
+        except DeployFailed as error:
+            _answer(writer, {"error": error.as_dict()})
+            return False
+        log.info("%s: passes its sockets on to a successor", self._home.endpoint)
+        _answer(writer, {"ok": None}, [supervisor.fileno() for supervisor in self._slots.values()])
+        return True
+
+    def _leave(self, writer: asyncio.StreamWriter) -> None:
+        """End at once, once a successor has the sockets: the replicas go on, and are its own by the record.
+
+        One that can't be answered has given up meanwhile: then this one stays.
+        """
+        self._save_or_refuse()
+        _answer(writer, {"ok": None})
         os._exit(0)
 
-    async def _reply(self, line: bytes) -> dict[str, Any]:
+    async def _reply(self, body: dict[str, Any]) -> dict[str, Any]:
         try:
-            return {"ok": await self._obey(json.loads(line))}
+            return {"ok": await self._obey(body)}
         except SlipwayError as error:
             return {"error": error.as_dict()}
         except (ValueError, KeyError, TypeError) as error:
@@ -159,11 +184,6 @@ class Supervisor:
         command = Command(body["command"])
         if command is Command.OBSERVE:
             return state_as_dict(await self._slots[Slot(body["slot"])].observe())
-        if command is Command.HAND_OVER:
-            log.info("%s: hands over to a successor", self._home.endpoint)
-            self._save_or_refuse()
-            self._leaves = True
-            return None
         wanted = Deployment.from_dict(body["deployment"]) if command is Command.START else None
         if wanted and wanted.release.endpoint != self._home.endpoint:
             raise UsageError(f"release {wanted.release.id} is for {wanted.release.endpoint}")
@@ -194,3 +214,18 @@ class Supervisor:
             raise DeployFailed(
                 f"the supervisor cannot record a change: {error}", next="make room on the disk, then try again"
             ) from error
+
+
+def _body(line: bytes) -> dict[str, Any]:
+    """Return the command of a line; one without any for what is none."""
+    try:
+        body = json.loads(line)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _answer(writer: asyncio.StreamWriter, reply: dict[str, Any], sockets: Sequence[int] = ()) -> None:
+    """Answer at once, with sockets if there are any; raise ConnectionError when nobody is there."""
+    with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as connection:
+        give_sockets(connection, json.dumps(reply).encode() + b"\n", sockets)

@@ -1,7 +1,8 @@
 """Passes the listening sockets of a supervisor on to its successor, so that no request is lost when it is replaced.
 
 The replicas hold the same sockets and go on serving meanwhile; the successor ends them when its own have confirmed
-themselves. A supervisor that can be asked passes its sockets on; those of one that can't are taken from its replicas.
+themselves. A supervisor that can be asked passes its sockets on, and stays what it is until its successor says, on the
+same connection, that it has them. The sockets of one that can't be asked are taken from its replicas.
 """
 
 import contextlib
@@ -10,12 +11,13 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pipelines.adapters.local.supervisor.home import ProcessRecord
 from pipelines.adapters.local.supervisor.identity import birth
 from pipelines.adapters.local.supervisor.wire import Command
+from pipelines.errors import SlipwayError, Undecided
 
 _ANSWER_S = 10.0
 _ANSWER_BYTES = 65_536
@@ -24,22 +26,55 @@ _MOST_SOCKETS = 8
 _PIDFD_GETFD = 438
 
 
-def give_sockets(connection: socket.socket, reply: bytes, sockets: Iterable[int]) -> None:
-    """Answer a successor that has asked with HAND_OVER."""
-    socket.send_fds(connection, [reply], list(sockets))
+def give_sockets(connection: socket.socket, reply: bytes, sockets: Sequence[int]) -> None:
+    """Answer a successor, with the sockets when it has asked with HAND_OVER."""
+    if sockets:
+        socket.send_fds(connection, [reply], list(sockets))
+    else:
+        connection.sendall(reply)
 
 
-def ask_for_sockets(control: str) -> list[socket.socket]:
-    """Have a running supervisor pass its sockets on and end without its replicas; return none if it does not."""
-    try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(_ANSWER_S)
+@contextlib.contextmanager
+def asked_for_sockets(control: str) -> Iterator[list[socket.socket]]:
+    """Lend the sockets of the supervisor that runs, which then leaves; none where there is no supervisor.
+
+    It stays if this ends before it has left: as long as the block lasts, it knows that its successor is there. Raises
+    Undecided when it does not answer, and what it refuses.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_ANSWER_S)
+        try:
             connection.connect(control)
-            connection.sendall(json.dumps({"command": Command.HAND_OVER}).encode() + b"\n")
-            _, fds, _, _ = socket.recv_fds(connection, _ANSWER_BYTES, _MOST_SOCKETS)
-    except OSError:
-        return []
-    return [socket.socket(fileno=fd) for fd in fds]
+        except (FileNotFoundError, ConnectionRefusedError):
+            yield []
+            return
+        sockets = _received(connection, control)
+        # One of the version before has left already.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.sendall(_request(Command.LEAVE))
+        yield sockets
+
+
+def _received(connection: socket.socket, control: str) -> list[socket.socket]:
+    try:
+        connection.sendall(_request(Command.HAND_OVER))
+        reply, fds, _, _ = socket.recv_fds(connection, _ANSWER_BYTES, _MOST_SOCKETS)
+    except OSError as error:
+        raise Undecided(
+            f"the supervisor on {control} does not pass its sockets on: {error}",
+            next='it goes on serving; run "make up" again, which replaces one that is frozen',
+        ) from error
+    if fds:
+        return [socket.socket(fileno=fd) for fd in fds]
+    try:
+        refusal = json.loads(reply)["error"]
+    except (ValueError, KeyError) as error:
+        raise Undecided(f"the supervisor on {control} passes no sockets on: {reply[:80]!r}") from error
+    raise SlipwayError.from_dict(refusal)
+
+
+def _request(command: Command) -> bytes:
+    return json.dumps({"command": command}).encode() + b"\n"
 
 
 def find_sockets(processes: Iterable[ProcessRecord]) -> list[socket.socket]:

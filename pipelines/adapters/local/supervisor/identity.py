@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from pipelines.adapters.local.supervisor.home import ProcessRecord
@@ -74,7 +75,9 @@ async def end_orphan(orphan: ProcessRecord) -> bool:
         orphan.worker is not None and orphan.worker_born is not None and birth(orphan.worker) == orphan.worker_born
     )
     if master_lives:
-        os.kill(orphan.pid, signal.SIGTERM)
+        # It may end by itself between a look and the signal.
+        with suppress(ProcessLookupError):
+            os.kill(orphan.pid, signal.SIGTERM)
     elif worker_lives:
         signal_group(orphan.pid, signal.SIGTERM)
     if (master_lives or worker_lives) and not await group_ends(orphan.pid, GRACE_S):

@@ -11,19 +11,23 @@ from typing import Any
 from pipelines.domain.release import Environment, Phase, Release, Replica, Slot, SlotState
 
 # Bumped when a supervisor and callers of another version would misunderstand each other.
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 # The first version that passes its sockets on to a successor.
 HANDS_OVER = 2
 
 
 class Command(StrEnum):
-    """What a supervisor can be asked; all but `OBSERVE` and `HAND_OVER` carry an epoch."""
+    """What a supervisor can be asked; all but `OBSERVE`, `HAND_OVER` and `LEAVE` carry an epoch.
+
+    `HAND_OVER` is answered with the sockets; `LEAVE`, on the same connection, says that they have come.
+    """
 
     START = "start"
     STOP = "stop"
     OBSERVE = "observe"
     FENCE = "fence"
     HAND_OVER = "hand_over"
+    LEAVE = "leave"
 
 
 @dataclass(frozen=True)

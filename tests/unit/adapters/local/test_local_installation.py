@@ -1,21 +1,29 @@
 """What `up`, `down` and `destroy` do with processes that the home records, and are not today's own."""
 
 import json
+import os
+import re
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from pipelines.adapters.local.installation import LocalInstallation, Part
+from pipelines.adapters.local import installation as installation_module
+from pipelines.adapters.local.installation import LocalInstallation
+from pipelines.adapters.local.parts import Part
+from pipelines.adapters.local.processes import Processes, kill
 from pipelines.adapters.local.supervisor.home import ProcessRecord, Record
 from pipelines.adapters.local.supervisor.identity import birth
 from pipelines.adapters.local.told_api import ToldApi
 from pipelines.domain.release import Environment
-from pipelines.errors import OtherModel
+from pipelines.errors import OtherModel, Undecided, UsageError
 from pipelines.settings.installation import InstallationRecord
 from pipelines.settings.settings import Settings
 from pipelines.settings.tokens import make_tokens
@@ -42,11 +50,15 @@ class StagingOnly(LocalInstallation):
         """Return that one."""
         return [part for part in super().parts() if part.port_setting == "STAGING"]
 
-    def end(self) -> None:
-        """Take it down, and wait for it as its parent."""
-        self.down(lambda line: None)
-        for process in self._started.values():
-            process.wait()
+
+class Given(LocalInstallation):
+    """An installation of parts that a test makes."""
+
+    given: tuple[Part, ...] = ()
+
+    def parts(self) -> list[Part]:
+        """Return those."""
+        return list(self.given)
 
 
 @pytest.fixture
@@ -139,6 +151,8 @@ def test_replicas_of_a_crashed_supervisor_of_an_earlier_slipway_do_not_take_its_
     installation = StagingOnly(settings, {}, lambda pid: True)
     with subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE) as replica:
         assert replica.stdout and replica.stdout.readline()
+        # Who ends it is not its parent, and waits for as long as there is a zombie.
+        threading.Thread(target=replica.wait, daemon=True).start()
         left = ProcessRecord("live-0", replica.pid, birth(replica.pid), None, None, str(settings.home / "none.sock"))
         (settings.home / "run").mkdir()
         (settings.home / "run" / "supervisor-staging.json").write_text(json.dumps(Record(processes=[left]).as_dict()))
@@ -148,5 +162,100 @@ def test_replicas_of_a_crashed_supervisor_of_an_earlier_slipway_do_not_take_its_
             with socket.create_connection(("127.0.0.1", settings.staging_port), timeout=5):
                 assert list(installation.running()) == ["supervisor-staging-churn-model"]
         finally:
-            installation.end()
+            installation.down(lambda line: None)
             replica.kill()
+
+
+def part(name: str, ready: Callable[[int], bool], *command: str) -> Part:
+    return Part(name, list(command or ("sleep", "60")), None, "", ready, "code")
+
+
+def after(seconds: float) -> Callable[[int], bool]:
+    """Be ready so long after it was asked for the first time."""
+    asked: list[float] = []
+
+    def ready(pid: int) -> bool:
+        asked.append(time.monotonic())
+        return asked[-1] - asked[0] > seconds
+
+    return ready
+
+
+@pytest.fixture
+def given(settings: Settings) -> Iterator[Given]:
+    installation = Given(settings, {}, lambda pid: True)
+    yield installation
+    installation.down(lambda line: None)
+
+
+def test_a_frozen_part_takes_nothing_of_the_time_of_the_others(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    given.given = (part("frozen", lambda pid: True), part("slow", lambda pid: True))
+    given.up(lambda line: None)
+    before = {name: process.pid for name, process in given.running().items()}
+    monkeypatch.setattr(installation_module, "SILENT_S", 1.0)
+    frozen = before["frozen"]
+    given.given = (part("frozen", lambda pid: pid != frozen), part("slow", after(0.3)))
+    told: list[str] = []
+    given.up(told.append)
+    after_up = {name: process.pid for name, process in given.running().items()}
+    assert told == ["frozen does not answer: starting it anew", "starting frozen"]
+    assert after_up["slow"] == before["slow"] and after_up["frozen"] != frozen
+    assert not psutil.pid_exists(frozen)
+
+
+def test_each_part_has_its_own_time_to_become_ready_and_what_it_says_meanwhile_is_told(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installation_module, "READY_S", 2.5)
+    monkeypatch.setattr(installation_module, "TELL_S", 0.5)
+    talk = ("sh", "-c", "echo makes its tables; exec sleep 60")
+    given.given = (part("first", after(1.5)), part("second", after(1.5), *talk))
+    told: list[str] = []
+    given.up(told.append)
+    assert told[:2] == ["starting first", "starting second"]
+    assert any(re.fullmatch(r"waiting for second for \d+ s, which says: makes its tables", line) for line in told)
+
+
+def test_a_part_that_never_becomes_ready_is_told_with_its_own_words(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installation_module, "READY_S", 0.3)
+    given.given = (part("first", lambda pid: False, "sh", "-c", "echo has no tables; exec sleep 60"),)
+    with pytest.raises(Undecided, match=r"first is not ready after 0\.3 s: has no tables") as refused:
+        given.up(lambda line: None)
+    assert "goes on with what runs" in refused.value.next
+
+
+def test_who_was_to_be_replaced_stays_on_record_until_its_successor_has_its_place(
+    given: Given, settings: Settings
+) -> None:
+    (own,) = StagingOnly(settings, {}, lambda pid: True).parts()
+    given.given = (own,)
+    given.up(lambda line: None)
+    former = given.running()[own.name].pid
+    given.given = (replace(own, code="other", command=["sh", "-c", "echo is refused; exit 2"]),)
+    with pytest.raises(UsageError, match=f"{own.name} ended: is refused"):
+        given.up(lambda line: None)
+    assert given.running()[own.name].pid == former
+    # It is known to be of the code before, so the next one replaces it.
+    given.given = (replace(own, code="other"),)
+    told: list[str] = []
+    given.up(told.append)
+    assert told[0] == f"{own.name} was started by other code: replacing it"
+    assert list(given.running()) == [own.name] and given.running()[own.name].pid != former
+    assert os.waitpid(former, 0) == (former, 0)
+
+
+def test_a_successor_counts_as_soon_as_the_one_before_it_has_left(settings: Settings) -> None:
+    processes = Processes(settings.home, settings.logs)
+    for replaces in (False, True):
+        processes.start("part", ["sleep", "60"], cwd=settings.home, environ={}, replaces=replaces)
+    running = processes.running()
+    try:
+        assert list(running) == ["part", "successor of part"]
+        running["part"].kill()
+        running["part"].wait()
+        assert processes.running() == {"part": running["successor of part"]}
+    finally:
+        kill(running.values())
+        processes.forget()

@@ -1,0 +1,111 @@
+"""The parts of a local installation: how each is started, and by what it is seen to be ready."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from pipelines.adapters.local.code import own_code
+from pipelines.adapters.local.supervisor.home import former_record_paths, record_path, supervisor_name, wire_of
+from pipelines.adapters.local.supervisor.wire import HANDS_OVER
+from pipelines.domain.release import REPLICAS, Endpoint, Environment
+from pipelines.settings.settings import Settings
+
+# What decides goes before what serves, so that nothing is begun that can't end.
+DECIDING = frozenset({"executor", "api"})
+_ANSWER_S = 2.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """One process: its command and the code behind it, the port it listens on, and how it shows that it is ready.
+
+    `ready` is asked of a process id. `records` name the processes that a supervisor may have left behind; the first
+    that exists holds.
+    """
+
+    name: str
+    command: list[str]
+    port: int | None
+    port_setting: str
+    ready: Callable[[int], bool]
+    code: str
+    records: tuple[Path, ...] = ()
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether the process that runs passes its place on to a successor by itself."""
+        return any(path.exists() and wire_of(_read(path)) >= HANDS_OVER for path in self.records[:1])
+
+    @property
+    def has_left_replicas(self) -> bool:
+        """Whether replicas of a supervisor that has gone still run: they hold its port until its successor comes."""
+        record = next((path for path in self.records if path.exists()), None)
+        if record is None:
+            return False
+        pids = [process[kind] for process in _read(record)["processes"] for kind in ("pid", "worker") if process[kind]]
+        return any(psutil.pid_exists(pid) for pid in pids)
+
+
+def parts_of(settings: Settings, executor_alive: Callable[[int], bool]) -> list[Part]:
+    """Return every part, in the order of starting."""
+    code, library = own_code(settings.root), version("mlflow")
+    port = settings.mlflow_port
+    mlflow = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
+        *("--workers", "1", "--serve-artifacts"),
+        *("--backend-store-uri", f"sqlite:///{settings.home / 'mlflow.db'}"),
+        *("--artifacts-destination", str(settings.home / "artifacts")),
+        *("--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"),
+    ]
+    cli = [sys.executable, "-m", "pipelines.cli"]
+    return [
+        Part("mlflow", mlflow, port, "MLFLOW", _answers(f"{settings.mlflow_url}/health"), library),
+        *(_supervisor(settings, settings.endpoint(environment), code) for environment in Environment),
+        Part("api", [*cli, "api"], settings.api_port, "API", _answers(f"{settings.api_url}/health"), code),
+        Part("executor", [*cli, "executor"], None, "", executor_alive, code),
+    ]
+
+
+def _supervisor(settings: Settings, endpoint: Endpoint, code: str) -> Part:
+    port, environment, home = settings.port(endpoint), endpoint.environment, settings.home
+    command = [
+        *(sys.executable, "-m", "pipelines.adapters.local.supervisor"),
+        *("--model", endpoint.model, "--environment", str(environment)),
+        *("--home", str(home), "--port", str(port)),
+        *("--replicas", str(REPLICAS[environment])),
+    ]
+    answers, record = _answers(f"http://127.0.0.1:{port}/health"), record_path(home, endpoint)
+
+    def ready(pid: int) -> bool:
+        return _has_succeeded(record, pid) and answers(pid)
+
+    records = (record, *former_record_paths(home, environment))
+    return Part(supervisor_name(endpoint), command, port, environment.name, ready, code, records)
+
+
+def _has_succeeded(record: Path, pid: int) -> bool:
+    """Whether a supervisor keeps its record, and nothing of the one before it is left."""
+    kept = _read(record) if record.exists() else {"pid": None}
+    return bool(kept["pid"] == pid and not kept.get("former"))
+
+
+def _answers(url: str) -> Callable[[int], bool]:
+    def ready(pid: int) -> bool:
+        try:
+            return httpx.get(url, timeout=_ANSWER_S, trust_env=False).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    return ready
+
+
+def _read(record: Path) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(record.read_text())
+    return body

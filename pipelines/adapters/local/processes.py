@@ -1,0 +1,145 @@
+"""The processes of one home: started once, found again, ended with all that they started.
+
+A process is ours only if its id and the mark of its birth, which no step of a clock moves, are in the home's record.
+One that is to take another's place is recorded beside it, and counts as soon as that one has left.
+"""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+
+import psutil
+
+from pipelines.adapters.local.private_json import write_private
+from pipelines.adapters.local.supervisor.identity import birth
+
+# Longer than a supervisor takes to drain its replicas.
+STOP_S = 30.0
+SUCCESSOR = "successor of "
+
+Born = str | float | None
+
+
+class Processes:
+    """What was started from `home`, by name; each writes its own log into `logs`."""
+
+    def __init__(self, home: Path, logs: Path) -> None:
+        self._record = home / "run" / "processes.json"
+        self._logs = logs
+        # By name, the latest last.
+        self._started: dict[str, list[subprocess.Popen[bytes]]] = {}
+
+    def running(self) -> dict[str, psutil.Process]:
+        """Return what runs; a successor whose predecessor has not left yet is named so."""
+        alive = {name: process for name, known in self._recorded().items() if (process := _alive(*known))}
+        return {_counting_as(name, alive): process for name, process in alive.items()}
+
+    def start(
+        self, name: str, command: Sequence[str], *, cwd: Path, environ: Mapping[str, str], replaces: bool
+    ) -> None:
+        """Start a process; one that `replaces` another leaves that one on record until it has left."""
+        self._logs.mkdir(parents=True, exist_ok=True)
+        log = self.log(name)
+        if log.exists():
+            log.replace(log.with_suffix(".log.1"))
+        # Appended to, so that it can be capped while its process writes.
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self._started.setdefault(name, []).append(process)
+        recorded = {known: list(found) for known, found in self._settled().items() if known != SUCCESSOR + name}
+        recorded[SUCCESSOR + name if replaces else name] = [process.pid, birth(process.pid)]
+        write_private(self._record, recorded)
+
+    def latest(self, name: str) -> int | None:
+        """Return the id of the process that was started last by a name, None once that has ended."""
+        if name in self._started:
+            started = self._started[name][-1]
+            return None if started.poll() is not None else started.pid
+        process = self.running().get(name)
+        return process.pid if process else None
+
+    def exit_code(self, name: str) -> int | None:
+        """Return how a process ended that was started here."""
+        return self._started[name][-1].poll() if name in self._started else None
+
+    def log(self, name: str) -> Path:
+        """Return the file that a process writes to."""
+        return self._logs / f"{name}.log"
+
+    def last_lines(self, name: str, count: int = 8) -> str:
+        """Return the last lines that a process wrote."""
+        log = self.log(name)
+        return "\n".join(log.read_text(errors="replace").splitlines()[-count:]) if log.exists() else ""
+
+    def forget(self) -> None:
+        """Forget all of them, once they have ended."""
+        for process in chain.from_iterable(self._started.values()):
+            process.poll()
+        self._record.unlink(missing_ok=True)
+
+    def _settled(self) -> dict[str, tuple[int, Born]]:
+        """Return the record, in which successors have the names of those that have left."""
+        recorded = self._recorded()
+        alive = {name: process for name, known in recorded.items() if (process := _alive(*known))}
+        return {_counting_as(name, alive): recorded[name] for name in alive}
+
+    def _recorded(self) -> dict[str, tuple[int, Born]]:
+        if not self._record.exists():
+            return {}
+        return {name: (pid, born) for name, (pid, born) in json.loads(self._record.read_text()).items()}
+
+
+def end(processes: Iterable[psutil.Process]) -> None:
+    """Ask processes to end and, after STOP_S, end them and what they started."""
+    asked = list(processes)
+    for process in asked:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, left = psutil.wait_procs(asked, timeout=STOP_S)
+    kill(left)
+
+
+def kill(processes: Iterable[psutil.Process]) -> None:
+    """End processes at once, with all of their groups."""
+    left = list(processes)
+    for process in left:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    psutil.wait_procs(left, timeout=STOP_S)
+
+
+def abandon(supervisors: Iterable[psutil.Process]) -> None:
+    """End supervisors that can't pass their sockets on, and not their replicas: the successor takes those from them."""
+    left = list(supervisors)
+    for supervisor in left:
+        with suppress(psutil.NoSuchProcess):
+            supervisor.kill()
+    psutil.wait_procs(left, timeout=STOP_S)
+
+
+def _alive(pid: int, born: Born) -> psutil.Process | None:
+    try:
+        process = psutil.Process(pid)
+        # An earlier Slipway recorded the time of day.
+        same = abs(process.create_time() - born) < 1 if isinstance(born, float) else birth(pid) == born
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _counting_as(name: str, alive: Mapping[str, psutil.Process]) -> str:
+    own = name.removeprefix(SUCCESSOR)
+    return name if own in alive else own

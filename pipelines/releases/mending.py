@@ -1,0 +1,65 @@
+"""Mends the slots of an endpoint that nobody works on, where they differ from the record for a reason that is known.
+
+A live slot of which nothing was ever asked is that of a new target, as after a restore, or of a supervisor that lost
+its record: what is recorded is served there again. A slot beside it was left by an evaluation: it is emptied. What a
+target was asked for in its live slot is never overridden, and an alias that somebody moved is left alone.
+"""
+
+from pipelines.domain import audit
+from pipelines.domain.records import Lease, ReleaseRecord
+from pipelines.domain.release import Endpoint, Slot
+from pipelines.releases import leases
+from pipelines.releases.services import Services
+from pipelines.releases.undo import empty_slots, occupied, restore_target
+
+_REVIVAL = "revival"
+
+
+def mending(endpoint: Endpoint) -> str:
+    """Return who holds the lease of an endpoint while it is mended."""
+    return f"mending-{leases.lease_id(endpoint.model, endpoint.environment)}"
+
+
+def is_at_rest(services: Services, endpoint: Endpoint) -> bool:
+    """Whether nobody but mending itself holds the lease of an endpoint."""
+    held = services.records.find(Lease, id=leases.lease_id(endpoint.model, endpoint.environment))
+    return all(lease.holder in (None, mending(endpoint)) for lease in held)
+
+
+def mend_slots(services: Services, endpoint: Endpoint) -> list[str]:
+    """Serve what is recorded and empty what was left, as far as it is due, under the lease; return the troubles met.
+
+    Raises LeaseHeld, and what a target raises that is away.
+    """
+    if not is_at_rest(services, endpoint) or not (_lacking(services, endpoint) or occupied(services, endpoint)):
+        return []
+    holder = mending(endpoint)
+    with leases.holding(services, endpoint, holder):
+        # What was seen before the lease was held may have been done meanwhile.
+        recorded = _lacking(services, endpoint)
+        if recorded:
+            _revive(services, recorded, holder)
+        return empty_slots(services, endpoint, holder)
+
+
+def _lacking(services: Services, endpoint: Endpoint) -> ReleaseRecord | None:
+    """Return the recorded release of a live slot that knows of none."""
+    recorded = services.serving(endpoint.model, endpoint.environment)
+    if recorded is None:
+        return None
+    state = services.target.observe(endpoint, Slot.LIVE)
+    return None if state.wanted_id or state.release else recorded
+
+
+def _revive(services: Services, recorded: ReleaseRecord, holder: str) -> None:
+    """Begin to serve a recorded release; until it is asked for, the intent stays open."""
+    detail = {"version": recorded.version, "bundle": recorded.bundle_digest}
+    with services.records.write() as transaction:
+        begun = [entry.action for entry in audit.open_intents(transaction.audited(recorded.id))]
+        if _REVIVAL not in begun:
+            transaction.audit("executor", _REVIVAL, "intent", subject=recorded.id, detail=detail)
+    endpoint = recorded.release.endpoint
+    services.target.prepare(endpoint, recorded.bundle_digest)
+    restore_target(services, endpoint, holder)
+    with services.records.write() as transaction:
+        transaction.audit("executor", _REVIVAL, "outcome", subject=recorded.id, detail=detail)
