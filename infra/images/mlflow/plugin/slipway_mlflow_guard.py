@@ -24,6 +24,7 @@ from mlflow.protos.model_registry_pb2 import (
 )
 from mlflow.server import app, auth
 from mlflow.server.handlers import _get_request_message, catch_mlflow_exception, get_service_endpoints
+from slipway_mlflow_door import Door
 
 _FREE = frozenset(
     {
@@ -58,6 +59,7 @@ def create_app() -> FastAPI:
 
     # After the function that logs the user in, which `auth.create_app` has put first.
     app.before_request(refuse)
+    guarded.add_middleware(Door)
     return guarded
 
 
