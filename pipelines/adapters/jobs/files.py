@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
 from pipelines.adapters.jobs.inside import OUT_OF_MEMORY, OUT_OF_TIME, TASK, TOO_MUCH
-from pipelines.domain.texts import printable
+from pipelines.domain.texts import one_line
 from pipelines.errors import JobFailed, UsageError
 from pipelines.ports import JobBounds
 
@@ -51,7 +51,7 @@ def check_places(names: Iterable[str]) -> None:
 
 def broken(how: str, log: str) -> JobFailed:
     """Return the refusal of a job that met a bound, or ended without an answer, with its last words."""
-    said = printable("\n".join(log.strip().splitlines()[-_LAST_LINES:])[-_LAST_CHARS:])
+    said = one_line(" | ".join(log.strip().splitlines()[-_LAST_LINES:])[-_LAST_CHARS:], 2 * _LAST_CHARS)
     return JobFailed(
         f"the confined job that reads its files {how}: {said}".removesuffix(": "),
         next="register a smaller or a plainer model, or raise evaluation.job_s and evaluation.job_memory_mb of the"
