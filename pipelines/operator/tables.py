@@ -20,7 +20,7 @@ def status_table(body: dict[str, Any]) -> str:
                 environment,
                 f"v{release['version']}" if release else "no release",
                 f"{len(ready)} ready, {restarts} restarts",
-                release["serving_at"] if release else "",
+                (release["serving_at"] or "") if release else "",
                 seen.get("drift") or "",
             )
         )

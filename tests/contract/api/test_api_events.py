@@ -107,13 +107,16 @@ def test_who_comes_back_with_the_last_id_is_sent_what_is_new_only(api: Api) -> N
     assert messages_of(api.send("GET", path, headers={"last-event-id": "another"})) == [message]
 
 
-def test_while_nothing_happens_the_last_sign_of_the_executor_is_sent(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_while_nothing_happens_the_last_sign_of_the_executor_is_sent(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pipelines.api.work.SIGN_S", 0.05)
     store_work(api.records, RunState.RUNNING)
     add(api.records, LeaderLease("executor", "x1", 4711, 1.0, NOW))
 
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(api.send, "GET", "/api/v1/rollbacks/b-1/events")
+        await_listener(tmp_path)
         with pytest.raises(TimeoutError):
             answer.result(timeout=0.5)
         with api.records.write() as transaction:
