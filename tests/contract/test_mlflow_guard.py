@@ -27,6 +27,7 @@ from tests.support.containers.engine import FIRST_BUILD_S
 from tests.support.servers.guarded_mlflow import ADMIN, PLUGIN, guarded_container, guarded_process, settings_of
 from tests.support.servers.mlflow_trainer import MlflowTrainer
 from tests.support.world.bundles import make_bundle
+from tests.support.world.strange_http import exchange
 from tests.support.world.trained import trained
 
 pytestmark = pytest.mark.timeout(FIRST_BUILD_S)
@@ -426,6 +427,17 @@ def test_graphql_writes_nothing(mlflow: str) -> None:
     names = {field["name"] for field in answer.json()["data"]["__schema"]["mutationType"]["fields"]}
     # Two searches and an echo, whatever their names say.
     assert names == {"mlflowSearchDatasets", "mlflowSearchRuns", "testMutation"}
+
+
+@pytest.mark.parametrize("login", [None, ("trainer", "guessed")], ids=["nobody", "a wrong password"])
+@pytest.mark.parametrize("length", ["Content-Length: 1000000000", "Transfer-Encoding: chunked"])
+def test_a_stranger_is_refused_before_a_body_is_read(mlflow: str, login: tuple[str, str] | None, length: str) -> None:
+    asked = f"PUT /api/2.0/mlflow-artifacts/artifacts/x HTTP/1.1\r\nHost: {httpx.URL(mlflow).netloc.decode()}\r\n"
+    if login:
+        asked += f"Authorization: {httpx.BasicAuth(*login)._auth_header}\r\n"
+    # Nothing of the body is ever sent, and the answer comes nevertheless.
+    answer = exchange(httpx.URL(mlflow).port or 80, f"{asked}{length}\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 401") and b"\r\nwww-authenticate: Basic" in answer
 
 
 def test_another_promoter_is_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

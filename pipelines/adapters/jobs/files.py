@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
@@ -33,14 +33,20 @@ def command(python: str, program: str, bounds: JobBounds, *, starter: int | None
 
 def lay_out(folder: Path, task: bytes, files: Mapping[str, Path]) -> None:
     """Copy a job's files into a directory, under their names there."""
+    check_places(files)
     for name, source in files.items():
-        parts = PurePosixPath(name).parts
-        if not parts or ".." in parts or parts[0] == "/":
-            raise UsageError(f"{name[:80]!r} is no place for a file of a job", next="name it by a relative path")
-        target = folder.joinpath(*parts)
+        target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
     (folder / TASK).write_bytes(task)
+
+
+def check_places(names: Iterable[str]) -> None:
+    """Raise UsageError for a name of a job's file that leads out of its directory."""
+    for name in names:
+        parts = PurePosixPath(name).parts
+        if not parts or ".." in parts or parts[0] == "/":
+            raise UsageError(f"{name[:80]!r} is no place for a file of a job", next="name it by a relative path")
 
 
 def broken(how: str, log: str) -> JobFailed:

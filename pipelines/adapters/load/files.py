@@ -91,20 +91,27 @@ def unpack(parts: Iterable[bytes], into: Path, *, limit_bytes: int = LIMIT_BYTES
 
     Links and special files are left out. Raises Undecided for an archive that is too large or cut off.
     """
-    with tempfile.TemporaryFile() as whole:
-        for part in parts:
-            whole.write(part)
-            if whole.tell() > limit_bytes:
-                raise Undecided(f"the load run left more than {limit_bytes:,} bytes", next="lower its rate or duration")
-        whole.seek(0)
-        try:
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        # Not in /tmp, which in a container is memory.
+        with tempfile.TemporaryFile(dir=into) as whole:
+            for part in parts:
+                whole.write(part)
+                if whole.tell() > limit_bytes:
+                    raise Undecided(
+                        f"the load run left more than {limit_bytes:,} bytes", next="lower its rate or duration"
+                    )
+            whole.seek(0)
             _extract(whole, into)
-        except (tarfile.TarError, EOFError) as error:
-            raise Undecided(f"what the load run left arrived damaged: {error}", next=_AGAIN) from error
+    except (tarfile.TarError, EOFError) as error:
+        raise Undecided(f"what the load run left arrived damaged: {error}", next=_AGAIN) from error
+    except OSError as error:
+        raise Undecided(
+            f"what the load run left can't be kept: {error}", next="see that there is room, then try again"
+        ) from error
 
 
 def _extract(whole: IO[bytes], into: Path) -> None:
-    into.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=whole, mode="r:") as archive:
         for entry in archive:
             content = archive.extractfile(entry) if entry.isreg() else None

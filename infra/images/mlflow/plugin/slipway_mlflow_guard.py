@@ -25,6 +25,7 @@ from mlflow.server.handlers import (
     catch_mlflow_exception,
 )
 from mlflow.utils.uri import validate_path_is_safe
+from slipway_mlflow_door import Door
 from slipway_mlflow_routes import Role, role_of
 from starlette.middleware import Middleware
 from starlette.responses import Response as NativeResponse
@@ -58,6 +59,7 @@ def create_app() -> FastAPI:
     app.before_request(refuse)
     # Innermost, so after the part that logs the user in on routes that pass Flask by.
     guarded.user_middleware.append(Middleware(_NativeGuard, guarded=guarded, promoter=promoter))
+    guarded.add_middleware(Door)
     return guarded
 
 
