@@ -3,6 +3,8 @@ provider "docker" {
 }
 
 locals {
+  # What keeps data can run alone.
+  serving    = var.running && var.serving
   is_exposed = var.bind_address == "0.0.0.0"
   host       = var.external_url == null ? var.bind_address : regex("^https?://(.+)$", var.external_url)[0]
   base_url   = var.external_url == null ? "http://${var.bind_address}" : var.external_url
@@ -152,7 +154,7 @@ module "model_registry" {
   object_store  = merge(local.objects, { authority_file = local.objects_bundle, bucket = var.buckets.artifacts })
   placement     = local.placement
   prefix        = var.prefix
-  running       = var.running
+  running       = local.serving
   secrets       = local.secrets.model_registry
   url           = local.urls.mlflow
 }
@@ -170,7 +172,7 @@ module "image_registry" {
   placement = local.placement
   port      = var.ports.images
   prefix    = var.prefix
-  running   = var.running
+  running   = local.serving
   tls       = var.tls
 }
 
@@ -184,7 +186,7 @@ module "environment" {
   network_id = module.network.networks[each.key].id
   prefix     = var.prefix
   replicas   = each.value.replicas
-  running    = var.running
+  running    = local.serving
 }
 
 module "edge" {
@@ -247,6 +249,6 @@ module "control" {
   }
   placement = local.placement
   prefix    = var.prefix
-  running   = var.running
+  running   = local.serving
   secrets   = { for reader in ["api", "executor", "tables"] : reader => local.secrets[reader] }
 }

@@ -298,6 +298,13 @@ variable "secrets" {
   }
 }
 
+variable "serving" {
+  description = "Whether more runs than what keeps data, and the edge that leads there; false while a backup is put back."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "state_node" {
   description = "Id of the node of docker_host, which keeps the volumes and publishes the ports; needed with several managers."
   type        = string

@@ -29,6 +29,7 @@ SlipwayError
 │   ├── RegistryUnavailable
 │   ├── DatabaseUnavailable
 │   ├── ApiUnavailable
+│   ├── TooManyStreams      a person, or all together, follow too much at once
 │   ├── ImageUnavailable    an image can be neither pulled nor built
 │   └── ApprovalExpired
 └── DeployFailed (5)        the old release still serves
@@ -232,6 +233,12 @@ class ApiUnavailable(Undecided):
     """Slipway's API does not answer."""
 
     code = "api_unavailable"
+
+
+class TooManyStreams(Undecided):
+    """As much is followed at once as one person, or all together, may."""
+
+    code = "too_many_streams"
 
 
 class ImageUnavailable(Undecided):

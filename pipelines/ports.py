@@ -338,8 +338,11 @@ class ServiceProbe(Protocol):
 class VersionList(Protocol):
     """Which versions are registered, read-only. Raises RegistryUnavailable."""
 
-    def versions(self, model: str) -> list[dict[str, Any]]:
-        """Return number, run, tags and aliases of each version, newest first."""
+    def versions(self, model: str, before: int | None = None) -> tuple[list[dict[str, Any]], bool]:
+        """Return the newest versions older than `before`, newest first, and whether there are more.
+
+        Each has number, run, tags and aliases; it is `cut` where it has more tags, or longer ones, than are shown.
+        """
 
     def resolve(self, model: str, version: str | None) -> str:
         """Return `version` if it is registered, or the newest one for None; raise UnknownVersion."""

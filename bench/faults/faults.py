@@ -91,8 +91,11 @@ def _verdict(grounds: Grounds, scenario: Scenario) -> tuple[Verdict, str]:
         return Verdict.NOT_INJECTED, str(lacking)
     except _OTHERWISE as otherwise:
         seen = str(otherwise) if isinstance(otherwise, NotHeld | AssertionError) else repr(otherwise)
+    try:
         grounds.mend()
-        return Verdict.NOT_HELD, seen
+    except AssertionError as still:
+        seen += f"; and then {still}"
+    return Verdict.NOT_HELD, seen
 
 
 def _measured(outcomes: Sequence[Outcome], figures: Mapping[str, float]) -> Measured:

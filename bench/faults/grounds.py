@@ -85,7 +85,9 @@ class Grounds:
 
     def release(self) -> str:
         """Take one more version to production; return it."""
-        version = self.slipway.staged()
+        version = self.slipway.register()
+        staged = self.slipway.decided("deploy-staging", "--version", version)
+        expect(staged.returncode == 0, f"v{version} was not staged: {staged.stderr}")
         self.promoted(self.slipway.ask_and_approve(version))
         return version
 
@@ -117,11 +119,11 @@ class Grounds:
             time.sleep(1.0)
 
     def is_locked(self) -> bool:
-        """Whether somebody holds the write lock of the records or of the journal, longer than a transaction takes."""
+        """Whether somebody keeps others from writing the records or the journal, longer than a transaction takes."""
         for name in ("slipway.db", "workflows.db"):
             with closing(sqlite3.connect(self.slipway.home / name, timeout=1.0, isolation_level=None)) as database:
                 try:
-                    database.execute("BEGIN IMMEDIATE")
+                    database.execute("BEGIN EXCLUSIVE")
                 except sqlite3.OperationalError:
                     return True
         return False

@@ -1,42 +1,48 @@
 """Talks to a model service over HTTP as a client would."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
 
+from pipelines.documents import DocumentError, parse_json
 from pipelines.errors import DeployFailed
 from pipelines.ports import HttpReply
 
+# What is asked for takes some kilobytes.
+MOST_BYTES = 4 << 20
+
 
 class HttpProbe:
-    """Fills ports.ServiceProbe; every call ends within `timeout_s`, or the time that it is given."""
+    """Fills ports.ServiceProbe; every call ends within `timeout_s`, or the time that it is given, and is bounded."""
 
     def __init__(self, timeout_s: float = 5.0) -> None:
         # No proxy or certificate of the environment concerns a replica's own address.
         self._timeout_s = timeout_s
-        self._client = httpx.Client(timeout=timeout_s, trust_env=False)
+        self._client = httpx.Client(timeout=timeout_s, trust_env=False, headers={"Accept-Encoding": "identity"})
 
     def get(self, url: str) -> HttpReply:
         """Send a GET."""
-        with _translated(url):
-            return _answer(self._client.get(url))
+        return self._send("GET", url)
 
     def post(self, url: str, content: bytes, headers: dict[str, str], *, timeout_s: float | None = None) -> HttpReply:
         """Send a POST with exactly these bytes; `timeout_s` is in place of the probe's own."""
         wait_s = self._timeout_s if timeout_s is None else timeout_s
-        with _translated(url):
-            return _answer(self._client.post(url, content=content, headers=headers, timeout=wait_s))
+        return self._send("POST", url, content=content, headers=headers, timeout=wait_s)
 
-
-def _answer(response: httpx.Response) -> HttpReply:
-    try:
-        body: Any = response.json()
-    except json.JSONDecodeError:
-        body = None
-    return HttpReply(response.status_code, body, dict(response.headers))
+    def _send(self, method: str, url: str, **more: Any) -> HttpReply:
+        content = bytearray()
+        with _translated(url), self._client.stream(method, url, **more) as response:
+            for part in response.iter_raw():
+                content += part
+                if len(content) > MOST_BYTES:
+                    raise DeployFailed(f"{url} answers more than {MOST_BYTES:,} bytes", next='see "slipway logs"')
+        try:
+            body: Any = parse_json(bytes(content), most_bytes=MOST_BYTES)
+        except DocumentError:
+            body = None
+        return HttpReply(response.status_code, body, dict(response.headers))
 
 
 @contextmanager

@@ -1,29 +1,33 @@
 """Builds the API: routes behind bearer tokens, and refusals in one form."""
 
-import json
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from pipelines.api import health
 from pipelines.api.door import Door
+from pipelines.api.responses import AsciiJson
 from pipelines.api.routes import ROUTERS
 from pipelines.api.state import ApiState
-from pipelines.errors import NotAllowed, SlipwayError, UnknownVersion, UsageError
+from pipelines.errors import NotAllowed, SlipwayError, TooManyStreams, UnknownVersion, UsageError
 
 # HTTP status by exit code; a few codes have a status of their own.
 _BY_EXIT = {1: 500, 2: 400, 3: 409, 4: 503, 5: 502}
-_BY_CODE = {UnknownVersion.code: 404}
+_BY_CODE = {UnknownVersion.code: 404, TooManyStreams.code: 429}
+_RETRY_AFTER = {TooManyStreams.code: {"Retry-After": "5"}}
 
 
 def create_app(state: ApiState) -> FastAPI:
     """Return the ASGI application."""
     app: FastAPI = FastAPIOffline(
-        title="Slipway", redoc_url=None, openapi_url="/api/v1/openapi.json", redirect_slashes=False
+        title="Slipway",
+        redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+        redirect_slashes=False,
+        default_response_class=AsciiJson,
     )
     app.state.slipway = state
     app.add_middleware(Door)
@@ -49,24 +53,24 @@ def status_of(error: SlipwayError, *, authenticated: bool) -> int:
     return _BY_CODE.get(error.code, _BY_EXIT[error.exit_code])
 
 
-async def _refused(request: Request, error: Exception) -> JSONResponse:
+async def _refused(request: Request, error: Exception) -> AsciiJson:
     if not isinstance(error, SlipwayError):
         raise error
     authenticated = getattr(request.state, "person", None) is not None
-    return JSONResponse({"error": error.as_dict()}, status_of(error, authenticated=authenticated))
+    status, headers = status_of(error, authenticated=authenticated), _RETRY_AFTER.get(error.code)
+    return AsciiJson({"error": error.as_dict()}, status, headers)
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> AsciiJson:
     if not isinstance(error, RequestValidationError):
         raise error
     problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
     refusal = UsageError(problems[:500], next="see /docs for what the route takes")
-    # A name that UTF-8 can't carry, such as half a surrogate pair, must not turn the refusal into a failure.
-    return Response(json.dumps({"error": refusal.as_dict()}), 422, media_type="application/json")
+    return AsciiJson({"error": refusal.as_dict()}, 422)
 
 
-async def _http_error(request: Request, error: Exception) -> JSONResponse:
+async def _http_error(request: Request, error: Exception) -> AsciiJson:
     if not isinstance(error, HTTPException):
         raise error
     refusal = UsageError(str(error.detail), next="see /docs for the routes")
-    return JSONResponse({"error": refusal.as_dict()}, error.status_code)
+    return AsciiJson({"error": refusal.as_dict()}, error.status_code)

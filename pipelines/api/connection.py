@@ -1,4 +1,8 @@
-"""One connection of the API: a client that lets it wait is cut, and too many do not shut others out."""
+"""One connection of the API: the rules of app/connections.py, anew for another parser, as the parts share no code.
+
+A client that lets the API wait is cut, and too many do not shut others out. What is bounded is fewer than there: an API
+has no health check that many ask at once, and its answers to single requests are small.
+"""
 
 import asyncio
 

@@ -2,9 +2,9 @@
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pipelines.api.responses import AsciiJson
 from pipelines.errors import SlipwayError, Undecided, UsageError
 
 # A policy, the largest thing that is sent, takes a few kilobytes.
@@ -74,5 +74,5 @@ def _ambiguity(scope: Scope) -> UsageError | None:
     return None
 
 
-def _refusal(status: int, refusal: SlipwayError, headers: dict[str, str]) -> JSONResponse:
-    return JSONResponse({"error": refusal.as_dict()}, status, headers)
+def _refusal(status: int, refusal: SlipwayError, headers: dict[str, str]) -> AsciiJson:
+    return AsciiJson({"error": refusal.as_dict()}, status, headers)

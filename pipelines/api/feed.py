@@ -3,12 +3,17 @@
 import asyncio
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pipelines.errors import TooManyStreams
 from pipelines.ports import Listener, Records
 
 _LOOK_S = 60.0
+# Open streams, in all and of one person: what is open already goes on, and another is refused.
+MOST = 200
+MOST_OF_A_PERSON = 50
 
 
 class Wake:
@@ -42,9 +47,25 @@ class EventFeed:
         self._records = records
         self._lock = threading.Lock()
         self._streams: set[Wake] = set()
+        self._open: Counter[str] = Counter()
         self._listening = False
         self._listener: Listener | None = None
         self.ended = False
+
+    @contextmanager
+    def admitted(self, person: str) -> Iterator[None]:
+        """Let a person have a stream for the length of a block; raise TooManyStreams where there are enough."""
+        with self._lock:
+            if self._open[person] >= MOST_OF_A_PERSON:
+                raise _too_many(f"{person} follows {MOST_OF_A_PERSON} streams of events already")
+            if self._open.total() >= MOST:
+                raise _too_many(f"{MOST} streams of events are open already")
+            self._open[person] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open[person] -= 1
 
     @contextmanager
     def joined(self) -> Iterator[Wake]:
@@ -90,3 +111,7 @@ class EventFeed:
             self._listener = listener
             self._listening = bool(self._streams)
             return list(self._streams)
+
+
+def _too_many(what: str) -> TooManyStreams:
+    return TooManyStreams(what, next="end some of them, or ask for the state without /events")

@@ -1,7 +1,9 @@
 """The forms that several routes answer in, and what each status of a refusal means."""
 
+import json
 from typing import Annotated, Any
 
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 Time = Annotated[str, Field(description="ISO 8601, UTC.")]
@@ -17,9 +19,23 @@ _MEANING = {
     404: "No such registered version.",
     409: "A rule or a person stands against it.",
     413: "The body is larger than a megabyte.",
+    429: "As many streams of events are open as one person, or all together, may have; then with Retry-After.",
     422: "The request has not the form that the route takes.",
     503: "The database or the model registry does not answer; nothing was changed.",
 }
+
+
+def ascii_json(text: str) -> str:
+    """Return JSON in ASCII without the one character of it that nobody sees."""
+    return text.replace("\x7f", "\\u007f")
+
+
+class AsciiJson(JSONResponse):
+    """JSON in which characters that nobody sees are escapes, for those who look at it on a terminal."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the body."""
+        return ascii_json(json.dumps(content, allow_nan=False, separators=(",", ":"))).encode()
 
 
 class ResponseBody(BaseModel):

@@ -6,10 +6,10 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipelines.api.app import create_app
+from pipelines.api.responses import AsciiJson
 from pipelines.api.state import ApiState
 from pipelines.errors import OtherInstallation
 from pipelines.settings.installation import HEADER
@@ -87,9 +87,9 @@ class OwnClients:
         app = self._app if meant == self._installation else self._refusal(meant)
         await app(scope, receive, named)
 
-    def _refusal(self, meant: str) -> JSONResponse:
+    def _refusal(self, meant: str) -> AsciiJson:
         refusal = OtherInstallation(
             f"this is the API of installation {self._installation}, not of {meant[:40]!r}",
             next="name the home of this installation by SLIPWAY_HOME, or give yours other ports",
         )
-        return JSONResponse({"error": refusal.as_dict()}, 400)
+        return AsciiJson({"error": refusal.as_dict()}, 400)

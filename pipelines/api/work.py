@@ -10,8 +10,10 @@ from typing import Any, Protocol, TypeVar
 from fastapi import Request
 from fastapi.responses import StreamingResponse
 from pydantic import Field
+from starlette.types import Receive, Scope, Send
 
-from pipelines.api.responses import ResponseBody, Time
+from pipelines.api.feed import EventFeed
+from pipelines.api.responses import ResponseBody, Time, ascii_json, refusals
 from pipelines.api.state import ApiState
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation, LeaderLease, Maintenance, PolicyChange, Promotion, Rollback
@@ -36,7 +38,7 @@ class Step(ResponseBody):
 class Shown(Protocol):
     """What a stream sends."""
 
-    def model_dump_json(self) -> str:
+    def model_dump_json(self, *, ensure_ascii: bool) -> str:
         """Return it as JSON."""
 
 
@@ -71,7 +73,8 @@ def events_of(kind: type[ResponseBody], data: str = "the work as `{}`; the last 
         "Events named `executor` in between tell when the executor last showed itself."
     )
     content = {"text/event-stream": {"schema": {"type": "string"}}}
-    return {"response_class": StreamingResponse, "responses": {200: {"description": text, "content": content}}}
+    responses = {200: {"description": text, "content": content}, **refusals(429)}
+    return {"response_class": StreamingResponse, "responses": responses}
 
 
 def follow_work(request: Request, state: ApiState, read: Callable[[], WorkShown]) -> StreamingResponse:
@@ -99,7 +102,7 @@ def follow(
         said_at = time.monotonic()
         with state.feed.joined() as wake:
             while True:
-                text = shown.model_dump_json()
+                text = ascii_json(shown.model_dump_json(ensure_ascii=True))
                 id = hashlib.sha256(text.encode()).hexdigest()[:16]
                 if id != sent:
                     yield f"id: {id}\ndata: {text}\n\n"
@@ -116,7 +119,21 @@ def follow(
                     # Whoever follows comes back, and is told the same until it answers.
                     return
 
-    return StreamingResponse(events(), media_type="text/event-stream")
+    return _Stream(events(), state.feed, request.state.person)
+
+
+class _Stream(StreamingResponse):
+    """Events for one person, counted from the first to the last byte, whether or not the person stays."""
+
+    def __init__(self, events: AsyncIterator[str], feed: EventFeed, person: str) -> None:
+        super().__init__(events, media_type="text/event-stream")
+        self._feed = feed
+        self._person = person
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events, or raise TooManyStreams before the first."""
+        with self._feed.admitted(self._person):
+            await super().__call__(scope, receive, send)
 
 
 def _last_sign(records: Records) -> str:

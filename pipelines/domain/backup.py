@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pipelines.errors import BackupDamaged, UsageError
+from pipelines.domain.formats import refuse_newer
+from pipelines.errors import BackupDamaged
 
 FORMAT = 1
 # The first file of every backup, which names the others.
@@ -66,6 +67,10 @@ class Manifest(_Part):
         """How much room its files take."""
         return sum(file.bytes for file in self.files)
 
+    def origin(self) -> dict[str, str | None]:
+        """Return what the records of a restored installation tell of where they come from."""
+        return {"installation": self.installation_id, "made_at": self.created_at}
+
     @classmethod
     def read(cls, content: bytes) -> "Manifest":
         """Read a manifest; raise UsageError for a form that this code does not know, BackupDamaged for anything else.
@@ -73,9 +78,8 @@ class Manifest(_Part):
         The form's own version is looked at first: a newer one may have other keys.
         """
         try:
-            version = _Form.model_validate_json(content).format
-            if version > FORMAT:
-                raise newer("the form of the backup", found=version, known=FORMAT)
+            form = _Form.model_validate_json(content).format
+            refuse_newer("the form of the backup", found=form, known=FORMAT, next=_RESTORE)
             return cls.model_validate_json(content)
         except ValidationError as error:
             first = error.errors()[0]
@@ -85,10 +89,7 @@ class Manifest(_Part):
     def refuse_newer(self, known: Mapping[str, int | str]) -> None:
         """Raise UsageError, with both versions, for the first format that is newer than what this code reads."""
         for name, found in self.formats.items():
-            if name not in known:
-                raise newer(f"the format {name!r}", found=found, known="none")
-            if _ordered(found) > _ordered(known[name]):
-                raise newer(f"the format {name!r}", found=found, known=known[name])
+            refuse_newer(f"the format {name!r}", found=found, known=known.get(name, "none"), next=_RESTORE)
 
 
 class _Form(BaseModel):
@@ -96,6 +97,7 @@ class _Form(BaseModel):
 
 
 _OTHER = "take another copy of the backup"
+_RESTORE = "restore it with the Slipway that wrote it, or a newer one"
 
 
 def check_name(name: str) -> None:
@@ -105,14 +107,6 @@ def check_name(name: str) -> None:
         raise ValueError(f"{name[:80]!r} is no name of a file in a backup")
 
 
-def newer(what: str, *, found: int | str, known: int | str) -> UsageError:
-    """Return the refusal of a backup that a newer Slipway wrote."""
-    return UsageError(
-        f"{what} is of version {found}, and this Slipway reads {known} at most",
-        next="restore it with the Slipway that wrote it, or a newer one",
-    )
-
-
 def describe_backup() -> dict[str, Any]:
     """Return the JSON Schema of the manifest."""
     return Manifest.model_json_schema()
@@ -120,8 +114,3 @@ def describe_backup() -> dict[str, Any]:
 
 def _slashes(name: str) -> list[int]:
     return [place for place, letter in enumerate(name) if letter == "/"]
-
-
-def _ordered(version: int | str) -> tuple[int, ...]:
-    """Return what orders versions: a number, or the numbers of a text such as `3.17.1`."""
-    return tuple(map(int, re.findall(r"\d+", str(version))))

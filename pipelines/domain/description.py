@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipelines.domain.formats import refuse_newer
 from pipelines.errors import DeployFailed
 
 VERSION: Literal[1] = 1
@@ -122,7 +123,8 @@ class Description(_Part):
 
     @classmethod
     def read(cls, body: Mapping[str, Any]) -> "Description":
-        """Read a parsed `bundle.json`; raise DeployFailed for one that is none."""
+        """Read a parsed `bundle.json`; raise UsageError for a newer Slipway's, DeployFailed for one that is none."""
+        refuse_newer("bundle.json", found=body.get("schema_version"), known=VERSION)
         try:
             return cls.model_validate(body)
         except ValidationError as invalid:

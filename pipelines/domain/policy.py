@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from pipelines.domain.bundle import canonical, digest_of
+from pipelines.domain.formats import NEWER, refuse_newer
 from pipelines.domain.sections import Profile, Section, read_section
 from pipelines.errors import PolicyInvalid
 
@@ -108,11 +109,8 @@ def upgraded(body: object) -> dict[str, Any]:
     current, version = dict(body), body["schema_version"]
     if type(version) is not int:
         raise PolicyInvalid(f"policy.schema_version is {str(version)[:60]!r}", next="give a whole number")
-    if version > VERSION:
-        raise PolicyInvalid(
-            f"policy.schema_version is {version}, and this Slipway knows {VERSION} at most",
-            next=f"use a newer Slipway, or write the policy in version {VERSION}",
-        )
+    written = f"{NEWER}, or write the policy in version {VERSION}"
+    refuse_newer("the policy", found=version, known=VERSION, next=written, kind=PolicyInvalid)
     if version < 1:
         raise PolicyInvalid("policy.schema_version is out of range", next=f"legal: 1 to {VERSION}")
     for known in range(version, VERSION):

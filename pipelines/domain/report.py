@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipelines.domain.bundle import canonical, digest_of
+from pipelines.domain.formats import NEWER, refuse_newer
 from pipelines.domain.sections import Profile
 from pipelines.domain.verdict import GateResult, Verdict
 from pipelines.errors import UsageError
@@ -45,12 +46,7 @@ class Report(_Facts):
     @classmethod
     def read(cls, body: dict[str, Any]) -> "Report":
         """Read a report that is kept; raise UsageError for one that a newer Slipway wrote, or that is none."""
-        version = body.get("schema_version")
-        if isinstance(version, int) and version > VERSION:
-            raise UsageError(
-                f"the report has schema_version {version}, and this Slipway knows {VERSION} at most",
-                next="use a newer Slipway, or evaluate the version again",
-            )
+        refuse_newer("the report", found=body.get("schema_version"), known=VERSION, next=f"{NEWER}, or evaluate again")
         try:
             return cls.model_validate(body)
         except ValidationError as invalid:

@@ -6,6 +6,8 @@ Characters that nobody sees are refused at the door and escaped at every exit: t
 import unicodedata
 
 MAX_CHARS = 1000
+# Of what a gate or a job has to say.
+MAX_LINE_CHARS = 4000
 # Controls, halves of surrogate pairs, and what ends a line or a paragraph elsewhere than in a terminal.
 _UNSEEN = {"Cc", "Cs", "Zl", "Zp"}
 # What turns the direction of reading around.
@@ -25,6 +27,16 @@ def checked_text(text: str) -> str:
 def printable(text: str) -> str:
     """Return text of any origin with each unseen character but the line end escaped, as Python writes it."""
     return "".join(_escaped(each) if each != "\n" and _is_unseen(each) else each for each in text)
+
+
+def one_line(text: str, most: int = MAX_LINE_CHARS) -> str:
+    """Return text of any origin as one line: line ends escaped as well, and of at most so many characters."""
+    # Escapes are longer than what they stand for.
+    escaped = "".join(_escaped(each) if _is_unseen(each) else each for each in text[:most])
+    if len(text) <= most and len(escaped) <= most:
+        return escaped
+    end = f"... (of {len(text):,} characters)"
+    return escaped[: most - len(end)] + end
 
 
 def _is_unseen(character: str) -> bool:

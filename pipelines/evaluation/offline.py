@@ -4,6 +4,7 @@ Its answer counts only if it has a result of every gate that was to be measured,
 """
 
 import json
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from pydantic import Field
 
 from pipelines.domain.description import Description
 from pipelines.domain.policy import Policy
+from pipelines.domain.texts import MAX_LINE_CHARS, one_line
 from pipelines.domain.verdict import GateResult, Verdict
 from pipelines.errors import JobFailed
 from pipelines.evaluation.gates.offline.artifact_safety import ARTIFACT_SAFETY
@@ -20,7 +22,8 @@ from pipelines.evaluation.gates.registry import Gates
 from pipelines.packaging.confined import EVALUATION, PREDICTIONS, Form, Run, ask
 
 _CANDIDATE, _CHAMPION = "candidate", "champion"
-_MOST_RESULTS, _MOST_CHARS = 200, 4000
+_MOST_RESULTS = 200
+_NAME = re.compile(r"[a-z0-9_]{1,60}(?:\.[a-z0-9_]{1,60})*")
 
 
 class OfflineTask(Form):
@@ -80,7 +83,7 @@ def measure_offline(task: OfflineTask, place: Path, gates: Gates) -> OfflineAnsw
             results += gate.results(world, policy)
         if not all(result.verdict.goes_on for result in results):
             break
-    return OfflineAnswer(results=tuple(replace(each, message=each.message[:_MOST_CHARS]) for each in results))
+    return OfflineAnswer(results=tuple(results))
 
 
 def _world(task: OfflineTask, place: Path) -> Offline:
@@ -107,16 +110,16 @@ def _world(task: OfflineTask, place: Path) -> Offline:
 
 
 def _checked(answer: OfflineAnswer, gates: Gates) -> list[GateResult]:
-    """Return the results; raise JobFailed unless they are those of the gates that had to be measured."""
-    results = list(answer.results)
+    """Return the results in words of one line; raise JobFailed unless they are of the gates that had to be measured."""
+    results = [replace(each, message=one_line(each.message)) for each in answer.results]
     wanted = {gate.name for gate in gates.of_the_bundle}
     if all(result.verdict.goes_on for result in results if result.gate in wanted):
         wanted |= {gate.name for gate in gates.of_the_model}
     found = {result.gate for result in results}
-    too_long = any(len(each.message) > _MOST_CHARS or len(each.name) > _MOST_CHARS for each in results)
-    if found != wanted or too_long:
+    well_formed = all(_NAME.fullmatch(each.name) and len(each.message) <= MAX_LINE_CHARS for each in answer.results)
+    if found != wanted or not well_formed:
         raise JobFailed(
-            f"the confined job answered for {sorted(found)[:20]}, and asked were {sorted(wanted)}",
+            f"the confined job answered for {one_line(', '.join(sorted(found)), 300)}, and asked were {sorted(wanted)}",
             next="see the executor's log",
         )
     return results

@@ -11,6 +11,7 @@ from functools import partial
 from pipelines.domain.description import Description
 from pipelines.domain.records import Evaluation, ReleaseRecord
 from pipelines.domain.release import Endpoint, Environment, Release, Slot
+from pipelines.domain.texts import one_line
 from pipelines.domain.verdict import GateResult, Verdict, overall
 from pipelines.errors import DeployFailed
 from pipelines.evaluation.ending import Ending
@@ -50,7 +51,7 @@ class Trial:
             try:
                 url = self.measuring("trial started in staging", lambda: self._start(trial, Slot.TRIAL))
             except DeployFailed as failure:
-                message = f"FAIL: smoke: version {subject.version} did not start: {failure.message}"
+                message = f"FAIL: smoke: version {subject.version} did not start: {one_line(failure.message)}"
                 return [GateResult("smoke", Verdict.FAILED, message)]
             # Read within each step: what is repeated after a crash must not depend on files.
             service = partial(self._service, trial, url)
@@ -83,7 +84,8 @@ class Trial:
             try:
                 url = self.measuring("champion started beside it", lambda: self._start(baseline, Slot.BASELINE))
             except DeployFailed as failure:
-                message = f"ERROR: {compared}: the champion v{champion.version} did not start: {failure.message}"
+                why = one_line(failure.message)
+                message = f"ERROR: {compared}: the champion v{champion.version} did not start: {why}"
                 return [GateResult(compared, Verdict.ERROR, message)]
             return run(Beside(url, champion.version))
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from pipelines.domain.policy import Policy
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation, PolicyChange, Promotion, Rollback
-from pipelines.errors import DatabaseUnavailable, LostLease, SlipwayError
+from pipelines.errors import DatabaseUnavailable, LostLease, PolicyInvalid, SlipwayError
 from pipelines.executor import promotions
 from pipelines.executor.recovery import Recovery
 from pipelines.executor.retention import tend
@@ -21,15 +21,15 @@ from pipelines.executor.watch import watch
 from pipelines.executor.workflows import Start, begin, end_cancelled, register_workflows
 from pipelines.governance.progress import progress_of
 from pipelines.governance.subscribers import Subscriber, Subscriptions
-from pipelines.governance.work import move
+from pipelines.governance.work import move, stop
 from pipelines.ports import WorkflowEngine
 from pipelines.releases.leader import (
     HEARTBEAT_S,
     Succession,
+    end_frozen,
     give_up_leader_lease,
     renew_leader_lease,
     take_leader_lease,
-    told_if_frozen,
 )
 from pipelines.releases.leased import Leased
 from pipelines.releases.maintenance import due_at, move_maintenance, unfinished
@@ -60,7 +60,6 @@ def serve(
     succession = take_leader_lease(services, show_life=lambda: _show(show_life))
     for holder in sorted({lease.holder for lease in succession.leases if lease.holder}):
         _note_recovery(services, holder)
-    _clear_left(services)
     executor = Executor(services, engine, subscribers, lambda: _show(show_life), succession)
     executor.launch(stop)
     threading.Thread(target=watch, args=(services, model, stop), daemon=True).start()
@@ -96,16 +95,22 @@ class Executor:
     def launch(self, stop: threading.Event) -> None:
         """Go on with what was cut off, as soon as the journal answers: a frozen executor may have locked it.
 
-        Raises LostLease, and UsageError for what newer code has begun.
+        What a former executor left is cleared first, or it would be taken for this one's; meanwhile this one shows
+        itself. Raises LostLease, and UsageError for what newer code has begun.
         """
+        clearing = threading.Thread(target=_clear_left, args=(self._services,), daemon=True)
+        clearing.start()
         told = ""
         while not stop.is_set():
             try:
                 self._beat()
+                clearing.join(RETRY_S)
+                if clearing.is_alive():
+                    continue
                 self._engine.launch()
                 return
             except DatabaseUnavailable as error:
-                waits = f"nothing is gone on with yet: {error.message}{told_if_frozen(self._former)}"
+                waits = f"nothing is gone on with yet: {error.message}{end_frozen(self._former, self._services.now())}"
                 if waits != told:
                     log.error("%s", waits)
                 told = waits
@@ -156,22 +161,29 @@ class Executor:
 
 
 def carry_out(services: Services, start: Mapping[type[Leased], Start]) -> None:
-    """Do one round: put policies in force, move promotions and maintenance on, start the work that may start."""
-    records = services.records
-    for change in records.find(PolicyChange, state=RunState.REQUESTED):
-        _put_in_force(services, change)
-    for rollback in records.find(Rollback, state=RunState.REQUESTED):
-        begin(services, rollback, start[Rollback])
-    promotions.let_wait(services)
-    promotions.expire(services)
-    for promotion in records.find(Promotion, state=RunState.APPROVED):
-        begin(services, promotion, start[Promotion])
-    move_maintenance(services)
-    end_cancelled(services)
-    # Evaluations queue anyway: one after the other they would keep maintenance out for ever.
-    if not records.find(Evaluation, state=RunState.RUNNING) and not unfinished(records):
-        for evaluation in records.find(Evaluation, state=RunState.REQUESTED)[:1]:
-            begin(services, evaluation, start[Evaluation])
+    """Do one round: put policies in force, move promotions and maintenance on, start the work that may start.
+
+    What is refused keeps nothing else from being done. Raises LostLease, and DatabaseUnavailable.
+    """
+    parts: tuple[Callable[[], None], ...] = (
+        lambda: _put_in_force(services),
+        lambda: _begin_all(services, Rollback, RunState.REQUESTED, start[Rollback]),
+        lambda: promotions.let_wait(services),
+        lambda: promotions.expire(services),
+        lambda: _begin_all(services, Promotion, RunState.APPROVED, start[Promotion]),
+        lambda: move_maintenance(services),
+        lambda: end_cancelled(services),
+        lambda: _begin_next_evaluation(services, start[Evaluation]),
+    )
+    for part in parts:
+        try:
+            part()
+        except (LostLease, DatabaseUnavailable):
+            raise
+        except SlipwayError as error:
+            log.error("a part of this round was refused: %s", error.message)
+        except Exception:
+            log.exception("a part of this round was cut short by a bug")
 
 
 def due_in_s(services: Services) -> float:
@@ -185,11 +197,31 @@ def due_in_s(services: Services) -> float:
     return max(0.0, left.total_seconds()) + 0.001
 
 
-def _put_in_force(services: Services, change: PolicyChange) -> None:
-    Policy.read(change.body)
-    with services.records.write() as transaction:
-        move(transaction, change, RunState.DONE, ended_at=services.now())
-        transaction.audit("executor", "policy", "outcome", subject=change.id, detail={"digest": change.digest})
+def _begin_all(services: Services, kind: type[Promotion | Rollback], state: RunState, start: Start) -> None:
+    for work in services.records.find(kind, state=state):
+        begin(services, work, start)
+
+
+def _begin_next_evaluation(services: Services, start: Start) -> None:
+    """Begin one evaluation, when no other runs; one after the other they would keep maintenance out for ever."""
+    records = services.records
+    if not records.find(Evaluation, state=RunState.RUNNING) and not unfinished(records):
+        for evaluation in records.find(Evaluation, state=RunState.REQUESTED)[:1]:
+            begin(services, evaluation, start)
+
+
+def _put_in_force(services: Services) -> None:
+    for change in services.records.find(PolicyChange, state=RunState.REQUESTED):
+        detail: dict[str, str] = {"digest": change.digest}
+        with services.records.write() as transaction:
+            try:
+                Policy.read(change.body)
+                move(transaction, change, RunState.DONE, ended_at=services.now())
+            except PolicyInvalid as refusal:
+                # Asked for by other code: it would be refused in every round.
+                stop(transaction, change, refusal, at=services.now())
+                detail |= refusal.as_dict()
+            transaction.audit("executor", "policy", "outcome", subject=change.id, detail=detail)
 
 
 def _show(show_life: Callable[[], None]) -> None:

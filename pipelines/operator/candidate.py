@@ -10,6 +10,7 @@ from pathlib import Path
 from pipelines.errors import RegistryUnavailable, SlipwayError, Undecided, UsageError
 from pipelines.settings.settings import Settings
 from pipelines.training.lineage import drop_spoiled
+from pipelines.training.model_file import ModelFile
 
 ProgressReporter = Callable[[str], None]
 TRAINING_S = 900.0
@@ -21,6 +22,8 @@ def train_and_register(
     """Run `dvc repro` in the project and register its result; return run_id, accuracy, model_version."""
     from pipelines.wiring.targets import open_installation
 
+    # DVC reads it as well, and without bounds.
+    ModelFile.load(settings.project / "model.yaml")
     path = f"{Path(sys.executable).parent}{os.pathsep}{environ.get('PATH', '')}"
     trainer = open_installation(settings, environ).trainer()
     child = {**settings.child_environ(environ), **trainer, "PATH": path, "DVC_NO_ANALYTICS": "1"}

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from pipelines.api.client import ApiClient, take_to_production
+from pipelines.documents import read_yaml
 from pipelines.domain.release import Environment
 from pipelines.errors import GateFailed, Inconclusive, SlipwayError, UsageError
 from pipelines.operator.candidate import train_and_register
@@ -107,7 +108,7 @@ def _candidate(
 ) -> str:
     """Train a version of the demonstration's model, and evaluate it into staging."""
     path = tree.project / "model.yaml"
-    described = yaml.safe_load(path.read_text())
+    described = read_yaml(path)
     described["estimator"]["parameters"]["C"] = strength
     path.write_text(yaml.safe_dump(described, sort_keys=False))
     version = train_and_register(tree, environ, report_progress)["model_version"]

@@ -16,23 +16,18 @@ from typing import Any
 from pipelines.domain import audit
 from pipelines.domain.bundle import canonical, digest_of
 from pipelines.domain.promotion import PastRelease, ReleaseState, RunState, report_verdict, rollback_target
-from pipelines.domain.records import Approval, Evaluation, LeaderLease, Lease, Promotion, ReleaseRecord
+from pipelines.domain.records import Approval, Evaluation, Lease, Promotion, ReleaseRecord
 from pipelines.domain.release import Endpoint, Environment, Slot
 from pipelines.domain.report import Report
 from pipelines.errors import NoRollbackTarget, SlipwayError, Undecided, UsageError
-from pipelines.governance.progress import progress_of
 from pipelines.governance.standing import half_undone, serving_release
 from pipelines.operator.privacy import find_readable_secrets
 from pipelines.ports import Bundles, Checkpoints, Records, Target
-from pipelines.releases.leader import is_alive
 from pipelines.releases.leased import KINDS
+from pipelines.releases.stalled import stalled_work
 from pipelines.settings.settings import Settings, model_name
 
 PRODUCTION = Environment.PRODUCTION
-# Work that has told nothing for so long is stuck: longer than a slot may take to come up, and a look of a load run.
-QUIET_S = 900.0
-# So late an approval that nobody gave may still be open.
-LATE_S = 120.0
 
 _NEXT = {
     "I1": 'find out who started what runs there: "slipway audit", "slipway logs"; then "slipway rollback"',
@@ -239,25 +234,11 @@ def _way_back(patient: Patient) -> tuple[bool, str]:
 
 
 def _work_ends(patient: Patient) -> tuple[bool, str]:
-    """Judge by what work tells: a step that takes long is told by nobody, a thread that is gone neither."""
-    now = datetime.fromisoformat(patient.now())
-    begun = [w for kind in KINDS for w in patient.records.find(kind, state=RunState.RUNNING)]
-    held = {lease.holder for lease in patient.records.find(Lease) if lease.holder}
-    if begun and not any(is_alive(leader, patient.now()) for leader in patient.records.find(LeaderLease)):
-        return False, f"{', '.join(w.id for w in begun)} does not go on: no executor shows that it lives"
-    for work in begun:
-        steps = progress_of(patient.records, work.id)
-        told_at = datetime.fromisoformat(steps[-1].at if steps else work.created_at)
-        quiet_s = (now - told_at).total_seconds()
-        if quiet_s > QUIET_S:
-            step = steps[-1].step if steps else "its start"
-            holding = ", and holds a lease" if work.id in held else ""
-            return False, f"{work.id} has made no progress since {step!r}, {quiet_s / 60:.0f} min ago{holding}"
-    for promotion in patient.records.find(Promotion, state=RunState.WAITING):
-        late_s = (now - datetime.fromisoformat(promotion.expires_at or patient.now())).total_seconds()
-        if late_s > LATE_S:
-            return False, f"{promotion.id} should have expired {late_s / 60:.0f} min ago"
-    return True, f"{', '.join(work.id for work in begun)} goes on" if begun else "no work is under way"
+    stalled = stalled_work(patient.records, patient.now())
+    if stalled:
+        return False, "; ".join(stalled)
+    begun = [work.id for kind in KINDS for work in patient.records.find(kind, state=RunState.RUNNING)]
+    return True, f"{', '.join(begun)} goes on" if begun else "no work is under way"
 
 
 def _no_new_rights(patient: Patient) -> tuple[bool, str]:

@@ -20,7 +20,7 @@ def status_table(body: dict[str, Any]) -> str:
                 environment,
                 f"v{release['version']}" if release else "no release",
                 f"{len(ready)} ready, {restarts} restarts",
-                release["serving_at"] if release else "",
+                (release["serving_at"] or "") if release else "",
                 seen.get("drift") or "",
             )
         )
@@ -28,6 +28,9 @@ def status_table(body: dict[str, Any]) -> str:
     for work in body["unfinished"]:
         what = _subject(work)
         text += f"\n{work['id']}: {what} {work['state']}, asked by {work['requested_by']}"
+    # An API of before does not tell it.
+    for line in body.get("stalled", []):
+        text += f'\n{line}; next: "slipway up"'
     policy = body["policy"]
     return f"{text}\npolicy {policy['digest']} ({policy['profile']})"
 

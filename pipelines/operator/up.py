@@ -30,6 +30,8 @@ def bring_up(settings: Settings, environ: Mapping[str, str], report_progress: Pr
     if client.get("/policy")["policy"] is None:
         client.ask("/policy", {"policy": read_policy_file(settings.project / "policy.yaml")}, report_progress)
         report_progress("policy.yaml is in force")
+    for line in client.get("/status")["stalled"]:
+        report_progress(f'{line}; "slipway logs" says why')
     for name, url in urls(settings).items():
         report_progress(f"{name:11} {url}")
 

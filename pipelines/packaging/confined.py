@@ -1,6 +1,7 @@
 """What goes into a confined job and what comes back: the only words between who has the keys and who reads files.
 
-An answer is believed only in this form. Whatever read the files of a stranger may be in that stranger's hands.
+An answer is believed only in this form. Whatever read the files of a stranger may be in that stranger's hands, so the
+words of a refusal are made one line of characters that people see.
 """
 
 import json
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from pipelines.domain.description import Golden, Onnx, Output, WrittenFeature
+from pipelines.domain.texts import one_line
 from pipelines.errors import JobFailed, NotServable
 
 # How many rows of an evaluation set are kept as requests.
@@ -74,11 +76,11 @@ def ask(run: Run, task: Form, files: Mapping[str, Path], answer: type[A]) -> A:
         body = from_json(content, allow_inf_nan=False)
         if isinstance(body, dict) and set(body) == {"refused"}:
             refused = _Refused.model_validate(body["refused"])
-            raise NotServable(refused.message[:_SAID], next=refused.next[:_SAID])
+            raise NotServable(one_line(refused.message, _SAID), next=one_line(refused.next, _SAID))
         return answer.model_validate(body)
     except (ValueError, ValidationError) as error:
         raise JobFailed(
-            f"the confined job answered what is no {answer.__name__}: {str(error)[:300]}",
+            f"the confined job answered what is no {answer.__name__}: {one_line(str(error), 300)}",
             next="see the executor's log; a model that makes its reader answer so is not to be served",
         ) from error
 

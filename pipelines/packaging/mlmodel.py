@@ -1,12 +1,10 @@
 """Reads the MLmodel file of a logged model: which file the ONNX model is, and the types of the columns it takes."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from pipelines.documents import DocumentError, parse_json, read_yaml
 from pipelines.errors import NotServable
 
 FILE = "MLmodel"
@@ -37,10 +35,9 @@ def read_mlmodel(folder: Path, version: str) -> tuple[str, dict[str, str]]:
 
 def _parts(path: Path, version: str) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
-        body = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        why = str(error)[:200] if isinstance(error, yaml.YAMLError) else type(error).__name__
-        raise _unclear(version, why) from error
+        body = read_yaml(path)
+    except DocumentError as error:
+        raise _unclear(version, str(error)[:200]) from error
     if not isinstance(body, dict) or not isinstance(body.get("flavors"), dict):
         raise _unclear(version, "it names no flavors")
     signature = body.get("signature") or {}
@@ -53,9 +50,9 @@ def _columns(inputs: Any, version: str) -> dict[str, str]:
     if inputs is None or inputs == "":
         raise NotServable(f"{version} has no signature with named columns", next=ADVICE)
     try:
-        listed = json.loads(inputs) if isinstance(inputs, str) else None
+        listed = parse_json(inputs) if isinstance(inputs, str) else None
         columns = {column["name"]: column["type"] for column in listed or ()}
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (DocumentError, KeyError, TypeError) as error:
         # A signature of tensors has no names.
         raise NotServable(f"{version} has no signature with named columns", next=ADVICE) from error
     if not columns or not all(isinstance(each, str) for pair in columns.items() for each in pair):

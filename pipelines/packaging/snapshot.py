@@ -4,7 +4,6 @@ The description stands in the Parquet file's key-value metadata, and the digest 
 """
 
 import io
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
+from pipelines.documents import parse_json
 from pipelines.domain.bundle import Feature, FeatureType, canonical, digest_of
 from pipelines.domain.description import WrittenFeature
 from pipelines.errors import NotServable
@@ -114,13 +114,13 @@ def read_snapshot(path: Path) -> Snapshot:
     content = path.read_bytes()
     try:
         table = pq.read_table(pa.BufferReader(content))
-        body = json.loads((table.schema.metadata or {})[_KEY])
+        body = parse_json((table.schema.metadata or {})[_KEY])
         description = SnapshotDescription.from_dict(body)
         frame = table.select([*description.columns, description.target]).to_pandas()
     except MemoryError:
         # Arrow's own is one of its exceptions as well; whoever bounds the memory says what is wrong.
         raise
-    except (pa.ArrowException, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise NotServable(
             f"{path.name} is not a snapshot: {error!r}",
             next="log the evaluation.parquet that python -m pipelines.training.prepare writes",

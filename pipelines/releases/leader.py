@@ -41,7 +41,7 @@ def take_leader_lease(
     """Become the executor, taking over what a dead one held.
 
     Raises Refused while another is alive: at once on its own host, elsewhere after `patience_s`. For a database that
-    is away, or that a frozen process has locked, it waits without an end. Calls `show_life` while it waits.
+    is away it waits without an end; a frozen executor that has it locked is ended. Calls `show_life` while it waits.
     """
     deadline = time.monotonic() + patience_s
     seen: tuple[LeaderLease | None, float] = (None, 0.0)
@@ -61,7 +61,7 @@ def take_leader_lease(
                     next='one is enough; "slipway down" stops it',
                 )
         except DatabaseUnavailable as error:
-            waits = f"no leader lease yet: {error.message}{told_if_frozen(seen[0])}"
+            waits = f"no leader lease yet: {error.message}{end_frozen(seen[0], services.now())}"
             if waits != told:
                 log.error("%s", waits)
             told = waits
@@ -85,6 +85,8 @@ def _take(services: Services, former: LeaderLease | None) -> list[Lease] | None:
 
 def renew_leader_lease(services: Services) -> None:
     """Show that this executor lives; raise LostLease when another has taken its leader lease."""
+    # Also by a read: who was frozen may find that nobody can write.
+    leases.confirm_leader(services)
     with services.records.write() as transaction:
         leases.confirm_leader(services, within=transaction)
         mark = Moment.present(services.now())
@@ -109,11 +111,21 @@ def may_wake(leader: LeaderLease) -> bool:
     return _status(leader) is not None
 
 
-def told_if_frozen(leader: LeaderLease | None) -> str:
-    """Say that an executor is frozen, which keeps what it had locked, and how to end it; "" unless that is seen."""
+def end_frozen(leader: LeaderLease | None, now: str) -> str:
+    """End an executor that is frozen and has lost its lease: it keeps for ever what it has locked. Say what was done.
+
+    Return "" where none is seen to be frozen on this host.
+    """
     if leader is None or _status(leader) != psutil.STATUS_STOPPED:
         return ""
-    return f'; executor {leader.executor} is frozen: "kill -9 {leader.pid}" ends it, or let it go on'
+    frozen = f"; executor {leader.executor}, process {leader.pid}, is frozen"
+    if _last_sign(leader).ago_s(now) < LEADER_LOST_S:
+        return frozen
+    try:
+        psutil.Process(leader.pid).kill()
+    except psutil.Error as error:
+        return f"{frozen} and can't be ended: {error}"
+    return f"{frozen} and was ended"
 
 
 def _lives(leader: LeaderLease, *, unchanged_s: float) -> bool:

@@ -9,16 +9,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipelines.domain.formats import refuse_newer
 from pipelines.errors import OtherModel, UsageError
 from pipelines.settings.settings import Settings, home_of, model_name
 
 FILE = "installation.json"
+# The form of the record; one without any is of the first.
+FORMAT = 1
 # By it an API says which installation it is of, and a client which one it means.
 HEADER = "X-Slipway-Installation"
 _PUBLISHED = ("SLIPWAY_BIND", "SLIPWAY_EXTERNAL_URL")
 _BINDING = (*_PUBLISHED, "SLIPWAY_TLS", "SLIPWAY_TLS_CA", "SLIPWAY_TLS_CERT", "SLIPWAY_TLS_KEY")
+
+
+class _Form(BaseModel):
+    format: int = FORMAT
 
 
 class InstallationRecord(BaseModel):
@@ -32,13 +39,19 @@ class InstallationRecord(BaseModel):
     id: str
     settings: dict[str, str]
     model: str | None = None
+    format: int = Field(FORMAT, ge=1)
 
     @classmethod
     def read(cls, home: Path) -> Self | None:
-        """Return the record of a home, None where no `up` of this Slipway was; raise UsageError when it is none."""
+        """Return the record of a home, None where no `up` of this Slipway was.
+
+        Raises UsageError for that of a newer Slipway, or for what is none.
+        """
         path = home / FILE
         try:
-            return cls.model_validate_json(path.read_bytes())
+            content = path.read_bytes()
+            refuse_newer(str(path), found=_Form.model_validate_json(content).format, known=FORMAT)
+            return cls.model_validate_json(content)
         except FileNotFoundError:
             return None
         except (OSError, ValidationError) as error:

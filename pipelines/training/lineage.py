@@ -7,11 +7,27 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
+from pydantic import BaseModel, ValidationError
 
+from pipelines.documents import DocumentError, read_yaml
 from pipelines.errors import UsageError
 
 _CACHE = Path(".dvc/cache/files/md5")
+
+
+class _Output(BaseModel):
+    path: Path
+    md5: str | None = None
+
+
+class _Stage(BaseModel):
+    outs: tuple[_Output, ...] = ()
+
+
+class _Lock(BaseModel):
+    """What of dvc.lock matters here."""
+
+    stages: dict[str, _Stage] = {}
 
 
 def drop_spoiled(root: Path) -> list[str]:
@@ -40,10 +56,14 @@ def refuse_spoiled(root: Path) -> None:
 
 def _outputs(root: Path) -> Iterator[tuple[Path, str]]:
     lock = root / "dvc.lock"
-    stages = yaml.safe_load(lock.read_text())["stages"] if lock.exists() else {}
+    try:
+        stages = _Lock.model_validate(read_yaml(lock)).stages if lock.exists() else {}
+    except (DocumentError, ValidationError) as error:
+        raise UsageError(f"{lock} can't be read: {error}", next='bring it back with git, or run "dvc repro"') from error
     for stage in stages.values():
-        for output in stage.get("outs", []):
-            yield Path(output["path"]), str(output["md5"])
+        for output in stage.outs:
+            if output.md5:
+                yield output.path, output.md5
 
 
 def _md5(path: Path) -> str:

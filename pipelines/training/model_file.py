@@ -3,13 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError, model_validator
 
+from pipelines.documents import DocumentError, read_yaml
 from pipelines.domain.names import checked_name
 from pipelines.errors import UsageError
 
 Name = Annotated[StrictStr, Field(min_length=1, max_length=128)]
+# So many wrong keys are named at once.
+_NAMED_KEYS = 50
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
@@ -109,14 +111,15 @@ class ModelFile(_Strict):
 
     @classmethod
     def load(cls, path: Path) -> "ModelFile":
-        """Read and check `path`; raise UsageError that names every wrong key."""
+        """Read and check `path`; raise UsageError that names every wrong key, the first of many."""
         try:
-            model = cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+            model = cls.model_validate(read_yaml(path))
+        except DocumentError as error:
             raise UsageError(f"{path} can't be read: {error}", next="write a model.yaml") from error
         except ValidationError as error:
             wrong = "; ".join(
-                f"{'.'.join(str(part) for part in item['loc']) or 'file'}: {item['msg']}" for item in error.errors()
+                f"{'.'.join(str(part) for part in item['loc']) or 'file'}: {item['msg']}"
+                for item in error.errors()[:_NAMED_KEYS]
             )
             raise UsageError(f"{path} is not a model description: {wrong}", next=f"correct {path}") from error
         checked_name(model.name, what="model name")

@@ -8,15 +8,11 @@ from typing import Any
 from pipelines.adapters.backup.archive import describe_files, opened_archive, write_archive
 from pipelines.adapters.backup.encryption import read_identities, read_recipients
 from pipelines.adapters.backup.local_home import refuse_used_home
-from pipelines.adapters.database.records import now
 from pipelines.adapters.database.tables import SCHEMA_VERSION
 from pipelines.domain import policy, report
 from pipelines.domain.backup import Manifest
-from pipelines.domain.records import LeaderLease
 from pipelines.ports import BackupPlace
-from pipelines.settings.installation import installation_id
-from pipelines.settings.settings import Settings, TargetName
-from pipelines.wiring.stores import open_records
+from pipelines.settings.settings import Settings
 from pipelines.wiring.targets import wiring_of
 
 __all__ = ["describe_files", "opened_archive", "refuse_used_home", "write_archive"]
@@ -52,18 +48,5 @@ def known_formats(settings: Settings) -> dict[str, int | str]:
 
 
 def note_restored(settings: Settings, manifest: Manifest) -> None:
-    """Write into the records of a home that is being restored where they come from, and that their executor has gone.
-
-    An older Slipway's tables are brought up to date for that. Records that are not in the home are left alone.
-    """
-    if settings.target is not TargetName.LOCAL:
-        return
-    records = open_records(settings)
-    try:
-        with records.write() as transaction:
-            for leader in transaction.find(LeaderLease):
-                transaction.change(leader, left_at=now())
-            detail = {"installation": manifest.installation_id, "made_at": manifest.created_at}
-            transaction.audit("operator", "restore", "outcome", subject=installation_id(settings) or "", detail=detail)
-    finally:
-        records.close()
+    """See to it that the records of a home that is being restored tell where they come from."""
+    wiring_of(settings.target).note_restored(settings, manifest)

@@ -3,18 +3,21 @@
 The latter are told of their installation by the output of Terraform that `settings.runtime` carries.
 """
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from pipelines.adapters.backup.swarm_place import NOTE, SwarmPlace
 from pipelines.adapters.containers.executor_inside import ExecutorInside
 from pipelines.adapters.containers.external_services import ExternalServices
 from pipelines.adapters.containers.home_lock import is_held
 from pipelines.adapters.containers.infra_file import read_choices
 from pipelines.adapters.containers.maintenance_hold import MaintenanceHold
-from pipelines.adapters.containers.swarm_installation import LOCK, InstallationOptions, SwarmInstallation
+from pipelines.adapters.containers.needs import InstallationOptions
+from pipelines.adapters.containers.swarm_installation import LOCK, SwarmInstallation
 from pipelines.adapters.containers.terraform import Terraform, find_settings
 from pipelines.adapters.images import build as images
 from pipelines.adapters.images.release_images import ImageRegistry, ReleaseImages, find_app
@@ -29,9 +32,10 @@ from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.adapters.swarm.services import EndpointServices, SwarmServices
 from pipelines.adapters.swarm.target import SwarmTarget
 from pipelines.api.client import ApiClient, executor_silence
+from pipelines.domain.backup import Manifest
 from pipelines.domain.release import Endpoint, Environment, Slot
-from pipelines.errors import DeployFailed, TargetUnavailable, UsageError
-from pipelines.ports import BackupPlace, Checkpoints, DataRemote, JobRunner, LoadRunner, Target
+from pipelines.errors import DeployFailed, UsageError
+from pipelines.ports import BackupPlace, Checkpoints, DataRemote, JobRunner, LoadRunner, Records, Target
 from pipelines.releases.services import Timing
 from pipelines.settings.installation import installation_id
 from pipelines.settings.runtime import Runtime
@@ -42,7 +46,8 @@ from pipelines.wiring.stores import open_bundles
 CRANE = Path("/usr/local/bin/crane")
 ENGINE_URL = "unix:///var/run/docker.sock"
 LOAD_PATH = "edge"
-BACKUP_FORMATS: Mapping[str, int | str] = {}
+# As infra/images/postgres has it: an older server does not read the dumps of a newer one.
+BACKUP_FORMATS: Mapping[str, int | str] = {"postgresql": 17}
 # So long the executor waits at its start until "slipway up" has pushed the app's image.
 APP_S = 600.0
 APP_POLL_S = 1.0
@@ -102,8 +107,33 @@ def open_secrets(settings: Settings, environ: Mapping[str, str]) -> SwarmInstall
 
 
 def open_backup_place(settings: Settings, environ: Mapping[str, str]) -> BackupPlace:
-    """Refuse: its volumes are copied by hand."""
-    raise TargetUnavailable("an installation on containers is backed up by hand", next="docs/operations.md says how")
+    """Open the installation's databases, object store, volume and home."""
+    return SwarmPlace(
+        DockerEngine(_engine_url(environ), timeout_s=120.0),
+        settings.prefix,
+        settings.home.resolve(),
+        lambda home: open_installation(replace(settings, home=home), environ),
+    )
+
+
+def note_restored(settings: Settings, manifest: Manifest) -> None:
+    """Leave a note of what a home is restored from, which the first executor takes into the records."""
+    (settings.home / NOTE).write_text(json.dumps(manifest.origin()))
+
+
+def take_note_of_restore(settings: Settings, records: Records) -> None:
+    """Write into the records what they were restored from, if they were just now."""
+    note = settings.home / NOTE
+    if note.exists():
+        with records.write() as transaction:
+            transaction.audit(
+                "operator",
+                "restore",
+                "outcome",
+                subject=installation_id(settings) or "",
+                detail=json.loads(note.read_text()),
+            )
+        note.unlink()
 
 
 def open_data_remote(settings: Settings, environ: Mapping[str, str]) -> DataRemote:

@@ -10,11 +10,13 @@ from pipelines.adapters.local.installation import LocalInstallation
 from pipelines.adapters.local.supervisor.logfile import cap_files
 from pipelines.adapters.local.target import LocalTarget
 from pipelines.adapters.storage.checkpoints_file import FileCheckpoints
+from pipelines.domain.backup import Manifest
 from pipelines.domain.records import LeaderLease
 from pipelines.errors import TargetUnavailable, UsageError
-from pipelines.ports import BackupPlace, Checkpoints, DataRemote, JobRunner, LoadRunner, SecretKeeper, Target
+from pipelines.ports import BackupPlace, Checkpoints, DataRemote, JobRunner, LoadRunner, Records, SecretKeeper, Target
 from pipelines.releases.leader import is_alive
 from pipelines.releases.services import Timing
+from pipelines.settings.installation import installation_id
 from pipelines.settings.settings import Settings
 from pipelines.wiring.stores import open_bundles, open_records
 
@@ -39,6 +41,26 @@ def open_secrets(settings: Settings, environ: Mapping[str, str]) -> SecretKeeper
 def open_backup_place(settings: Settings, environ: Mapping[str, str]) -> BackupPlace:
     """Open the home, which has all state."""
     return LocalHome(settings.home)
+
+
+def note_restored(settings: Settings, manifest: Manifest) -> None:
+    """Write into the records of a home that is being restored where they come from, and that their executor has gone.
+
+    An older Slipway's tables are brought up to date for that.
+    """
+    records = open_records(settings)
+    try:
+        with records.write() as transaction:
+            for leader in transaction.find(LeaderLease):
+                transaction.change(leader, left_at=now())
+            subject = installation_id(settings) or ""
+            transaction.audit("operator", "restore", "outcome", subject=subject, detail=manifest.origin())
+    finally:
+        records.close()
+
+
+def take_note_of_restore(settings: Settings, records: Records) -> None:
+    """Do nothing: the records of a home tell it since they were restored."""
 
 
 def open_data_remote(settings: Settings, environ: Mapping[str, str]) -> DataRemote:

@@ -58,8 +58,10 @@ def await_tables(
 def build_services(settings: Settings, *, executor: str, environ: Mapping[str, str]) -> Services:
     """Build all that the workflows need, for the executor of that name, once the tables are there."""
     wiring, show_life = wiring_of(settings.target), settings.sign_of_life.touch
+    records = await_tables(lambda: open_records(settings), show_life=show_life)
+    wiring.take_note_of_restore(settings, records)
     return Services(
-        records=await_tables(lambda: open_records(settings), show_life=show_life),
+        records=records,
         registry=open_registry(settings),
         target=wiring.await_target(settings, show_life),
         loads=wiring.open_loads(settings),

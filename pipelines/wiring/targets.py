@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Protocol, cast
 
+from pipelines.domain.backup import Manifest
 from pipelines.ports import (
     BackupPlace,
     Checkpoints,
@@ -14,6 +15,7 @@ from pipelines.ports import (
     Installation,
     JobRunner,
     LoadRunner,
+    Records,
     SecretKeeper,
     Target,
 )
@@ -40,6 +42,12 @@ class TargetWiring(Protocol):
 
     def open_backup_place(self, settings: Settings, environ: Mapping[str, str]) -> BackupPlace:
         """Open what of the installation is backed up, and restored."""
+
+    def note_restored(self, settings: Settings, manifest: Manifest) -> None:
+        """Let what is restored into a home tell where it comes from."""
+
+    def take_note_of_restore(self, settings: Settings, records: Records) -> None:
+        """Write into the records where they come from, where only a process of the installation can, once."""
 
     def open_data_remote(self, settings: Settings, environ: Mapping[str, str]) -> DataRemote:
         """Open the installation's store of DVC's data; raise TargetUnavailable where there is none."""

@@ -129,7 +129,7 @@ def test_what_a_job_puts_in_the_place_of_its_log_is_not_read(jobs: ProcessJobs, 
     assert "canary" not in failure.value.message
 
 
-@pytest.mark.parametrize("task", ["sleep", "escape sleep"])
+@pytest.mark.parametrize("task", ["sleep", "escape sleep", "freeze"])
 def test_a_job_ends_with_who_started_it(tmp_path: Path, task: str) -> None:
     starter = os.fork()
     if starter == 0:
@@ -139,6 +139,7 @@ def test_a_job_ends_with_who_started_it(tmp_path: Path, task: str) -> None:
             os._exit(1)
     try:
         await_that(lambda: len(left(tmp_path)) == len(task.split()) + 1)
+        await_that(lambda: task != "freeze" or "stopped" in [psutil.Process(pid).status() for pid in left(tmp_path)])
     finally:
         os.kill(starter, 9)
         os.waitpid(starter, 0)

@@ -4,23 +4,31 @@ The same tests run on the MLflow installed here and on the real image.
 """
 
 import itertools
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
-from mlflow import MlflowClient
+from mlflow import MlflowClient, set_tracking_uri
 from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2
 from mlflow.protos.model_registry_pb2 import ModelRegistryService
 
 from pipelines.adapters.mlflow.registry import MlflowModelRegistry
+from pipelines.adapters.mlflow.training_run import register
 from pipelines.adapters.mlflow.users import MlflowUsers
 from tests.support.containers.engine import FIRST_BUILD_S
-from tests.support.servers.guarded_mlflow import ADMIN, guarded_container, guarded_process
+from tests.support.servers.guarded_mlflow import ADMIN, PLUGIN, guarded_container, guarded_process, settings_of
 from tests.support.servers.mlflow_trainer import MlflowTrainer
 from tests.support.world.bundles import make_bundle
+from tests.support.world.strange_http import exchange
+from tests.support.world.trained import trained
 
 pytestmark = pytest.mark.timeout(FIRST_BUILD_S)
 
@@ -136,6 +144,207 @@ def test_the_ways_to_write_that_this_mlflow_has_are_those_that_were_thought_abou
     }
 
 
+# Prints each route of the installed MLflow that writes, with the role that the table gives it.
+_ROUTES = """
+import json, sys
+from mlflow.server import app, auth
+from slipway_mlflow_routes import known, role_of
+from starlette.routing import Mount
+
+guarded = auth.create_app(app)
+found = {(method, rule.rule) for rule in app.url_map.iter_rules() for method in rule.methods}
+for included in guarded.routes:
+    if not isinstance(included, Mount):
+        prefix = included.include_context.prefix
+        found |= {
+            (method, prefix + route.path) for route in included.original_router.routes for method in route.methods
+        }
+writes = sorted(each for each in found if each[0] not in ("GET", "HEAD", "OPTIONS"))
+roles = [role_of(*each) for each in writes]
+print(json.dumps([[*each, role.name if role else None] for each, role in zip(writes, roles)]))
+print(json.dumps(sorted(known())))
+"""
+
+
+def test_every_route_that_writes_stands_in_the_table(tmp_path: Path) -> None:
+    pytest.importorskip("flask_wtf", reason="mlflow's auth extra is not installed")
+    (tmp_path / "routes.py").write_text(_ROUTES)
+    environ = {
+        **settings_of(tmp_path),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN,
+        "_MLFLOW_SGI_NAME": "uvicorn",
+        "PYTHONPATH": str(PLUGIN),
+        "PATH": "",
+    }
+    told = subprocess.run(
+        [sys.executable, str(tmp_path / "routes.py")],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr[-2000:]
+    writes, known = map(json.loads, told.stdout.splitlines()[-2:])
+
+    unthought = [route for *route, role in writes if role is None]
+    assert unthought == [], "say in slipway_mlflow_routes.py who may write there"
+    held = {(method, route.replace("/ajax-api/", "/").replace("/api/", "/")) for method, route, _ in writes}
+    assert {tuple(route) for route in known} <= held, "MLflow has no such route any more"
+    assert len({role for *_, role in writes}) == 4
+
+
+NOT_THE_TRAINERS = [
+    ("POST", "2.0/mlflow/experiments/delete"),
+    ("POST", "2.0/mlflow/experiments/update"),
+    ("POST", "2.0/mlflow/runs/delete"),
+    ("POST", "2.0/mlflow/runs/delete-tag"),
+    ("DELETE", "2.0/mlflow/logged-models/{model}"),
+    ("POST", "2.0/mlflow/upload-artifact"),
+    ("POST", "2.0/mlflow/artifacts/presigned-upload-url"),
+    ("DELETE", "2.0/mlflow-artifacts/artifacts/{file}"),
+    ("POST", "2.0/mlflow-artifacts/mpu/create/{file}"),
+    ("PUT", "2.0/mlflow-artifacts/artifacts/{file}"),
+    ("POST", "2.0/mlflow/webhooks"),
+    ("PATCH", "2.0/mlflow/users/update-password"),
+    ("POST", "3.0/mlflow/users/permissions/grant"),
+    ("POST", "3.0/mlflow/gateway/secrets/create"),
+    ("POST", "3.0/mlflow/scorers/register"),
+    ("POST", "3.0/mlflow/mcp-servers"),
+    ("POST", "3.0/jobs/"),
+    ("GET", "2.0/mlflow/gateway-proxy"),
+]
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What version 1 was registered from."""
+
+    run: str
+    experiment: str
+    model: str
+    file: str
+
+
+@pytest.fixture
+def first(mlflow: str) -> Registered:
+    version = state(mlflow)[1]["model_version"]
+    login = ("reader", PASSWORDS["reader"])
+    with httpx.Client(base_url=f"{mlflow}/api/2.0/mlflow", auth=login, timeout=30.0, trust_env=False) as client:
+        run = client.get("runs/get", params={"run_id": version["run_id"]}).json()["run"]["info"]
+    model = version["source"].removeprefix("models:/")
+    file = f"{run['experiment_id']}/models/{model}/artifacts/MLmodel"
+    return Registered(run["run_id"], run["experiment_id"], model, file)
+
+
+def content_of(url: str, file: str) -> bytes:
+    login = ("reader", PASSWORDS["reader"])
+    path = f"{url}/api/2.0/mlflow-artifacts/artifacts/{file}"
+    answer = httpx.get(path, auth=login, timeout=30.0, trust_env=False)
+    return answer.content if answer.status_code == 200 else b""
+
+
+def put(url: str, user: str, file: str, content: bytes, *, prefix: str = "api") -> int:
+    path = f"{url}/{prefix}/2.0/mlflow-artifacts/artifacts/{file}"
+    login = (user, PASSWORDS[user])
+    return httpx.put(path, content=content, auth=login, timeout=30.0, trust_env=False).status_code
+
+
+def test_nothing_that_a_version_rests_on_is_removed_or_overwritten(mlflow: str, first: Registered) -> None:
+    before, kept = state(mlflow), content_of(mlflow, first.file)
+    assert b"flavors" in kept
+    body = {
+        "experiment_id": first.experiment,
+        "run_id": first.run,
+        "run_uuid": first.run,
+        "key": "slipway.dataset.train",
+        "username": "trainer",
+        "new_name": "x",
+    }
+    reached = {}
+    for (method, route), user in itertools.product(NOT_THE_TRAINERS, ("trainer", "reader")):
+        path = route.format(model=first.model, file=first.file)
+        for prefix in ("ajax-api",) if method == "GET" else PREFIXES:
+            login = (user, PASSWORDS[user])
+            answer = httpx.request(
+                method, f"{mlflow}/{prefix}/{path}", json=body, auth=login, timeout=30.0, trust_env=False
+            )
+            if answer.status_code < 400 or answer.status_code >= 500:
+                reached[method, route, user, prefix] = (answer.status_code, answer.text[:200])
+    assert reached == {}
+    assert (state(mlflow), content_of(mlflow, first.file)) == (before, kept)
+
+
+def test_odd_ways_to_write_the_same_file_overwrite_nothing(mlflow: str, first: Registered) -> None:
+    kept = content_of(mlflow, first.file)
+    folder, _, name = first.file.rpartition("/")
+    for path in (
+        f"{folder}//{name}",
+        f"{folder}/%4DLmodel",
+        f"{folder}/./{name}",
+        f"{folder}/x/../{name}",
+        f"{first.experiment}//{first.file.partition('/')[2]}",
+        f"/{first.file}",
+        f"{first.file}/",
+        first.file.upper(),
+    ):
+        put(mlflow, "trainer", path, b"stolen")
+        put(mlflow, "trainer", path, b"stolen", prefix="ajax-api")
+    assert content_of(mlflow, first.file) == kept
+
+
+def test_the_trainer_adds_files_and_the_promoter_writes_over_its_own(mlflow: str, first: Registered) -> None:
+    folder = f"{first.experiment}/{first.run}/artifacts"
+    assert put(mlflow, "trainer", f"{folder}/notes-{uuid4().hex}.txt", b"x") == 200
+    for content in (b"1", b"2"):
+        assert put(mlflow, "promoter", f"{folder}/evidence/report.json", content) == 200
+    assert put(mlflow, "trainer", f"{folder}/evidence/report.json", b"3") == 403
+    assert content_of(mlflow, f"{folder}/evidence/report.json") == b"2"
+
+
+def test_files_of_a_run_that_nothing_was_registered_from_are_the_trainers(
+    mlflow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_user(monkeypatch, "trainer")
+    client = MlflowClient(mlflow)
+    run = client.create_run(client.create_experiment(f"free-{uuid4().hex}")).info
+    for content in (b"1", b"2"):
+        assert put(mlflow, "trainer", f"{run.experiment_id}/{run.run_id}/artifacts/a.txt", content) == 200
+
+
+def test_no_experiment_has_its_files_elsewhere(mlflow: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_user(monkeypatch, "trainer")
+    for place in ("file:///tmp", "s3://bucket/x", "mlflow-artifacts:/0"):
+        with pytest.raises(MlflowException, match="no artifact location of their own"):
+            MlflowClient(mlflow).create_experiment(f"elsewhere-{uuid4().hex}", artifact_location=place)
+
+
+def test_a_version_has_so_many_tags_of_so_many_characters(mlflow: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_user(monkeypatch, "trainer")
+    client = MlflowClient(mlflow)
+    tags = {f"tag{number}": "x" for number in range(100)}
+    made = client.create_model_version("toy", "models:/toy/1", tags=tags)
+    client.set_model_version_tag("toy", made.version, "tag0", "y" * 5000)
+    for write in (
+        lambda: client.set_model_version_tag("toy", made.version, "one more", "x"),
+        lambda: client.set_model_version_tag("toy", made.version, "tag0", "x" * 5001),
+        lambda: client.create_model_version("toy", "models:/toy/1", tags={**tags, "one more": "x"}),
+    ):
+        with pytest.raises(MlflowException, match="100 tags of 5000 characters"):
+            write()
+
+
+def test_what_slipway_trains_is_registered_by_the_trainer(
+    mlflow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_user(monkeypatch, "trainer")
+    workspace = trained(tmp_path, name=f"plant-{uuid4().hex[:8]}")
+    try:
+        assert register(workspace, mlflow, tmp_path)["model_version"] == "1"
+    finally:
+        set_tracking_uri("http://127.0.0.1:9")
+
+
 def test_nobody_else_writes_an_alias_either(mlflow: str) -> None:
     before = state(mlflow)
     for user, method, prefix in itertools.product(("admin", "reader"), ("POST", "DELETE"), PREFIXES):
@@ -218,6 +427,17 @@ def test_graphql_writes_nothing(mlflow: str) -> None:
     names = {field["name"] for field in answer.json()["data"]["__schema"]["mutationType"]["fields"]}
     # Two searches and an echo, whatever their names say.
     assert names == {"mlflowSearchDatasets", "mlflowSearchRuns", "testMutation"}
+
+
+@pytest.mark.parametrize("login", [None, ("trainer", "guessed")], ids=["nobody", "a wrong password"])
+@pytest.mark.parametrize("length", ["Content-Length: 1000000000", "Transfer-Encoding: chunked"])
+def test_a_stranger_is_refused_before_a_body_is_read(mlflow: str, login: tuple[str, str] | None, length: str) -> None:
+    asked = f"PUT /api/2.0/mlflow-artifacts/artifacts/x HTTP/1.1\r\nHost: {httpx.URL(mlflow).netloc.decode()}\r\n"
+    if login:
+        asked += f"Authorization: {httpx.BasicAuth(*login)._auth_header}\r\n"
+    # Nothing of the body is ever sent, and the answer comes nevertheless.
+    answer = exchange(httpx.URL(mlflow).port or 80, f"{asked}{length}\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 401") and b"\r\nwww-authenticate: Basic" in answer
 
 
 def test_another_promoter_is_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

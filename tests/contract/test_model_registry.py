@@ -7,7 +7,10 @@ from uuid import uuid4
 
 import onnx
 import pytest
+from mlflow import MlflowClient
 
+from pipelines.adapters.mlflow.registry import MlflowModelRegistry
+from pipelines.adapters.mlflow.versions import MlflowVersions
 from pipelines.domain.version import RegisteredVersion
 from pipelines.errors import NotServable, RegistryUnavailable, UnknownVersion, UsageError
 from pipelines.packaging.mlmodel import read_mlmodel
@@ -51,8 +54,6 @@ def bench(request: pytest.FixtureRequest) -> Bench:
     if request.param == "fake":
         fake = FakeModelRegistry()
         return Bench(fake, fake.register, model)
-    from pipelines.adapters.mlflow.registry import MlflowModelRegistry
-
     uri = request.getfixturevalue("mlflow_uri")
     return Bench(MlflowModelRegistry(uri), MlflowTrainer(uri).register, model)
 
@@ -140,8 +141,6 @@ def test_evidence_lies_on_the_run(bench: Bench, model_bytes: bytes, tmp_path: Pa
 
 
 def test_an_absent_registry_is_told_so() -> None:
-    from pipelines.adapters.mlflow.registry import MlflowModelRegistry
-
     fake = FakeModelRegistry()
     fake.down = True
     # Port 9 is discard: nobody listens.
@@ -149,3 +148,28 @@ def test_an_absent_registry_is_told_so() -> None:
         for ask in (registry.newest, registry.aliases):
             with pytest.raises(RegistryUnavailable):
                 ask("plant-model")
+
+
+def test_versions_are_listed_page_by_page_and_found_one_by_one(
+    mlflow_uri: str, model_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.adapters.mlflow.versions._PAGE", 2)
+    model = f"plant-{uuid4().hex[:8]}"
+    registry, trainer = MlflowModelRegistry(mlflow_uri), MlflowTrainer(mlflow_uri)
+    first = trainer.register(model, onnx=model_bytes, input_types=TYPES, artifacts={}, run_tags={})
+    client = MlflowClient(mlflow_uri)
+    for number in range(2, 12):
+        tags = {"spam": "x" * 100_000} if number == 7 else None
+        client.create_model_version(model, first.source, tags=tags, model_id=first.source.removeprefix("models:/"))
+    registry.move_alias(model, "production", "10")
+
+    listed = MlflowVersions(mlflow_uri)
+    found, more = listed.versions(model)
+    assert ([row["version"] for row in found], more) == ([str(number) for number in range(11, 0, -1)], False)
+    assert {row["version"]: row["aliases"] for row in found if row["aliases"]} == {"10": ["production"]}
+    assert {row["version"] for row in found if row["cut"]} == {"7"}
+    assert [row["version"] for row in listed.versions(model, before=3)[0]] == ["2", "1"]
+    assert [listed.resolve(model, version) for version in (None, "1", "9")] == ["11", "1", "9"]
+    with pytest.raises(UnknownVersion, match="has no version 12; the newest is 11"):
+        listed.resolve(model, "12")
+    assert listed.versions(f"{model}-none") == ([], False)

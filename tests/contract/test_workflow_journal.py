@@ -3,6 +3,7 @@
 import json
 import secrets
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -122,6 +123,20 @@ def test_work_that_other_code_began_is_not_gone_on_with_and_that_of_newer_code_i
     older = "w-1 was begun by workflow version 1, this Slipway has version 0"
     assert begun("0") == (2, [f"UsageError {older}"])
     assert begun("2") == (0, ["works on w-1: False", "w-2 2"])
+
+
+def test_a_journal_that_somebody_reads_for_ever_can_be_written(tmp_path: Path) -> None:
+    file, output = tmp_path / "workflows.db", tmp_path / "steps"
+    assert run(f"sqlite:///{file}", output) == 0
+    reader = sqlite3.connect(file, isolation_level=None)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM workflow_status").fetchone() == (1,)
+
+    with sqlite3.connect(file, timeout=0.0) as writer:
+        writer.execute("UPDATE workflow_status SET executor_id = 'another'")
+        writer.commit()
+
+    reader.close()
 
 
 def test_nothing_in_the_journal_is_pickled(journal: str, tmp_path: Path) -> None:

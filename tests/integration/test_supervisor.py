@@ -187,21 +187,34 @@ def test_a_successor_whose_replicas_never_come_up_leaves_those_before_it_serving
     no_failures(load)
 
 
-@pytest.mark.parametrize("asked", [[Command.HAND_OVER], [Command.HAND_OVER, Command.LEAVE]])
 def test_a_supervisor_whose_successor_has_given_up_goes_on(
-    supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path], asked: list[Command]
+    supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path]
 ) -> None:
     supervisor = supervisor_of(supervisors, tmp_path / "home", digests, replicas=1)
-    served, record = release(0, digests), supervisor.record()
+    served, pid = release(0, digests), supervisor.record()["pid"]
     before = supervisor.serve(served)
+
+    def say(successor: socket.socket, command: Command) -> None:
+        successor.sendall(json.dumps({"command": command}).encode() + b"\n")
+
+    def take_sockets(successor: socket.socket) -> None:
+        successor.connect(supervisor.record()["socket"])
+        say(successor, Command.HAND_OVER)
+        for fd in socket.recv_fds(successor, 4096, 8)[1]:
+            os.close(fd)
+
+    with socket.socket(socket.AF_UNIX) as dies_with_the_sockets:
+        take_sockets(dies_with_the_sockets)
     # A frozen one reads only when it wakes what was said to it.
-    os.kill(record["pid"], signal.SIGSTOP)
-    with socket.socket(socket.AF_UNIX) as successor:
-        successor.connect(record["socket"])
-        successor.sendall("".join(json.dumps({"command": word}) + "\n" for word in asked).encode())
-    os.kill(record["pid"], signal.SIGCONT)
+    with socket.socket(socket.AF_UNIX) as gives_up, socket.socket(socket.AF_UNIX) as never_gets_any:
+        take_sockets(gives_up)
+        os.kill(pid, signal.SIGSTOP)
+        say(gives_up, Command.LEAVE)
+        never_gets_any.connect(supervisor.record()["socket"])
+        say(never_gets_any, Command.HAND_OVER)
+    os.kill(pid, signal.SIGCONT)
     assert supervisor.live() == before
-    assert supervisor.record()["pid"] == record["pid"]
+    assert supervisor.record()["pid"] == pid
     os.kill(before.replicas[0].pid or 0, signal.SIGKILL)
     supervisor.until_live(lambda state: state.serves(served) and state.replicas[0].restarts == 1)
 

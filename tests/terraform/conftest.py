@@ -63,26 +63,29 @@ def initialised(terraform: Terraform) -> Callable[[str], str]:
     return once
 
 
-@pytest.fixture
-def planned(terraform: Terraform, initialised: Callable[[str], str], tmp_path: Path) -> Planned:
+@pytest.fixture(scope="session")
+def planned(
+    terraform: Terraform, initialised: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Planned:
     """Return what a module, with those it calls, would make with these variables: address -> values."""
 
     def once(name: str, **variables: Any) -> dict[str, Any]:
-        given, plan = tmp_path / "given.tfvars.json", tmp_path / "plan"
+        place = tmp_path_factory.mktemp("planned")
+        given, plan = place / "given.tfvars.json", place / "plan"
         given.write_text(json.dumps(variables))
         module = initialised(name)
         done = terraform(module, "plan", "-refresh=false", "-no-color", f"-var-file={given}", f"-out={plan}")
         assert done.returncode == 0, done.stderr
         shown = json.loads(terraform(module, "show", "-json", str(plan)).stdout)
-        return {each["address"]: each["values"] for each in _resources(shown["planned_values"]["root_module"])}
+        return {each["address"]: each["values"] for each in resources_of(shown["planned_values"]["root_module"])}
 
     return once
 
 
-def _resources(module: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def resources_of(module: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from module.get("resources", [])
     for child in module.get("child_modules", []):
-        yield from _resources(child)
+        yield from resources_of(child)
 
 
 @pytest.fixture(params=MODULES)

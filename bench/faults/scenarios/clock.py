@@ -9,6 +9,8 @@ from bench.faults.grounds import Executor, Grounds
 from bench.faults.scenario import NotInjected, Scenario, expect
 
 STEP = "10m"
+# libfaketime calls the way in which Python sleeps, to a moment of the monotonic clock, an invalid argument.
+_SLEEP = "import select, time\ntime.sleep = lambda seconds: select.select([], [], [], seconds) and None\n"
 _PLACES = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib64/faketime/libfaketimeMT.so.1")
 
 
@@ -16,7 +18,9 @@ def steps(grounds: Grounds) -> str:
     """Step in a release: it goes on, no living executor is taken for dead, and no dead one for alive."""
     library = _library()
     clock = grounds.slipway.home / "clock"
+    (grounds.slipway.libraries / "sitecustomize.py").write_text(_SLEEP)
     preload = {
+        "PYTHONPATH": str(grounds.slipway.libraries),
         "LD_PRELOAD": str(library),
         "FAKETIME_TIMESTAMP_FILE": str(clock),
         "FAKETIME_NO_CACHE": "1",

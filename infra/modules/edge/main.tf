@@ -19,10 +19,12 @@ locals {
   }
 
   # Each front end has a share of its own, so that none can take another's; together they are fewer than all. A slot has
-  # so many requests a replica under way.
+  # so many requests a replica under way. Where clients have addresses of their own, none has more than a quarter of a
+  # share; on loopback all of them have this machine's.
   connections = {
     all    = 8000
     fronts = { production = 2000, staging = 1000, api = 400, mlflow = 400, s3 = 400 }
+    source = local.is_service ? 0.25 : null
     load   = 600
     slots  = { live = 512, trial = 64, baseline = 64 }
   }
@@ -41,7 +43,7 @@ locals {
   }
 
   config = templatefile("${path.module}/haproxy.cfg.tftpl", {
-    bind_options = local.is_service ? "ssl crt /run/secrets/tls.pem ssl-min-ver TLSv1.2 alpn h2,http/1.1" : "proto h1"
+    bind_options = local.is_service ? "ssl crt /run/secrets/tls.pem ssl-min-ver TLSv1.2 alpn http/1.1" : "proto h1"
     connections  = local.connections
     environments = {
       for name, environment in var.environments : name => {

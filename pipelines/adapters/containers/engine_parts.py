@@ -167,14 +167,18 @@ class EngineParts:
                 removed.append(part.name)
         return removed
 
+    def names(self) -> list[str]:
+        """Return the names of all that carries the label but secrets."""
+        return [part.name for part in self._parts()] + self._volumes()
+
     def remove_all(self) -> list[str]:
         """Remove all that carries the label but secrets, volumes too; return the names."""
         removed = []
         for part in self._parts():
             _until_gone(part.name, part.remove)
             removed.append(part.name)
+        volumes = self._volumes()
         with self._engine.api() as api:
-            volumes = [str(volume["Name"]) for volume in api.volumes(filters=self._filters)["Volumes"] or []]
             for name in volumes:
                 _until_gone(name, partial(api.remove_volume, name))
         return removed + volumes
@@ -193,6 +197,10 @@ class EngineParts:
             for network in api.networks(filters=self._filters):
                 id, made = network["Id"], datetime.fromisoformat(network["Created"]).timestamp()
                 yield _Part(id, network["Name"], made, "", partial(api.remove_network, id))
+
+    def _volumes(self) -> list[str]:
+        with self._engine.api() as api:
+            return [str(volume["Name"]) for volume in api.volumes(filters=self._filters)["Volumes"] or []]
 
     def _services(self) -> list[Body]:
         with self._engine.api() as api:

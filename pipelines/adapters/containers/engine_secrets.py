@@ -13,6 +13,7 @@ from docker.errors import APIError
 from pipelines.adapters.swarm.engine import DockerEngine
 
 PREFIX_LABEL = "slipway.prefix"
+_NOTE_LABEL = "slipway.note"
 _IN_USE = "is in use"
 _GONE = 404
 
@@ -43,9 +44,26 @@ class DockerSecrets:
                 removed.append(name)
         return removed
 
-    def _create(self, name: str, value: str) -> str:
+    def remove(self, name: str) -> None:
+        """Remove one, if it is there."""
+        for secret in self._ours():
+            if secret["Spec"]["Name"] == name:
+                self._remove(secret["ID"])
+
+    def note(self, name: str, text: str) -> None:
+        """Leave a text that is no secret, which goes with the secrets when they are removed."""
+        if self.noted(name) is None:
+            self._create(name, "-", **{_NOTE_LABEL: text})
+
+    def noted(self, name: str) -> str | None:
+        """Return the text that was left under a name."""
+        found = [secret["Spec"]["Labels"].get(_NOTE_LABEL) for secret in self._ours() if secret["Spec"]["Name"] == name]
+        return found[0] if found else None
+
+    def _create(self, name: str, value: str, **labels: str) -> str:
         with self._engine.api() as api:
-            made: dict[str, str] = api.create_secret(name, value.encode(), labels={PREFIX_LABEL: self._prefix})
+            described = {PREFIX_LABEL: self._prefix, **labels}
+            made: dict[str, str] = api.create_secret(name, value.encode(), labels=described)
             return made["ID"]
 
     def _remove(self, id: str) -> bool:

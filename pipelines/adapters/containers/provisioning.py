@@ -1,7 +1,8 @@
 """What lives inside of the services of an installation, made and changed through the edge, as their users would."""
 
 import ssl
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import httpx
@@ -10,7 +11,9 @@ from pipelines.adapters.containers.secret_store import SecretStore
 from pipelines.adapters.mlflow.users import MlflowUsers
 from pipelines.adapters.storage.minio_admin import MinioUsers
 from pipelines.adapters.storage.object_store import Buckets, S3Access, make_buckets, policies
+from pipelines.errors import Undecided
 
+ANSWER_S = 120.0
 TIMEOUT_S = 5.0
 _HEALTH = {
     "api": "/health",
@@ -32,6 +35,18 @@ class Provisioning:
         self._secrets = secrets
         self._authority = authority
         self._trust = ssl.create_default_context(cafile=authority) if authority else True
+
+    def await_answers(self, explain: Callable[[], str]) -> None:
+        """Wait until everything answers well; raise Undecided with what `explain` tells when it does not."""
+        deadline = time.monotonic() + ANSWER_S
+        while silent := self.silent():
+            if time.monotonic() > deadline:
+                told = ", ".join(f"{name} {last}" for name, last in silent.items())
+                raise Undecided(
+                    f"not all answers after {ANSWER_S:g} s: {told}\n{explain()}".strip(),
+                    next='see "slipway logs", then "make up" again',
+                )
+            time.sleep(0.3)
 
     def silent(self) -> dict[str, str]:
         """Return what does not answer well, with the last answer."""

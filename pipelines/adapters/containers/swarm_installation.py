@@ -5,62 +5,40 @@ edge's configuration in force. All of it may be repeated; after a failure or a k
 """
 
 import json
-import time
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pipelines.adapters.containers.engine_parts import EngineParts
 from pipelines.adapters.containers.engine_secrets import DockerSecrets
-from pipelines.adapters.containers.external_services import ExternalServices, left_outside
+from pipelines.adapters.containers.external_services import left_outside
 from pipelines.adapters.containers.home_lock import held
+from pipelines.adapters.containers.image_place import ImagePlace
 from pipelines.adapters.containers.maintenance_hold import MaintenanceHold
-from pipelines.adapters.containers.node_traffic import VARIABLE, NodeTraffic, choose_encryption
+from pipelines.adapters.containers.needs import InstallationOptions, Needs
+from pipelines.adapters.containers.node_traffic import NodeTraffic
 from pipelines.adapters.containers.provisioning import Provisioning
-from pipelines.adapters.containers.secret_store import NAMES_KEY, SecretStore
+from pipelines.adapters.containers.secret_store import SecretStore
 from pipelines.adapters.containers.terraform import Terraform
 from pipelines.adapters.containers.tls_secrets import TlsSecrets
-from pipelines.adapters.images.external_registry import LOGIN
 from pipelines.adapters.load.swarm import LoadSwarm
 from pipelines.adapters.storage.dvc_remote import DvcRemote
 from pipelines.adapters.storage.object_store import Buckets, S3Access
 from pipelines.adapters.swarm.edge_socket import EdgeSocket
 from pipelines.adapters.swarm.engine import DockerEngine
-from pipelines.adapters.swarm.engine_check import check_disk, check_engine, check_ports
+from pipelines.adapters.swarm.engine_check import check_engine
 from pipelines.errors import DeployFailed, SlipwayError, Undecided, UsageError
-from pipelines.settings.binding import ON_LOOPBACK, Binding
 from pipelines.settings.terraform_outputs import Edge, StackOutputs, read_stack
 
-ANSWER_S = 120.0
 # Held by the process that changes the installation of a home.
 LOCK = "docker.lock"
+# Whose ports do not answer while only data is there.
+_SERVING = frozenset({"api", "mlflow", "production", "staging"})
 # A process that is run in a container has none of the variables that its first one got from secrets.
 _DOCTOR = ["with-secrets", "--", "python", "-m", "pipelines.cli", "doctor", "--json"]
 
 ProgressReporter = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class InstallationOptions:
-    """What the operator chooses of an installation; `more` are further variables of infra/, by their names there.
-
-    `authority` is the file of who signed the certificate, if not everybody knows them.
-    """
-
-    model: str
-    model_file: Path
-    ports: Mapping[str, int]
-    prefix: str = "slipway"
-    installation_id: str | None = None
-    engine_url: str = "unix:///var/run/docker.sock"
-    binding: Binding = ON_LOOPBACK
-    authority: Path | None = None
-    retention_days: int = 365
-    outside: ExternalServices = field(default_factory=ExternalServices)
-    encrypted: bool | None = None
-    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 class SwarmInstallation:
@@ -80,7 +58,6 @@ class SwarmInstallation:
         self._edge_record = home / "edge.sha256"
         self._dvc_directory = home / "dvc"
         self._terraform = terraform
-        self._build = build
         self._hold = hold
         self._engine = DockerEngine(options.engine_url, timeout_s=120.0)
         self._docker_secrets = DockerSecrets(self._engine, options.prefix)
@@ -89,7 +66,21 @@ class SwarmInstallation:
         self._traffic = NodeTraffic(self._engine, options.prefix, options.encrypted)
         self._outside = options.outside
         self.secrets = SecretStore(home / "secrets.json", home / "tokens.json", elsewhere=self._outside.secrets)
-        self._tls = TlsSecrets(options.binding, self._registry, self.secrets, home / "ca.crt")
+        own = f"{options.binding.registry_host}:{options.ports['images']}"
+        address = self._outside.registry.address if self._outside.registry else own
+        self._tls = TlsSecrets(options.binding, address, self.secrets, home / "ca.crt")
+        self._needs = Needs(
+            options,
+            self._engine,
+            traffic=self._traffic,
+            tls=self._tls,
+            secrets=self.secrets,
+            placed=self._docker_secrets,
+            build=build,
+        )
+        self._images = ImagePlace(
+            address, self._tls, self._outside, self.secrets, parts=self._parts, authority=options.authority
+        )
 
     def known_id(self) -> str | None:
         """Return the id that Terraform was given last."""
@@ -113,6 +104,17 @@ class SwarmInstallation:
                 self._apply(variables, report_progress)
                 self._check_served(before)
                 self._settle(variables, report_progress)
+
+    def fill(self, put: Callable[[StackOutputs], None], report_progress: ProgressReporter) -> None:
+        """Bring up what keeps data, and nothing that would use it, and have `put` fill it; `up` then starts the rest.
+
+        Raises as `up` does.
+        """
+        with held(self._lock, "restore"):
+            variables = {**self._prepared(report_progress), "serving": False}
+            self._apply(variables, report_progress)
+            _, stack = self._entered(report_progress, besides=_SERVING)
+            put(stack)
 
     def down(self, report_progress: ProgressReporter) -> None:
         """Stop every container; networks, volumes, and what the environments serve are kept.
@@ -181,7 +183,8 @@ class SwarmInstallation:
 
     def is_up(self) -> bool:
         """Whether the last thing asked for was that it runs."""
-        return self._terraform.exists() and self._terraform.variables().get("running", False)
+        asked = self._terraform.variables()
+        return self._terraform.exists() and asked.get("running", False) and asked.get("serving", True)
 
     def plan(self) -> str:
         """Return what bringing it up again would change in the engine, an empty text when nothing."""
@@ -199,6 +202,23 @@ class SwarmInstallation:
         """Return the environment variables with which this machine may register versions."""
         return {"MLFLOW_TRACKING_USERNAME": "trainer", "MLFLOW_TRACKING_PASSWORD": self.secrets.value("mlflow-trainer")}
 
+    @contextmanager
+    def left_alone(self, verb: str) -> Iterator[None]:
+        """Keep everybody from changing the installation for a block; raise Refused while somebody does."""
+        with held(self._lock, verb):
+            yield
+
+    def root_objects(self, stack: StackOutputs) -> S3Access | None:
+        """Return the own object store as its root reaches it; None for one that others run."""
+        if self._outside.store:
+            return None
+        user, password = self.secrets.value("minio-root-user"), self.secrets.value("minio-root-password")
+        return S3Access(stack.object_store.url, user, password, self._options.authority, stack.object_store.region)
+
+    def image(self, name: str) -> str:
+        """Return the id of the image that a part was made of last."""
+        return str(self._terraform.variables()["images"][name])
+
     def data_remote(self) -> DvcRemote:
         """Return where DVC's data goes, for the user that has no other right."""
         store, secret = self.outputs().object_store, self.secrets.value
@@ -210,7 +230,7 @@ class SwarmInstallation:
     def entered_engine(self) -> DockerEngine:
         """Return the engine of this machine, which may push and pull the installation's images."""
         engine = DockerEngine(self._options.engine_url, timeout_s=120.0)
-        self._log_in(engine)
+        self._images.log_in(engine)
         return engine
 
     def doctor(self) -> dict[str, Any]:
@@ -243,46 +263,8 @@ class SwarmInstallation:
 
     def _prepared(self, report_progress: ProgressReporter) -> dict[str, Any]:
         """Check and make all that Terraform builds on; return its variables."""
-        options, outside = self._options, self._outside
-        self._tls.check()
-        given = outside.given(self.secrets)
         kept = self._terraform.variables() if self._terraform.exists() else {}
-        encrypted = choose_encryption(kept, options.encrypted)
-        node = check_engine(self._engine, options.engine_url)
-        if node.data:
-            check_disk(node.data)
-        for line in self._traffic.check(encrypted, is_local=node.data is not None):
-            report_progress(line)
-        check_ports(self._engine, self._published, address=options.binding.address, prefix=options.prefix)
-        outside.check_store(given, retention_days=options.retention_days)
-        self._repair(report_progress)
-        images = dict(self._build(report_progress))
-        outside.enter_registry(given, images, self._engine)
-        self.secrets.take(given)
-        made = self.secrets.make_missing()
-        if made:
-            report_progress(f"made {len(made)} secrets")
-        # The login and the authority of an external image registry take the place of those of an own one.
-        mounted = {**self._tls.mounted(), **self.secrets.mounted(), **outside.authorities()}
-        placed = self._docker_secrets.put(mounted, key=self.secrets.value(NAMES_KEY))
-        return {
-            "bind_address": options.binding.address,
-            "docker_host": options.engine_url,
-            "docker_socket": {"gid": node.socket_gid, "path": node.socket_path},
-            VARIABLE: encrypted,
-            "external_url": options.binding.external_url,
-            "images": images,
-            "installation_id": options.installation_id,
-            "model_file": str(options.model_file.resolve()),
-            "ports": dict(options.ports),
-            "prefix": options.prefix,
-            "running": True,
-            "secrets": placed,
-            "state_node": node.id,
-            "tls": self._tls.variable(placed),
-            **outside.variables(),
-            **options.more,
-        }
+        return self._needs.variables(kept, report_progress, once_checked=lambda: self._repair(report_progress))
 
     def _repair(self, report_progress: ProgressReporter) -> None:
         """Remove what a killed Terraform was making, which its state does not know."""
@@ -306,7 +288,7 @@ class SwarmInstallation:
         except Undecided as error:
             # What waits for an image that it may not pull waits for ever, also after the next try.
             with suppress(SlipwayError):
-                self._let_pull()
+                self._images.let_pull(self._engine)
             raise self._explained(error, besides=before) from error
 
     def _explained(self, error: Undecided, *, besides: Collection[str] = ()) -> Undecided:
@@ -327,25 +309,35 @@ class SwarmInstallation:
 
     def _settle(self, variables: Mapping[str, Any], report_progress: ProgressReporter) -> None:
         """Bring what lives inside of the services in line, and forget what is no longer used."""
-        outputs = self._terraform.outputs()
-        stack = read_stack(outputs["stack"], source="the output of Terraform")
-        self._reload_edge(stack.edge, str(outputs["edge_config_sha256"]), report_progress)
-        urls = {name: f"{self._options.binding.base_url}:{port}" for name, port in self._published.items()}
-        inside = Provisioning(urls, self.secrets, self._options.authority)
-        self._await_answers(inside)
-        if not self._outside.store:
-            buckets = Buckets(**stack.object_store.buckets.model_dump())
-            inside.make_buckets(buckets, retention_days=self._options.retention_days)
-            report_progress("buckets and their users are there")
+        inside, _ = self._entered(report_progress)
         inside.make_users(self._options.model)
         report_progress("the users of the model registry are there")
-        self._enter_registry(report_progress)
-        app = str(variables["images"]["app"])
-        self._parts.share_image(app, self._engine.push(app, f"{self._registry}/slipway/app"))
+        until = self._tls.ends()
+        if until is not None:
+            report_progress(f"the certificate of {self._options.binding.name} holds until {until:%Y-%m-%d}")
+        self._images.let_pull(self._engine)
+        self._images.share(str(variables["images"]["app"]), self._engine)
         self._await_executor()
         self.secrets.settle()
         for name in self._docker_secrets.remove_others([each["name"] for each in variables["secrets"].values()]):
             report_progress(f"removed the former secret {name}")
+
+    def _entered(
+        self, report_progress: ProgressReporter, *, besides: Collection[str] = ()
+    ) -> tuple[Provisioning, StackOutputs]:
+        """Wait until all that is published answers but `besides`, and make the buckets; return the way inside."""
+        outputs = self._terraform.outputs()
+        stack = read_stack(outputs["stack"], source="the output of Terraform")
+        self._reload_edge(stack.edge, str(outputs["edge_config_sha256"]), report_progress)
+        ports = {name: port for name, port in self._options.published.items() if name not in besides}
+        urls = {name: f"{self._options.binding.base_url}:{port}" for name, port in ports.items()}
+        inside = Provisioning(urls, self.secrets, self._options.authority)
+        inside.await_answers(self._parts.explain)
+        if not self._outside.store:
+            buckets = Buckets(**stack.object_store.buckets.model_dump())
+            inside.make_buckets(buckets, retention_days=self._options.retention_days)
+            report_progress("buckets and their users are there")
+        return inside, stack
 
     def _reload_edge(self, edge: Edge, wanted: str, report_progress: ProgressReporter) -> None:
         """Let the running edge take its new configuration, of the digest `wanted`, over; its connections stay."""
@@ -354,49 +346,3 @@ class SwarmInstallation:
         report_progress("the edge takes its configuration over")
         EdgeSocket(self._engine, edge.name).reload()
         self._edge_record.write_text(wanted)
-
-    def _await_answers(self, inside: Provisioning) -> None:
-        deadline = time.monotonic() + ANSWER_S
-        while silent := inside.silent():
-            if time.monotonic() > deadline:
-                told = ", ".join(f"{name} {last}" for name, last in silent.items())
-                raise Undecided(
-                    f"not all answers after {ANSWER_S:g} s: {told}\n{self._parts.explain()}".strip(),
-                    next='see "slipway logs", then "make up" again',
-                )
-            time.sleep(0.3)
-
-    def _enter_registry(self, report_progress: ProgressReporter) -> None:
-        """Let the engine, and through it the services, pull; tell how long the certificate holds."""
-        until = self._tls.ends()
-        if until is not None:
-            report_progress(f"the certificate of {self._options.binding.name} holds until {until:%Y-%m-%d}")
-        self._let_pull()
-
-    def _let_pull(self) -> None:
-        """Log in where the image registry wants it, and give that login to the services: Terraform takes theirs away.
-
-        Its provider writes a service with an empty login whenever it changes anything of it.
-        """
-        if self._log_in(self._engine):
-            self._parts.renew_logins(self._registry)
-
-    def _log_in(self, engine: DockerEngine) -> bool:
-        """Let an engine log in to the image registry; tell whether that wants it."""
-        login, external = self._tls.login(), self._outside.registry
-        if external:
-            external.log_in(self.secrets.value(LOGIN), engine)
-        elif login:
-            engine.log_in(self._registry, *login, authority=self._options.authority)
-        return bool(login or external)
-
-    @property
-    def _registry(self) -> str:
-        """What stands before the name of every image that is pushed and pulled."""
-        own = f"{self._options.binding.registry_host}:{self._options.ports['images']}"
-        return self._outside.registry.address if self._outside.registry else own
-
-    @property
-    def _published(self) -> dict[str, int]:
-        """The ports that are published here, by name."""
-        return {name: port for name, port in self._options.ports.items() if name not in self._outside.ports}

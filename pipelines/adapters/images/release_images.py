@@ -115,9 +115,16 @@ class ReleaseImages:
 
     def _append(self, layer: bytes, *, tag: str) -> str:
         here = self._registry.here
-        with tempfile.NamedTemporaryFile(suffix=".tar") as file:
-            file.write(layer)
-            file.flush()
+        self._records.mkdir(parents=True, exist_ok=True)
+        # On disk: the executor's /tmp is memory, of which a bundle may need more than there is.
+        with tempfile.NamedTemporaryFile(suffix=".tar", dir=self._records) as file:
+            try:
+                file.write(layer)
+                file.flush()
+            except OSError as error:
+                raise DeployFailed(
+                    f"{self._records} can't hold the layer of the bundle: {error}", next="make room, then try again"
+                ) from error
             wanted = ["-b", f"{here}/{self._registry.app}", "-f", file.name, "-t", f"{here}/{_REPOSITORY}:{tag}"]
             made = self._run("append", *wanted).decode()
         return f"{_REPOSITORY}@{made.strip().rpartition('@')[2]}"

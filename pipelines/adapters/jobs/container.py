@@ -1,18 +1,18 @@
 """Runs a confined job as a container of the engine: without network, credentials or rights, on a read-only system.
 
 It is a container and not a task of the Swarm, because only that can be without any network, and it begins sooner. Its
-files come by the engine's file transfer into a volume of its own, which it can't write to. Its answer is what it
-prints.
+files stream by the engine's file transfer into a volume of its own, which it can't write to: no copy of them fills the
+executor's memory. Its answer is what it prints.
 """
 
+import os
 import socket
 import tarfile
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
 import docker
 from docker.errors import APIError
@@ -21,13 +21,14 @@ from pipelines.adapters.jobs.files import (
     PROGRAM,
     QUIET,
     broken,
+    check_places,
     command,
     end_of,
-    lay_out,
     too_large,
     too_long,
     too_much,
 )
+from pipelines.adapters.jobs.inside import TASK
 from pipelines.adapters.load.files import USER
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.errors import JobFailed, TargetUnavailable, Undecided
@@ -38,6 +39,7 @@ _PLACE = "/job"
 _ROLE = "job"
 _CORE = 1_000_000_000
 _MIB = 1024 * 1024
+_CHUNK_BYTES = _MIB
 _TMP_MB = 16
 _LOG_LINES = 20
 _KILLED = 137
@@ -69,8 +71,7 @@ class ContainerJobs:
         """Run the program over copies of `files` and return what it answers; nothing of it is left afterwards."""
         try:
             with self._created(bounds) as (api, container):
-                with _archive(task, files) as archive:
-                    api.put_archive(container, _PLACE, archive)
+                api.put_archive(container, _PLACE, _archive(task, files))
                 api.start(container)
                 return _await_answer(api, container, bounds, check)
         except TargetUnavailable as error:
@@ -148,21 +149,45 @@ def _failure(api: docker.APIClient, container: str, how: str) -> JobFailed:
     return broken(how, log.decode(errors="replace"))
 
 
-@contextmanager
-def _archive(task: bytes, files: Mapping[str, Path]) -> Iterator[Any]:
-    """Lend the archive of a job's files, which root owns and everybody may read."""
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as packed:
-        lay_out(Path(folder), task, files)
-        with tarfile.open(fileobj=packed, mode="w") as archive:
-            archive.add(folder, arcname=".", filter=_readable)
-        packed.seek(0)
-        yield packed
+def _archive(task: bytes, files: Mapping[str, Path]) -> Iterator[bytes]:
+    """Yield the archive of a job's files, which root owns and everybody may read, without a copy of any.
+
+    Raises Undecided for a file that can't be read whole.
+    """
+    check_places(files)
+    for folder in sorted({str(parent) for name in files for parent in PurePosixPath(name).parents} - {"."}):
+        yield _head(folder, tarfile.DIRTYPE, 0o755)
+    yield _head(TASK, tarfile.REGTYPE, 0o444, len(task)) + _filled(task)
+    for name, source in files.items():
+        try:
+            with source.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                yield _head(name, tarfile.REGTYPE, 0o444, size)
+                yield from _content(file, size)
+        except OSError as error:
+            raise Undecided(f"{source} can't be read for the confined job: {error}", next="try again") from error
+    yield bytes(2 * tarfile.BLOCKSIZE)
 
 
-def _readable(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    entry.uid = entry.gid = 0
-    entry.mode = 0o755 if entry.isdir() else 0o444
-    return entry
+def _head(name: str, kind: bytes, mode: int, size: int = 0) -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.mode, entry.size = kind, mode, size
+    return entry.tobuf(tarfile.PAX_FORMAT)
+
+
+def _content(file: IO[bytes], size: int) -> Iterator[bytes]:
+    left = size
+    while left:
+        chunk = file.read(min(left, _CHUNK_BYTES))
+        if not chunk:
+            raise OSError(f"it ends {left:,} bytes early")
+        left -= len(chunk)
+        yield chunk
+    yield bytes(-size % tarfile.BLOCKSIZE)
+
+
+def _filled(content: bytes) -> bytes:
+    return content + bytes(-len(content) % tarfile.BLOCKSIZE)
 
 
 def _remove(api: docker.APIClient, container: str) -> None:

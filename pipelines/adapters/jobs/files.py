@@ -2,12 +2,12 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
 from pipelines.adapters.jobs.inside import OUT_OF_MEMORY, OUT_OF_TIME, TASK, TOO_MUCH
-from pipelines.domain.texts import printable
+from pipelines.domain.texts import one_line
 from pipelines.errors import JobFailed, UsageError
 from pipelines.ports import JobBounds
 
@@ -33,19 +33,25 @@ def command(python: str, program: str, bounds: JobBounds, *, starter: int | None
 
 def lay_out(folder: Path, task: bytes, files: Mapping[str, Path]) -> None:
     """Copy a job's files into a directory, under their names there."""
+    check_places(files)
     for name, source in files.items():
-        parts = PurePosixPath(name).parts
-        if not parts or ".." in parts or parts[0] == "/":
-            raise UsageError(f"{name[:80]!r} is no place for a file of a job", next="name it by a relative path")
-        target = folder.joinpath(*parts)
+        target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
     (folder / TASK).write_bytes(task)
 
 
+def check_places(names: Iterable[str]) -> None:
+    """Raise UsageError for a name of a job's file that leads out of its directory."""
+    for name in names:
+        parts = PurePosixPath(name).parts
+        if not parts or ".." in parts or parts[0] == "/":
+            raise UsageError(f"{name[:80]!r} is no place for a file of a job", next="name it by a relative path")
+
+
 def broken(how: str, log: str) -> JobFailed:
     """Return the refusal of a job that met a bound, or ended without an answer, with its last words."""
-    said = printable("\n".join(log.strip().splitlines()[-_LAST_LINES:])[-_LAST_CHARS:])
+    said = one_line(" | ".join(log.strip().splitlines()[-_LAST_LINES:])[-_LAST_CHARS:], 2 * _LAST_CHARS)
     return JobFailed(
         f"the confined job that reads its files {how}: {said}".removesuffix(": "),
         next="register a smaller or a plainer model, or raise evaluation.job_s and evaluation.job_memory_mb of the"

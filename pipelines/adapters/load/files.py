@@ -13,6 +13,11 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from pydantic import BaseModel, Field, ValidationError
+
+from pipelines.documents import DocumentError, parse_json
+from pipelines.domain.texts import one_line
+from pipelines.domain.verdict import Verdict
 from pipelines.errors import Undecided
 from pipelines.ports import LoadRun
 
@@ -26,6 +31,33 @@ _LAST_S = 1.0
 _LOOKS = 2
 _REPEATS = 2
 _AGAIN = "run it again"
+# A result takes some kilobytes.
+_RESULT_BYTES = 16 << 20
+
+
+class _Check(BaseModel):
+    name: str = Field(max_length=100)
+    about: str
+    judged: bool
+    verdict: Verdict
+    message: str
+    observed: float | None
+    interval: tuple[float | None, float | None] | None
+    limit: float | None
+
+
+class _Raw(BaseModel):
+    file: str
+    sha256: str
+
+
+class _Result(BaseModel):
+    """What others read of a result; the format is that of docs/reference/load-result.schema.json."""
+
+    verdict: Verdict
+    via: str | None = None
+    checks: tuple[_Check, ...] = Field((), max_length=1000)
+    raw: tuple[_Raw, ...] = ()
 
 
 def planned_s(plan: dict[str, Any]) -> float:
@@ -59,20 +91,27 @@ def unpack(parts: Iterable[bytes], into: Path, *, limit_bytes: int = LIMIT_BYTES
 
     Links and special files are left out. Raises Undecided for an archive that is too large or cut off.
     """
-    with tempfile.TemporaryFile() as whole:
-        for part in parts:
-            whole.write(part)
-            if whole.tell() > limit_bytes:
-                raise Undecided(f"the load run left more than {limit_bytes:,} bytes", next="lower its rate or duration")
-        whole.seek(0)
-        try:
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        # Not in /tmp, which in a container is memory.
+        with tempfile.TemporaryFile(dir=into) as whole:
+            for part in parts:
+                whole.write(part)
+                if whole.tell() > limit_bytes:
+                    raise Undecided(
+                        f"the load run left more than {limit_bytes:,} bytes", next="lower its rate or duration"
+                    )
+            whole.seek(0)
             _extract(whole, into)
-        except (tarfile.TarError, EOFError) as error:
-            raise Undecided(f"what the load run left arrived damaged: {error}", next=_AGAIN) from error
+    except (tarfile.TarError, EOFError) as error:
+        raise Undecided(f"what the load run left arrived damaged: {error}", next=_AGAIN) from error
+    except OSError as error:
+        raise Undecided(
+            f"what the load run left can't be kept: {error}", next="see that there is room, then try again"
+        ) from error
 
 
 def _extract(whole: IO[bytes], into: Path) -> None:
-    into.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=whole, mode="r:") as archive:
         for entry in archive:
             content = archive.extractfile(entry) if entry.isreg() else None
@@ -85,7 +124,7 @@ def read_run(directory: Path) -> LoadRun:
     """Return the run whose files lie in `directory`; raise Undecided unless its raw values are those it judged."""
     if not (directory / RESULT).exists():
         raise Undecided("the load run left no result", next=_AGAIN)
-    result: dict[str, Any] = json.loads((directory / RESULT).read_text())
+    result = read_result(directory / RESULT)
     for raw in result.get("raw", []):
         file = directory / PurePosixPath(raw["file"]).name
         if not file.is_file():
@@ -94,6 +133,17 @@ def read_run(directory: Path) -> LoadRun:
             raise Undecided(f"{file.name}: digest mismatch, expected {raw['sha256']}, got {found}", next=_AGAIN)
     page = directory / PAGE
     return LoadRun(result, page.read_bytes() if page.exists() else b"")
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Return the result that a load run left; raise Undecided for what is none."""
+    try:
+        with path.open("rb") as file:
+            result: dict[str, Any] = parse_json(file.read(_RESULT_BYTES + 1), most_bytes=_RESULT_BYTES)
+        _Result.model_validate(result)
+    except (OSError, DocumentError, ValidationError) as error:
+        raise Undecided(f"the load run left what is no result: {one_line(str(error), 300)}", next=_AGAIN) from error
+    return result
 
 
 def _sha256_of(path: Path) -> str:

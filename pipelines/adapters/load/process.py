@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from pipelines.adapters.load.files import planned_s
+from pipelines.adapters.load.files import planned_s, read_result
 from pipelines.errors import Undecided
 from pipelines.ports import LoadRun, never_ending
 
@@ -54,7 +54,7 @@ class LoadProcess:
             how = f"did not end within {limit_s:g} s" if ended is None else f"ended with {ended}"
             raise Undecided(f"the load run {how}: {tail}", next="fix what it names, then run it again")
         page = out / "report.html"
-        return LoadRun(json.loads(result_file.read_text()), page.read_bytes() if page.exists() else b"")
+        return LoadRun(read_result(result_file), page.read_bytes() if page.exists() else b"")
 
     def remove_left(self) -> set[str]:
         """Find nothing: a run ends by itself with the process that asked for it."""

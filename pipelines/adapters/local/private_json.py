@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pipelines.documents import parse_json
+
 
 def write_private(path: Path, body: dict[str, Any]) -> None:
     """Write JSON into a private folder, at once or not at all."""
@@ -16,7 +18,7 @@ def write_private(path: Path, body: dict[str, Any]) -> None:
 def read_private(path: Path) -> dict[str, Any]:
     """Return what was written; nothing where there is no such file, or another's."""
     try:
-        kept = json.loads(path.read_bytes())
+        kept = parse_json(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
     return kept if isinstance(kept, dict) else {}

@@ -1,25 +1,17 @@
-"""The one place where MLflow's failures become Slipway's, and where its calls get a bounded time."""
+"""Makes the failures of MLflow's own client Slipway's, and gives its calls a bounded time: for the trainer alone."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import httpx
 import requests
 from mlflow.exceptions import MlflowException
 
-from pipelines.errors import NotAllowed, RegistryUnavailable, UnknownVersion, UsageError
+from pipelines.errors import NotAllowed, RegistryUnavailable, UnknownVersion
 
 _UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
 _FORBIDDEN = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
 _START = 'run "make up", or look at the log of the model registry with "make logs"'
-
-
-def checked_uri(uri: str) -> str:
-    """Return `uri` if it is a tracking server's address; raise UsageError for files and databases."""
-    if not uri.startswith(("http://", "https://")):
-        raise UsageError(f"tracking URI {uri!r} is no server", next="give http://host:port")
-    return uri.rstrip("/")
 
 
 def bound_calls(*, timeout_s: float, retries: int) -> None:
@@ -46,11 +38,7 @@ def mlflow_calls(uri: str, *, subject: str) -> Iterator[None]:
         if error.error_code in _FORBIDDEN:
             raise NotAllowed(f"MLflow forbids {subject}", next="check this process's credential") from error
         raise _unavailable(uri, subject, error) from error
-    except httpx.HTTPStatusError as error:
-        if error.response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            raise NotAllowed(f"MLflow forbids {subject}", next="check this process's credential") from error
-        raise _unavailable(uri, subject, error) from error
-    except (httpx.HTTPError, requests.exceptions.RequestException) as error:
+    except requests.exceptions.RequestException as error:
         raise _unavailable(uri, subject, error) from error
 
 

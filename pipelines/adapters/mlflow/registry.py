@@ -1,12 +1,25 @@
 """MLflow as the model registry; nothing that it hands out is unpickled or trusted, only downloaded."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
-from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
+import httpx
 
-from pipelines.adapters.mlflow.errors import bound_calls, checked_uri, mlflow_calls
+from pipelines.adapters.mlflow.answers import (
+    Done,
+    LoggedModels,
+    OneLoggedModel,
+    OneModel,
+    OneRun,
+    OneVersion,
+    Run,
+    Version,
+    Versions,
+)
+from pipelines.adapters.mlflow.rest import TrackingServer, checked_url
 from pipelines.adapters.mlflow.store import ArtifactStore, TransferBounds, own_place
 from pipelines.domain.names import checked_name, checked_version
 from pipelines.domain.version import RegisteredVersion
@@ -31,24 +44,22 @@ class MlflowModelRegistry:
         login: tuple[str, str] | None = None,
         bounds: TransferBounds | None = None,
     ) -> None:
-        self._uri = checked_uri(tracking_uri)
-        self._store = ArtifactStore(self._uri, login=login, timeout_s=timeout_s, bounds=bounds)
-        bound_calls(timeout_s=timeout_s, retries=1)
-        self._client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+        url = checked_url(tracking_uri)
+        self._server = TrackingServer(url, login=login, timeout_s=timeout_s)
+        self._store = ArtifactStore(url, login=login, timeout_s=timeout_s, bounds=bounds)
 
     def version(self, model: str, version: str) -> RegisteredVersion:
         """Return one version, or raise UnknownVersion."""
         name, number = checked_name(model, what="model"), checked_version(version)
-        with mlflow_calls(self._uri, subject=f"version {number} of {name}"):
-            return _registered(self._client.get_model_version(name, number))
+        subject = f"version {number} of {name}"
+        found = self._server.get("/model-versions/get", OneVersion, subject, name=name, version=number)
+        return _registered(found.model_version)
 
     def newest(self, model: str) -> RegisteredVersion:
         """Return the version registered last, or raise UnknownVersion."""
         name = checked_name(model, what="model")
-        with mlflow_calls(self._uri, subject=f"versions of {name}"):
-            found = self._client.search_model_versions(
-                f"name='{name}'", max_results=1, order_by=["version_number DESC"]
-            )
+        query = {"filter": f"name='{name}'", "max_results": "1", "order_by": "version_number DESC"}
+        found = self._server.get("/model-versions/search", Versions, f"versions of {name}", **query).model_versions
         if not found:
             raise UnknownVersion(f"{name} has no registered version", next='run "make candidate"')
         return _registered(found[0])
@@ -56,7 +67,7 @@ class MlflowModelRegistry:
     def fetch_model(self, version: RegisteredVersion, into: Path) -> None:
         """Download the files of the logged model into a directory, unread; raise NotServable when there is none."""
         what = f"version {version.version} of {version.model}"
-        with mlflow_calls(self._uri, subject=f"the model files of {what}"):
+        with self._transfer(f"the model files of {what}"):
             place = self._place(version, what)
             held = self._store.names(place)
             if FILE not in held:
@@ -66,7 +77,7 @@ class MlflowModelRegistry:
     def fetch_artifact(self, run_id: str, path: str, into: Path) -> Path | None:
         """Download one file of a run to `into / path`, or return None when the run has none at `path`."""
         parent, _, name = f"/{path}".rpartition("/")
-        with mlflow_calls(self._uri, subject=f"artifact {path} of run {run_id}"):
+        with self._transfer(f"artifact {path} of run {run_id}"):
             place = self._run_place(run_id) + parent
             if name not in self._store.names(place):
                 return None
@@ -75,29 +86,25 @@ class MlflowModelRegistry:
 
     def run_tags(self, run_id: str) -> dict[str, str]:
         """Return the tags of a run."""
-        with mlflow_calls(self._uri, subject=f"run {run_id}"):
-            return dict(self._client.get_run(run_id).data.tags)
+        return {tag.key: tag.value for tag in self._run(run_id).data.tags}
 
     def aliases(self, model: str) -> dict[str, str]:
         """Return alias -> version; empty for a model without any, or an unknown model."""
         name = checked_name(model, what="model")
         try:
-            with mlflow_calls(self._uri, subject=f"model {name}"):
-                found = self._client.get_registered_model(name).aliases
+            found = self._server.get("/registered-models/get", OneModel, f"model {name}", name=name)
         except UnknownVersion:
             return {}
-        return {str(alias): str(version) for alias, version in found.items()}
+        return {each.alias: each.version for each in found.registered_model.aliases}
 
     def move_alias(self, model: str, alias: str, version: str | None) -> None:
         """Point `alias` at `version`, or remove it with None; read it back before returning."""
         name = checked_name(model, what="model")
         if self.aliases(name).get(alias) == version:
             return
-        with mlflow_calls(self._uri, subject=f"version {version} of {name}"):
-            if version is None:
-                self._client.delete_registered_model_alias(name, alias)
-            else:
-                self._client.set_registered_model_alias(name, alias, checked_version(version))
+        body = {"name": name, "alias": alias} | ({} if version is None else {"version": checked_version(version)})
+        method = "DELETE" if version is None else "POST"
+        self._server.send(method, "/registered-models/alias", Done, f"version {version} of {name}", body)
         found = self.aliases(name).get(alias)
         if found != version:
             raise RegistryUnavailable(
@@ -108,14 +115,14 @@ class MlflowModelRegistry:
     def set_tag(self, model: str, version: str, key: str, value: str) -> None:
         """Set one tag of a version."""
         name, number = checked_name(model, what="model"), checked_version(version)
-        with mlflow_calls(self._uri, subject=f"version {number} of {name}"):
-            self._client.set_model_version_tag(name, number, key, value)
+        body = {"name": name, "version": number, "key": key, "value": value}
+        self._server.send("POST", "/model-versions/set-tag", Done, f"version {number} of {name}", body)
 
     def attach_evidence(self, version: RegisteredVersion, files: dict[str, bytes]) -> None:
         """Write `files` under `evidence/` on the run and on the logged model."""
         subject = f"evidence of version {version.version} of {version.model}"
         logged = _LOGGED.fullmatch(version.source)
-        with mlflow_calls(self._uri, subject=subject):
+        with self._transfer(subject):
             places = [self._run_place(version.run_id)] if version.run_id else []
             places += [self._model_place(logged[1])] if logged else []
             for place in places:
@@ -140,24 +147,41 @@ class MlflowModelRegistry:
         return own_place(self._run_location(run_id), f"run {run_id}")
 
     def _run_location(self, run_id: str) -> str:
-        return str(self._client.get_run(run_id).info.artifact_uri)
+        return self._run(run_id).info.artifact_uri
+
+    def _run(self, run_id: str) -> Run:
+        return self._server.get("/runs/get", OneRun, f"run {run_id}", run_id=run_id).run
 
     def _model_place(self, model_id: str) -> str:
-        return own_place(str(self._client.get_logged_model(model_id).artifact_location), f"logged model {model_id}")
+        what = f"logged model {model_id}"
+        found = self._server.get(f"/logged-models/{quote(model_id, safe='')}", OneLoggedModel, what)
+        return own_place(found.model.info.artifact_uri, what)
 
     def _logged_by(self, run_id: str, name: str) -> str | None:
         """Return the id of the newest model that a run logged by a name; a plain folder of the run is none."""
-        experiment = self._client.get_run(run_id).info.experiment_id
-        models = self._client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'")
-        found = [model for model in models if model.name == name]
-        return str(max(found, key=lambda model: model.creation_timestamp).model_id) if found else None
+        asked = {
+            "experiment_ids": [self._run(run_id).info.experiment_id],
+            "filter": f"source_run_id = '{run_id}'",
+            "order_by": [{"field_name": "creation_timestamp", "ascending": False}],
+            "max_results": 50,
+        }
+        found = self._server.send("POST", "/logged-models/search", LoggedModels, f"models of run {run_id}", asked)
+        return next((model.info.model_id for model in found.models if model.info.name == name), None)
+
+    @contextmanager
+    def _transfer(self, subject: str) -> Iterator[None]:
+        """Turn what fails in the store into what fails in the server."""
+        try:
+            yield
+        except httpx.HTTPError as error:
+            raise self._server.failure(subject, error) from error
 
 
-def _registered(found: ModelVersion) -> RegisteredVersion:
+def _registered(found: Version) -> RegisteredVersion:
     return RegisteredVersion(
-        model=str(found.name),
-        version=str(found.version),
-        run_id=str(found.run_id or ""),
-        source=str(found.source or ""),
-        tags={str(key): str(value) for key, value in (found.tags or {}).items()},
+        model=found.name,
+        version=found.version,
+        run_id=found.run_id or "",
+        source=found.source,
+        tags={tag.key: tag.value for tag in found.tags},
     )

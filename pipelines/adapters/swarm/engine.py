@@ -1,6 +1,6 @@
 """The container engine's API, connected when first needed; whatever it refuses is a refusal of ours."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -75,11 +75,20 @@ class DockerEngine:
 
         `name` is the container's, or the service's that it is the only task of on this engine.
         """
+        output = bytearray()
+        status, errors = self.stream_inside(name, command, output.extend)
+        return status, output.decode(errors="replace") or errors
+
+    def stream_inside(self, name: str, command: list[str], keep: Callable[[bytes], object]) -> tuple[int, str]:
+        """Run a command as `run_inside` does, pass what it writes to `keep`; return its exit status and its errors."""
+        errors = bytearray()
         with self.api() as api:
             run = api.exec_create(self._container(api, name), command)["Id"]
-            output, errors = api.exec_start(run, demux=True)
+            for written, complained in api.exec_start(run, stream=True, demux=True):
+                keep(written or b"")
+                errors += complained or b""
             status = api.exec_inspect(run)["ExitCode"]
-        return int(status), (output or errors or b"").decode(errors="replace")
+        return int(status), errors.decode(errors="replace")
 
     def _container(self, api: docker.APIClient, name: str) -> str:
         for container in api.containers(filters={"name": name}):

@@ -1,10 +1,10 @@
 """Asks a replica by its own address, which is on its environment's network alone, whether it is ready, and for what."""
 
 import http.client
-import json
 from collections.abc import Callable
 from typing import Any
 
+from pipelines.documents import parse_json
 from pipelines.ports import HttpReply
 
 _LIMIT_S = 2.0
@@ -28,7 +28,7 @@ def ask_directly(address: str, limit_s: float = _LIMIT_S) -> HttpReply | None:
 
 
 def _object(text: bytes) -> dict[str, Any]:
-    body = json.loads(text)
+    body = parse_json(text)
     if not isinstance(body, dict):
         raise ValueError(f"not an object: {body!r}")
     return body

@@ -227,11 +227,15 @@ def durable_step(subject: str) -> Step:
 
 
 def _refuse_locked(journal: sa.URL) -> None:
-    """Raise DatabaseUnavailable at once for a journal in SQLite that somebody has locked."""
+    """Raise DatabaseUnavailable at once for a journal in SQLite that somebody has locked.
+
+    It gets a write-ahead log: without one, who is frozen while it reads would keep everybody from writing.
+    """
     if journal.get_backend_name() != "sqlite":
         return
     try:
         with closing(sqlite3.connect(journal.database or "", timeout=LOCKED_S, isolation_level=None)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("BEGIN IMMEDIATE")
             connection.rollback()
     except sqlite3.OperationalError as error:

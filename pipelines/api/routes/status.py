@@ -7,7 +7,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from pipelines.api.guard import guarded_router
-from pipelines.api.requests import Reading
+from pipelines.api.requests import Reading, now
 from pipelines.api.responses import Digest, ModelName, ResponseBody, Time, Version
 from pipelines.api.routes.evaluations import EvaluationRecord
 from pipelines.api.routes.maintenance import MaintenanceRecord
@@ -28,6 +28,7 @@ from pipelines.domain.records import (
     Rollback,
 )
 from pipelines.ports import Records
+from pipelines.releases.stalled import stalled_work
 
 # What was seen serving is no event: it is looked up so often.
 LOOK_S = 1.0
@@ -89,6 +90,7 @@ class Status(ResponseBody):
     serving: dict[str, ReleaseShown] = Field(description="By environment; none where nothing was released.")
     observed: dict[str, EnvironmentSeen] = Field(description="By environment.")
     unfinished: list[UnfinishedWork]
+    stalled: list[str] = Field(description="Which of it should go on and does not, a line each.")
     leases: list[LeaseHeldBy] = Field(description="Those that are held.")
     executor: ExecutorSign
     policy: PolicyName
@@ -105,6 +107,7 @@ def show_status(state: Reading) -> Status:
         serving={str(release.environment): ReleaseShown.model_validate(release) for release in serving},
         observed={seen.id.split("/")[1]: EnvironmentSeen.model_validate(seen) for seen in records.find(Observation)},
         unfinished=_unfinished(records, model),
+        stalled=stalled_work(records, now()),
         leases=[LeaseHeldBy.model_validate(lease) for lease in records.find(Lease) if lease.holder],
         executor=ExecutorSign(heartbeat_at=leaders[0].heartbeat_at if leaders else None),
         policy=_policy_name(records, model),

@@ -4,12 +4,13 @@ A gate is one file that says all of this, and one line in `registry.py`.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar
 
 from pipelines.domain.policy import Policy
 from pipelines.domain.sections import Section, read_section
+from pipelines.domain.texts import one_line
 from pipelines.domain.verdict import GateResult, Verdict
 
 
@@ -78,8 +79,12 @@ class Gate(Generic[W, L, M]):
         return limits
 
     def results(self, world: W, policy: Policy) -> list[GateResult]:
-        """Measure and judge; the gate does not apply where the world lacks what it needs."""
+        """Measure and judge, in words of one line; the gate does not apply where the world lacks what it needs.
+
+        What a version has answered stands in its messages, and may be anything.
+        """
         if not self.needs <= world.present:
             return [GateResult(self.name, Verdict.NOT_APPLICABLE, self.unless)]
         limits = self.limits_of(policy)
-        return list(self.judge(self.measure(world, limits), limits))
+        judged = self.judge(self.measure(world, limits), limits)
+        return [replace(result, message=one_line(result.message)) for result in judged]

@@ -7,6 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipelines.domain.records import ReleaseRecord
 from pipelines.domain.report import Compared, Report
+from pipelines.domain.texts import printable
 from pipelines.domain.verdict import GateResult, overall
 from pipelines.evaluation.subject import Subject
 
@@ -34,8 +35,12 @@ def build_report(
 
 
 def render_html(report: Report, report_digest: str) -> str:
-    """Return a self-contained page of a report; every value in it is escaped."""
+    """Return a self-contained page of a report; every value in it is escaped, and of characters that people see."""
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        finalize=lambda value: printable(value) if isinstance(value, str) else value,
+        undefined=StrictUndefined,
+        trim_blocks=True,
     )
     return environment.get_template("report.html").render(report=report, report_digest=report_digest)

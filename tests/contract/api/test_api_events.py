@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import pairwise
@@ -106,13 +107,16 @@ def test_who_comes_back_with_the_last_id_is_sent_what_is_new_only(api: Api) -> N
     assert messages_of(api.send("GET", path, headers={"last-event-id": "another"})) == [message]
 
 
-def test_while_nothing_happens_the_last_sign_of_the_executor_is_sent(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_while_nothing_happens_the_last_sign_of_the_executor_is_sent(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pipelines.api.work.SIGN_S", 0.05)
     store_work(api.records, RunState.RUNNING)
     add(api.records, LeaderLease("executor", "x1", 4711, 1.0, NOW))
 
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(api.send, "GET", "/api/v1/rollbacks/b-1/events")
+        await_listener(tmp_path)
         with pytest.raises(TimeoutError):
             answer.result(timeout=0.5)
         with api.records.write() as transaction:
@@ -161,7 +165,38 @@ def listeners(home: Path) -> list[Path]:
 
 
 def await_listener(home: Path) -> None:
+    await_that(lambda: listeners(home) != [])
+
+
+def test_a_person_follows_so_much_and_all_together_so_much(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.api.feed.MOST_OF_A_PERSON", 2)
+    monkeypatch.setattr("pipelines.api.feed.MOST", 3)
+    store_work(api.records, RunState.RUNNING)
+    path = "/api/v1/rollbacks/b-1/events"
+    with ThreadPoolExecutor(3) as pool:
+        streams = [pool.submit(api.send, "GET", path, person=person) for person in ("alice", "alice", "bob")]
+        feed = api.app.state.slipway.feed
+        await_that(lambda: feed._open.total() == 3)
+        for person, told in (("alice", "alice follows 2 streams"), ("bob", "3 streams of events are open")):
+            refused = api.send("GET", path, person=person)
+            assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
+            assert refused.json()["error"]["code"] == "too_many_streams"
+            assert told in refused.json()["error"]["message"]
+        with api.records.write() as transaction:
+            move(transaction, transaction.get(Rollback, "b-1"), RunState.DONE)
+        # Who was there first has gone on.
+        assert [events_of(stream.result(timeout=30))[-1]["state"] for stream in streams] == ["done"] * 3
+    assert api.send("GET", path).status_code == 200
+
+
+def test_a_stream_that_can_not_begin_is_not_counted(api: Api) -> None:
+    for _ in range(3):
+        assert api.refuse("GET", "/api/v1/rollbacks/b-1/events") == (400, "usage")
+    assert api.app.state.slipway.feed._open.total() == 0
+
+
+def await_that(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 10
-    while not listeners(home):
+    while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.01)

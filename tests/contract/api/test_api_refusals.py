@@ -9,10 +9,13 @@ import pytest
 
 from pipelines.api.app import status_of
 from pipelines.api.door import MAX_BODY_BYTES
-from pipelines.domain.records import PolicyChange
+from pipelines.domain.promotion import RunState
+from pipelines.domain.records import PolicyChange, Rollback
+from pipelines.domain.release import Environment
 from pipelines.errors import SlipwayError
+from pipelines.governance.progress import report_progress
 from tests.support.world.api import GUARDED, Api, wait_for_people
-from tests.support.world.records import MODEL, policy_body
+from tests.support.world.records import MODEL, NOW, add, policy_body
 
 
 def with_minimum(accuracy: float) -> bytes:
@@ -136,6 +139,21 @@ def test_what_is_no_proper_json_is_refused_and_never_a_failure(api: Api, path: s
     assert set(answer.json()["error"]) == {"code", "message", "next"}
     assert len(answer.content) < 2000
     assert (list(api.records.audit_trail()), len(api.records.find(PolicyChange))) == ([], 1)
+
+
+def test_characters_that_nobody_sees_leave_as_escapes(api: Api) -> None:
+    hiding = "\x1b[2K\x7f\x9b\u202e\u2028good"
+    stopped = {"code": "not_servable", "message": hiding, "next": hiding}
+    add(api.records, Rollback("b-1", MODEL, Environment.PRODUCTION, "bob", NOW, state=RunState.STOPPED, error=stopped))
+    with api.records.write() as transaction:
+        report_progress(transaction, "b-1", "K0", hiding)
+        transaction.audit("bob", "rollback", "outcome", subject="b-1", detail={"why": hiding})
+
+    for path in ("rollbacks/b-1", "rollbacks/b-1/events", "audit"):
+        answer = api.send("GET", f"/api/v1/{path}")
+        assert all(32 <= byte < 127 for byte in answer.content.replace(b"\n", b"")), path
+        assert rb"\u001b[2K\u007f\u009b\u202e\u2028good" in answer.content, path
+    assert api.get("rollbacks/b-1")["error"]["message"] == hiding
 
 
 def test_routes_that_do_not_exist_are_refused_in_the_same_form(api: Api) -> None:

@@ -3,6 +3,7 @@
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import LeaderLease, Lease, Observation, Rollback
 from pipelines.domain.release import Environment
+from pipelines.operator.tables import status_table
 from tests.support.world.api import Api, wait_for_people
 from tests.support.world.records import MODEL, NOW, add, policy
 
@@ -27,3 +28,14 @@ def test_status_tells_what_serves_what_was_seen_what_waits_and_who_holds(api: Ap
     assert [lease["holder"] for lease in shown["leases"]] == ["p-1"]
     assert shown["policy"] == {"digest": policy().digest, "profile": "full"}
     assert shown["executor"] == {"heartbeat_at": NOW}
+
+
+def test_status_names_work_that_should_go_on_and_does_not_and_so_does_its_table(api: Api) -> None:
+    wait_for_people(api.records)
+    assert api.get("status")["stalled"] == []
+    add(api.records, Rollback("b-1", MODEL, Environment.PRODUCTION, "bob", NOW))
+
+    shown = api.get("status")
+
+    assert shown["stalled"] == ["b-1 does not go on: no executor shows that it lives"]
+    assert 'b-1 does not go on: no executor shows that it lives; next: "slipway up"' in status_table(shown)

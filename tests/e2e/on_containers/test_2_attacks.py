@@ -28,6 +28,7 @@ PORTS = (8000, 8001, 8080, 5000, 9000, 8100, 8101, 8404, 5432)
 # Of the machine: the engine over TCP, a shell, and where clouds tell machines their credentials.
 OUTSIDE = (("169.254.169.254", 80), ("192.0.2.1", 443))
 HOST_PORTS = (22, 2375, 2376, 2377, 7946)
+_CAPPED_LOGS = {"Type": "json-file", "Config": {"max-file": "3", "max-size": "10m"}}
 # Bash asks for HTTP and says who answers; nothing else is in every image.
 _TRY = """
 for place in "$@"; do
@@ -169,6 +170,7 @@ def test_every_container_is_confined(containers: Containers, engine: docker.Dock
             "capability": host["CapDrop"] != ["ALL"] or bool(host["CapAdd"]) or int(kernel["CapEff"], 16) != 0,
             "privileged": host["Privileged"] or kernel["NoNewPrivs"].strip() != "1",
             "memory": not host["Memory"],
+            "logs": host["LogConfig"] != _CAPPED_LOGS,
             "cpu": not (host["NanoCpus"] or host["CpuQuota"]),
             "socket": each.service != "executor"
             and any("docker.sock" in mount["Source"] for mount in each.inspected["Mounts"] if "Source" in mount),

@@ -19,8 +19,10 @@ import docker
 import httpx
 import pytest
 
-from pipelines.adapters.containers.engine_secrets import PREFIX_LABEL
+from pipelines.adapters.containers.engine_secrets import PREFIX_LABEL, DockerSecrets
 from pipelines.adapters.storage.object_store import S3Access, connect
+from pipelines.adapters.swarm.engine import DockerEngine
+from pipelines.wiring.docker import ENGINE_URL
 from tests.e2e.containers import Containers
 from tests.support.containers.engine import FIRST_BUILD_S
 
@@ -205,12 +207,43 @@ def test_down_keeps_state_and_up_serves_it_again_and_removes_what_a_killed_run_h
     assert containers.plan() == ""
 
 
+def test_a_backup_is_restored_as_another_installation_that_goes_on(containers: Containers, tmp_path: Path) -> None:
+    before = {name: containers.health(name) for name in ("staging", "production")}
+    history, file = containers.read("history"), str(tmp_path / "backup")
+    assert containers.read("backup", file)["files"] > 20
+    used = containers.slipway("restore", file, SLIPWAY_HOME=str(tmp_path / "other"))
+    assert (used.returncode, f"the prefix {containers.prefix} is used" in used.stderr) == (2, True), used.stderr
+    containers.done("destroy", "--confirm", "yes")
+    leave_what_a_cut_off_restore_leaves(containers)
+    containers.done("restore", file)
+    containers.done("up")
+    for name, health in before.items():
+        containers.wait_for(lambda name=name, health=health: containers.health(name) == health, f"{name} to serve")
+    assert containers.read("history") == history
+    proof = containers.read("audit-verify")
+    assert proof["valid"], proof
+    assert "restore" in [entry["action"] for entry in containers.read("audit", "--limit", "200")["entries"]]
+    assert connect(access(containers, "dvc")).get_object(Bucket="dvc", Key="k")["Body"].read() == b"v"
+    containers.done("rollback")
+    assert containers.health("production")["version"] != before["production"]["version"]
+    containers.wait_for(lambda: all(containers.invariants().values()), "the doctor to be content")
+    assert containers.plan() == ""
+
+
 def test_destroy_leaves_nothing(containers: Containers) -> None:
     containers.done("destroy", "--confirm", "yes")
     assert containers.left() == []
     assert not containers.home.exists()
     told = containers.slipway("logs")
     assert (told.returncode, "nothing runs here" in told.stderr) == (2, True), told
+
+
+def leave_what_a_cut_off_restore_leaves(containers: Containers) -> None:
+    """Leave the mark of a restore into this home in the engine, and a volume that it made."""
+    engine = DockerEngine(containers.environ.get("DOCKER_HOST") or ENGINE_URL)
+    DockerSecrets(engine, containers.prefix).note(f"{containers.prefix}-restoring", str(containers.home.resolve()))
+    with engine.api() as api:
+        api.create_volume(f"{containers.prefix}-postgres", labels={PREFIX_LABEL: containers.prefix})
 
 
 def cut_off(containers: Containers, day: str) -> None:

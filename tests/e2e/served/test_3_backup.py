@@ -15,6 +15,7 @@ pytestmark = pytest.mark.timeout(900)
 def restored(served: Installation, tmp_path: Path) -> Iterator[Installation]:
     """What a backup of the serving installation, taken under way, is restored to: a home and ports of its own."""
     written = served.read("backup", str(tmp_path / "backup"))
+    (tmp_path / "restored").mkdir()
     made = Installation(tmp_path / "restored", tree=served.tree)
     # What is restored brings the mark of a test's home itself.
     shutil.rmtree(made.home)

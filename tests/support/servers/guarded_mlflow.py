@@ -19,15 +19,16 @@ from tests.support.servers.servers import await_http, free_port
 
 ADMIN = "first-password-of-the-admin"
 _IMAGE = Path(__file__).resolve().parents[3] / "infra" / "images" / "mlflow"
+PLUGIN = _IMAGE / "plugin"
 
 
 @contextmanager
 def guarded_process(home: Path) -> Iterator[str]:
     """Run the MLflow that is installed here, guarded, with its files in `home`; yield its address, then end it."""
     address = f"127.0.0.1:{free_port()}"
-    paths = [_offered(home), _IMAGE / "plugin", os.environ.get("PYTHONPATH", "")]
+    paths = [_offered(home), PLUGIN, os.environ.get("PYTHONPATH", "")]
     settings = {
-        **_settings(home, home),
+        **settings_of(home),
         "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN,
         "MLFLOW_SERVER_ALLOWED_HOSTS": address,
         "PYTHONPATH": os.pathsep.join(filter(None, map(str, paths))),
@@ -56,7 +57,7 @@ def guarded_process(home: Path) -> Iterator[str]:
 def guarded_container(image: str, home: Path) -> Iterator[str]:
     """Run the real image without its database and object store; yield its address, then end it."""
     env = {
-        **_settings(home, Path("/tmp")),
+        **settings_of(home, Path("/tmp")),
         "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN,
         "MLFLOW_AUTH_CONFIG_PATH": "/etc/mlflow/sqlite.ini",
         "MLFLOW_SERVER_ALLOWED_HOSTS": "*",
@@ -66,8 +67,9 @@ def guarded_container(image: str, home: Path) -> Iterator[str]:
         yield url_of(server, 5000)
 
 
-def _settings(home: Path, seen: Path) -> dict[str, str]:
-    """Write the image's auth.ini for SQLite into `home`, which the server sees as `seen`; return its settings."""
+def settings_of(home: Path, seen: Path | None = None) -> dict[str, str]:
+    """Write the image's auth.ini for SQLite into `home`, which the server may see as `seen`; return its settings."""
+    seen = seen or home
     own = (_IMAGE / "auth.ini").read_text().replace("postgresql+psycopg2://", f"sqlite:///{seen}/auth.db")
     (home / "auth.ini").write_text(own)
     (home / "auth.ini").chmod(0o644)
@@ -83,7 +85,7 @@ def _settings(home: Path, seen: Path) -> dict[str, str]:
 
 def _offered(home: Path) -> Path:
     """Write what an installed plugin shows of itself, its name and its entry points; return the directory."""
-    project = tomllib.loads((_IMAGE / "plugin" / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((PLUGIN / "pyproject.toml").read_text())["project"]
     shown = home / "installed" / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     shown.mkdir(parents=True)
     (shown / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")

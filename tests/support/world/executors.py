@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -37,11 +37,11 @@ connection.rollback()
 
 @contextmanager
 def frozen_with_lock(database: Path, records: Records) -> Iterator[psutil.Process]:
-    """Freeze a process that has locked a database in SQLite, and that `records` name as the executor."""
+    """Freeze a process that has locked a database in SQLite, and that `records` name as the executor, long silent."""
     command = [sys.executable, "-c", LOCKING, str(database)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as started:
         holder = psutil.Process(started.pid)
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        at = (datetime.now(UTC) - timedelta(minutes=1)).isoformat(timespec="milliseconds")
         with records.write() as transaction:
             leader = LeaderLease("executor", "frozen", holder.pid, born_s(holder), at, socket.gethostname())
             transaction.put(leader)

@@ -405,15 +405,20 @@ class FakeVersions:
         self.down = False
         self._numbers = numbers
 
-    def versions(self, model: str) -> list[dict[str, Any]]:
+    def versions(self, model: str, before: int | None = None) -> tuple[list[dict[str, Any]], bool]:
         """Return each version, newest first."""
         if self.down:
             raise RegistryUnavailable("the registry is down")
-        return [{"version": n, "run_id": f"run-{n}", "tags": {}, "aliases": []} for n in reversed(self._numbers)]
+        rows = [
+            {"version": n, "run_id": f"run-{n}", "tags": {}, "aliases": [], "cut": False}
+            for n in reversed(self._numbers)
+            if before is None or int(n) < before
+        ]
+        return rows, False
 
     def resolve(self, model: str, version: str | None) -> str:
         """Return `version` if it is registered, the newest for None; raise UnknownVersion."""
-        known = [row["version"] for row in self.versions(model)]
+        known = [row["version"] for row in self.versions(model)[0]]
         if not known or version not in (None, *known):
             raise UnknownVersion(f"{model} has no version {version}")
         return version or str(known[0])

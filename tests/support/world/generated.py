@@ -9,7 +9,9 @@ from hypothesis import HealthCheck, given, settings
 EXAMPLES = 20
 
 
-def send_generated(document: dict[str, Any], url: str, headers: dict[str, str] | None = None) -> list[str]:
+def send_generated(
+    document: dict[str, Any], url: str, headers: dict[str, str] | None = None, *, examples: int = EXAMPLES
+) -> list[str]:
     """Send requests to every route of an OpenAPI document; return those that were answered by a failure."""
     failed: list[str] = []
     session = requests.Session()
@@ -21,7 +23,7 @@ def send_generated(document: dict[str, Any], url: str, headers: dict[str, str] |
             derandomize=True,
             database=None,
             deadline=None,
-            max_examples=EXAMPLES,
+            max_examples=examples,
             suppress_health_check=list(HealthCheck),
         )
         @given(case=operation.as_strategy())

@@ -103,6 +103,11 @@ def do_replace(place: Path, rest: str) -> None:
     os._exit(3)
 
 
+def do_freeze(place: Path, rest: str) -> None:
+    """Stop this process."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def do_stop(place: Path, rest: str) -> None:
     """Stop whoever started this process, then sleep."""
     os.kill(os.getppid(), signal.SIGSTOP)

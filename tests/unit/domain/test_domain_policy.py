@@ -272,7 +272,9 @@ def test_a_policy_of_a_newer_version_is_refused_with_both_versions() -> None:
     newer = {"schema_version": VERSION + 1, "anything": "else"}
 
     for read in (GATES.read_policy, Policy.read):
-        with pytest.raises(PolicyInvalid, match=f"is {VERSION + 1}, and this Slipway knows {VERSION} at most"):
+        with pytest.raises(
+            PolicyInvalid, match=f"is of version {VERSION + 1}, and this Slipway reads {VERSION} at most"
+        ):
             read(newer)
 
 

@@ -22,7 +22,7 @@ def test_a_report_stored_before_is_read_and_keeps_its_digest() -> None:
 
 
 def test_a_report_of_a_newer_version_is_refused_with_both_versions() -> None:
-    with pytest.raises(UsageError, match=f"schema_version {VERSION + 1}, and this Slipway knows {VERSION} at most"):
+    with pytest.raises(UsageError, match=f"is of version {VERSION + 1}, and this Slipway reads {VERSION} at most"):
         Report.read({**report(policy=policy()), "schema_version": VERSION + 1})
 
 

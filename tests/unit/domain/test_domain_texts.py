@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.domain.texts import MAX_CHARS, checked_text, printable
+from pipelines.domain.texts import MAX_CHARS, checked_text, one_line, printable
 
 
 @pytest.mark.parametrize("text", ["", "why not", "façade: naïve, 100 % “quoted” 日本語 👍", "x" * MAX_CHARS])
@@ -36,6 +36,14 @@ def test_a_line_end_is_refused_in_what_a_person_writes_and_kept_in_what_is_shown
     with pytest.raises(ValueError, match=r"U\+000A"):
         checked_text("two\nlines")
     assert printable("two\nlines") == "two\nlines"
+
+
+def test_what_a_stranger_says_is_one_line_of_bounded_length() -> None:
+    assert one_line("FAIL: got x\nPASS accuracy=0.99\x1b[2K") == r"FAIL: got x\nPASS accuracy=0.99\x1b[2K"
+    assert one_line("façade", 6) == "façade"
+    long = one_line("x" * 10_000, 100)
+    assert (len(long), long[-24:]) == (100, "... (of 10,000 characters)"[-24:])
+    assert len(one_line("\x1b" * 99, 100)) == 100
 
 
 def test_a_text_without_bounds_is_refused_by_its_length() -> None:

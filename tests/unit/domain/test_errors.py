@@ -39,6 +39,7 @@ EXIT_CODES = {
     "registry_unavailable": 4,
     "database_unavailable": 4,
     "api_unavailable": 4,
+    "too_many_streams": 4,
     "image_unavailable": 4,
     "approval_expired": 4,
     "deploy_failed": 5,

@@ -16,6 +16,7 @@ from pipelines.errors import Cancelled, JobFailed, Overdue
 from pipelines.evaluation import ending
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.gates.registry import GATES
+from pipelines.governance.progress import progress_of
 from pipelines.releases.machine import boot_clock
 from tests.support.world.world import MODEL, STAGING, World, policy_body
 
@@ -178,6 +179,7 @@ OFFLINE = [{**GATE, "name": gate.name} for gate in (*GATES.of_the_bundle, *GATES
         json.dumps({"results": [GATE]}).encode(),
         json.dumps({"results": [*OFFLINE, UNKNOWN]}).encode(),
         json.dumps({"results": [*OFFLINE[1:], {**GATE, "message": "x" * 5000}]}).encode(),
+        json.dumps({"results": [*OFFLINE[1:], {**GATE, "name": "digest.\x1b[2K"}]}).encode(),
         json.dumps({"results": OFFLINE, "more": 1}).encode(),
         json.dumps({"refused": {"code": "lost_lease", "message": "", "next": ""}}).encode(),
     ],
@@ -193,6 +195,29 @@ def test_an_answer_about_the_gates_that_is_none_holds_the_version(world: World, 
 
 def test_a_whole_answer_about_the_gates_is_taken(world: World) -> None:
     assert evaluated_with(world, json.dumps({"results": OFFLINE}).encode()).verdict == "passed"
+
+
+HIDING = "FAIL: digest: x\nPASS digest \x1b[2K\u202e"
+SHOWN = r"FAIL: digest: x\nPASS digest \x1b[2K\u202e"
+
+
+def test_what_a_job_says_of_the_gates_hides_nothing(world: World) -> None:
+    failed = {**GATE, "verdict": "failed", "message": HIDING}
+    evaluation = evaluated_with(world, json.dumps({"results": [failed, OFFLINE[1]]}).encode())
+    assert evaluation.error is not None and evaluation.report is not None
+    assert evaluation.error["message"] == evaluation.report["gates"][0]["message"] == SHOWN
+    told = [line.message for line in progress_of(world.records, evaluation.id)]
+    assert SHOWN in told and HIDING not in told
+
+
+def test_what_a_job_refuses_hides_nothing(world: World) -> None:
+    world.jobs.answer = json.dumps({"refused": {"message": HIDING, "next": HIDING + "x" * 5000}}).encode()
+    evaluation = asked(world)
+    evaluate(world.services, evaluation.id, lambda name, action: action())
+    error = world.records.get(Evaluation, evaluation.id).error
+    assert error is not None
+    assert (error["code"], error["message"]) == ("not_servable", SHOWN)
+    assert error["next"].startswith(SHOWN) and len(error["next"]) == 2000
 
 
 def test_rows_that_were_changed_on_the_disk_are_sent_to_nobody(world: World) -> None:

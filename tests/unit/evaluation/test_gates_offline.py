@@ -3,17 +3,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
+from onnx import helper
 from sklearn.metrics import roc_auc_score
 
+from app.model import microbatch
 from pipelines.domain.bundle import Feature, FeatureType, digest_of
 from pipelines.domain.description import Description
 from pipelines.domain.verdict import GateResult, Verdict
+from pipelines.errors import NotServable
 from pipelines.evaluation.gates.gate import Gate, NoLimits
 from pipelines.evaluation.gates.offline import accuracy, comparison, golden_rows, parity
 from pipelines.evaluation.gates.offline.accuracy import ACCURACY, Counts
 from pipelines.evaluation.gates.offline.artifact_safety import ARTIFACT_SAFETY
+from pipelines.evaluation.gates.offline.asking import MOST_ROWS, ROWS_ALONE, ask_as_served
 from pipelines.evaluation.gates.offline.comparison import COMPARISON, Difference, auc
 from pipelines.evaluation.gates.offline.digest import DIGEST
 from pipelines.evaluation.gates.offline.golden_rows import GOLDEN_ROWS, Replay
@@ -23,7 +28,7 @@ from pipelines.evaluation.gates.offline.world import Offline, OpenedBundle
 from pipelines.evaluation.gates.registry import GATES
 from pipelines.packaging.onnx_model import OnnxModel, Scores
 from pipelines.packaging.snapshot import Snapshot, SnapshotDescription
-from tests.support.world.bundles import make_bundle, read_description, valid_row
+from tests.support.world.bundles import make_bundle, read_description, valid_row, with_model
 from tests.support.world.records import policy
 
 MARGIN = 0.01
@@ -309,6 +314,76 @@ def test_a_candidate_is_compared_with_the_champion_on_the_same_rows(tmp_path: Pa
     assert result_of(COMPARISON, world(candidate, candidate[0])).verdict is Verdict.PASSED
     lacking = result_of(COMPARISON, world(candidate, champion[0]))
     assert lacking.message == "INCONCLUSIVE: comparison: the evaluation set lacks the champion's extra_0, extra_1"
+
+
+def changing(bundle: tuple[Path, str], size: str, limit: int) -> tuple[Path, str]:
+    """Return a bundle whose model answers the other way round when the number of its rows is so."""
+    graph = onnx.load(str(bundle[0] / "model.onnx")).graph
+    for node in graph.node:
+        node.output[:] = ["calm" if name == "probabilities" else name for name in node.output]
+    one = helper.make_tensor("one", onnx.TensorProto.FLOAT, [], [1.0])
+    bound = helper.make_tensor("bound", onnx.TensorProto.INT64, [], [limit])
+    first = helper.make_tensor("first", onnx.TensorProto.INT64, [], [0])
+    graph.initializer.extend([one, bound, first])
+    graph.node.extend(
+        [
+            helper.make_node("Shape", ["age"], ["shape"]),
+            helper.make_node("Gather", ["shape", "first"], ["rows"]),
+            helper.make_node(size, ["rows", "bound"], ["changes"]),
+            helper.make_node("Sub", ["one", "calm"], ["turned"]),
+            helper.make_node("Where", ["changes", "turned", "calm"], ["probabilities"]),
+        ]
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    return with_model(bundle[0], helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
+
+
+@pytest.mark.parametrize(("size", "limit"), [("Equal", 1), ("Greater", 20), ("Greater", 250)])
+def test_a_model_that_tells_by_the_number_of_rows_that_it_is_measured_is_refused(
+    tmp_path: Path, size: str, limit: int
+) -> None:
+    model = OnnxModel.load(changing(make_bundle(tmp_path), size, limit)[0] / "model.onnx")
+    frame = pd.DataFrame([valid_row(age=age % 90, income=float(age)) for age in range(3000)])
+
+    with pytest.raises(NotServable, match=r"to row [0-9]+ of the evaluation set alone, and .* among others"):
+        ask_as_served(model, frame, positive_index=1)
+
+
+def test_rows_are_asked_in_no_order_and_in_the_sizes_of_the_service_and_answered_in_theirs(tmp_path: Path) -> None:
+    model = OnnxModel.load(make_bundle(tmp_path)[0] / "model.onnx")
+    frame = pd.DataFrame([valid_row(age=age % 90, income=float(age)) for age in range(3000)])
+    asked: list[pd.DataFrame] = []
+
+    class Watched:
+        def run(self, rows: pd.DataFrame) -> Any:
+            asked.append(rows)
+            return model.run(rows)
+
+    scores = ask_as_served(Watched(), frame, positive_index=1)  # type: ignore[arg-type]
+
+    plain = model.score(frame, positive_index=1)
+    assert scores.probabilities == pytest.approx(plain.probabilities, abs=1e-6)
+    assert (scores.labels == plain.labels).all()
+    sizes = [len(rows) for rows in asked]
+    assert max(sizes) <= MOST_ROWS == microbatch._MOST_ROWS
+    assert sizes.count(1) >= ROWS_ALONE
+    orders = [list(rows.index) for rows in asked if len(rows) > 10]
+    assert all(order != sorted(order) for order in orders)
+
+
+def test_no_rows_are_asked_as_none(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path)[0]
+    opened = OpenedBundle(bundle, Description.read(read_description(bundle)), world(make_bundle(tmp_path)).snapshot)
+    assert len(opened.ask(ROWS.iloc[:0]).labels) == 0
+
+
+def test_a_champion_that_can_not_be_scored_says_nothing_of_the_candidate(tmp_path: Path) -> None:
+    champion = changing(make_bundle(tmp_path / "champion"), "Equal", 1)[0]
+    measured = world(make_bundle(tmp_path), champion)
+    while (result := result_of(COMPARISON, measured)).verdict is not Verdict.ERROR:
+        # Three rows may by chance all have been asked alone.
+        measured = world(make_bundle(tmp_path), champion)
+    assert result.message.startswith("ERROR: comparison: the champion on these rows: the ONNX model answers")
 
 
 def test_each_model_is_opened_and_scored_once_for_all_gates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,10 @@ from pipelines.domain.release import Environment, Slot
 from pipelines.domain.verdict import GateResult, Verdict
 from pipelines.errors import RegistryUnavailable
 from pipelines.governance.standing import evidence_of
-from pipelines.operator.doctor import QUIET_S, Invariant, Patient, examine, examine_home
+from pipelines.operator.doctor import Invariant, Patient, examine, examine_home
 from pipelines.operator.privacy import tighten
 from pipelines.releases.machine import boot_clock
+from pipelines.releases.stalled import QUIET_S
 from pipelines.settings.settings import Settings
 from pipelines.settings.tokens import make_tokens, read_tokens
 from tests.support.world.fakes import FakeBundles, FakeCheckpoints, FakeTarget

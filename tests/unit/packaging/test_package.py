@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -5,17 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from onnx import TensorProto, helper
 
 from pipelines.adapters.storage.bundle_store import BundleStore
-from pipelines.domain.bundle import canonical, digest_of
+from pipelines.domain.bundle import Feature, FeatureType, canonical, digest_of
 from pipelines.errors import DeployFailed, NotServable, Refused, UsageError
 from pipelines.packaging.golden import TOLERANCE
 from pipelines.packaging.onnx_model import MAX_BYTES, OnnxModel
 from pipelines.packaging.package import Packaged, kept_predictions, make_bundle
 from pipelines.packaging.reading import read_predictions
-from pipelines.packaging.snapshot import read_snapshot
+from pipelines.packaging.snapshot import read_snapshot, write_snapshot
 from pipelines.ports import JobBounds
 from pipelines.training.workspace import Workspace
 from tests.support.world import trained
@@ -156,6 +159,31 @@ def test_an_evaluation_set_changed_after_the_pin_is_refused(desk: Desk) -> None:
     artifacts["slipway/evaluation.parquet"] = desk.workspace.train.read_bytes()
     with pytest.raises(Refused, match="digest mismatch"):
         desk.again(pinned=digest)
+
+
+def test_a_version_that_takes_fewer_features_is_asked_for_these_alone(desk: Desk, tmp_path: Path) -> None:
+    held = read_snapshot(desk.workspace.evaluation)
+    features = (*held.description.features, Feature("width", FeatureType.NUMBER))
+    wider = dataclasses.replace(held.description, features=features)
+    write_snapshot(tmp_path / "wider.parquet", held.frame.assign(width=1.5), wider)
+    packaged = desk.package(
+        artifacts={**desk.artifacts(), "slipway/evaluation.parquet": (tmp_path / "wider.parquet").read_bytes()}
+    )
+    assert {name for row in packaged.rows for name in row} == set(TYPES)
+
+
+@pytest.mark.parametrize("column", ["age", "height", "soil"])
+def test_an_evaluation_set_with_an_empty_value_is_refused_by_column_and_row(
+    desk: Desk, tmp_path: Path, column: str
+) -> None:
+    table = pq.read_table(desk.workspace.evaluation)
+    values = table[column].to_pylist()
+    values[4] = None
+    emptied = table.set_column(table.schema.get_field_index(column), column, pa.array(values, table[column].type))
+    pq.write_table(emptied, tmp_path / "emptied.parquet")
+    content = (tmp_path / "emptied.parquet").read_bytes()
+    with pytest.raises(NotServable, match=f"feature '{column}' is empty in row 5 of the evaluation set, in 1 rows"):
+        desk.package(artifacts={**desk.artifacts(), "slipway/evaluation.parquet": content})
 
 
 def test_a_version_without_evaluation_set_is_judged_by_the_newest_known(desk: Desk) -> None:

@@ -16,6 +16,7 @@ from pipelines.domain.release import Endpoint, Environment, Slot
 from pipelines.errors import LostLease, Refused
 from pipelines.releases.leader import (
     LEADER_LOST_S,
+    end_frozen,
     give_up_leader_lease,
     is_alive,
     renew_leader_lease,
@@ -108,25 +109,39 @@ def test_a_successor_begins_as_soon_as_the_leader_lease_is_given_up(records: Sql
         renew_leader_lease(first)
 
 
-def test_a_database_that_a_frozen_executor_has_locked_is_waited_for_and_then_all_is_taken_over(
+def test_a_frozen_executor_that_has_locked_the_database_is_ended_and_all_is_taken_over(
     records: SqlRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("pipelines.adapters.database.dialects.WAIT_S", 0.1)
     waiting = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeCheckpoints())
     add(records, Lease("m/production", "p-1", 3, "frozen", NOW))
-    shown: list[str] = []
     with frozen_with_lock(tmp_path / "slipway.db", records) as holder:
-
-        def show_life() -> None:
-            shown.append(caplog.text)
-            if len(shown) == 3:
-                holder.kill()
-
-        (taken,) = take_leader_lease(executor(waiting, "x2", now), show_life=show_life).leases
+        (taken,) = take_leader_lease(executor(waiting, "x2", now)).leases
     waiting.close()
     assert taken.holder == "p-1"
-    assert f'database is locked; executor frozen is frozen: "kill -9 {holder.pid}" ends it' in shown[0]
-    assert caplog.text.count("no leader lease yet") == 1
+    told = f"database is locked; executor frozen, process {holder.pid}, is frozen and was ended"
+    assert told in caplog.text
+
+
+def test_an_executor_that_is_frozen_for_less_than_its_lease_is_named_and_left_alone(
+    records: SqlRecords, tmp_path: Path
+) -> None:
+    with frozen_with_lock(tmp_path / "other.db", records) as holder:
+        lately = dataclasses.replace(records.get(LeaderLease, "executor"), heartbeat_at=ago(1))
+        assert end_frozen(lately, now()) == f"; executor frozen, process {holder.pid}, is frozen"
+        assert holder.status() == psutil.STATUS_STOPPED
+        assert end_frozen(dataclasses.replace(lately, host=ELSEWHERE), now()) == ""
+    assert end_frozen(lately, now()) == end_frozen(None, now()) == ""
+
+
+def test_an_executor_that_wakes_behind_a_locked_database_finds_that_it_was_replaced(
+    records: SqlRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(records, leader(LEADER_LOST_S + 1))
+    take_leader_lease(executor(records, "x2", now))
+    monkeypatch.setattr(records, "write", None)
+    with pytest.raises(LostLease):
+        renew_leader_lease(executor(records, "x1", now))
 
 
 def test_an_executor_that_was_replaced_does_not_give_up_its_successors_leader_lease(records: SqlRecords) -> None:

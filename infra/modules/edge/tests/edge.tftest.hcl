@@ -233,12 +233,19 @@ run "no_front_end_and_no_slot_takes_the_share_of_another" {
   }
 }
 
+run "on_loopback_all_clients_have_one_address_and_no_share_of_it" {
+  assert {
+    condition     = !strcontains(one(docker_container.config.upload).content, "conn_cur")
+    error_message = "This machine's clients would shut each other out."
+  }
+}
+
 run "what_a_request_says_of_its_way_is_the_edges_to_say" {
   assert {
     condition = alltrue([
       for line in [
-        "http-request deny deny_status 400 if { req.fhdr_cnt(host) gt 1 }",
-        "http-request deny deny_status 400 if HTTP_1.1 { req.fhdr_cnt(host) eq 0 }",
+        "hdr connection close if { req.fhdr_cnt(host) gt 1 }",
+        "hdr connection close if { req.ver 1.1 } { req.fhdr_cnt(host) eq 0 }",
         "http-request del-header forwarded",
         "http-request del-header x-real-ip",
         "http-request del-header x-forwarded- -m beg",
@@ -295,6 +302,16 @@ run "on_every_address_it_is_a_service_with_tls" {
       certificate = { id = "sssssssssssssssssssssss01", name = "slipway-tls" }
       key         = { id = "sssssssssssssssssssssss02", name = "slipway-tls-key" }
     }
+  }
+
+  assert {
+    condition = alltrue([
+      for name, most in { production = 500, staging = 250, api = 100, mlflow = 100, s3 = 100 } : length(regexall(
+        "frontend ${name} from front\n(?:  [^\n]*\n)*  tcp-request connection reject if { sc0_conn_cur gt ${most} }\n",
+        one(docker_container.config.upload).content,
+      )) == 1
+    ])
+    error_message = "One client could take a front end's whole share."
   }
 
   assert {

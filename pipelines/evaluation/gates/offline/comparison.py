@@ -10,6 +10,7 @@ from pydantic import Field
 
 from pipelines.domain.sections import Section
 from pipelines.domain.verdict import GateResult, Verdict
+from pipelines.errors import NotServable
 from pipelines.evaluation.gates.gate import Gate, Need
 from pipelines.evaluation.gates.offline.world import Offline
 
@@ -50,7 +51,12 @@ def measure(world: Offline, limits: ComparisonLimits) -> Difference | Unmeasured
     if missing:
         return Unmeasured(Verdict.INCONCLUSIVE, f"the evaluation set lacks the champion's {', '.join(missing)}")
     positive = world.actual == world.candidate.description.output.positive
-    return compare(world.candidate.scores.probabilities, world.champion.scores.probabilities, positive)
+    try:
+        champion = world.champion.scores
+    except NotServable as refusal:
+        # Nothing that the candidate is to blame for.
+        return Unmeasured(Verdict.ERROR, f"the champion on these rows: {refusal.message}")
+    return compare(world.candidate.scores.probabilities, champion.probabilities, positive)
 
 
 def compare(candidate: "np.ndarray", champion: "np.ndarray", positive: "np.ndarray") -> Difference | Unmeasured:

@@ -22,8 +22,8 @@ def measure(world: Offline, limits: NoLimits) -> Replay:
     import pandas as pd
 
     description = world.candidate.description
-    golden, index = description.golden, description.onnx.positive_index
-    scores = world.candidate.model.score(pd.DataFrame(list(golden.rows)), positive_index=index)
+    golden = description.golden
+    scores = world.candidate.ask(pd.DataFrame(list(golden.rows)))
     expected = np.array([answer.probability for answer in golden.expected])
     return Replay(
         difference=float(np.max(np.abs(scores.probabilities - expected))),

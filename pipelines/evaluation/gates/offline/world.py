@@ -33,8 +33,14 @@ class OpenedBundle:
 
     @cached_property
     def scores(self) -> "Scores":
-        """The model's answers to the rows of the evaluation set, (n,)."""
-        return self.model.score(self.snapshot.frame, positive_index=self.description.onnx.positive_index)
+        """The model's answers to the rows of the evaluation set, (n,); raises NotServable as `ask_as_served` does."""
+        return self.ask(self.snapshot.frame)
+
+    def ask(self, frame: "pd.DataFrame") -> "Scores":
+        """Return the model's answers to rows."""
+        from pipelines.evaluation.gates.offline.asking import ask_as_served
+
+        return ask_as_served(self.model, frame, positive_index=self.description.onnx.positive_index)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import pytest
 
 from pipelines.adapters.containers.external_services import ExternalServices
 from pipelines.adapters.containers.maintenance_hold import MaintenanceHold
-from pipelines.adapters.containers.swarm_installation import InstallationOptions, SwarmInstallation
+from pipelines.adapters.containers.needs import InstallationOptions
+from pipelines.adapters.containers.swarm_installation import SwarmInstallation
 from pipelines.adapters.containers.terraform import Terraform
 from pipelines.adapters.images.external_registry import ExternalRegistry
 from pipelines.adapters.storage.external_store import ExternalStore

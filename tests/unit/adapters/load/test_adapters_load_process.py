@@ -72,7 +72,7 @@ def test_a_run_that_has_to_end_is_ended_with_what_it_started(tmp_path: Path) -> 
 def test_the_run_is_given_the_plan_and_the_rows(tmp_path: Path) -> None:
     body = """
         rows = json.loads(Path(plan["rows_file"]).read_text())
-        (out / "result.json").write_text(json.dumps({"plan": plan, "rows": rows}))
+        (out / "result.json").write_text(json.dumps({"verdict": "passed", "plan": plan, "rows": rows}))
     """
     run = stand_in(tmp_path / "root", body).run(PLAN, ROWS, tmp_path / "work")
 
@@ -81,7 +81,7 @@ def test_the_run_is_given_the_plan_and_the_rows(tmp_path: Path) -> None:
 
 
 def test_a_run_without_a_page_has_an_empty_one(tmp_path: Path) -> None:
-    body = '(out / "result.json").write_text("{}")'
+    body = '(out / "result.json").write_text(\'{"verdict": "passed"}\')'
 
     assert stand_in(tmp_path / "root", body).run(PLAN, ROWS, tmp_path / "work").report_html == b""
 

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import threading
 import time
@@ -8,16 +9,17 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from pipelines.adapters.mlflow.versions import MlflowVersions
+from pipelines.adapters.mlflow.versions import MOST_CHARS, MOST_LISTED_CHARS, MOST_TAGS, MlflowVersions
 from pipelines.errors import RegistryUnavailable, UnknownVersion
 from tests.support.servers.servers import free_port
 
 SEARCH = "/api/2.0/mlflow/model-versions/search"
+VERSION = "/api/2.0/mlflow/model-versions/get"
 MODEL = "/api/2.0/mlflow/registered-models/get"
 
 
 class StandIn(ThreadingHTTPServer):
-    """Answers as MLflow would: `answers` maps a path to a status and a body, `asked` keeps the queries."""
+    """Answers of `held` as MLflow would; `answers` maps a path to other ones, and `asked` keeps the queries."""
 
     daemon_threads = True
     block_on_close = False
@@ -25,6 +27,7 @@ class StandIn(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers: dict[str, tuple[int, bytes]] = {}
+        self.held: list[dict[str, Any]] = []
         self.asked: list[tuple[str, dict[str, list[str]]]] = []
         self.logins: list[str | None] = []
         self.delay_s = 0.0
@@ -38,7 +41,23 @@ class StandIn(ThreadingHTTPServer):
         entries = [{"alias": alias, "version": version} for alias, version in aliases.items()]
         model = {"registered_model": {"name": "toy-model", **({"aliases": entries} if entries else {})}}
         self.answers[MODEL] = (200, json.dumps(model).encode())
-        self.answers[SEARCH] = (200, json.dumps({"model_versions": versions} if versions else {}).encode())
+        self.held = sorted(versions, key=lambda version: -int(version["version"]))
+
+    def answer(self, path: str, query: dict[str, str]) -> tuple[int, bytes]:
+        """Return status and body."""
+        if path in self.answers:
+            return self.answers[path]
+        if path == SEARCH:
+            assert query["order_by"] == "version_number DESC"
+            name, _, before = query["filter"].partition(" and version_number < ")
+            assert name == "name='toy-model'"
+            found = [version for version in self.held if not before or int(version["version"]) < int(before)]
+            found = found[: int(query["max_results"])]
+            return 200, json.dumps({"model_versions": found} if found else {}).encode()
+        found = [version for version in self.held if version["version"] == query.get("version")]
+        if path == VERSION and found:
+            return 200, json.dumps({"model_version": found[0]}).encode()
+        return 404, b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}'
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -49,12 +68,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append((url.path, parse_qs(url.query)))
         self.server.logins.append(self.headers["authorization"])
         time.sleep(self.server.delay_s)
-        (page,) = parse_qs(url.query).get("page_token", [""])
-        status, body = self.server.answers.get(url.path + page, (404, b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}'))
+        status, body = self.server.answer(url.path, {name: value[0] for name, value in parse_qs(url.query).items()})
         self.send_response(status)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Stay silent."""
@@ -88,22 +107,74 @@ def test_versions_come_newest_first_by_number_with_their_tags_and_aliases(
         held(2, lifecycle="Staging"), held(10), held(9), aliases={"staging": "2", "extra": "2", "production": "9"}
     )
 
-    assert versions.versions("toy-model") == [
-        {"version": "10", "run_id": "run-10", "tags": {}, "aliases": []},
-        {"version": "9", "run_id": "run-9", "tags": {}, "aliases": ["production"]},
-        {"version": "2", "run_id": "run-2", "tags": {"lifecycle": "Staging"}, "aliases": ["extra", "staging"]},
-    ]
-    assert mlflow.asked[0] == (SEARCH, {"filter": ["name='toy-model'"], "max_results": ["1000"]})
+    assert versions.versions("toy-model") == (
+        [
+            {"version": "10", "run_id": "run-10", "tags": {}, "aliases": [], "cut": False},
+            {"version": "9", "run_id": "run-9", "tags": {}, "aliases": ["production"], "cut": False},
+            {
+                "version": "2",
+                "run_id": "run-2",
+                "tags": {"lifecycle": "Staging"},
+                "aliases": ["extra", "staging"],
+                "cut": False,
+            },
+        ],
+        False,
+    )
 
 
-def test_every_page_of_the_versions_is_read(mlflow: StandIn, versions: MlflowVersions) -> None:
-    mlflow.holds(held(1003), held(1002), aliases={})
-    for page, shown, following in (("", (1003, 1002), "a"), ("a", (2, 1), "b"), ("b", (), "b")):
-        body = {"model_versions": [held(number) for number in shown], "next_page_token": following}
-        mlflow.answers[SEARCH + page] = (200, json.dumps(body).encode())
+def test_more_than_a_page_of_versions_is_listed_and_each_is_found(mlflow: StandIn, versions: MlflowVersions) -> None:
+    mlflow.holds(*(held(number) for number in range(1, 1004)), aliases={})
 
-    assert [row["version"] for row in versions.versions("toy-model")] == ["1003", "1002", "2", "1"]
+    found, more = versions.versions("toy-model")
+    assert [row["version"] for row in found] == [str(number) for number in range(1003, 3, -1)]
+    assert more
+    assert [row["version"] for row in versions.versions("toy-model", before=4)[0]] == ["3", "2", "1"]
+    assert not versions.versions("toy-model", before=4)[1]
     assert (versions.resolve("toy-model", "1"), versions.resolve("toy-model", None)) == ("1", "1003")
+
+
+def test_more_and_longer_tags_than_are_shown_are_cut_and_said_to_be(mlflow: StandIn, versions: MlflowVersions) -> None:
+    many = {f"a{number:03}": "x" for number in range(200)}
+    long = {"b" * 3000: "c" * 3000}
+    mlflow.holds(held(3), held(2, **long), held(1, **many, lifecycle="Staging"), aliases={})
+
+    (whole, longer, more), _ = versions.versions("toy-model")
+    assert [row["cut"] for row in (whole, longer, more)] == [False, True, True]
+    ((key, value),) = longer["tags"].items()
+    assert (len(key), len(value), key[-3:], value[-3:]) == (MOST_CHARS, MOST_CHARS, "...", "...")
+    # Nobody pushes Slipway's own out.
+    assert (len(more["tags"]), more["tags"]["lifecycle"]) == (MOST_TAGS, "Staging")
+
+
+def test_a_version_of_which_too_much_is_said_ends_the_listing_and_is_found(
+    mlflow: StandIn, versions: MlflowVersions
+) -> None:
+    mlflow.holds(held(9), held(8), held(7, spam="x" * 2_000_000), held(6), held(5), aliases={})
+
+    found, more = versions.versions("toy-model")
+    assert ([row["version"] for row in found], more) == (["9", "8"], True)
+    found, more = versions.versions("toy-model", before=7)
+    assert ([row["version"] for row in found], more) == (["6", "5"], False)
+    assert versions.resolve("toy-model", "7") == "7"
+    mlflow.holds(held(7, spam="x" * 2_000_000), aliases={})
+    with pytest.raises(RegistryUnavailable, match="more than 1,048,576 bytes of the newest version"):
+        versions.resolve("toy-model", None)
+
+
+def test_a_listing_is_bounded_as_a_whole(mlflow: StandIn, versions: MlflowVersions) -> None:
+    mlflow.holds(*(held(number, spam="x" * 4000) for number in range(1, 1000)), aliases={})
+
+    found, more = versions.versions("toy-model")
+    assert more
+    assert MOST_LISTED_CHARS <= 4000 * len(found) <= 2 * MOST_LISTED_CHARS
+
+
+def test_a_model_with_too_many_aliases_is_unavailable(mlflow: StandIn, versions: MlflowVersions) -> None:
+    mlflow.holds(held(1), aliases={f"{number:0100}": "1" for number in range(50_000)})
+
+    with pytest.raises(RegistryUnavailable, match="says more than 4,194,304 bytes"):
+        versions.aliases("toy-model")
 
 
 def test_a_model_that_does_not_exist_yet_has_no_versions_and_no_aliases(
@@ -111,7 +182,7 @@ def test_a_model_that_does_not_exist_yet_has_no_versions_and_no_aliases(
 ) -> None:
     mlflow.answers[SEARCH] = (200, b"{}")
 
-    assert versions.versions("toy-model") == []
+    assert versions.versions("toy-model") == ([], False)
     assert versions.aliases("toy-model") == {}
 
 
@@ -150,7 +221,17 @@ def test_resolve_refuses_when_nothing_is_registered(
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [(500, b"{}"), (503, b"starting"), (401, b"{}"), (403, b"Invalid Host header"), (302, b""), (200, b"<html>other")],
+    [
+        (500, b"{}"),
+        (503, b"starting"),
+        (401, b"{}"),
+        (403, b"Invalid Host header"),
+        (302, b""),
+        (200, b"<html>other"),
+        (200, b"[" * 100_000),
+        (200, b'{"model_versions": [{"version": "1/../2"}], "registered_model": []}'),
+        (200, b'{"model_versions": [null], "registered_model": {"aliases": {}}}'),
+    ],
 )
 def test_answers_that_are_not_the_registrys_are_unavailable(
     mlflow: StandIn, versions: MlflowVersions, status: int, body: bytes

@@ -1,0 +1,118 @@
+"""What Terraform builds on, checked before anything is changed and then made: images, secrets, and its variables."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipelines.adapters.containers.engine_secrets import DockerSecrets
+from pipelines.adapters.containers.external_services import ExternalServices
+from pipelines.adapters.containers.node_traffic import VARIABLE, NodeTraffic, choose_encryption
+from pipelines.adapters.containers.secret_store import NAMES_KEY, SecretStore
+from pipelines.adapters.containers.tls_secrets import TlsSecrets
+from pipelines.adapters.swarm.engine import DockerEngine
+from pipelines.adapters.swarm.engine_check import check_disk, check_engine, check_ports
+from pipelines.settings.binding import ON_LOOPBACK, Binding
+
+ProgressReporter = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class InstallationOptions:
+    """What the operator chooses of an installation; `more` are further variables of infra/, by their names there.
+
+    `authority` is the file of who signed the certificate, if not everybody knows them.
+    """
+
+    model: str
+    model_file: Path
+    ports: Mapping[str, int]
+    prefix: str = "slipway"
+    installation_id: str | None = None
+    engine_url: str = "unix:///var/run/docker.sock"
+    binding: Binding = ON_LOOPBACK
+    authority: Path | None = None
+    retention_days: int = 365
+    outside: ExternalServices = field(default_factory=ExternalServices)
+    encrypted: bool | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def published(self) -> dict[str, int]:
+        """The ports that are published here, by name."""
+        return {name: port for name, port in self.ports.items() if name not in self.outside.ports}
+
+
+class Needs:
+    """What an installation with these options needs; `build` makes the images, name -> id."""
+
+    def __init__(
+        self,
+        options: InstallationOptions,
+        engine: DockerEngine,
+        *,
+        traffic: NodeTraffic,
+        tls: TlsSecrets,
+        secrets: SecretStore,
+        placed: DockerSecrets,
+        build: Callable[[ProgressReporter], Mapping[str, str]],
+    ) -> None:
+        self._options = options
+        self._engine = engine
+        self._traffic = traffic
+        self._tls = tls
+        self._secrets = secrets
+        self._placed = placed
+        self._build = build
+
+    def variables(
+        self, kept: Mapping[str, Any], report_progress: ProgressReporter, *, once_checked: Callable[[], None]
+    ) -> dict[str, Any]:
+        """Return Terraform's variables, where `kept` are those of before; call `once_checked` before anything is made.
+
+        Raises UsageError for what is missing on this machine or was given wrong.
+        """
+        options, outside = self._options, self._options.outside
+        self._tls.check()
+        given = outside.given(self._secrets)
+        encrypted = choose_encryption(kept, options.encrypted)
+        node = check_engine(self._engine, options.engine_url)
+        if node.data:
+            check_disk(node.data)
+        for line in self._traffic.check(encrypted, is_local=node.data is not None):
+            report_progress(line)
+        check_ports(self._engine, options.published, address=options.binding.address, prefix=options.prefix)
+        outside.check_store(given, retention_days=options.retention_days)
+        once_checked()
+        images = dict(self._build(report_progress))
+        outside.enter_registry(given, images, self._engine)
+        placed = self._put_secrets(given, report_progress)
+        return {
+            "bind_address": options.binding.address,
+            "docker_host": options.engine_url,
+            "docker_socket": {"gid": node.socket_gid, "path": node.socket_path},
+            VARIABLE: encrypted,
+            "external_url": options.binding.external_url,
+            "images": images,
+            "installation_id": options.installation_id,
+            "model_file": str(options.model_file.resolve()),
+            "ports": dict(options.ports),
+            "prefix": options.prefix,
+            "running": True,
+            "secrets": placed,
+            "state_node": node.id,
+            "tls": self._tls.variable(placed),
+            **outside.variables(),
+            **options.more,
+        }
+
+    def _put_secrets(self, given: Mapping[str, str], report_progress: ProgressReporter) -> dict[str, dict[str, str]]:
+        """Make the secrets that are missing, and bring all into the engine; return where they are there."""
+        self._secrets.take(given)
+        made = self._secrets.make_missing()
+        if made:
+            report_progress(f"made {len(made)} secrets")
+        # The login and the authority of an external image registry take the place of those of an own one.
+        authorities = self._options.outside.authorities()
+        mounted = {**self._tls.mounted(), **self._secrets.mounted(), **authorities}
+        return self._placed.put(mounted, key=self._secrets.value(NAMES_KEY))

@@ -1,0 +1,80 @@
+"""Work that should go on and does not: one truth for the doctor, the status and `up`.
+
+A step that takes long is told by nobody, and a thread that is gone neither: work is judged by what it told last.
+"""
+
+from datetime import datetime
+
+from pipelines.domain.events import Event, EventKind
+from pipelines.domain.promotion import RunState
+from pipelines.domain.records import Evaluation, LeaderLease, Lease, Maintenance, PolicyChange, Promotion, Rollback
+from pipelines.domain.work import Work
+from pipelines.ports import Records
+from pipelines.releases.leader import is_alive
+from pipelines.releases.maintenance import due_at, unfinished
+
+# Work that has told nothing for so long is stuck: longer than a slot may take to come up, and a look of a load run.
+QUIET_S = 900.0
+# So late may begin what nothing is in the way of, and end what is over.
+LATE_S = 120.0
+
+# What lets the next evaluation begin.
+_TURNS = (
+    EventKind.EVALUATION_COMPLETED,
+    EventKind.EVALUATION_STOPPED,
+    EventKind.MAINTENANCE_ENDED,
+    EventKind.MAINTENANCE_STOPPED,
+)
+_KINDS: tuple[type[Work], ...] = (Evaluation, Promotion, Rollback, PolicyChange, Maintenance)
+_ALIVE = (RunState.REQUESTED, RunState.APPROVED, RunState.RUNNING)
+
+
+def stalled_work(records: Records, now: str) -> list[str]:
+    """Return a line for each piece of work that makes no progress, or should have begun or ended by `now`."""
+    found = [work for state in _ALIVE for kind in _KINDS for work in records.find(kind, state=state)]
+    if found and not any(is_alive(leader, now) for leader in records.find(LeaderLease)):
+        return [f"{', '.join(work.id for work in found)} does not go on: no executor shows that it lives"]
+    found += records.find(Promotion, state=RunState.WAITING)
+    return [line for work in found if (line := _why_stalled(records, work, now))]
+
+
+def _why_stalled(records: Records, work: Work, now: str) -> str:
+    """Say why a piece of work is stalled, "" for one that is not."""
+    if isinstance(work, Maintenance):
+        late_s = _since_s(due_at(work), now)
+        return f"{work.id} should have ended {_minutes(late_s)}" if late_s > LATE_S else ""
+    if work.state is RunState.WAITING:
+        late_s = _since_s(getattr(work, "expires_at", None) or now, now)
+        return f"{work.id} should have expired {_minutes(late_s)}" if late_s > LATE_S else ""
+    told = records.events(subject=work.id)
+    quiet_s = _since_s(told[-1].at if told else work.created_at, now)
+    if work.state is RunState.RUNNING:
+        steps = [each.detail["step"] for each in told if each.kind is EventKind.PROGRESS_MADE]
+        step = steps[-1] if steps else "its start"
+        holding = ", and holds a lease" if records.find(Lease, holder=work.id) else ""
+        quiet = f"{work.id} has made no progress since {step!r}, {_minutes(quiet_s)}{holding}"
+        return quiet if quiet_s > QUIET_S else ""
+    free_s = min(quiet_s, _free_for_s(records, work, told, now))
+    return f"{work.id} was to begin {_minutes(free_s)} and has not" if free_s > LATE_S else ""
+
+
+def _free_for_s(records: Records, work: Work, told: list[Event], now: str) -> float:
+    """Return for how long nothing has been in the way of work that is to begin, 0 while something is."""
+    if isinstance(work, Promotion) and work.state is RunState.REQUESTED:
+        measured = records.get(Evaluation, work.evaluation_id)
+        return _since_s(measured.ended_at or now, now)
+    if not isinstance(work, Evaluation):
+        return float("inf")
+    first = records.find(Evaluation, state=RunState.REQUESTED)[:1]
+    if work not in first or records.find(Evaluation, state=RunState.RUNNING) or unfinished(records):
+        return 0.0
+    turns = records.events(after=told[0].seq, kinds=_TURNS) if told else []
+    return _since_s(turns[-1].at, now) if turns else float("inf")
+
+
+def _since_s(at: str, now: str) -> float:
+    return (datetime.fromisoformat(now) - datetime.fromisoformat(at)).total_seconds()
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min ago"
