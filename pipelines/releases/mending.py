@@ -31,7 +31,10 @@ def mend_slots(services: Services, endpoint: Endpoint) -> list[str]:
 
     Raises LeaseHeld, and what a target raises that is away.
     """
-    if not is_at_rest(services, endpoint) or not (_lacking(services, endpoint) or occupied(services, endpoint)):
+    if not is_at_rest(services, endpoint):
+        return []
+    _end_revived(services, endpoint)
+    if not (_lacking(services, endpoint) or occupied(services, endpoint)):
         return []
     holder = mending(endpoint)
     with leases.holding(services, endpoint, holder):
@@ -61,5 +64,15 @@ def _revive(services: Services, recorded: ReleaseRecord, holder: str) -> None:
     endpoint = recorded.release.endpoint
     services.target.prepare(endpoint, recorded.bundle_digest)
     restore_target(services, endpoint, holder)
+    _end_revived(services, endpoint)
+
+
+def _end_revived(services: Services, endpoint: Endpoint) -> None:
+    """Write the outcome of a revival whose release is asked for by now: also one that was cut off before it did."""
+    recorded = services.serving(endpoint.model, endpoint.environment)
+    if recorded is None or services.target.observe(endpoint, Slot.LIVE).wanted_id != recorded.id:
+        return
+    detail = {"version": recorded.version, "bundle": recorded.bundle_digest}
     with services.records.write() as transaction:
-        transaction.audit("executor", _REVIVAL, "outcome", subject=recorded.id, detail=detail)
+        if any(entry.action == _REVIVAL for entry in audit.open_intents(transaction.audited(recorded.id))):
+            transaction.audit("executor", _REVIVAL, "outcome", subject=recorded.id, detail=detail)

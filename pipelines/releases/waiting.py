@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pipelines.domain.release import Endpoint, Phase, Slot, SlotState
-from pipelines.errors import DeployFailed, RegistryUnavailable, SlipwayError
-from pipelines.ports import never_ending
+from pipelines.errors import DatabaseUnavailable, DeployFailed, RegistryUnavailable, SlipwayError
+from pipelines.ports import R, never_ending
 from pipelines.releases.services import Services
 
 T = TypeVar("T")
@@ -15,13 +15,18 @@ T = TypeVar("T")
 def wait_settled(
     services: Services, endpoint: Endpoint, slot: Slot, release_id: str, *, check: Callable[[], None] = never_ending
 ) -> SlotState:
-    """Poll a slot until the wanted release settled; raise DeployFailed with the last log lines otherwise."""
+    """Poll a slot until the wanted release settled; raise DeployFailed with the last log lines otherwise.
+
+    At once where something else was asked for since, or the target has lost what it was asked for: it never comes.
+    """
     deadline = time.monotonic() + services.timing.converge_s
     while True:
         check()
         state = services.target.observe(endpoint, slot)
         if state.wanted_id == release_id and state.phase is Phase.SETTLED:
             return state
+        if state.wanted_id != release_id:
+            raise DeployFailed(f"the {slot} slot of {endpoint} was asked for {state.wanted_id or 'nothing'} since")
         late = time.monotonic() > deadline
         if state.phase is Phase.FAILED or late:
             waited = f"not ready after {services.timing.converge_s:g} s"
@@ -36,6 +41,11 @@ def wait_empty(services: Services, endpoint: Endpoint, slot: Slot) -> None:
         if time.monotonic() > deadline:
             raise DeployFailed(f"the {slot} slot of {endpoint} does not empty", next='see "slipway logs"')
         time.sleep(services.timing.poll_s)
+
+
+def read(services: Services, kind: type[R], id: str) -> R:
+    """Return a record between two steps, going on while the database is away: that is no refusal of the work."""
+    return keep_trying(services, lambda: services.records.get(kind, id), away=DatabaseUnavailable)
 
 
 def keep_trying(services: Services, action: Callable[[], T], *, away: type[SlipwayError] = RegistryUnavailable) -> T:
