@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -256,24 +255,3 @@ def test_a_lost_answer_of_the_last_record_is_no_failure(world: World) -> None:
     assert world.records.get(Promotion, promotion.id).state is RunState.DONE
     assert world.serving() == "1"
     assert world.registry.aliases(MODEL)["production"] == "1"
-
-
-@pytest.mark.parametrize("lost", [True, False])
-def test_a_slot_that_was_asked_for_something_else_since_is_not_waited_for(world: World, lost: bool) -> None:
-    world.promoted(world.register())
-    promotion = world.approved(world.register())
-
-    def step(name: str, action: Callable[[], Any]) -> Any:
-        if name.startswith("K6"):
-            world.target.forget()
-            if not lost:
-                other = Release("r-99", MODEL, PRODUCTION, "9", "sha256:9")
-                world.target.start(other, Slot.LIVE, epoch=world.target.highest_epoch(other.endpoint))
-        return action()
-
-    patient = replace(world.services, timing=replace(world.services.timing, converge_s=1e9))
-    release_promotion(patient, promotion.id, step)
-    error = world.records.get(Promotion, promotion.id).error or {}
-    asked_for = "nothing" if lost else "r-99"
-    assert (error["code"], f"was asked for {asked_for} since" in error["message"]) == ("deploy_failed", True)
-    assert world.serving() == "1"
