@@ -218,6 +218,7 @@ def test_who_can_not_be_asked_serves_and_is_asked_as_soon_as_the_disk_allows_it(
     supervisor.begin()
     eventually(lambda: answers(supervisor.url), bool)
     control.rmdir()
+    eventually(control.is_socket, bool)
     supervisor.until_live(lambda state: state.serves(served))
 
 
