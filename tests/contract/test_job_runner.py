@@ -122,6 +122,8 @@ def test_only_what_a_program_returns_is_its_answer(jobs: ProcessJobs) -> None:
         ("crash", BOUNDS, "was ended by SIGABRT: the last words"),
         ("raise", BOUNDS, "ended with 1: (.|\n)*RuntimeError: what the program did not expect"),
         ("write", BOUNDS, "File too large"),
+        ("fill 80 1000000", BOUNDS, "wrote more than 64 MiB, or 1,000 files"),
+        ("fill 2000 0", BOUNDS, "wrote more than 64 MiB, or 1,000 files"),
     ],
 )
 def test_a_job_that_goes_beyond_its_bounds_is_ended_and_named(

@@ -13,6 +13,8 @@ from pipelines.ports import JobBounds
 
 PROGRAM = "pipelines.evaluation.job"
 _LAUNCHER = "pipelines.adapters.jobs.inside"
+# What a job may leave on a disk, all its files together.
+MOST_WRITTEN_BYTES, MOST_WRITTEN_FILES = 64 << 20, 1000
 _LAST_LINES, _LAST_CHARS = 5, 600
 # One thread sums in one order, and no library reserves memory for threads that there are not.
 QUIET = {
@@ -77,6 +79,11 @@ def too_many(bounds: JobBounds) -> str:
 def too_much(bounds: JobBounds) -> str:
     """Say that an answer was too large."""
     return f"answered more than {bounds.answer_bytes:,} bytes"
+
+
+def too_many_files() -> str:
+    """Say that a job wrote too much, or where it can't be counted."""
+    return f"wrote more than {MOST_WRITTEN_BYTES >> 20} MiB, or {MOST_WRITTEN_FILES:,} files"
 
 
 def end_of(code: int, bounds: JobBounds) -> str | None:

@@ -21,6 +21,8 @@ from typing import BinaryIO
 import psutil
 
 from pipelines.adapters.jobs.files import (
+    MOST_WRITTEN_BYTES,
+    MOST_WRITTEN_FILES,
     PROGRAM,
     QUIET,
     broken,
@@ -30,6 +32,7 @@ from pipelines.adapters.jobs.files import (
     too_large,
     too_long,
     too_many,
+    too_many_files,
     too_much,
 )
 from pipelines.adapters.jobs.inside import OUT_OF_THREADS
@@ -69,7 +72,7 @@ class ProcessJobs:
         with tempfile.TemporaryDirectory(prefix="job-", dir=self._place, ignore_cleanup_errors=True) as folder:
             lay_out(Path(folder), task, files)
             with self._started(Path(folder), bounds) as (process, log):
-                answer = _Watch(process, bounds, check, log).await_answer()
+                answer = _Watch(process, bounds, check, log, _Growth(Path(folder))).await_answer()
         return answer
 
     def remove_left(self) -> set[str]:
@@ -107,12 +110,18 @@ class _Watch:
     """One job while it runs."""
 
     def __init__(
-        self, process: "subprocess.Popen[bytes]", bounds: JobBounds, check: Callable[[], None], log: BinaryIO
+        self,
+        process: "subprocess.Popen[bytes]",
+        bounds: JobBounds,
+        check: Callable[[], None],
+        log: BinaryIO,
+        growth: "_Growth",
     ) -> None:
         self._process = process
         self._bounds = bounds
         self._check = check
         self._log = log
+        self._growth = growth
         self._answer = bytearray()
 
     def await_answer(self) -> bytes:
@@ -144,6 +153,8 @@ class _Watch:
             raise self._failure(too_many(self._bounds))
         if sum(map(_resident, family)) > self._bounds.memory_mb * _MIB:
             raise self._failure(too_large(self._bounds))
+        if self._growth.too_much():
+            raise self._failure(too_many_files())
 
     def _ended(self, deadline: float) -> bytes:
         try:
@@ -167,6 +178,42 @@ class _Watch:
         size = os.fstat(self._log.fileno()).st_size
         last = os.pread(self._log.fileno(), _PART, max(0, size - _PART))
         return broken(how, last.decode(errors="replace"))
+
+
+class _Growth:
+    """How much a job has written into its directory since it was laid out."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        laid_out = list(_entries(folder))
+        self._most_bytes = sum(laid_out) + MOST_WRITTEN_BYTES
+        self._most_files = len(laid_out) + MOST_WRITTEN_FILES
+
+    def too_much(self) -> bool:
+        """Whether it is more than the bounds; what can't be looked at is."""
+        total = 0
+        try:
+            for count, size in enumerate(_entries(self._folder), start=1):
+                total += size
+                if count > self._most_files or total > self._most_bytes:
+                    return True
+        except OSError:
+            return True
+        return False
+
+
+def _entries(folder: Path) -> Iterator[int]:
+    """Yield the size of each file and directory below one, 0 for those that have gone meanwhile."""
+    left = [os.fspath(folder)]
+    while left:
+        with suppress(FileNotFoundError), os.scandir(left.pop()) as found:
+            for entry in found:
+                size = 0
+                with suppress(FileNotFoundError):
+                    size = entry.stat(follow_symlinks=False).st_size
+                    if entry.is_dir(follow_symlinks=False):
+                        left.append(entry.path)
+                yield size
 
 
 def _family(warden: int) -> list[psutil.Process]:

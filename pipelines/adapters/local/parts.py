@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from pipelines.adapters.exchange import deadline
 from pipelines.adapters.local.code import own_code
 from pipelines.adapters.local.supervisor.home import former_record_paths, record_path, supervisor_name, wire_of
 from pipelines.adapters.local.supervisor.wire import HANDS_OVER, Command
@@ -122,8 +123,11 @@ def _answers(port: int) -> Callable[[int], bool]:
     def ready(pid: int) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_S)
         try:
-            connection.request("GET", "/health")
-            return connection.getresponse().status == HTTPStatus.OK
+            with deadline(_ANSWER_S) as until:
+                connection.connect()
+                until.watch(connection.sock)
+                connection.request("GET", "/health")
+                return connection.getresponse().status == HTTPStatus.OK
         except (OSError, http.client.HTTPException):
             return False
         finally:

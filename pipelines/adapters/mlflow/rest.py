@@ -4,13 +4,13 @@ Who may register a version also says how many tags it has, and how long they are
 only in the form of `answers.py`.
 """
 
-import time
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import httpx
 from pydantic import ValidationError
 
+from pipelines.adapters.exchange import streamed
 from pipelines.adapters.mlflow.answers import Answer, Refusal
 from pipelines.errors import NotAllowed, RegistryUnavailable, SlipwayError, UnknownVersion, UsageError
 
@@ -87,17 +87,15 @@ class TrackingServer:
         raise AssertionError("the last try returns or raises")
 
     def _exchange(self, method: str, path: str, most_bytes: int, more: dict[str, Any]) -> tuple[int, bytes | None]:
-        deadline = time.monotonic() + self._timeout_s
         content = bytearray()
         # Not packed: a few bytes could become gigabytes.
         headers = {"Accept-Encoding": "identity"}
-        with self._client.stream(method, _API + path, headers=headers, **more) as answer:
+        asked = streamed(self._client, method, _API + path, limit_s=self._timeout_s, headers=headers, **more)
+        with asked as answer:
             for part in answer.iter_raw():
                 content += part
                 if len(content) > most_bytes:
                     return answer.status_code, None
-                if time.monotonic() > deadline:
-                    raise httpx.ReadTimeout(f"not all had come after {self._timeout_s:g} s")
         return answer.status_code, bytes(content)
 
     def _checked(self, status: int, content: bytes, kind: type[A], subject: str) -> A:

@@ -51,6 +51,16 @@ def do_write(place: Path, rest: str) -> str:
     return "written"
 
 
+def do_fill(place: Path, rest: str) -> None:
+    """Write files of some bytes, so many of them and no more: this machine is not ours alone."""
+    count, size = map(int, rest.split())
+    below = place / "below"
+    below.mkdir()
+    for number in range(count):
+        (below / str(number)).write_bytes(bytes(size))
+    time.sleep(600)
+
+
 def do_print(place: Path, rest: str) -> str:
     sys.stdout.write("no part of the answer")
     os.write(1, b"nor this")

@@ -1,7 +1,6 @@
 """One replica: a gunicorn with one worker on a slot's socket, asked for its readiness on a private socket."""
 
 import asyncio
-import json
 import os
 import secrets
 import signal
@@ -21,6 +20,7 @@ from pipelines.adapters.local.supervisor.identity import GRACE_S, birth, group_e
 from pipelines.adapters.local.supervisor.logfile import ReplicaLog
 from pipelines.adapters.local.supervisor.sockets import SlotSocket
 from pipelines.adapters.local.supervisor.wire import Deployment
+from pipelines.documents import parse_json
 from pipelines.domain.release import Environment, Replica, Slot
 
 PROJECT_ROOT = Path(__file__).resolve().parents[4]
@@ -106,7 +106,7 @@ class RunningReplica:
         return self.log.tail(self._log_start_bytes)
 
     async def ask(self) -> ReadyReply | None:
-        """Ask for `/ready` on the private socket; None when no whole answer comes in time."""
+        """Ask for `/ready` on the private socket; None when no whole answer of a fit size comes in time."""
         answer = await _ask_ready(self._socket_path)
         if answer is not None:
             self._hear(answer)
@@ -252,19 +252,29 @@ def _as_told(name: str, answer: ReadyReply | None, *, restarts: int, pid: int) -
 async def _ask_ready(path: Path) -> ReadyReply | None:
     try:
         async with asyncio.timeout(ASK_TIMEOUT_S):
-            return await _get_ready(path)
-    except (OSError, TimeoutError, ValueError, EOFError):
+            return await get_ready(path)
+    except (OSError, TimeoutError, ValueError, EOFError, asyncio.LimitOverrunError):
         return None
 
 
-async def _get_ready(path: Path) -> ReadyReply:
+async def get_ready(path: Path) -> ReadyReply:
+    """Ask on a private socket; raise OSError, EOFError, ValueError or LimitOverrunError for what is no answer."""
     reader, writer = await asyncio.open_unix_connection(path, limit=_REPLY_LIMIT_BYTES)
     try:
         writer.write(b"GET /ready HTTP/1.1\r\nHost: replica\r\nConnection: close\r\n\r\n")
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        body = json.loads(await reader.read())
+        body = parse_json(await _rest(reader))
     finally:
         writer.close()
     if not isinstance(body, dict):
         raise ValueError(f"not an object: {body!r}")
-    return ReadyReply(int(head.split(" ", 2)[1]), body)
+    _, status, *_ = head.split(" ", 2)
+    return ReadyReply(int(status), body)
+
+
+async def _rest(reader: asyncio.StreamReader) -> bytes:
+    try:
+        await reader.readexactly(_REPLY_LIMIT_BYTES + 1)
+    except asyncio.IncompleteReadError as ended:
+        return ended.partial
+    raise ValueError(f"more than {_REPLY_LIMIT_BYTES:,} bytes")
