@@ -24,7 +24,7 @@ RECORDS = "slipway.db"
 # In the order in which they are taken.
 _DATABASES = ("workflows.db", RECORDS, "mlflow.db")
 # What tells of processes, or can be had again.
-_LEFT_OUT = frozenset({"demo", "executor-lives", "loadtests", "logs", "run", "slipway.db-signals", "work"})
+_LEFT_OUT = frozenset({"demo", "executor-lives", "jobs", "loadtests", "logs", "run", "slipway.db-signals", "work"})
 _PASSING = (".lock", ".partial", "-journal", "-shm", "-wal")
 # What is being made, or removed: of no bundle.
 _UNFINISHED = (".aside-", ".gone-", ".partial-")

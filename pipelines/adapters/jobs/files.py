@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
-from pipelines.adapters.jobs.inside import OUT_OF_MEMORY, OUT_OF_TIME, TASK, TOO_MUCH
+from pipelines.adapters.jobs.inside import OUT_OF_MEMORY, OUT_OF_THREADS, OUT_OF_TIME, TASK, TOO_MUCH
 from pipelines.domain.texts import one_line
 from pipelines.errors import JobFailed, UsageError
 from pipelines.ports import JobBounds
@@ -71,6 +71,11 @@ def too_large(bounds: JobBounds) -> str:
     return f"needed more than {bounds.memory_mb:,} MB of memory"
 
 
+def too_many(bounds: JobBounds) -> str:
+    """Say that a job started too many processes."""
+    return f"started more than {bounds.processes} processes"
+
+
 def too_much(bounds: JobBounds) -> str:
     """Say that an answer was too large."""
     return f"answered more than {bounds.answer_bytes:,} bytes"
@@ -83,5 +88,10 @@ def too_many_files() -> str:
 
 def end_of(code: int, bounds: JobBounds) -> str | None:
     """Say which bound an exit code speaks of, None for any other end."""
-    how = {OUT_OF_MEMORY: too_large(bounds), OUT_OF_TIME: too_long(bounds), TOO_MUCH: too_much(bounds)}
+    how = {
+        OUT_OF_MEMORY: too_large(bounds),
+        OUT_OF_TIME: too_long(bounds),
+        OUT_OF_THREADS: too_many(bounds),
+        TOO_MUCH: too_much(bounds),
+    }
     return how.get(code)

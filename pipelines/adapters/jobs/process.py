@@ -4,6 +4,7 @@ All that it starts ends with it, by its warden. What a process of the same user 
 containers keep more away.
 """
 
+import logging
 import os
 import selectors
 import shutil
@@ -30,14 +31,21 @@ from pipelines.adapters.jobs.files import (
     lay_out,
     too_large,
     too_long,
+    too_many,
     too_many_files,
     too_much,
 )
+from pipelines.adapters.jobs.inside import OUT_OF_THREADS
+from pipelines.errors import Undecided
 from pipelines.ports import JobBounds, never_ending
+
+logger = logging.getLogger(__name__)
 
 LOOK_S = 0.25
 # So long a warden may take to end everybody; then it has been stopped by one of them.
 _END_S = 5.0
+# And what the system itself can't end, such as a process that waits for a disk, for so long.
+_LOST_S = 10.0
 _LOG = "job.log"
 _PART = 64 * 1024
 _MIB = 1024 * 1024
@@ -79,15 +87,18 @@ class ProcessJobs:
         environ = {**QUIET, "PATH": os.defpath, "PYTHONPATH": str(self._root), "HOME": str(folder)}
         # Opened before the job begins and never again: what it may put in the place of the file is not looked at.
         with (folder / _LOG).open("xb+") as log:
-            process = subprocess.Popen(
-                command(sys.executable, self._program, bounds, starter=os.getpid()),
-                cwd=folder,
-                env={**environ, "TMPDIR": str(folder)},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-            )
+            try:
+                process = subprocess.Popen(
+                    command(sys.executable, self._program, bounds, starter=os.getpid()),
+                    cwd=folder,
+                    env={**environ, "TMPDIR": str(folder)},
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise Undecided(f"no confined job can be started: {error}", next="mend that, then try again") from error
             with process:
                 try:
                     yield process, log
@@ -139,7 +150,7 @@ class _Watch:
         self._check()
         family = _family(self._process.pid)
         if len(family) > self._bounds.processes:
-            raise self._failure(f"started more than {self._bounds.processes} processes")
+            raise self._failure(too_many(self._bounds))
         if sum(map(_resident, family)) > self._bounds.memory_mb * _MIB:
             raise self._failure(too_large(self._bounds))
         if self._growth.too_much():
@@ -152,6 +163,12 @@ class _Watch:
             raise self._failure(too_long(self._bounds)) from None
         if code == -signal.SIGXCPU:
             raise self._failure(f"used a processor for more than {self._bounds.wall_s:g} s")
+        if code == OUT_OF_THREADS:
+            # All processes of this user count together: this says nothing of the job's files.
+            raise Undecided(
+                "the confined job could start no more threads or processes: this user has too many of them",
+                next="end what is not needed, or raise the limit of processes; then try again",
+            )
         if code:
             ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
             raise self._failure(end_of(code, self._bounds) or ended)
@@ -227,10 +244,13 @@ def _end(warden: "subprocess.Popen[bytes]") -> None:
     warden.terminate()
     with suppress(subprocess.TimeoutExpired):
         warden.wait(_END_S)
-    while left := _family(warden.pid):
+    deadline = time.monotonic() + _LOST_S
+    while (left := _family(warden.pid)) and time.monotonic() < deadline:
         for process in left:
-            with suppress(psutil.NoSuchProcess):
+            with suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(left, timeout=LOOK_S)
+    if left:
+        logger.error("a confined job can't be ended: processes %s", ", ".join(str(process.pid) for process in left))
     warden.kill()
     warden.wait()
