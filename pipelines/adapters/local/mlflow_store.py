@@ -7,7 +7,6 @@ The file of before stays beside the new one: MLflow's migrations are not ours to
 import contextlib
 import importlib.util
 import itertools
-import os
 import re
 import sqlite3
 import subprocess
@@ -16,6 +15,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+from pipelines.adapters.disk import sync
 from pipelines.errors import Undecided, UsageError
 
 _TABLE = "alembic_version"
@@ -92,17 +92,9 @@ def _keep(database: Path, revision: str) -> None:
 
 def _replace(file: Path, by: Path) -> None:
     """Let a whole database take a place, so that a power cut leaves this or what was there."""
-    _write_out(by)
+    sync(by)
     by.replace(file)
-    _write_out(file.parent)
-
-
-def _write_out(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(file.parent)
 
 
 def _forget(file: Path) -> None:
