@@ -236,6 +236,9 @@ class Records(Protocol):
     def listen(self) -> Listener:
         """Return what waits for the next events."""
 
+    def audited(self, subject: str) -> list[Entry]:
+        """Return the audit entries of one subject, oldest first."""
+
     def audit_trail(self) -> Iterator[Entry]:
         """Go through the whole audit chain, first entry first, reading it a page at a time."""
 

@@ -117,6 +117,11 @@ class SqlRecords:
         """Return what waits for the next events."""
         return self._signals.listen()
 
+    def audited(self, subject: str) -> list[Entry]:
+        """Return the audit entries of one subject, oldest first."""
+        with _translated(reading=True), self._engine.connect() as connection:
+            return SqlTransaction(connection, self._tables).audited(subject)
+
     def audit_trail(self) -> Iterator[audit.Entry]:
         """Go through the whole audit chain, first entry first, reading it a page at a time."""
         log = self._tables.audit_log
