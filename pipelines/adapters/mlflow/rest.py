@@ -17,7 +17,8 @@ from pipelines.errors import NotAllowed, RegistryUnavailable, SlipwayError, Unkn
 # A run with all its metrics and parameters takes less.
 MOST_BYTES = 4 << 20
 _API = "/api/2.0/mlflow"
-_UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
+# What MLflow calls that which is not there.
+UNKNOWN = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
 _FORBIDDEN = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 _PASSING = {429, 500, 502, 503, 504}
 _TRIES = 2
@@ -71,7 +72,7 @@ class TrackingServer:
     def failure(self, subject: str, error: httpx.HTTPError) -> SlipwayError:
         """Return the refusal for a failed exchange with the server's store."""
         if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in _FORBIDDEN:
-            return self._forbidden(subject)
+            return forbidden(subject)
         return self._unavailable(subject, str(error)[:300])
 
     def _asked(self, method: str, path: str, subject: str, most_bytes: int, **more: Any) -> tuple[int, bytes | None]:
@@ -105,23 +106,35 @@ class TrackingServer:
             except ValidationError as error:
                 raise self._unavailable(subject, f"what answers there is not MLflow: {content[:60]!r}") from error
         if status in _FORBIDDEN:
-            raise self._forbidden(subject)
+            raise forbidden(subject)
         try:
             refusal = Refusal.model_validate_json(content)
         except ValidationError:
             refusal = Refusal()
-        if refusal.error_code in _UNKNOWN:
-            raise UnknownVersion(
-                f"MLflow knows no {subject}",
-                next='see what is registered on MLflow\'s page, or register a version with "make candidate"',
-            )
+        if refusal.error_code in UNKNOWN:
+            raise unknown(subject)
         raise self._unavailable(subject, f"it answered {status} {refusal.message[:200]}".rstrip())
 
-    def _forbidden(self, subject: str) -> NotAllowed:
-        return NotAllowed(f"MLflow forbids {subject}", next="check this process's credential")
-
     def _unavailable(self, subject: str, why: str) -> RegistryUnavailable:
-        return RegistryUnavailable(
-            f"MLflow at {self._url} did not answer for {subject}: {why}",
-            next='run "make up", or look at the log of the model registry with "make logs"',
-        )
+        return unavailable(self._url, subject, why)
+
+
+def unknown(subject: str) -> UnknownVersion:
+    """Return the refusal of what MLflow does not know."""
+    return UnknownVersion(
+        f"MLflow knows no {subject}",
+        next='see what is registered on MLflow\'s page, or register a version with "make candidate"',
+    )
+
+
+def forbidden(subject: str) -> NotAllowed:
+    """Return the refusal of what MLflow does not let this process do."""
+    return NotAllowed(f"MLflow forbids {subject}", next="check this process's credential")
+
+
+def unavailable(url: str, subject: str, why: str) -> RegistryUnavailable:
+    """Return the refusal for a server that does not answer, or not as MLflow does."""
+    return RegistryUnavailable(
+        f"MLflow at {url} did not answer for {subject}: {why}",
+        next='run "make up", or look at the log of the model registry with "make logs"',
+    )
