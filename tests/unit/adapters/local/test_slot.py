@@ -58,7 +58,8 @@ def test_a_slot_that_can_not_start_anything_yet_does_so_as_soon_as_it_can(tmp_pa
     async def resume() -> SlotState:
         home = SupervisorHome(tmp_path, ENDPOINT)
         # As on a full disk: no private socket can be made.
-        home.run_dir.rmdir()
+        sockets = home.socket_path.parent
+        sockets.rmdir()
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         site = Site(home, Slot.LIVE, claim_live(ENDPOINT.environment, port), changed=lambda: None)
@@ -69,7 +70,7 @@ def test_a_slot_that_can_not_start_anything_yet_does_so_as_soon_as_it_can(tmp_pa
             await asyncio.sleep(0)
             before = await slot.observe()
             assert not served.done()
-            home.run_dir.mkdir(mode=0o700)
+            sockets.mkdir(mode=0o700)
             await served
             after = await slot.observe()
             assert [replica.name for replica in after.replicas] == ["live-1"] and after.phase is Phase.EMPTY
