@@ -11,6 +11,7 @@ ServiceError
     `-- TooLate
 """
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated
 
@@ -18,6 +19,10 @@ import msgspec
 from msgspec import Meta
 
 RETRY_AFTER_S = 1
+# Who sends a few bytes, or a name of a million characters, is not answered with as many.
+_MOST_CHARS = 300
+_LISTED_FIELDS = 100
+_LISTED_BYTES = 16_384
 
 
 class ServiceError(Exception):
@@ -48,7 +53,9 @@ class ErrorContent(msgspec.Struct):
 
     code: Annotated[str, Meta(description="The kind of refusal, such as `invalid_field`.")]
     message: str
-    fields: Annotated[tuple[FieldError, ...], Meta(description="The refused fields; 100 at most.")]
+    fields: Annotated[
+        tuple[FieldError, ...], Meta(description="The refused fields: the first 100 at most, and 16 KiB.")
+    ]
     request_id: Annotated[str, Meta(description="The same as the header X-Request-Id.")]
 
 
@@ -62,7 +69,7 @@ class RequestError(ServiceError):
     """A refused request."""
 
     def __init__(self, status: HTTPStatus, code: str, message: str, fields: tuple[FieldError, ...] = ()) -> None:
-        super().__init__(message)
+        super().__init__(_clipped(message))
         self.status = status
         self.code = code
         self.fields = fields
@@ -90,10 +97,28 @@ class TooLate(RequestError):
 
 
 class InvalidFields(RequestError):
-    """The body is JSON, but not what the schema asks for."""
+    """The body is JSON, but not what the schema asks for; of many fields the first ones are named."""
 
-    def __init__(self, fields: tuple[FieldError, ...]) -> None:
-        super().__init__(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_field", f"{len(fields)} field(s) refused", fields)
+    def __init__(self, fields: Sequence[FieldError]) -> None:
+        listed = _listed(fields)
+        super().__init__(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_field", f"{len(listed)} field(s) refused", listed)
+
+
+def _listed(fields: Sequence[FieldError]) -> tuple[FieldError, ...]:
+    listed: list[FieldError] = []
+    left = _LISTED_BYTES
+    for each in fields[:_LISTED_FIELDS]:
+        clipped = FieldError(_clipped(each.field), _clipped(each.message))
+        # As JSON, in which one character may take six.
+        left -= len(msgspec.json.encode(clipped))
+        if left < 0:
+            break
+        listed.append(clipped)
+    return tuple(listed)
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= _MOST_CHARS else f"{text[:_MOST_CHARS]}... (of {len(text):,} characters)"
 
 
 def error_body(error: RequestError, request_id: str) -> bytes:

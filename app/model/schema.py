@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, create_model
+from pydantic_core import ErrorDetails
 
 from app.errors import FieldError, InvalidFields, NotJson, RequestError
 from app.model.bundle import Dtype, Feature, FeatureType
@@ -20,7 +21,8 @@ _INTEGER_LIMIT = 2**53
 _NUMBER_LIMIT = {Dtype.FLOAT32: 3.4e38, Dtype.FLOAT64: 1.7e308}
 # Listing every fault of a larger body could take seconds and gigabytes; its first fault is named.
 _FULL_LIST_BYTES = 65_536
-_LISTED_FIELDS = 100
+# So many of a category's values are named, and how many there are.
+_NAMED_VALUES = 10
 _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _NAMED = re.compile(r"(?:missing required|unknown) field `(?P<name>.*?)`")
 # msgspec raises the second for field names that are not UTF-8.
@@ -46,6 +48,7 @@ class RequestSchema:
         self._rows_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(list[row_type])  # type: ignore[valid-type]
         self._batch_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(batch_type)
         self.row_model = _row_model(features, bounds)
+        self._allowed = {each.name: _allowed(each) for each in features if len(each.categories) > _NAMED_VALUES}
         self.batch_model = _batch_model(self.row_model)
 
     def decode_row(self, body: bytes | bytearray) -> msgspec.Struct:
@@ -53,14 +56,14 @@ class RequestSchema:
         try:
             return self._row_decoder.decode(body)
         except _UNDECODABLE as error:
-            raise _refusal(self.row_model, body, error) from error
+            raise self._refusal(self.row_model, body, error) from error
 
     def decode_batch(self, body: bytes | bytearray) -> list[msgspec.Struct]:
         """Return the rows; raise as `decode_row` does, with fields like `rows.3.tenure`."""
         try:
             rows: list[msgspec.Struct] = self._batch_decoder.decode(body).rows
         except _UNDECODABLE as error:
-            raise _refusal(self.batch_model, body, error) from error
+            raise self._refusal(self.batch_model, body, error) from error
         return rows
 
     def decode_rows(self, listed: bytes, *, first: int) -> list[msgspec.Struct]:
@@ -75,6 +78,35 @@ class RequestSchema:
         except _UNDECODABLE as error:
             raise _not_json(f"{error}, in the rows from {first} on") from error
         return rows
+
+    def _refusal(
+        self, model: type[BaseModel], body: bytes | bytearray, error: msgspec.DecodeError | UnicodeDecodeError
+    ) -> RequestError:
+        if len(body) <= _FULL_LIST_BYTES:
+            try:
+                model.model_validate_json(body)
+            except ValidationError as faults:
+                return self._from_pydantic(faults)
+        # A body that only msgspec refuses, or too large to list its faults.
+        if isinstance(error, msgspec.ValidationError):
+            return InvalidFields((_from_msgspec(str(error)),))
+        return _not_json(str(error))
+
+    def _from_pydantic(self, faults: ValidationError) -> RequestError:
+        found = faults.errors(include_url=False, include_context=False, include_input=False)
+        if found[0]["type"] == "json_invalid":
+            return _not_json(found[0]["msg"])
+        return InvalidFields([FieldError(".".join(map(str, each["loc"])), self._message(each)) for each in found])
+
+    def _message(self, fault: ErrorDetails) -> str:
+        if fault["type"] == "literal_error":
+            return self._allowed.get(str(fault["loc"][-1]), fault["msg"])
+        return fault["msg"]
+
+
+def _allowed(feature: Feature) -> str:
+    named = ", ".join(map(repr, feature.categories[:_NAMED_VALUES]))
+    return f"Input should be one of {len(feature.categories):,} values, such as {named}"
 
 
 def _bounds(feature: Feature, dtype: Dtype) -> tuple[float, float]:
@@ -113,27 +145,6 @@ def _batch_model(row_model: type[BaseModel]) -> type[BaseModel]:
     rows = Annotated[list[row_model], FailFast()]  # type: ignore[valid-type]
     model: type[BaseModel] = create_model("Batch", __config__=_CONFIG, rows=(rows, Field(min_length=1)))
     return model
-
-
-def _refusal(
-    model: type[BaseModel], body: bytes | bytearray, error: msgspec.DecodeError | UnicodeDecodeError
-) -> RequestError:
-    if len(body) <= _FULL_LIST_BYTES:
-        try:
-            model.model_validate_json(body)
-        except ValidationError as faults:
-            return _from_pydantic(faults)
-    # A body that only msgspec refuses, or too large to list its faults.
-    if isinstance(error, msgspec.ValidationError):
-        return InvalidFields((_from_msgspec(str(error)),))
-    return _not_json(str(error))
-
-
-def _from_pydantic(faults: ValidationError) -> RequestError:
-    listed = faults.errors(include_url=False, include_context=False, include_input=False)[:_LISTED_FIELDS]
-    if listed[0]["type"] == "json_invalid":
-        return _not_json(listed[0]["msg"])
-    return InvalidFields(tuple(FieldError(".".join(str(part) for part in each["loc"]), each["msg"]) for each in listed))
 
 
 def _from_msgspec(message: str) -> FieldError:

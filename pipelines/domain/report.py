@@ -38,6 +38,9 @@ class Report(_Facts):
     policy_digest: str = Field(description="of the policy that gave the limits")
     profile: Profile = Field(description="the policy's")
     evalset_digest: str = Field(description="of the evaluation set")
+    evalset_version: str | None = Field(
+        None, description="the version that brought the evaluation set; null in reports written before this was kept"
+    )
     champion: Compared | None = Field(description="null where nothing served production")
     gates: tuple[GateResult, ...]
     verdict: Verdict = Field(description="the worst of all gates, overridden ones included")
@@ -56,7 +59,11 @@ class Report(_Facts):
 
     def as_json(self) -> dict[str, Any]:
         """Return the form that is kept and attached."""
-        return self.model_dump(mode="json")
+        body = self.model_dump(mode="json")
+        if self.evalset_version is None:
+            # People approved reports by the digest of a form without it.
+            del body["evalset_version"]
+        return body
 
     @property
     def digest(self) -> str:

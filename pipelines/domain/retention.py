@@ -6,6 +6,7 @@ Records are never removed, nor audit entries: only files that nothing refers to 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from pipelines.domain.evalset import passed
 from pipelines.domain.policy import Retention
 from pipelines.domain.promotion import PastRelease, ReleaseState, rollback_target
 from pipelines.domain.records import Evaluation, PinnedVersion, Promotion, ReleaseRecord
@@ -57,10 +58,18 @@ def kept_bundles(history: History, retention: Retention, since: str) -> set[str]
 
 
 def kept_evaluation_sets(history: History, bundles: Iterable[str]) -> set[str]:
-    """Return the digests of the evaluation sets by which kept bundles are judged, and the newest one of each model."""
+    """Return the digests of the evaluation sets by which kept bundles, and versions without one, are judged."""
     held = set(bundles)
-    newest = {pin.model: pin.evalset_digest for pin in history.pins}
-    return {*newest.values(), *(pin.evalset_digest for pin in history.pins if pin.bundle_digest in held)}
+    kept = {pin.evalset_digest for pin in history.pins if pin.bundle_digest in held}
+    for model in {pin.model for pin in history.pins}:
+        sets = {pin.version: pin.evalset_digest for pin in history.pins if pin.model == model}
+        # The champion's is that of a bundle that is held.
+        kept |= {sets[version] for version in passed(_of(model, history.evaluations))[:1] if version in sets}
+    return kept
+
+
+def _of(model: str, evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    return [each for each in evaluations if each.model == model]
 
 
 def _ways_back(releases: Sequence[ReleaseRecord], count: int) -> list[str]:

@@ -6,6 +6,7 @@ Staging's live release changes only for a version that passed.
 from pathlib import Path
 
 from pipelines.domain.bundle import canonical
+from pipelines.domain.evalset import judging_pins, set_owner
 from pipelines.domain.events import EventKind
 from pipelines.domain.policy import Policy
 from pipelines.domain.promotion import RunState, report_verdict
@@ -92,6 +93,7 @@ def _package_version(services: Services, ending: Ending) -> Subject:
         version=evaluation.version,
         bundle_digest=packaged.digest,
         evalset_digest=packaged.evaluation_digest,
+        evalset_version=_owner(services, evaluation, packaged),
         predictions=packaged.predictions,
         rows=keep_rows(services, evaluation, packaged.rows),
         champion_release=champion.id if champion else None,
@@ -102,15 +104,12 @@ def _package_version(services: Services, ending: Ending) -> Subject:
 def _package(services: Services, ending: Ending, pinned: str | None) -> Packaged:
     evaluation = ending.evaluation
     version = services.registry.version(evaluation.model, evaluation.version)
-    # The set that this version was pinned with comes first, then the newest known.
-    known = services.records.find(PinnedVersion, model=evaluation.model)
-    known.sort(key=lambda pin: pin.version == evaluation.version)
-    kept = [pin.evalset_digest for pin in reversed(known) if evalset_path(services, pin.evalset_digest).exists()]
 
     def fallback() -> Path | None:
-        if not kept:
-            return None
-        return kept_evaluation_set(services, kept[0])
+        for pin in _judging_pins(services, evaluation):
+            if evalset_path(services, pin.evalset_digest).exists():
+                return kept_evaluation_set(services, pin.evalset_digest)
+        return None
 
     packaged = make_bundle(
         services.registry,
@@ -123,6 +122,22 @@ def _package(services: Services, ending: Ending, pinned: str | None) -> Packaged
     )
     keep_evaluation_set(services, packaged.evaluation, packaged.evaluation_digest)
     return packaged
+
+
+def _judging_pins(services: Services, evaluation: Evaluation) -> list[PinnedVersion]:
+    champion = services.serving(evaluation.model, Environment.PRODUCTION)
+    return judging_pins(
+        services.records.find(PinnedVersion, model=evaluation.model),
+        services.records.find(Evaluation, model=evaluation.model, verdict=Verdict.PASSED),
+        version=evaluation.version,
+        champion=champion.version if champion else None,
+    )
+
+
+def _owner(services: Services, evaluation: Evaluation, packaged: Packaged) -> str | None:
+    if packaged.own_evaluation:
+        return evaluation.version
+    return set_owner(services.records.find(PinnedVersion, model=evaluation.model), packaged.evaluation_digest)
 
 
 def _offline(services: Services, ending: Ending, subject: Subject, gates: Gates) -> list[GateResult]:

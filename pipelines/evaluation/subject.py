@@ -28,14 +28,16 @@ ROWS = "rows.json"
 class Subject:
     """A version, the bundle and evaluation set it is measured by, the release it is compared with, and the policy.
 
-    `predictions` is the digest of the training's own answers, None when none were logged; `rows` that of the requests
-    made of the evaluation set. One report is judged by one policy: the one that was in force at packaging.
+    `evalset_version` is the version that brought the set. `predictions` is the digest of the training's own answers,
+    None when none were logged; `rows` that of the requests made of the evaluation set. One report is judged by one
+    policy: the one that was in force at packaging.
     """
 
     model: str
     version: str
     bundle_digest: str
     evalset_digest: str
+    evalset_version: str | None
     predictions: str | None
     rows: str
     champion_release: str | None
@@ -46,6 +48,7 @@ class Subject:
         return {
             "bundle_digest": self.bundle_digest,
             "evalset_digest": self.evalset_digest,
+            "evalset_version": self.evalset_version,
             "predictions": self.predictions,
             "rows": self.rows,
             "champion_release": self.champion_release,
@@ -60,6 +63,7 @@ class Subject:
             version=evaluation.version,
             bundle_digest=body["bundle_digest"],
             evalset_digest=body["evalset_digest"],
+            evalset_version=body.get("evalset_version"),
             predictions=body.get("predictions", _NOT_KEPT),
             rows=body.get("rows", _NOT_KEPT),
             champion_release=body["champion_release"],

@@ -41,14 +41,15 @@ class BundleFiles(Protocol):
 class Packaged:
     """A version's bundle and what its gates judge by.
 
-    `rows` are requests made of the evaluation set. `predictions` is the digest of the trainer's own, None when it
-    logged none; `kept_predictions` finds them.
+    `own_evaluation` says whether the evaluation set is the version's own; `rows` are requests made of it.
+    `predictions` is the digest of the trainer's own, None when it logged none; `kept_predictions` finds them.
     """
 
     digest: str
     body: dict[str, Any]
     evaluation: Path
     evaluation_digest: str
+    own_evaluation: bool
     rows: tuple[dict[str, Any], ...]
     predictions: str | None
 
@@ -79,8 +80,8 @@ def make_bundle(
     """Build, or verify, the bundle of `version` and put it into `store`; `run` runs what reads its files.
 
     `pinned` is the digest recorded at first sight: another outcome raises Refused. `fallback_evaluation`
-    returns the newest evaluation set known of the model, for versions whose run holds none. NotServable says what a
-    version lacks, or which bound its files go beyond.
+    returns the evaluation set that judges versions whose run holds none. NotServable says what a version lacks, or
+    which bound its files go beyond.
     """
     material = _fetch(registry, version, fallback_evaluation, workdir)
     kept = store.body(pinned) if pinned is not None and store.has(pinned) else None
@@ -97,7 +98,15 @@ def make_bundle(
             _refuse_changed(version, pinned, digest_of(canonical(body)))
         digest = store.put(body, {"model.onnx": onnx})
     predictions = _file_digest(material.predictions) if material.predictions else None
-    return Packaged(digest, body, material.evaluation, material.evaluation_digest, parsed.rows, predictions)
+    return Packaged(
+        digest=digest,
+        body=body,
+        evaluation=material.evaluation,
+        evaluation_digest=material.evaluation_digest,
+        own_evaluation=material.own,
+        rows=parsed.rows,
+        predictions=predictions,
+    )
 
 
 def kept_predictions(
@@ -208,8 +217,9 @@ def _evaluation(
     fallback = fallback_evaluation()
     if fallback is None:
         raise NotServable(
-            f"version {version.version} of {version.model} brings no evaluation set, and none is known",
-            next=f'log {_EVALUATION} on its run, or register a first version with "make candidate"',
+            f"version {version.version} of {version.model} brings no evaluation set, and no version that serves or"
+            " passed has one",
+            next=f'log {_EVALUATION} on its run, or have a version with one pass first (see "make candidate")',
         )
     return fallback, _file_digest(fallback), False
 

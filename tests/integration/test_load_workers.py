@@ -104,7 +104,8 @@ def test_the_same_workers_serve_every_phase_and_their_raw_values_are_judged_toge
     directory, progress = compared
     result, out = result_of(directory), directory / "out"
     names = [f"{phase}-worker{number}.parquet" for phase in ("look1", "blocks1") for number in range(2)]
-    assert [raw["file"] for raw in result["raw"]] == names
+    # A block that a busy moment disturbed is measured again.
+    assert [raw["file"] for raw in result["raw"] if "try" not in raw["file"]] == names
     for raw in result["raw"]:
         assert raw["sha256"] == f"sha256:{hashlib.sha256((out / raw['file']).read_bytes()).hexdigest()}"
     looks = [out / name for name in names[:2]]

@@ -1,11 +1,12 @@
 """The container engine's API, connected when first needed; whatever it refuses is a refusal of ours."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import docker
 from docker.errors import APIError, DockerException
+from docker.utils.socket import STDERR, frames_iter
 
 from pipelines.errors import TargetUnavailable, Undecided, UsageError
 
@@ -80,14 +81,25 @@ class DockerEngine:
         return status, output.decode(errors="replace") or errors
 
     def stream_inside(self, name: str, command: list[str], keep: Callable[[bytes], object]) -> tuple[int, str]:
-        """Run a command as `run_inside` does, pass what it writes to `keep`; return its exit status and its errors."""
+        """Run a command as `run_inside` does, pass what it writes to `keep`; return its exit status and its errors.
+
+        Raises TargetUnavailable when the engine ends the stream before the command has ended.
+        """
         errors = bytearray()
         with self.api() as api:
             run = api.exec_create(self._container(api, name), command)["Id"]
-            for written, complained in api.exec_start(run, stream=True, demux=True):
-                keep(written or b"")
-                errors += complained or b""
+            # Read here: the stream that the library offers ends without a word when its connection breaks.
+            stream = api.exec_start(run, socket=True)
+            # The library hands the response over with its socket, and leaves closing it to whoever reads.
+            with closing(stream._response):
+                for source, written in frames_iter(stream, tty=False):
+                    if source == STDERR:
+                        errors += written
+                    else:
+                        keep(written)
             status = api.exec_inspect(run)["ExitCode"]
+        if status is None:
+            raise TargetUnavailable(f"{name}: {command[0]} was cut off", next='run "make up", then try again')
         return int(status), errors.decode(errors="replace")
 
     def _container(self, api: docker.APIClient, name: str) -> str:

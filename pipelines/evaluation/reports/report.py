@@ -25,6 +25,7 @@ def build_report(
         policy_digest=subject.policy.digest,
         profile=subject.policy.profile,
         evalset_digest=subject.evalset_digest,
+        evalset_version=subject.evalset_version,
         champion=Compared(release=champion.id, version=champion.version, bundle_digest=champion.bundle_digest)
         if champion
         else None,

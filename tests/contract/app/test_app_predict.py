@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -80,14 +81,20 @@ def test_extreme_but_allowed_number_never_gives_a_prediction_of_nan(client: http
 def test_failing_model_is_a_500_in_the_same_form_and_a_log_line(
     client: httpx.Client, replica: ReplicaProcess, path: str
 ) -> None:
+    # The replica has served other tests before.
+    before = len(replica.events())
     row = valid_row(home_region=UNKNOWN_TO_THE_MODEL)
     body = row if path == "/predict" else {"rows": [row]}
     answer = client.post(path, json=body)
     assert answer.status_code == 500
     assert error_of(answer)["code"] == "internal"
+
+    def told() -> list[dict[str, Any]]:
+        return [event for event in replica.events()[before:] if event.get("path") == path]
+
     # The lines come after the answer.
-    replica.until(lambda: "request" in {e["event"] for e in replica.events() if e.get("path") == path})
-    failed, request = [event for event in replica.events() if event.get("path") == path]
+    replica.until(lambda: "request" in {event["event"] for event in told()})
+    failed, request = told()
     assert (failed["event"], request["event"]) == ("request_failed", "request")
     assert "Unknown Category" in failed["error"]
     assert request["status"] == 500

@@ -111,7 +111,7 @@ def test_without_mlflow_a_promotion_is_refused_and_serving_goes_on(served: Insta
     after = served.health("production")
     served.done("up")
     assert ended.returncode == 4
-    assert "MLflow does not answer" in ended.stderr
+    assert f"MLflow at {served.settings.mlflow_url} did not answer" in ended.stderr
     assert after == before
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.errors import InvalidFields, RequestError
+from app.errors import InvalidFields, RequestError, error_body
 from app.model.bundle import Dtype, Feature, FeatureType
 from app.model.schema import RequestSchema
 
@@ -71,3 +71,47 @@ def test_what_is_not_json_is_no_field_error(body: bytes) -> None:
     with pytest.raises(RequestError) as caught:
         _schema(Feature("x", FeatureType.NUMBER)).decode_row(body)
     assert (caught.value.status, caught.value.fields) == (400, ())
+
+
+def _reply(schema: RequestSchema, body: bytes) -> dict[str, Any]:
+    with pytest.raises(RequestError) as caught:
+        schema.decode_batch(body) if b'"rows"' in body else schema.decode_row(body)
+    reply = error_body(caught.value, "request")
+    assert len(reply) < 20_000
+    answer: dict[str, Any] = json.loads(reply)["error"]
+    return answer
+
+
+def test_of_many_allowed_values_a_few_are_named_and_how_many_there_are() -> None:
+    values = tuple(f"category number {number}" for number in range(20_000))
+    schema = _schema(*(Feature(f"x{n}", FeatureType.CATEGORY, categories=values) for n in range(30)))
+    row = json.dumps(dict.fromkeys((f"x{n}" for n in range(30)), "other")).encode()
+
+    for body in (row, b'{"rows": [%s]}' % row):
+        answer = _reply(schema, body)
+        assert (answer["code"], len(answer["fields"])) == ("invalid_field", 30)
+        first = answer["fields"][0]
+        assert first["field"].endswith("x0")
+        assert "one of 20,000 values, such as 'category number 0', 'category number 1'" in first["message"]
+
+
+def test_few_allowed_values_are_all_named() -> None:
+    schema = _schema(Feature("x", FeatureType.CATEGORY, categories=("a", "b")))
+    assert _reply(schema, b'{"x": "c"}')["fields"] == [{"field": "x", "message": "Input should be 'a' or 'b'"}]
+
+
+@pytest.mark.parametrize("count", [10_000, 1_000_000])
+@pytest.mark.parametrize("name", ["n", "\\u0001"], ids=["plain", "escaped"])
+def test_a_refusal_does_not_repeat_what_was_sent(count: int, name: str) -> None:
+    schema = _schema(Feature("x", FeatureType.NUMBER))
+    long = (name * count).encode()
+    for body in (b'{"%s": 1}' % long, b'{"rows": [{"%s": 1}]}' % long, b'{"x": "%s"}' % long):
+        assert _reply(schema, body)["code"] == "invalid_field"
+    many = ", ".join(f'"{name * 100}{number}": 1' for number in range(90)).encode()
+    assert 1 <= len(_reply(schema, b'{"x": 1, %s}' % many)["fields"]) <= 90
+
+
+def test_long_values_of_a_model_do_not_make_a_long_refusal() -> None:
+    values = tuple(each * 100_000 for each in "abc")
+    schema = _schema(Feature("x", FeatureType.CATEGORY, categories=values))
+    assert "... (of 300," in _reply(schema, b'{"x": "c"}')["fields"][0]["message"]

@@ -385,12 +385,55 @@ def test_a_version_without_rows_of_its_own_is_not_judged_by_a_set_that_was_chang
     (kept,) = (world.services.workdir / "evaluation-sets").glob("*.parquet")
     kept.write_bytes(other_set(world, evaluation))
 
-    bare = world.register()
-    world.registry.forget_artifact(world.registry.version(MODEL, bare), "slipway/evaluation.parquet")
-    ended = world.evaluated(bare)
+    ended = world.evaluated(without_a_set(world))
 
     assert ended.error is not None and ended.report is None
     assert "was changed after it was kept" in ended.error["message"]
+
+
+def without_a_set(world: World) -> str:
+    """Register a version that brings no evaluation set."""
+    bare = world.register()
+    world.registry.forget_artifact(world.registry.version(MODEL, bare), "slipway/evaluation.parquet")
+    return bare
+
+
+def rejected_with_a_set_of_its_own(world: World) -> str:
+    """Register a version with a set of wrong labels and have it measured."""
+    snapshot = read_snapshot(next((world.services.workdir / "evaluation-sets").glob("*.parquet")))
+    target, classes = snapshot.description.target, snapshot.description.classes
+    wrong = dict(zip(classes, reversed(classes), strict=True))
+    path = world.services.workdir / "wrong.parquet"
+    write_snapshot(path, snapshot.frame.assign(**{target: snapshot.frame[target].map(wrong)}), snapshot.description)
+    version = world.register(evaluation=path.read_bytes())
+    assert world.evaluated(version).verdict == "failed"
+    return version
+
+
+@pytest.mark.parametrize("serving", [True, False], ids=["the-champions", "that-of-the-last-one-to-pass"])
+def test_a_rejected_version_does_not_choose_what_others_are_judged_by(world: World, serving: bool) -> None:
+    good = world.register()
+    if serving:
+        world.promoted(good)
+    known = world.evaluated(good).report or {}
+    rejected_with_a_set_of_its_own(world)
+
+    judged = world.evaluated(without_a_set(world))
+
+    assert judged.report is not None
+    assert (judged.report["evalset_digest"], judged.report["evalset_version"]) == (known["evalset_digest"], good)
+    assert judged.verdict == "passed"
+    assert f"brought by version {good}" in world.registry.evidence[MODEL, judged.version]["report.html"].decode()
+
+
+def test_a_version_without_a_set_is_not_judged_where_none_that_passed_has_one(world: World) -> None:
+    world.apply_policy(minimum=0.999)
+    world.evaluated(world.register())
+
+    ended = world.evaluated(without_a_set(world))
+
+    assert ended.error is not None and ended.error["code"] == "not_servable"
+    assert "no version that serves or passed has one" in ended.error["message"]
 
 
 def other_set(world: World, evaluation: Evaluation) -> bytes:

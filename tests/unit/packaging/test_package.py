@@ -187,7 +187,7 @@ def test_an_evaluation_set_with_an_empty_value_is_refused_by_column_and_row(
 
 
 def test_a_version_without_evaluation_set_is_judged_by_the_newest_known(desk: Desk) -> None:
-    with pytest.raises(NotServable, match="brings no evaluation set, and none is known"):
+    with pytest.raises(NotServable, match="brings no evaluation set, and no version that serves or passed"):
         desk.package(artifacts={})
     packaged = desk.again(fallback=desk.workspace.evaluation)
     assert packaged.predictions is None
