@@ -146,10 +146,9 @@ def test_aliases_are_read_and_moved_whatever_a_version_says(mlflow_uri: str) -> 
     client.create_registered_model(model)
     # As MLflow writes them these are six megabytes.
     tags = {f"tag-{number}": "\N{SEEDLING}" * 5000 for number in range(100)}
-    for number in range(2):
-        client.create_model_version(
-            model, f"mlflow-artifacts:/0/{number}", tags=tags, description="\N{SEEDLING}" * 9000
-        )
+    logged = client.create_logged_model(client.create_experiment(model)).model_id
+    for _ in range(2):
+        client.create_model_version(model, f"models:/{logged}", model_id=logged, tags=tags)
     registry, listed = MlflowModelRegistry(mlflow_uri), MlflowVersions(mlflow_uri)
     assert registry.aliases(model) == {}
     registry.move_alias(model, "production", "1")
