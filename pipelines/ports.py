@@ -222,6 +222,12 @@ class Records(Protocol):
     def find(self, kind: type[R], **equals: object) -> list[R]:
         """Return the records whose fields equal `equals`, oldest first."""
 
+    def newest(self, kind: type[R], limit: int, *, before: str | None = None, **equals: object) -> tuple[list[R], bool]:
+        """Return the last records whose fields equal `equals`, oldest first, and whether there are older ones.
+
+        Only those are looked at that are older than the record `before`; raises UsageError when there is none.
+        """
+
     def events(
         self, *, after: int = 0, subject: str | None = None, kinds: Collection[EventKind] = (), limit: int | None = None
     ) -> list[Event]:
@@ -229,6 +235,9 @@ class Records(Protocol):
 
     def listen(self) -> Listener:
         """Return what waits for the next events."""
+
+    def audited(self, subject: str) -> list[Entry]:
+        """Return the audit entries of one subject, oldest first."""
 
     def audit_trail(self) -> Iterator[Entry]:
         """Go through the whole audit chain, first entry first, reading it a page at a time."""

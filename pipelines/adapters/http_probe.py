@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 
+from pipelines.adapters.exchange import streamed
 from pipelines.documents import DocumentError, parse_json
 from pipelines.errors import DeployFailed
 from pipelines.ports import HttpReply
@@ -20,20 +21,26 @@ class HttpProbe:
     def __init__(self, timeout_s: float = 5.0) -> None:
         # No proxy or certificate of the environment concerns a replica's own address.
         self._timeout_s = timeout_s
-        self._client = httpx.Client(timeout=timeout_s, trust_env=False, headers={"Accept-Encoding": "identity"})
+        self._client = httpx.Client(
+            trust_env=False,
+            headers={"Accept-Encoding": "identity"},
+            # An address may be another replica's by the next call.
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
 
     def get(self, url: str) -> HttpReply:
         """Send a GET."""
-        return self._send("GET", url)
+        return self._send("GET", url, self._timeout_s)
 
     def post(self, url: str, content: bytes, headers: dict[str, str], *, timeout_s: float | None = None) -> HttpReply:
         """Send a POST with exactly these bytes; `timeout_s` is in place of the probe's own."""
         wait_s = self._timeout_s if timeout_s is None else timeout_s
-        return self._send("POST", url, content=content, headers=headers, timeout=wait_s)
+        return self._send("POST", url, wait_s, content=content, headers=headers)
 
-    def _send(self, method: str, url: str, **more: Any) -> HttpReply:
+    def _send(self, method: str, url: str, wait_s: float, **more: Any) -> HttpReply:
         content = bytearray()
-        with _translated(url), self._client.stream(method, url, **more) as response:
+        asked = streamed(self._client, method, url, limit_s=wait_s, timeout=wait_s, **more)
+        with _translated(url), asked as response:
             for part in response.iter_raw():
                 content += part
                 if len(content) > MOST_BYTES:

@@ -36,6 +36,8 @@ def _encodable(name: str) -> str:
 Name = Annotated[str, AfterValidator(_encodable)]
 # What people write and others read.
 Text = Annotated[str, AfterValidator(checked_text), Field(json_schema_extra={"maxLength": MAX_CHARS})]
+# An id, which is refused where there is none.
+Before = Annotated[Name | None, Query(description="Of those older than this one only, by its id.")]
 State = Annotated[ApiState, Depends(_state)]
 Person = Annotated[str, Depends(_person)]
 
@@ -88,6 +90,10 @@ def _checked(model: str, state: ApiState) -> str:
             "or ask the other model's installation (SLIPWAY_HOME, SLIPWAY_PORT_API)",
         )
     return model
+
+
+# So many records are listed at once.
+LISTED = 1000
 
 
 def now() -> str:

@@ -85,6 +85,10 @@ class Answer(_Part):
     probability: Number
 
 
+# Of every bundle that is made. It stands in the bundle, since a replica compares by it, but nobody else chooses it.
+GOLDEN_TOLERANCE = 1e-5
+
+
 class Golden(_Part):
     """Rows with the answers they had at packaging; `tolerance` is on the probability."""
 

@@ -110,7 +110,7 @@ def upgraded(body: object) -> dict[str, Any]:
     if type(version) is not int:
         raise PolicyInvalid(f"policy.schema_version is {str(version)[:60]!r}", next="give a whole number")
     written = f"{NEWER}, or write the policy in version {VERSION}"
-    refuse_newer("the policy", found=version, known=VERSION, next=written, kind=PolicyInvalid)
+    refuse_newer("the policy (schema_version)", found=version, known=VERSION, next=written, kind=PolicyInvalid)
     if version < 1:
         raise PolicyInvalid("policy.schema_version is out of range", next=f"legal: 1 to {VERSION}")
     for known in range(version, VERSION):

@@ -38,12 +38,12 @@ from pipelines.ports import JobBounds, Step, Transaction
 from pipelines.releases.leased import under_lease
 from pipelines.releases.rollout import Change, put_in_service
 from pipelines.releases.services import Services
-from pipelines.releases.waiting import keep_trying
+from pipelines.releases.waiting import keep_trying, read
 
 
 def evaluate(services: Services, evaluation_id: str, step: Step, gates: Gates = GATES) -> None:
     """Evaluate a version into staging, or stop with a report that says why."""
-    evaluation = services.records.get(Evaluation, evaluation_id)
+    evaluation = read(services, Evaluation, evaluation_id)
     ending = Ending(services, evaluation)
     measuring = ending.before_each(step)
 
@@ -57,7 +57,7 @@ def evaluate(services: Services, evaluation_id: str, step: Step, gates: Gates = 
         verdict = overall(results, overridden=_overridden(evaluation))
         if not verdict.goes_on:
             raise _refusal(verdict, results, gates)
-        change = _staging_change(services.records.get(Evaluation, evaluation_id))
+        change = _staging_change(read(services, Evaluation, evaluation_id))
         put_in_service(services, change, step, finish=_finish)
 
     under_lease(services, evaluation, step, carry_out=carry_out)

@@ -22,7 +22,7 @@ from pipelines.evaluation.subject import Subject, kept_rows, results_step, workd
 from pipelines.ports import Step
 from pipelines.releases import leases
 from pipelines.releases.services import Services
-from pipelines.releases.waiting import wait_empty, wait_settled
+from pipelines.releases.waiting import read, wait_empty, wait_settled
 
 STAGING = Environment.STAGING
 
@@ -78,7 +78,7 @@ class Trial:
         compared = gate.beside(gate.limits_of(self.subject.policy))
         if compared is None or self.subject.champion_release is None:
             return run()
-        champion = self.services.records.get(ReleaseRecord, self.subject.champion_release)
+        champion = read(self.services, ReleaseRecord, self.subject.champion_release)
         baseline = self._release("baseline", champion.version, champion.bundle_digest)
         with self._emptied(Slot.BASELINE, "champion stopped"):
             try:

@@ -16,7 +16,7 @@ from pipelines.domain.release import Endpoint
 from pipelines.errors import LeaseHeld, SlipwayError
 from pipelines.ports import WorkflowEngine
 from pipelines.releases import leases
-from pipelines.releases.former import FormerExecutor
+from pipelines.releases.late import LateWrites
 from pipelines.releases.leader import Succession
 from pipelines.releases.leased import KINDS, Leased, end_cut_off, work_of
 from pipelines.releases.maintenance import unfinished
@@ -24,7 +24,8 @@ from pipelines.releases.mending import is_at_rest, mend_slots, mending
 from pipelines.releases.services import Services
 from pipelines.releases.undo import undo_left
 
-# What could not be undone is tried again so much later, and endpoints at rest are looked at so often.
+# So long after the end of an attempt what could not be undone is tried again, and so often endpoints at rest are looked
+# at: in between the lease is free for whoever asks for something else.
 AGAIN_S = 15.0
 
 log = logging.getLogger("slipway.recovery")
@@ -36,7 +37,7 @@ class Recovery:
     def __init__(self, services: Services, engine: WorkflowEngine, succession: Succession) -> None:
         self._services = services
         self._engine = engine
-        self._former = FormerExecutor(services, succession)
+        self._late = LateWrites(services, succession)
         self._threads: dict[str, threading.Thread] = {}
         self._not_before: dict[str, float] = {}
 
@@ -112,8 +113,8 @@ class Recovery:
         _tell(release.id, troubles)
 
     def _mend(self, endpoint: Endpoint) -> None:
-        if self._former.wrote_too_late(endpoint):
-            self._former.put_right(endpoint, mending(endpoint))
+        if self._late.arrived(endpoint):
+            self._late.put_right(endpoint, mending(endpoint))
         _tell(str(endpoint), mend_slots(self._services, endpoint))
 
     def _begin(self, id: str, undo: Callable[[], None]) -> None:
@@ -130,8 +131,10 @@ class Recovery:
                 _tell(id, [error.message])
             except Exception:
                 log.exception("a bug while %s was undone", id)
+            finally:
+                # From its end: an attempt may take longer than that, and would leave the lease to nobody else.
+                self._not_before[id] = time.monotonic() + AGAIN_S
 
-        self._not_before[id] = time.monotonic() + AGAIN_S
         self._threads[id] = threading.Thread(target=run, name=f"undo-{id}", daemon=True)
         self._threads[id].start()
 

@@ -46,7 +46,8 @@ log = logging.getLogger("slipway.retention")
 class Removable:
     """What nothing needs any more: digests, names and ids, and how many lines of progress.
 
-    `seen` is the number of the last event before it was looked for.
+    `seen` is the number of the last event before it was looked for, `free` are all bundles that nothing needed then,
+    those that are not stored any more among them.
     """
 
     bundles: list[str] = field(default_factory=list)
@@ -55,6 +56,7 @@ class Removable:
     journal: list[str] = field(default_factory=list)
     progress: int = 0
     seen: int = 0
+    free: frozenset[str] = frozenset()
 
     @property
     def any(self) -> bool:
@@ -75,7 +77,7 @@ class Removable:
     def as_dict(self) -> dict[str, Any]:
         """Return what people are told, and the audit log."""
         told = asdict(self)
-        del told["seen"]
+        del told["seen"], told["free"]
         return told
 
 
@@ -195,14 +197,18 @@ class Keeper:
         except OSError as error:
             log.warning("what was a bundle is left: %s", error)
             self._resisted = True
-        self._discard_images(found.seen)
+        self._discard_images(found)
 
-    def _discard_images(self, seen: int) -> None:
+    def _discard_images(self, found: Removable) -> None:
         """Have the target forget bundles that are gone, since this round or any before, unless work is under way."""
         services = self._services
-        for digest in () if self._deferred else sorted(self._gone() - self._discarded):
+        if self._deferred:
+            return
+        gone = found.free.difference(services.bundles.digests())
+        self._discarded &= gone
+        for digest in sorted(gone - self._discarded):
             # What has begun since the look may need the image, and build the bundle again.
-            if services.records.events(after=seen, limit=1):
+            if services.records.events(after=found.seen, limit=1):
                 self._deferred = True
                 return
             if services.bundles.has(digest):
@@ -214,14 +220,6 @@ class Keeper:
             except SlipwayError as error:
                 log.warning("the image of %s is left: %s", digest, error.message)
                 self._resisted = True
-
-    def _gone(self) -> set[str]:
-        """Return the bundles that a record names, that nothing needs, and that are not stored any more."""
-        services, history = self._services, _history(self._services.records)
-        kept = kept_bundles(history, self._retention, self._since(self._retention.bundle_days))
-        gone = history.known - kept - set(services.bundles.digests())
-        self._discarded &= gone
-        return gone
 
     def _look(self) -> Removable:
         """Return what can be removed now, at most ROUND of each kind."""
@@ -238,8 +236,8 @@ class Keeper:
         if not self._deferred:
             kept = kept_bundles(history, retention, self._since(retention.bundle_days))
             sets = {f"{digest.replace(':', '-')}.parquet" for digest in kept_evaluation_sets(history, kept)}
-            free = history.known - kept
-            found.bundles = [digest for digest in services.bundles.digests() if digest in free][:ROUND]
+            found.free = frozenset(history.known - kept)
+            found.bundles = [digest for digest in services.bundles.digests() if digest in found.free][:ROUND]
             found.evaluation_sets = self._old(_SETS, "*.parquet", retention.bundle_days, sets)
         return found
 

@@ -22,7 +22,7 @@ from pipelines.executor.workflows import Start, begin, end_cancelled, register_w
 from pipelines.governance.progress import progress_of
 from pipelines.governance.subscribers import Subscriber, Subscriptions
 from pipelines.governance.work import move, stop
-from pipelines.ports import WorkflowEngine
+from pipelines.ports import Listener, WorkflowEngine
 from pipelines.releases.leader import (
     HEARTBEAT_S,
     Succession,
@@ -58,8 +58,6 @@ def serve(
     """
     _show(show_life)
     succession = take_leader_lease(services, show_life=lambda: _show(show_life))
-    for holder in sorted({lease.holder for lease in succession.leases if lease.holder}):
-        _note_recovery(services, holder)
     executor = Executor(services, engine, subscribers, lambda: _show(show_life), succession)
     executor.launch(stop)
     threading.Thread(target=watch, args=(services, model, stop), daemon=True).start()
@@ -83,9 +81,9 @@ class Executor:
     ) -> None:
         self._recovery = Recovery(services, engine, succession)
         self._former = succession.former
-        self._subscriptions = Subscriptions(services.records)
-        for name, subscriber in subscribers.items():
-            self._subscriptions.subscribe(name, subscriber)
+        self._subscriptions, self._subscribers = Subscriptions(services.records), subscribers
+        self._recovered = sorted({lease.holder for lease in succession.leases if lease.holder})
+        self._listener: Listener | None = None
         self._services = services
         self._engine = engine
         self._show_life = show_life
@@ -93,7 +91,7 @@ class Executor:
         self._beat_at = self._round_at = 0.0
 
     def launch(self, stop: threading.Event) -> None:
-        """Go on with what was cut off, as soon as the journal answers: a frozen executor may have locked it.
+        """Go on with what was cut off, as soon as disk, database and journal let it: they may be full, or locked.
 
         What a former executor left is cleared first, or it would be taken for this one's; meanwhile this one shows
         itself. Raises LostLease, and UsageError for what newer code has begun.
@@ -107,18 +105,31 @@ class Executor:
                 clearing.join(RETRY_S)
                 if clearing.is_alive():
                     continue
+                self._prepare()
                 self._engine.launch()
                 return
-            except DatabaseUnavailable as error:
-                waits = f"nothing is gone on with yet: {error.message}{end_frozen(self._former, self._services.now())}"
+            except (DatabaseUnavailable, OSError) as error:
+                waits = f"nothing is gone on with yet: {error}{end_frozen(self._former, self._services.now())}"
                 if waits != told:
                     log.error("%s", waits)
                 told = waits
             stop.wait(RETRY_S)
 
+    def _prepare(self) -> None:
+        """Begin to listen, and tell what was cut off; what failed half-way may be called again."""
+        self._listener = self._listener or self._services.records.listen()
+        for name, subscriber in self._subscribers.items():
+            self._subscriptions.subscribe(name, subscriber)
+        while self._recovered:
+            _note_recovery(self._services, self._recovered[0])
+            del self._recovered[0]
+
     def run(self, stop: threading.Event) -> None:
-        """Do rounds until `stop` is set; raise LostLease when another executor has taken over."""
-        listener = self._services.records.listen()
+        """Do rounds after `launch` until `stop` is set; raise LostLease when another executor has taken over."""
+        listener = self._listener
+        if listener is None:
+            # It was stopped before it could begin.
+            return
 
         def wake_at_stop() -> None:
             stop.wait()
@@ -154,23 +165,27 @@ class Executor:
     def _round(self) -> None:
         if time.monotonic() < self._round_at:
             return
+        # What was asked for comes first: it may be the way out of what can't be undone, and undoes what is left itself.
+        carry_out(self._services, self._starts, beat=self._beat)
         self._recovery.look()
-        carry_out(self._services, self._starts)
         self._subscriptions.deliver()
         self._round_at = time.monotonic() + min(LOOK_S, due_in_s(self._services))
 
 
-def carry_out(services: Services, start: Mapping[type[Leased], Start]) -> None:
+def carry_out(
+    services: Services, start: Mapping[type[Leased], Start], *, beat: Callable[[], None] = lambda: None
+) -> None:
     """Do one round: put policies in force, move promotions and maintenance on, start the work that may start.
 
-    What is refused keeps nothing else from being done. Raises LostLease, and DatabaseUnavailable.
+    What is refused keeps nothing else from being done. `beat` is called before each start: many may take longer than an
+    executor may be silent. Raises LostLease, and DatabaseUnavailable.
     """
     parts: tuple[Callable[[], None], ...] = (
         lambda: _put_in_force(services),
-        lambda: _begin_all(services, Rollback, RunState.REQUESTED, start[Rollback]),
+        lambda: _begin_all(services, Rollback, RunState.REQUESTED, start[Rollback], beat),
         lambda: promotions.let_wait(services),
         lambda: promotions.expire(services),
-        lambda: _begin_all(services, Promotion, RunState.APPROVED, start[Promotion]),
+        lambda: _begin_all(services, Promotion, RunState.APPROVED, start[Promotion], beat),
         lambda: move_maintenance(services),
         lambda: end_cancelled(services),
         lambda: _begin_next_evaluation(services, start[Evaluation]),
@@ -197,8 +212,11 @@ def due_in_s(services: Services) -> float:
     return max(0.0, left.total_seconds()) + 0.001
 
 
-def _begin_all(services: Services, kind: type[Promotion | Rollback], state: RunState, start: Start) -> None:
+def _begin_all(
+    services: Services, kind: type[Promotion | Rollback], state: RunState, start: Start, beat: Callable[[], None]
+) -> None:
     for work in services.records.find(kind, state=state):
+        beat()
         begin(services, work, start)
 
 

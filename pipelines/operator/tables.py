@@ -45,7 +45,7 @@ def _subject(work: dict[str, Any]) -> str:
 
 
 def history_table(body: dict[str, Any]) -> str:
-    """Return every release, oldest first, with its override where there was one."""
+    """Return the releases that are listed, oldest first, each with its override where there was one."""
     rows = []
     for release in body["releases"]:
         override = release["evidence"].get("override")
@@ -64,7 +64,10 @@ def history_table(body: dict[str, Any]) -> str:
             )
         )
     columns = ("release", "environment", "version", "kind", "state", "by", "approved by", "serving since", "override")
-    return render(columns, rows)
+    table = render(columns, rows)
+    if body["more"]:
+        table += f"\nolder ones are not shown: GET /api/v1/releases?before={body['releases'][0]['id']}"
+    return table
 
 
 def render(columns: Iterable[str], rows: Iterable[tuple[str, ...]]) -> str:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import from_json
 
-from pipelines.domain.description import Golden, Onnx, Output, WrittenFeature
+from pipelines.domain.description import GOLDEN_TOLERANCE, Golden, Onnx, Output, WrittenFeature
 from pipelines.domain.texts import one_line
 from pipelines.errors import JobFailed, NotServable
 
@@ -51,6 +51,14 @@ class Read(Form):
     output: Output
     onnx: Onnx
     golden: Golden
+
+    @field_validator("golden")
+    @classmethod
+    def _of_the_one_tolerance(cls, golden: Golden) -> Golden:
+        # Who reads a stranger's files must not say how far its model may be off.
+        if golden.tolerance != GOLDEN_TOLERANCE:
+            raise ValueError(f"its tolerance is {golden.tolerance:g} in place of {GOLDEN_TOLERANCE:g}")
+        return golden
 
 
 class Parsed(Form):

@@ -5,13 +5,12 @@ from typing import Any
 import numpy as np
 
 from pipelines.domain.bundle import Feature, FeatureType
-from pipelines.domain.description import Answer, Golden
+from pipelines.domain.description import GOLDEN_TOLERANCE, Answer, Golden
 from pipelines.errors import NotServable
 from pipelines.packaging.onnx_model import OnnxModel
 from pipelines.packaging.snapshot import Snapshot
 
 ROWS = 16
-TOLERANCE = 1e-5
 # Kept coarser than float32 rounding, so that another processor most likely yields the same bundle.
 _DECIMALS = 6
 
@@ -27,7 +26,7 @@ def golden_rows(
         rows.append({feature.name: request_value(feature, one[feature.name].iloc[0]) for feature in features})
         probability = round(float(scores.probabilities[0]), _DECIMALS)
         expected.append(Answer(prediction=str(scores.labels[0]), probability=probability))
-    return Golden(rows=tuple(rows), expected=tuple(expected), tolerance=TOLERANCE)
+    return Golden(rows=tuple(rows), expected=tuple(expected), tolerance=GOLDEN_TOLERANCE)
 
 
 def label_columns(model: OnnxModel, evaluation: Snapshot) -> tuple[str, ...]:
@@ -48,7 +47,7 @@ def label_columns(model: OnnxModel, evaluation: Snapshot) -> tuple[str, ...]:
         )
     largest = np.sort(probabilities, axis=1)
     # In a tie either label is right.
-    clear = largest[:, -1] - largest[:, -2] > TOLERANCE
+    clear = largest[:, -1] - largest[:, -2] > GOLDEN_TOLERANCE
     pairs = set(zip(np.argmax(probabilities, axis=1)[clear].tolist(), labels[clear].tolist(), strict=True))
     column_of = {label: column for column, label in pairs}
     left = sorted(set(range(len(known))) - {column for column, _ in pairs})

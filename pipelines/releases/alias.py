@@ -1,11 +1,13 @@
 """Moving an environment's alias: under the lease, with its intent and outcome, and read back.
 
 The registry takes the last writer's word, so a former holder may still write when it wakes: who moves an alias confirms
-the lease right before and right after, and whoever holds it then puts right what came too late.
+the lease right before and right after, and whoever holds it then puts right what came too late. So does who gave a
+write up that was not answered.
 """
 
 from pipelines.domain import audit
 from pipelines.domain.release import Endpoint
+from pipelines.errors import RegistryUnavailable
 from pipelines.releases import leases
 from pipelines.releases.services import Services
 from pipelines.releases.waiting import keep_trying
@@ -34,7 +36,12 @@ def point_alias(
                 transaction.audit(actor, _MOVE, "intent", subject=subject, detail=detail)
             begun = True
         with leases.confirmed(services, model, environment, holder):
-            services.registry.move_alias(model, environment, version)
+            try:
+                services.registry.move_alias(model, environment, version)
+            except RegistryUnavailable:
+                # It may be carried out as long as nobody knows that it was not.
+                services.unanswered.add(endpoint, version)
+                raise
 
     keep_trying(services, write)
     with services.records.write() as transaction:

@@ -1,14 +1,16 @@
 """Work under an environment's lease: whatever comes, it ends with its outcome on record and the lease given back."""
 
+import time
 from collections.abc import Callable
 
 from pipelines.domain.promotion import ReleaseState, RunState
-from pipelines.domain.records import Evaluation, Promotion, ReleaseRecord, Rollback
+from pipelines.domain.records import Evaluation, Lease, Promotion, ReleaseRecord, Rollback
 from pipelines.domain.release import Endpoint, Environment
 from pipelines.errors import DeployFailed, LeaseHeld, LostLease, SlipwayError, Undecided
 from pipelines.governance.work import stop
 from pipelines.ports import Records, Step, Transaction
 from pipelines.releases import leases
+from pipelines.releases.mending import mending
 from pipelines.releases.rollout import at_step
 from pipelines.releases.services import Services
 from pipelines.releases.undo import bring_back, empty_slots, fail, undo_left
@@ -37,13 +39,13 @@ def work_of(source: Records | Transaction, id: str) -> list[Leased]:
 def under_lease(services: Services, work: Leased, step: Step, *, carry_out: Callable[[], None]) -> None:
     """Take the lease (K0), carry out, and give it back (K10); a refusal on the way stops the work and is recorded.
 
-    What others left half-done there is undone first, and the slots beside the live one are emptied, as far as it can
-    be. Raises LostLease: who has lost the lease may write nothing any more.
+    Who undoes or mends there is waited out. What others left half-done is undone first, and the slots beside the live
+    one are emptied, as far as it can be. Raises LostLease: who has lost the lease may write nothing any more.
     """
     endpoint, holds = endpoint_of(work), False
 
     def take() -> int:
-        epoch = leases.acquire(services, endpoint.model, endpoint.environment, work.id)
+        epoch = _acquire(services, endpoint, work.id)
         left = undo_left(services, endpoint, work.id) + empty_slots(services, endpoint, work.id)
         _tell(services, work, "K0 lease taken", left)
         return epoch
@@ -100,6 +102,26 @@ def end_cut_off(services: Services, work: Leased) -> None:
         told = empty_slots(services, endpoint, work.id)
         troubles = bring_back(services, endpoint, work.id) if begun else []
     stop_work(services, work, _cut_off(work, begun, told + (troubles or [])), troubles)
+
+
+def _acquire(services: Services, endpoint: Endpoint, holder: str) -> int:
+    """Take the lease and return its epoch, waiting for an attempt to undo or to mend to end; raise LeaseHeld."""
+    timing = services.timing
+    deadline = time.monotonic() + timing.converge_s + 2 * timing.empty_s + timing.registry_s
+    while True:
+        try:
+            return leases.acquire(services, endpoint.model, endpoint.environment, holder)
+        except LeaseHeld:
+            if not _passes(services, endpoint) or time.monotonic() > deadline:
+                raise
+        time.sleep(10 * timing.poll_s)
+
+
+def _passes(services: Services, endpoint: Endpoint) -> bool:
+    """Whether a lease is held by no work, but while a release is undone or slots are mended, or is free by now."""
+    records = services.records
+    (lease,) = records.find(Lease, id=leases.lease_id(endpoint.model, endpoint.environment))
+    return lease.holder in (None, mending(endpoint)) or bool(records.find(ReleaseRecord, id=lease.holder))
 
 
 def _cut_off(work: Leased, begun: list[ReleaseRecord], troubles: list[str]) -> SlipwayError:

@@ -8,6 +8,7 @@ target was asked for in its live slot is never overridden, and an alias that som
 from pipelines.domain import audit
 from pipelines.domain.records import Lease, ReleaseRecord
 from pipelines.domain.release import Endpoint, Slot
+from pipelines.ports import Records, Transaction
 from pipelines.releases import leases
 from pipelines.releases.services import Services
 from pipelines.releases.undo import empty_slots, occupied, restore_target
@@ -31,7 +32,10 @@ def mend_slots(services: Services, endpoint: Endpoint) -> list[str]:
 
     Raises LeaseHeld, and what a target raises that is away.
     """
-    if not is_at_rest(services, endpoint) or not (_lacking(services, endpoint) or occupied(services, endpoint)):
+    if not is_at_rest(services, endpoint):
+        return []
+    _end_revived(services, endpoint)
+    if not (_lacking(services, endpoint) or occupied(services, endpoint)):
         return []
     holder = mending(endpoint)
     with leases.holding(services, endpoint, holder):
@@ -55,11 +59,27 @@ def _revive(services: Services, recorded: ReleaseRecord, holder: str) -> None:
     """Begin to serve a recorded release; until it is asked for, the intent stays open."""
     detail = {"version": recorded.version, "bundle": recorded.bundle_digest}
     with services.records.write() as transaction:
-        begun = [entry.action for entry in audit.open_intents(transaction.audited(recorded.id))]
-        if _REVIVAL not in begun:
+        if not _is_begun(transaction, recorded):
             transaction.audit("executor", _REVIVAL, "intent", subject=recorded.id, detail=detail)
     endpoint = recorded.release.endpoint
     services.target.prepare(endpoint, recorded.bundle_digest)
     restore_target(services, endpoint, holder)
+    _end_revived(services, endpoint)
+
+
+def _end_revived(services: Services, endpoint: Endpoint) -> None:
+    """Write the outcome of a revival whose release is asked for by now: also one that was cut off before it did."""
+    recorded = services.serving(endpoint.model, endpoint.environment)
+    # Looked at often, and hardly ever there: neither the target is asked nor the records are locked for nothing.
+    if recorded is None or not _is_begun(services.records, recorded):
+        return
+    if services.target.observe(endpoint, Slot.LIVE).wanted_id != recorded.id:
+        return
+    detail = {"version": recorded.version, "bundle": recorded.bundle_digest}
     with services.records.write() as transaction:
-        transaction.audit("executor", _REVIVAL, "outcome", subject=recorded.id, detail=detail)
+        if _is_begun(transaction, recorded):
+            transaction.audit("executor", _REVIVAL, "outcome", subject=recorded.id, detail=detail)
+
+
+def _is_begun(source: Records | Transaction, recorded: ReleaseRecord) -> bool:
+    return any(entry.action == _REVIVAL for entry in audit.open_intents(source.audited(recorded.id)))

@@ -13,11 +13,12 @@ from pipelines.ports import Step, Transaction
 from pipelines.releases.leased import under_lease
 from pipelines.releases.rollout import Change, at_step, put_in_service
 from pipelines.releases.services import Services
+from pipelines.releases.waiting import read
 
 
 def release_promotion(services: Services, promotion_id: str, step: Step) -> None:
     """Release an approved promotion into production, or leave what serves untouched and say why."""
-    promotion = services.records.get(Promotion, promotion_id)
+    promotion = read(services, Promotion, promotion_id)
 
     def carry_out() -> None:
         step("K1 evidence read", lambda: at_step(services, "K1", lambda: _checked_report(services, promotion)))

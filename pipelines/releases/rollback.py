@@ -8,18 +8,19 @@ from pipelines.ports import Records, Step, Transaction
 from pipelines.releases.leased import under_lease
 from pipelines.releases.rollout import Change, at_step, put_in_service
 from pipelines.releases.services import Services
+from pipelines.releases.waiting import read
 
 
 def roll_back(services: Services, rollback_id: str, step: Step) -> None:
     """Bring an environment back to its previous good release, or leave it and say why."""
-    rollback = services.records.get(Rollback, rollback_id)
+    rollback = read(services, Rollback, rollback_id)
 
     def carry_out() -> None:
         found = step(
             "K1 previous good release found",
             lambda: at_step(services, "K1", lambda: _find_target(services.records, rollback)),
         )
-        target = services.records.get(ReleaseRecord, found)
+        target = read(services, ReleaseRecord, found)
         change = Change(
             holder=rollback_id,
             kind="rollback",

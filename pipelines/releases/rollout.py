@@ -19,7 +19,7 @@ from pipelines.ports import J, Step, Transaction
 from pipelines.releases import leases
 from pipelines.releases.alias import point_alias
 from pipelines.releases.services import Services
-from pipelines.releases.undo import bring_back, fail, settle
+from pipelines.releases.undo import bring_back, end_intents, fail, settle
 from pipelines.releases.waiting import wait_settled
 
 
@@ -182,6 +182,7 @@ def _record(services: Services, change: Change, release_id: str, finish: Finish)
         previous = None
         for previous in transaction.find(ReleaseRecord, **here):
             transaction.change(previous, state=left, ended_at=at)
+            end_intents(transaction, previous, {"result": "superseded"})
         if previous and change.kind == "rollback":
             _mark_restored_chain(transaction, previous)
         served = transaction.change(current, state=ReleaseState.SERVING, serving_at=at)

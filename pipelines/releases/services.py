@@ -1,7 +1,7 @@
 """What every workflow is given: the ports, who the executor is, and how long it may wait."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.domain.policy import Policy
@@ -10,6 +10,7 @@ from pipelines.domain.release import Environment
 from pipelines.governance.progress import report_progress
 from pipelines.governance.standing import policy_in_force, serving_release
 from pipelines.ports import Bundles, JobRunner, LoadRunner, ModelRegistry, Records, ServiceProbe, Target
+from pipelines.releases.unanswered import Unanswered
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Services:
     now: Callable[[], str]
     fault: Callable[[str], None] = lambda step: None
     timing: Timing = Timing()
+    unanswered: Unanswered = field(default_factory=Unanswered)
 
     def note(self, subject: str, step: str, message: str) -> None:
         """Write one line of progress for people who watch."""

@@ -104,7 +104,7 @@ def fail(transaction: Transaction, services: Services, release: ReleaseRecord, w
     told = "; ".join([why, *(f"not undone: {trouble}" for trouble in troubles)])[:800]
     failed = transaction.change(release, state=state, ended_at=services.now())
     tell_release(transaction, EventKind.RELEASE_FAILED, failed, why=told)
-    _end_intents(transaction, failed, {"result": "failed", "why": told})
+    end_intents(transaction, failed, {"result": "failed", "why": told})
 
 
 def settle(transaction: Transaction, services: Services, release: ReleaseRecord, outcome: dict[str, str]) -> None:
@@ -114,8 +114,8 @@ def settle(transaction: Transaction, services: Services, release: ReleaseRecord,
     transaction.audit("executor", f"release.{release.kind}", "outcome", subject=release.id, detail=detail)
 
 
-def _end_intents(transaction: Transaction, release: ReleaseRecord, outcome: dict[str, str]) -> None:
-    """Write the outcome of each effect that a release began and did not end."""
+def end_intents(transaction: Transaction, release: ReleaseRecord, outcome: dict[str, str]) -> None:
+    """Write the outcome of each effect that was begun for a release and did not end."""
     detail = {"environment": release.environment, "version": release.version, **outcome}
     open_actions = {entry.action for entry in audit.open_intents(transaction.audited(release.id))}
     for action in sorted(open_actions):

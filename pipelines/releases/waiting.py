@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pipelines.domain.release import Endpoint, Phase, Slot, SlotState
-from pipelines.errors import DeployFailed, RegistryUnavailable, SlipwayError
-from pipelines.ports import never_ending
+from pipelines.errors import DatabaseUnavailable, DeployFailed, RegistryUnavailable, SlipwayError
+from pipelines.ports import R, never_ending
 from pipelines.releases.services import Services
 
 T = TypeVar("T")
@@ -36,6 +36,11 @@ def wait_empty(services: Services, endpoint: Endpoint, slot: Slot) -> None:
         if time.monotonic() > deadline:
             raise DeployFailed(f"the {slot} slot of {endpoint} does not empty", next='see "slipway logs"')
         time.sleep(services.timing.poll_s)
+
+
+def read(services: Services, kind: type[R], id: str) -> R:
+    """Return a record between two steps, going on while the database is away: that is no refusal of the work."""
+    return keep_trying(services, lambda: services.records.get(kind, id), away=DatabaseUnavailable)
 
 
 def keep_trying(services: Services, action: Callable[[], T], *, away: type[SlipwayError] = RegistryUnavailable) -> T:

@@ -3,14 +3,16 @@
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from pipelines.adapters.jobs import process as process_module
 from pipelines.adapters.jobs.process import ProcessJobs
-from pipelines.errors import Cancelled, JobFailed, UsageError
+from pipelines.errors import Cancelled, JobFailed, Undecided, UsageError
 from pipelines.ports import JobBounds, JobRunner
 from pipelines.settings.settings import ROOT
 from tests.support.world.fakes import FakeJobs
@@ -77,6 +79,34 @@ def test_a_child_has_nothing_of_this_process_but_its_files(jobs: ProcessJobs, mo
     assert (limits["CORE"], limits["NOFILE"], limits["FSIZE"]) == (0, 256, MIB)
 
 
+def test_what_else_this_user_starts_takes_no_threads_from_a_job(jobs: ProcessJobs) -> None:
+    limit = ask(jobs, "look")["limits"]["NPROC"]
+    assert limit == -1 or limit > threads_of_this_user() + 64 + 500
+
+
+def test_a_job_that_may_start_no_thread_decides_nothing(jobs: ProcessJobs) -> None:
+    with pytest.raises(Undecided, match="could start no more threads") as undecided:
+        ask(jobs, "thread")
+    assert not isinstance(undecided.value, JobFailed)
+
+
+def test_what_can_not_be_ended_keeps_nobody_waiting_for_ever(
+    jobs: ProcessJobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kill = psutil.Process.kill
+    # As of a process that waits for a disk; and the warden, which has been stopped, can't do it either.
+    monkeypatch.setattr(psutil.Process, "kill", lambda process: None)
+    monkeypatch.setattr(process_module, "_END_S", 0.5)
+    monkeypatch.setattr(process_module, "_LOST_S", 0.5)
+    try:
+        with pytest.raises(JobFailed, match="took longer than 3 s"):
+            ask(jobs, "escape stop", SHORT)
+        assert "a confined job can't be ended: processes" in caplog.text
+    finally:
+        for pid in left(tmp_path):
+            kill(psutil.Process(pid))
+
+
 def test_only_what_a_program_returns_is_its_answer(jobs: ProcessJobs) -> None:
     assert ask(jobs, "print") == "answered"
 
@@ -92,6 +122,8 @@ def test_only_what_a_program_returns_is_its_answer(jobs: ProcessJobs) -> None:
         ("crash", BOUNDS, "was ended by SIGABRT: the last words"),
         ("raise", BOUNDS, "ended with 1: (.|\n)*RuntimeError: what the program did not expect"),
         ("write", BOUNDS, "File too large"),
+        ("fill 80 1000000", BOUNDS, "wrote more than 64 MiB, or 1,000 files"),
+        ("fill 2000 0", BOUNDS, "wrote more than 64 MiB, or 1,000 files"),
     ],
 )
 def test_a_job_that_goes_beyond_its_bounds_is_ended_and_named(
@@ -146,6 +178,14 @@ def test_a_job_ends_with_who_started_it(tmp_path: Path, task: str) -> None:
     await_that(lambda: left(tmp_path) == [])
     assert ProcessJobs(ROOT, tmp_path / "jobs").remove_left()
     assert list((tmp_path / "jobs").iterdir()) == []
+
+
+def threads_of_this_user() -> int:
+    count = 0
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            count += process.num_threads() if process.uids().real == os.getuid() else 0
+    return count
 
 
 def left(place: Path) -> list[int]:

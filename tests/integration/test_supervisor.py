@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 
 from bench.load.load_client import LoadClient, LoadResult, under_load
@@ -185,6 +186,47 @@ def test_a_successor_whose_replicas_never_come_up_leaves_those_before_it_serving
         bundle.write_bytes(whole)
         eventually(supervisor.record, lambda record: not record["former"])
     no_failures(load)
+
+
+def test_a_release_has_not_settled_while_replicas_of_a_former_supervisor_answer(
+    supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path]
+) -> None:
+    supervisor = supervisor_of(supervisors, tmp_path / "home", digests, replicas=1)
+    before = supervisor.serve(release(0, digests)).replicas[0]
+    (supervisor.bundles[release(0, digests).bundle_digest] / "bundle.json").write_bytes(b"{}")
+    supervisor.begin("--replace")
+    eventually(supervisor.stderr_path.read_text, lambda text: "what a former supervisor left serves on" in text)
+    state = supervisor.live()
+    assert state.phase is Phase.STARTING and before in state.replicas
+    with under_load(LoadClient(supervisor.url, valid_row(), kept_per_s=60, new_per_s=20)) as load:
+        state = supervisor.serve(release(1, digests))
+        assert not Path(f"/proc/{before.pid}").exists()
+    no_failures(load)
+    assert [replica.version for replica in state.replicas] == ["1"]
+
+
+def test_who_can_not_be_asked_serves_and_is_asked_as_soon_as_the_disk_allows_it(
+    supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path]
+) -> None:
+    supervisor = supervisor_of(supervisors, tmp_path / "home", digests, replicas=1)
+    served = release(0, digests)
+    supervisor.serve(served)
+    supervisor.stop()
+    control = Path(supervisor.record()["socket"])
+    # As on a full disk, on which no socket can be made.
+    control.mkdir()
+    supervisor.begin()
+    eventually(lambda: answers(supervisor.url), bool)
+    control.rmdir()
+    eventually(control.is_socket, bool)
+    supervisor.until_live(lambda state: state.serves(served))
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=5, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
 
 
 def test_a_supervisor_whose_successor_has_given_up_goes_on(

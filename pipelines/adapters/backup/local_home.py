@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+from pipelines.adapters.disk import sync
 from pipelines.errors import Undecided, UsageError
 
 ProgressReporter = Callable[[str], None]
@@ -24,7 +25,7 @@ RECORDS = "slipway.db"
 # In the order in which they are taken.
 _DATABASES = ("workflows.db", RECORDS, "mlflow.db")
 # What tells of processes, or can be had again.
-_LEFT_OUT = frozenset({"demo", "executor-lives", "loadtests", "logs", "run", "slipway.db-signals", "work"})
+_LEFT_OUT = frozenset({"demo", "executor-lives", "jobs", "loadtests", "logs", "run", "slipway.db-signals", "work"})
 _PASSING = (".lock", ".partial", "-journal", "-shm", "-wal")
 # What is being made, or removed: of no bundle.
 _UNFINISHED = (".aside-", ".gone-", ".partial-")
@@ -90,11 +91,7 @@ def take_place(folder: Path, home: Path) -> None:
     home.parent.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     folder.rename(home)
-    descriptor = os.open(home.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(home.parent)
 
 
 def _state_files(home: Path, report_progress: ProgressReporter) -> Iterator[Path]:

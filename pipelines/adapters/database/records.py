@@ -6,7 +6,7 @@ and whoever has read an event has seen every one before it.
 
 import dataclasses
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -97,6 +97,14 @@ class SqlRecords:
         with _translated(reading=True), self._engine.connect() as connection:
             return SqlTransaction(connection, self._tables).find(kind, **equals)
 
+    def newest(self, kind: type[R], limit: int, *, before: str | None = None, **equals: object) -> tuple[list[R], bool]:
+        """Return the last records whose fields equal `equals`, oldest first, and whether there are older ones.
+
+        Only those are looked at that are older than the record `before`; raise UsageError when there is none.
+        """
+        with _translated(reading=True), self._engine.connect() as connection:
+            return SqlTransaction(connection, self._tables).newest(kind, limit, before=before, **equals)
+
     def events(
         self, *, after: int = 0, subject: str | None = None, kinds: Collection[EventKind] = (), limit: int | None = None
     ) -> list[Event]:
@@ -108,6 +116,11 @@ class SqlRecords:
     def listen(self) -> FifoListener | PostgresListener:
         """Return what waits for the next events."""
         return self._signals.listen()
+
+    def audited(self, subject: str) -> list[Entry]:
+        """Return the audit entries of one subject, oldest first."""
+        with _translated(reading=True), self._engine.connect() as connection:
+            return SqlTransaction(connection, self._tables).audited(subject)
 
     def audit_trail(self) -> Iterator[audit.Entry]:
         """Go through the whole audit chain, first entry first, reading it a page at a time."""
@@ -200,11 +213,22 @@ class SqlTransaction:
 
     def find(self, kind: type[R], **equals: object) -> list[R]:
         """Return the records whose fields equal `equals`, oldest first."""
-        table = self._tables[kind]
-        query = sa.select(table).order_by(table.c.row)
-        for name, value in equals.items():
-            query = query.where(table.c[name] == sql_value(value))
+        query = self._where(kind, equals).order_by(self._tables[kind].c.row)
         return [record_of(kind, row) for row in self._connection.execute(query).mappings()]
+
+    def newest(self, kind: type[R], limit: int, *, before: str | None = None, **equals: object) -> tuple[list[R], bool]:
+        """Return the last records whose fields equal `equals`, oldest first, and whether there are older ones."""
+        table = self._tables[kind]
+        query = self._where(kind, equals).order_by(table.c.row.desc()).limit(limit + 1)
+        if before is not None:
+            self.get(kind, before)
+            query = query.where(table.c.row < sa.select(table.c.row).where(table.c.id == before).scalar_subquery())
+        found = [record_of(kind, row) for row in self._connection.execute(query).mappings()]
+        return found[:limit][::-1], len(found) > limit
+
+    def _where(self, kind: type[Any], equals: Mapping[str, object]) -> "sa.Select[Any]":
+        table = self._tables[kind]
+        return sa.select(table).where(*(table.c[name] == sql_value(value) for name, value in equals.items()))
 
     def change(self, record: R, **values: object) -> R:
         """Store new values of some fields and return the new record."""

@@ -6,13 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
-from pipelines.adapters.jobs.inside import OUT_OF_MEMORY, OUT_OF_TIME, TASK, TOO_MUCH
+from pipelines.adapters.jobs.inside import OUT_OF_MEMORY, OUT_OF_THREADS, OUT_OF_TIME, TASK, TOO_MUCH
 from pipelines.domain.texts import one_line
 from pipelines.errors import JobFailed, UsageError
 from pipelines.ports import JobBounds
 
 PROGRAM = "pipelines.evaluation.job"
 _LAUNCHER = "pipelines.adapters.jobs.inside"
+# What a job may leave on a disk, all its files together.
+MOST_WRITTEN_BYTES, MOST_WRITTEN_FILES = 64 << 20, 1000
 _LAST_LINES, _LAST_CHARS = 5, 600
 # One thread sums in one order, and no library reserves memory for threads that there are not.
 QUIET = {
@@ -69,12 +71,27 @@ def too_large(bounds: JobBounds) -> str:
     return f"needed more than {bounds.memory_mb:,} MB of memory"
 
 
+def too_many(bounds: JobBounds) -> str:
+    """Say that a job started too many processes."""
+    return f"started more than {bounds.processes} processes"
+
+
 def too_much(bounds: JobBounds) -> str:
     """Say that an answer was too large."""
     return f"answered more than {bounds.answer_bytes:,} bytes"
 
 
+def too_many_files() -> str:
+    """Say that a job wrote too much, or where it can't be counted."""
+    return f"wrote more than {MOST_WRITTEN_BYTES >> 20} MiB, or {MOST_WRITTEN_FILES:,} files"
+
+
 def end_of(code: int, bounds: JobBounds) -> str | None:
     """Say which bound an exit code speaks of, None for any other end."""
-    how = {OUT_OF_MEMORY: too_large(bounds), OUT_OF_TIME: too_long(bounds), TOO_MUCH: too_much(bounds)}
+    how = {
+        OUT_OF_MEMORY: too_large(bounds),
+        OUT_OF_TIME: too_long(bounds),
+        OUT_OF_THREADS: too_many(bounds),
+        TOO_MUCH: too_much(bounds),
+    }
     return how.get(code)

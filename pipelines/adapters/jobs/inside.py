@@ -20,27 +20,38 @@ from pipelines.adapters.jobs.warden import ABANDONED, split_off
 
 # Exit codes that say which bound was met.
 OUT_OF_MEMORY, OUT_OF_TIME, TOO_MUCH = 77, 78, 80
+# The system let it start no more threads or processes.
+OUT_OF_THREADS = 81
 TASK = "task.json"
 # Longer than who started it waits: then that has died.
 _SPARE_S = 5.0
 _FILE_BYTES = 1024 * 1024
 _OPEN_FILES = 256
+# What else this user may start beside a job: the system counts that together with what the job starts.
+_THREADS_BESIDE = 1024
 _MIB = 1024 * 1024
+# As Python says it, which has no class of its own for it.
+_NO_THREAD = "can't start new thread"
 
 
 def main() -> None:
     """Confine this process, run the program, and write its answer."""
     program, limits = sys.argv[1], json.loads(sys.argv[2])
-    if limits["starter"]:
-        split_off(limits["starter"])
     # Whatever else is printed, by whichever library, is no part of the answer.
     answer = os.dup(1)
-    os.dup2(2, 1)
-    _confine(limits)
     try:
+        if limits["starter"]:
+            split_off(limits["starter"])
+        os.dup2(2, 1)
+        _confine(limits)
         content = importlib.import_module(program).carry_out(Path(TASK).read_bytes(), Path.cwd())
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
+    except (BlockingIOError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and _NO_THREAD not in str(error):
+            raise
+        os.write(2, f"{error}\n".encode())
+        os._exit(OUT_OF_THREADS)
     if len(content) > limits["answer_bytes"]:
         # What keeps an answer for its reader may keep the end of it only.
         os._exit(TOO_MUCH)
@@ -58,7 +69,8 @@ def _confine(limits: dict[str, Any]) -> None:
     _lower(resource.RLIMIT_NOFILE, _OPEN_FILES)
     _lower(resource.RLIMIT_CORE, 0)
     if limits["starter"]:
-        _lower(resource.RLIMIT_NPROC, _running() + int(limits["processes"]))
+        # Only what ends a bomb: who watches the job counts its own processes.
+        _lower(resource.RLIMIT_NPROC, _running() + int(limits["processes"]) + _THREADS_BESIDE)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, wall_s)
     threading.Thread(target=_end_late, args=(wall_s,), daemon=True).start()

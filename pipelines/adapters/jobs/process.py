@@ -4,6 +4,7 @@ All that it starts ends with it, by its warden. What a process of the same user 
 containers keep more away.
 """
 
+import logging
 import os
 import selectors
 import shutil
@@ -20,6 +21,8 @@ from typing import BinaryIO
 import psutil
 
 from pipelines.adapters.jobs.files import (
+    MOST_WRITTEN_BYTES,
+    MOST_WRITTEN_FILES,
     PROGRAM,
     QUIET,
     broken,
@@ -28,13 +31,21 @@ from pipelines.adapters.jobs.files import (
     lay_out,
     too_large,
     too_long,
+    too_many,
+    too_many_files,
     too_much,
 )
+from pipelines.adapters.jobs.inside import OUT_OF_THREADS
+from pipelines.errors import Undecided
 from pipelines.ports import JobBounds, never_ending
+
+logger = logging.getLogger(__name__)
 
 LOOK_S = 0.25
 # So long a warden may take to end everybody; then it has been stopped by one of them.
 _END_S = 5.0
+# And what the system itself can't end, such as a process that waits for a disk, for so long.
+_LOST_S = 10.0
 _LOG = "job.log"
 _PART = 64 * 1024
 _MIB = 1024 * 1024
@@ -61,7 +72,7 @@ class ProcessJobs:
         with tempfile.TemporaryDirectory(prefix="job-", dir=self._place, ignore_cleanup_errors=True) as folder:
             lay_out(Path(folder), task, files)
             with self._started(Path(folder), bounds) as (process, log):
-                answer = _Watch(process, bounds, check, log).await_answer()
+                answer = _Watch(process, bounds, check, log, _Growth(Path(folder))).await_answer()
         return answer
 
     def remove_left(self) -> set[str]:
@@ -76,15 +87,18 @@ class ProcessJobs:
         environ = {**QUIET, "PATH": os.defpath, "PYTHONPATH": str(self._root), "HOME": str(folder)}
         # Opened before the job begins and never again: what it may put in the place of the file is not looked at.
         with (folder / _LOG).open("xb+") as log:
-            process = subprocess.Popen(
-                command(sys.executable, self._program, bounds, starter=os.getpid()),
-                cwd=folder,
-                env={**environ, "TMPDIR": str(folder)},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-            )
+            try:
+                process = subprocess.Popen(
+                    command(sys.executable, self._program, bounds, starter=os.getpid()),
+                    cwd=folder,
+                    env={**environ, "TMPDIR": str(folder)},
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise Undecided(f"no confined job can be started: {error}", next="mend that, then try again") from error
             with process:
                 try:
                     yield process, log
@@ -96,12 +110,18 @@ class _Watch:
     """One job while it runs."""
 
     def __init__(
-        self, process: "subprocess.Popen[bytes]", bounds: JobBounds, check: Callable[[], None], log: BinaryIO
+        self,
+        process: "subprocess.Popen[bytes]",
+        bounds: JobBounds,
+        check: Callable[[], None],
+        log: BinaryIO,
+        growth: "_Growth",
     ) -> None:
         self._process = process
         self._bounds = bounds
         self._check = check
         self._log = log
+        self._growth = growth
         self._answer = bytearray()
 
     def await_answer(self) -> bytes:
@@ -130,9 +150,11 @@ class _Watch:
         self._check()
         family = _family(self._process.pid)
         if len(family) > self._bounds.processes:
-            raise self._failure(f"started more than {self._bounds.processes} processes")
+            raise self._failure(too_many(self._bounds))
         if sum(map(_resident, family)) > self._bounds.memory_mb * _MIB:
             raise self._failure(too_large(self._bounds))
+        if self._growth.too_much():
+            raise self._failure(too_many_files())
 
     def _ended(self, deadline: float) -> bytes:
         try:
@@ -141,6 +163,12 @@ class _Watch:
             raise self._failure(too_long(self._bounds)) from None
         if code == -signal.SIGXCPU:
             raise self._failure(f"used a processor for more than {self._bounds.wall_s:g} s")
+        if code == OUT_OF_THREADS:
+            # All processes of this user count together: this says nothing of the job's files.
+            raise Undecided(
+                "the confined job could start no more threads or processes: this user has too many of them",
+                next="end what is not needed, or raise the limit of processes; then try again",
+            )
         if code:
             ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
             raise self._failure(end_of(code, self._bounds) or ended)
@@ -150,6 +178,42 @@ class _Watch:
         size = os.fstat(self._log.fileno()).st_size
         last = os.pread(self._log.fileno(), _PART, max(0, size - _PART))
         return broken(how, last.decode(errors="replace"))
+
+
+class _Growth:
+    """How much a job has written into its directory since it was laid out."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        laid_out = list(_entries(folder))
+        self._most_bytes = sum(laid_out) + MOST_WRITTEN_BYTES
+        self._most_files = len(laid_out) + MOST_WRITTEN_FILES
+
+    def too_much(self) -> bool:
+        """Whether it is more than the bounds; what can't be looked at is."""
+        total = 0
+        try:
+            for count, size in enumerate(_entries(self._folder), start=1):
+                total += size
+                if count > self._most_files or total > self._most_bytes:
+                    return True
+        except OSError:
+            return True
+        return False
+
+
+def _entries(folder: Path) -> Iterator[int]:
+    """Yield the size of each file and directory below one, 0 for those that have gone meanwhile."""
+    left = [os.fspath(folder)]
+    while left:
+        with suppress(FileNotFoundError), os.scandir(left.pop()) as found:
+            for entry in found:
+                size = 0
+                with suppress(FileNotFoundError):
+                    size = entry.stat(follow_symlinks=False).st_size
+                    if entry.is_dir(follow_symlinks=False):
+                        left.append(entry.path)
+                yield size
 
 
 def _family(warden: int) -> list[psutil.Process]:
@@ -180,10 +244,13 @@ def _end(warden: "subprocess.Popen[bytes]") -> None:
     warden.terminate()
     with suppress(subprocess.TimeoutExpired):
         warden.wait(_END_S)
-    while left := _family(warden.pid):
+    deadline = time.monotonic() + _LOST_S
+    while (left := _family(warden.pid)) and time.monotonic() < deadline:
         for process in left:
-            with suppress(psutil.NoSuchProcess):
+            with suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(left, timeout=LOOK_S)
+    if left:
+        logger.error("a confined job can't be ended: processes %s", ", ".join(str(process.pid) for process in left))
     warden.kill()
     warden.wait()

@@ -150,9 +150,14 @@ class LocalInstallation:
         kill(running[part.name] for part in silent)
 
     def _answers(self, part: Part) -> bool:
-        """Whether a part that runs is ready within SILENT_S; one that has ended meanwhile keeps nobody waiting."""
+        """Whether a part that runs answers within SILENT_S; one that has ended meanwhile keeps nobody waiting.
+
+        A supervisor that answers is not frozen, even if its replicas never come up: those of before serve meanwhile.
+        """
         deadline = time.monotonic() + SILENT_S
-        while (pid := self._processes.latest(part.name)) is not None and not part.ready(pid):
+        while (pid := self._processes.latest(part.name)) is not None:
+            if part.answers() if part.answers else part.ready(pid):
+                return True
             if time.monotonic() > deadline:
                 return False
             time.sleep(_LOOK_S)

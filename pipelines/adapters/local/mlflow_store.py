@@ -1,10 +1,12 @@
 """Brings MLflow's own tables up to date before its server starts, which refuses those of an older MLflow.
 
+A copy is upgraded and takes the file's place when it is whole: a migration that is cut off leaves half of its tables.
 The file of before stays beside the new one: MLflow's migrations are not ours to take back.
 """
 
 import contextlib
 import importlib.util
+import itertools
 import re
 import sqlite3
 import subprocess
@@ -13,6 +15,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+from pipelines.adapters.disk import sync
 from pipelines.errors import Undecided, UsageError
 
 _TABLE = "alembic_version"
@@ -22,7 +25,7 @@ _REVISION = re.compile(r'^(revision|down_revision) = "(\w+)"$', re.MULTILINE)
 def upgrade_mlflow(database: Path, environ: Mapping[str, str], report_progress: Callable[[str], None]) -> None:
     """Run MLflow's migrations on a SQLite file that an older MLflow made; a file that is not there needs none.
 
-    Raises UsageError for the tables of a newer MLflow, Undecided when a migration fails: the copy is then put back.
+    Raises UsageError for the tables of a newer MLflow, Undecided when a migration fails: the file is then as it was.
     """
     revision = _revision_of(database)
     if revision is None:
@@ -37,16 +40,19 @@ def upgrade_mlflow(database: Path, environ: Mapping[str, str], report_progress: 
             next="use the newer MLflow, or restore a backup of before",
         )
     report_progress(f"MLflow's tables are at revision {revision}: bringing them to {newest}")
-    before = database.with_name(f"{database.name}.{revision}")
-    _copy(database, before)
-    command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{database}"]
+    upgraded = database.with_name(f"{database.name}.partial")
+    _copy(database, upgraded)
+    command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{upgraded}"]
     ended = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-    if ended.returncode or _revision_of(database) != newest:
-        _copy(before, database)
+    if ended.returncode or _revision_of(upgraded) != newest:
+        _forget(upgraded)
         raise Undecided(
             f"MLflow can't upgrade {database}: {ended.stderr.strip()[-400:]}",
-            next=f'{database} is again as it was, and {before.name} its copy; mend that, then run "make up" again',
+            next=f'{database} is as it was; mend that, then run "make up" again. A {database.name}.{revision} that is'
+            " there already is of before an upgrade that was begun",
         )
+    _keep(database, revision)
+    _replace(database, upgraded)
 
 
 def _revision_of(database: Path) -> str | None:
@@ -74,6 +80,29 @@ def _revisions() -> tuple[str, set[str]]:
     return newest, known
 
 
+def _keep(database: Path, revision: str) -> None:
+    """Keep the file of before under a name that no other has: one that is there already may be the only good copy."""
+    endings = itertools.chain([revision], (f"{revision}-{number}" for number in itertools.count(2)))
+    places = (database.with_name(f"{database.name}.{ending}") for ending in endings)
+    kept = next(place for place in places if not place.exists())
+    copy = database.with_name(f"{kept.name}.partial")
+    _copy(database, copy)
+    _replace(kept, copy)
+
+
+def _replace(file: Path, by: Path) -> None:
+    """Let a whole database take a place, so that a power cut leaves this or what was there."""
+    sync(by)
+    by.replace(file)
+    sync(file.parent)
+
+
+def _forget(file: Path) -> None:
+    for rest in ("", "-journal", "-wal", "-shm"):
+        file.with_name(file.name + rest).unlink(missing_ok=True)
+
+
 def _copy(source: Path, target: Path) -> None:
+    _forget(target)
     with contextlib.closing(sqlite3.connect(source)) as read, contextlib.closing(sqlite3.connect(target)) as written:
         read.backup(written)

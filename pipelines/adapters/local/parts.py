@@ -12,23 +12,27 @@ from typing import Any
 
 import psutil
 
+from pipelines.adapters.exchange import deadline
 from pipelines.adapters.local.code import own_code
 from pipelines.adapters.local.supervisor.home import former_record_paths, record_path, supervisor_name, wire_of
-from pipelines.adapters.local.supervisor.wire import HANDS_OVER
-from pipelines.domain.release import REPLICAS, Endpoint, Environment
+from pipelines.adapters.local.supervisor.wire import HANDS_OVER, Command
+from pipelines.adapters.local.target import converse
+from pipelines.domain.release import REPLICAS, Endpoint, Environment, Slot
 from pipelines.settings.settings import Settings
 
 # What decides goes before what serves, so that nothing is begun that can't end.
 DECIDING = frozenset({"executor", "api"})
 _ANSWER_S = 2.0
+# Longer than a supervisor waits for its replicas when it is asked for them.
+_OBEY_S = 5.0
 
 
 @dataclass(frozen=True)
 class Part:
     """One process: its command and the code behind it, the port it listens on, and how it shows that it is ready.
 
-    `ready` is asked of a process id. `records` name the processes that a supervisor may have left behind; the first
-    that exists holds.
+    `ready` is asked of a process id. `answers` tells one that is not frozen, where that is less than being ready.
+    `records` name the processes that a supervisor may have left behind; the first that exists holds.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Part:
     ready: Callable[[int], bool]
     code: str
     records: tuple[Path, ...] = ()
+    answers: Callable[[], bool] | None = None
 
     @property
     def hands_over(self) -> bool:
@@ -50,7 +55,9 @@ class Part:
         record = next((path for path in self.records if path.exists()), None)
         if record is None:
             return False
-        pids = [process[kind] for process in _read(record)["processes"] for kind in ("pid", "worker") if process[kind]]
+        left = _read(record)
+        replicas = [*left["processes"], *left.get("former", [])]
+        pids = [process[kind] for process in replicas for kind in ("pid", "worker") if process[kind]]
         return any(psutil.pid_exists(pid) for pid in pids)
 
 
@@ -88,7 +95,11 @@ def _supervisor(settings: Settings, endpoint: Endpoint, code: str) -> Part:
         return _has_succeeded(record, pid) and answers(pid)
 
     records = (record, *former_record_paths(home, environment))
-    return Part(supervisor_name(endpoint), command, port, environment.name, ready, code, records)
+
+    def obeys() -> bool:
+        return any(_obeys(path) for path in records if path.exists())
+
+    return Part(supervisor_name(endpoint), command, port, environment.name, ready, code, records, obeys)
 
 
 def _has_succeeded(record: Path, pid: int) -> bool:
@@ -97,14 +108,26 @@ def _has_succeeded(record: Path, pid: int) -> bool:
     return bool(kept["pid"] == pid and not kept.get("former"))
 
 
+def _obeys(record: Path) -> bool:
+    """Whether a supervisor answers whoever asks it, whatever becomes of its replicas."""
+    request = json.dumps({"command": Command.OBSERVE, "slot": Slot.LIVE}).encode() + b"\n"
+    try:
+        return bool(converse(_read(record)["socket"], request, _OBEY_S))
+    except (OSError, ValueError):
+        return False
+
+
 def _answers(port: int) -> Callable[[int], bool]:
     """Ask for the health of what listens, on a new connection: a kept one would lead to the process of before."""
 
     def ready(pid: int) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_S)
         try:
-            connection.request("GET", "/health")
-            return connection.getresponse().status == HTTPStatus.OK
+            with deadline(_ANSWER_S) as until:
+                connection.connect()
+                until.watch(connection.sock)
+                connection.request("GET", "/health")
+                return connection.getresponse().status == HTTPStatus.OK
         except (OSError, http.client.HTTPException):
             return False
         finally:

@@ -71,7 +71,7 @@ class LocalTarget:
         request = json.dumps({"command": command, **body}).encode() + b"\n"
         socket_path = str(self._record(endpoint)["socket"])
         try:
-            reply = _converse(socket_path, request)
+            reply = converse(socket_path, request)
         except (OSError, ValueError) as error:
             raise _silent(endpoint, error) from error
         if "error" in reply:
@@ -94,9 +94,10 @@ def _silent(endpoint: Endpoint, error: Exception) -> TargetUnavailable:
     return TargetUnavailable(f"the supervisor of {endpoint} does not answer ({error})", next='run "make up"')
 
 
-def _converse(path: str, request: bytes) -> dict[str, Any]:
+def converse(path: str, request: bytes, timeout_s: float = _TIMEOUT_S) -> dict[str, Any]:
+    """Ask a supervisor and return its reply, whatever it says; raise OSError or ValueError when it gives none."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(_TIMEOUT_S)
+        connection.settimeout(timeout_s)
         connection.connect(path)
         connection.sendall(request)
         with connection.makefile("rb") as stream:

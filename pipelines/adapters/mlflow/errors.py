@@ -7,11 +7,9 @@ from contextlib import contextmanager
 import requests
 from mlflow.exceptions import MlflowException
 
-from pipelines.errors import NotAllowed, RegistryUnavailable, UnknownVersion
+from pipelines.adapters.mlflow.rest import UNKNOWN, forbidden, unavailable, unknown
 
-_UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
 _FORBIDDEN = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
-_START = 'run "make up", or look at the log of the model registry with "make logs"'
 
 
 def bound_calls(*, timeout_s: float, retries: int) -> None:
@@ -30,18 +28,10 @@ def mlflow_calls(uri: str, *, subject: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        if error.error_code in _UNKNOWN:
-            raise UnknownVersion(
-                f"MLflow knows no {subject}",
-                next='see what is registered on MLflow\'s page, or register a version with "make candidate"',
-            ) from error
+        if error.error_code in UNKNOWN:
+            raise unknown(subject) from error
         if error.error_code in _FORBIDDEN:
-            raise NotAllowed(f"MLflow forbids {subject}", next="check this process's credential") from error
-        raise _unavailable(uri, subject, error) from error
+            raise forbidden(subject) from error
+        raise unavailable(uri, subject, str(error)[:300]) from error
     except requests.exceptions.RequestException as error:
-        raise _unavailable(uri, subject, error) from error
-
-
-def _unavailable(uri: str, subject: str, error: Exception) -> RegistryUnavailable:
-    message = f"MLflow at {uri} did not answer for {subject}: {str(error)[:300]}"
-    return RegistryUnavailable(message, next=_START)
+        raise unavailable(uri, subject, str(error)[:300]) from error

@@ -5,7 +5,6 @@ only in the form of `answers.py`.
 """
 
 import json
-import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ import httpx
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from pipelines.adapters.exchange import streamed
 from pipelines.adapters.mlflow.answers import Answer, Refusal
 from pipelines.errors import NotAllowed, RegistryUnavailable, SlipwayError, UnknownVersion, UsageError
 
@@ -22,9 +22,10 @@ MOST_BYTES = 4 << 20
 # What an answer is about stands at its beginning, before what people say of it.
 _START_BYTES = 64 << 10
 _API = "/api/2.0/mlflow"
-_UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
+# What MLflow calls that which is not there.
+UNKNOWN = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
 # For an alias that a model does not have; names are checked before they are asked for.
-_UNKNOWN_ALIAS = _UNKNOWN | {"INVALID_PARAMETER_VALUE"}
+_UNKNOWN_ALIAS = UNKNOWN | {"INVALID_PARAMETER_VALUE"}
 _FORBIDDEN = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 _PASSING = {429, 500, 502, 503, 504}
 _TRIES = 2
@@ -71,7 +72,7 @@ class TrackingServer:
         if cut:
             with suppress(ValueError):
                 content = json.dumps(from_json(content, allow_partial=True)).encode()
-        return self._checked(status, content, kind, subject, unknown=_UNKNOWN_ALIAS)
+        return self._checked(status, content, kind, subject, missing=_UNKNOWN_ALIAS)
 
     def send(self, method: str, path: str, kind: type[A], subject: str, body: Mapping[str, Any]) -> A:
         """Send JSON and return the answer; what is sent twice must not make a difference."""
@@ -89,7 +90,7 @@ class TrackingServer:
     def failure(self, subject: str, error: httpx.HTTPError) -> SlipwayError:
         """Return the refusal for a failed exchange with the server's store."""
         if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in _FORBIDDEN:
-            return self._forbidden(subject)
+            return forbidden(subject)
         return self._unavailable(subject, str(error)[:300])
 
     def _asked(self, method: str, path: str, subject: str, most_bytes: int, **more: Any) -> tuple[int, bytes, bool]:
@@ -106,21 +107,19 @@ class TrackingServer:
         raise AssertionError("the last try returns or raises")
 
     def _exchange(self, method: str, path: str, most_bytes: int, more: dict[str, Any]) -> tuple[int, bytes, bool]:
-        deadline = time.monotonic() + self._timeout_s
         content = bytearray()
         # Not packed: a few bytes could become gigabytes.
         headers = {"Accept-Encoding": "identity"}
-        with self._client.stream(method, _API + path, headers=headers, **more) as answer:
+        asked = streamed(self._client, method, _API + path, limit_s=self._timeout_s, headers=headers, **more)
+        with asked as answer:
             for part in answer.iter_raw():
                 content += part
                 if len(content) > most_bytes:
                     return answer.status_code, bytes(content[:most_bytes]), True
-                if time.monotonic() > deadline:
-                    raise httpx.ReadTimeout(f"not all had come after {self._timeout_s:g} s")
         return answer.status_code, bytes(content), False
 
     def _checked(
-        self, status: int, content: bytes, kind: type[A], subject: str, unknown: Collection[str] = _UNKNOWN
+        self, status: int, content: bytes, kind: type[A], subject: str, missing: Collection[str] = UNKNOWN
     ) -> A:
         if status == httpx.codes.OK:
             try:
@@ -128,23 +127,35 @@ class TrackingServer:
             except ValidationError as error:
                 raise self._unavailable(subject, f"what answers there is not MLflow: {content[:60]!r}") from error
         if status in _FORBIDDEN:
-            raise self._forbidden(subject)
+            raise forbidden(subject)
         try:
             refusal = Refusal.model_validate_json(content)
         except ValidationError:
             refusal = Refusal()
-        if refusal.error_code in unknown:
-            raise UnknownVersion(
-                f"MLflow knows no {subject}",
-                next='see what is registered on MLflow\'s page, or register a version with "make candidate"',
-            )
+        if refusal.error_code in missing:
+            raise unknown(subject)
         raise self._unavailable(subject, f"it answered {status} {refusal.message[:200]}".rstrip())
 
-    def _forbidden(self, subject: str) -> NotAllowed:
-        return NotAllowed(f"MLflow forbids {subject}", next="check this process's credential")
-
     def _unavailable(self, subject: str, why: str) -> RegistryUnavailable:
-        return RegistryUnavailable(
-            f"MLflow at {self._url} did not answer for {subject}: {why}",
-            next='run "make up", or look at the log of the model registry with "make logs"',
-        )
+        return unavailable(self._url, subject, why)
+
+
+def unknown(subject: str) -> UnknownVersion:
+    """Return the refusal of what MLflow does not know."""
+    return UnknownVersion(
+        f"MLflow knows no {subject}",
+        next='see what is registered on MLflow\'s page, or register a version with "make candidate"',
+    )
+
+
+def forbidden(subject: str) -> NotAllowed:
+    """Return the refusal of what MLflow does not let this process do."""
+    return NotAllowed(f"MLflow forbids {subject}", next="check this process's credential")
+
+
+def unavailable(url: str, subject: str, why: str) -> RegistryUnavailable:
+    """Return the refusal for a server that does not answer, or not as MLflow does."""
+    return RegistryUnavailable(
+        f"MLflow at {url} did not answer for {subject}: {why}",
+        next='run "make up", or look at the log of the model registry with "make logs"',
+    )

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import httpx
 
+from pipelines.adapters.exchange import streamed
 from pipelines.errors import NotServable
 
 # Without a host, a part that steps up, or anything that has a meaning in a URL.
@@ -83,7 +84,10 @@ class ArtifactStore:
 
     def put(self, place: str, content: bytes) -> None:
         """Write one file, in place of what is there."""
-        self._client.put(_API + quote(place), content=content).raise_for_status()
+        url = _API + quote(place)
+        with streamed(self._client, "PUT", url, limit_s=self._bounds.seconds, content=content) as answer:
+            # What it says is not needed, so none of it is read.
+            answer.raise_for_status()
 
     def _fetch_one(self, place: str, target: Path, budget: "_Budget") -> Path:
         try:
@@ -97,11 +101,16 @@ class ArtifactStore:
 
     def _read(self, url: str, budget: "_Budget", **query: str) -> Iterator[bytes]:
         """Yield what is sent as it comes: never unpacked, and never awaited in larger parts."""
-        with self._client.stream("GET", url, params=query) as answer:
-            answer.raise_for_status()
-            for part in answer.iter_raw():
-                budget.take(len(part))
-                yield part
+        try:
+            with streamed(self._client, "GET", url, limit_s=budget.left_s, params=query) as answer:
+                answer.raise_for_status()
+                for part in answer.iter_raw():
+                    budget.take(len(part))
+                    yield part
+        except httpx.TimeoutException as late:
+            if budget.left_s:
+                raise
+            raise budget.too_late() from late
 
 
 class _Budget:
@@ -113,15 +122,22 @@ class _Budget:
         self._deadline = time.monotonic() + seconds
 
     def take(self, count: int) -> None:
-        """Count bytes that came; raise NotServable when they are more than allowed, or too late."""
+        """Count bytes that came; raise NotServable when they are more than allowed."""
         self._left -= count
         if self._left < 0:
             raise NotServable(
                 f"the files at {self._place} have more than {self._total_bytes:,} bytes",
                 next="register a smaller model",
             )
-        if time.monotonic() > self._deadline:
-            raise NotServable(
-                f"the files at {self._place} did not arrive within {self._seconds:g} s",
-                next="evaluate it again when the registry is less busy, or register a smaller model",
-            )
+
+    @property
+    def left_s(self) -> float:
+        """The seconds that are left, 0 when it is too late."""
+        return max(0.0, self._deadline - time.monotonic())
+
+    def too_late(self) -> NotServable:
+        """Return the refusal of what did not arrive in time."""
+        return NotServable(
+            f"the files at {self._place} did not arrive within {self._seconds:g} s",
+            next="evaluate it again when the registry is less busy, or register a smaller model",
+        )

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pipelines.adapters.disk import sync
 from pipelines.domain.bundle import canonical, digest_of
 from pipelines.domain.names import checked_name
 from pipelines.errors import DeployFailed, UsageError
@@ -114,14 +115,14 @@ class BundleStore:
         return self._root / f"sha256-{match[1]}"
 
     def _publish(self, partial: Path, folder: Path) -> None:
-        _sync(partial)
+        sync(partial)
         try:
             partial.rename(folder)
         except OSError:
             # Only if another process has stored the same bundle in the meantime is this no failure.
             if not folder.is_dir():
                 raise
-        _sync(self._root)
+        sync(self._root)
 
 
 def _verify(folder: Path, digest: str) -> None:
@@ -172,11 +173,3 @@ def _changed(folder: Path) -> float:
         return folder.stat().st_mtime
     except FileNotFoundError:
         return time.time()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,6 +4,7 @@ import http.client
 from collections.abc import Callable
 from typing import Any
 
+from pipelines.adapters.exchange import deadline
 from pipelines.documents import parse_json
 from pipelines.ports import HttpReply
 
@@ -18,9 +19,13 @@ def ask_directly(address: str, limit_s: float = _LIMIT_S) -> HttpReply | None:
     connection = http.client.HTTPConnection(address, timeout=limit_s)
     try:
         # Addresses pass from replica to replica: a kept connection could be one to a predecessor.
-        connection.request("GET", "/ready", headers={"Connection": "close"})
-        reply = connection.getresponse()
-        return HttpReply(reply.status, _object(reply.read(_REPLY_LIMIT_BYTES)), dict(reply.headers))
+        with deadline(limit_s) as until:
+            connection.connect()
+            until.watch(connection.sock)
+            connection.request("GET", "/ready", headers={"Connection": "close"})
+            reply = connection.getresponse()
+            content = reply.read(_REPLY_LIMIT_BYTES)
+        return HttpReply(reply.status, _object(content), dict(reply.headers))
     except (OSError, http.client.HTTPException, ValueError):
         return None
     finally:

@@ -17,6 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from dbos import DBOS, SetWorkflowID, WorkflowHandle
+from sqlalchemy.pool import PoolProxiedConnection
 
 from pipelines.errors import DatabaseUnavailable, LostLease, Refused, SlipwayError, UsageError
 from pipelines.ports import Step
@@ -168,7 +169,7 @@ class DbosEngine:
 
 
 class Patience:
-    """Has DBOS wait for a journal that is away or full, for `limit_s` at most since it was last written.
+    """Has DBOS wait for a journal that is away or full, for `limit_s` at most since a thread could last write to it.
 
     DBOS by itself waits for ever for some of these, and gives the workflow up at once for others, such as a disk that
     is full or a name that does not resolve while a database is moved.
@@ -176,13 +177,20 @@ class Patience:
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
-        self._failing_since: float | None = None
+        self._failing = threading.local()
         self._hurried = threading.current_thread()
 
     def watch(self, engine: sa.Engine) -> None:
         """Judge the failures of a journal's engine from now on."""
         sa.event.listen(engine, "handle_error", self._judge)
-        sa.event.listen(engine, "commit", self._recover)
+        commit = engine.dialect.do_commit
+
+        def committed(dbapi_connection: PoolProxiedConnection) -> None:
+            commit(dbapi_connection)
+            # Only now: a disk may be full for the commit alone. SQLAlchemy's own event comes before it.
+            self._failing.since = None
+
+        engine.dialect.do_commit = committed  # type: ignore[method-assign]
 
     def _judge(self, context: sa.engine.ExceptionContext) -> None:
         # Who starts workflows has more to do, and comes back to it.
@@ -190,12 +198,10 @@ class Patience:
         if hurried or not isinstance(context.sqlalchemy_exception, sa.exc.OperationalError):
             return
         now = time.monotonic()
-        self._failing_since = self._failing_since or now
+        since = getattr(self._failing, "since", None) or now
+        self._failing.since = since
         # What is called a lost connection is tried again.
-        context.is_disconnect = now - self._failing_since < self._limit_s
-
-    def _recover(self, connection: sa.Connection) -> None:
-        self._failing_since = None
+        context.is_disconnect = now - since < self._limit_s
 
 
 def durable_step(subject: str) -> Step:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pipelines import commands
 from pipelines.api.guard import guarded_router
-from pipelines.api.requests import Person, Reading, State, VersionRequest, now
+from pipelines.api.requests import LISTED, Before, Person, Reading, State, VersionRequest, now
 from pipelines.api.responses import Asked, ModelName, PersonName, Refusal, ResponseBody, Time, Version, refusals
 from pipelines.api.routes.approvals import ApprovalShown
 from pipelines.api.routes.evaluations import EvaluationShown, shown_evaluation
@@ -61,6 +61,7 @@ class Promotions(ResponseBody):
     """Promotions, oldest first."""
 
     promotions: list[PromotionRecord]
+    more: bool = Field(description="Whether there are older ones: ask again with `before`.")
 
 
 @router.post("", status_code=202, responses=refusals(404))
@@ -76,12 +77,14 @@ def ask_promotion(body: VersionRequest, state: State, person: Person) -> AskedPr
 
 @router.get("")
 def list_promotions(
-    state: Reading, version: Annotated[str | None, Query(description="Of this version only.")] = None
+    state: Reading,
+    version: Annotated[str | None, Query(description="Of this version only.")] = None,
+    before: Before = None,
 ) -> Promotions:
-    """List promotions, oldest first, of one version or of all."""
+    """List the last promotions, oldest first, up to a thousand, of one version or of all."""
     equals: dict[str, object] = {"version": version} if version else {}
-    found = state.records.find(Promotion, model=state.model, **equals)
-    return Promotions(promotions=[PromotionRecord.model_validate(promotion) for promotion in found])
+    found, more = state.records.newest(Promotion, LISTED, before=before, model=state.model, **equals)
+    return Promotions(promotions=[PromotionRecord.model_validate(promotion) for promotion in found], more=more)
 
 
 @router.get("/{id}")

@@ -6,7 +6,7 @@ from fastapi import Query
 from pydantic import Field
 
 from pipelines.api.guard import guarded_router
-from pipelines.api.requests import Reading
+from pipelines.api.requests import LISTED, Before, Reading
 from pipelines.api.responses import Digest, ModelName, ResponseBody, Time, Version
 from pipelines.api.routes.approvals import EvidenceShown
 from pipelines.domain.promotion import ReleaseState
@@ -65,13 +65,16 @@ class Releases(ResponseBody):
     """Releases, oldest first."""
 
     releases: list[ReleaseShown]
+    more: bool = Field(description="Whether there are older ones: ask again with `before`.")
 
 
 @router.get("")
 def list_releases(
-    state: Reading, environment: Annotated[Environment | None, Query(description="Of this environment only.")] = None
+    state: Reading,
+    environment: Annotated[Environment | None, Query(description="Of this environment only.")] = None,
+    before: Before = None,
 ) -> Releases:
-    """List who served what when, oldest first, overrides included."""
+    """List who served what when, oldest first, the last thousand releases, overrides included."""
     equals: dict[str, object] = {"environment": environment} if environment else {}
-    found = state.records.find(ReleaseRecord, model=state.model, **equals)
-    return Releases(releases=[ReleaseShown.model_validate(release) for release in found])
+    found, more = state.records.newest(ReleaseRecord, LISTED, before=before, model=state.model, **equals)
+    return Releases(releases=[ReleaseShown.model_validate(release) for release in found], more=more)

@@ -16,7 +16,7 @@ from pipelines.api.routes.promotions import PromotionRecord
 from pipelines.api.routes.releases import ReleaseShown
 from pipelines.api.routes.rollbacks import RollbackRecord
 from pipelines.api.work import events_of, follow
-from pipelines.domain.promotion import ReleaseState
+from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import (
     Evaluation,
     LeaderLease,
@@ -127,12 +127,14 @@ def _unfinished(records: Records, model: str) -> list[UnfinishedWork]:
         (Rollback, RollbackRecord),
         (Maintenance, MaintenanceRecord),
     )
-    return [
-        form.model_validate(work)
-        for kind, form in forms
-        for work in records.find(kind, model=model)
-        if not work.state.final
-    ]
+    # By state, which has an index: of what has ended there is ever more, and nobody waits for it.
+    alive = [state for state in RunState if not state.final]
+    found = []
+    for kind, form in forms:
+        works = [work for state in alive for work in records.find(kind, model=model, state=state)]
+        works.sort(key=lambda work: int(work.id.rpartition("-")[2]))
+        found += [form.model_validate(work) for work in works]
+    return found
 
 
 def _policy_name(records: Records, model: str) -> PolicyName:

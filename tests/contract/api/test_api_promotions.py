@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Promotion
 from tests.support.world.api import Api
 from tests.support.world.records import add, promotion, report_step
@@ -51,3 +52,14 @@ def test_an_override_that_can_not_be_is_refused(api: Api, body: dict[str, Any], 
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "usage")
     assert named in answer.json()["error"]["message"]
+
+
+def test_the_last_thousand_promotions_are_listed_and_older_ones_are_asked_for(api: Api) -> None:
+    asked = [promotion(f"p-{number}", version=str(number % 2), state=RunState.DONE) for number in range(1, 2005)]
+    add(api.records, *asked)
+
+    newest = api.get("promotions", version="1")
+    older = api.get("promotions", version="1", before=newest["promotions"][0]["id"])
+
+    assert (len(newest["promotions"]), newest["promotions"][-1]["id"], newest["more"]) == (1000, "p-2003", True)
+    assert ([found["id"] for found in older["promotions"]], older["more"]) == (["p-1", "p-3"], False)

@@ -1,11 +1,15 @@
 """What serves and what is under way."""
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import LeaderLease, Lease, Observation, Rollback
 from pipelines.domain.release import Environment
 from pipelines.operator.tables import status_table
 from tests.support.world.api import Api, wait_for_people
-from tests.support.world.records import MODEL, NOW, add, policy
+from tests.support.world.records import MODEL, NOW, add, evaluation, policy, promotion
 
 
 def test_status_tells_what_serves_what_was_seen_what_waits_and_who_holds(api: Api) -> None:
@@ -39,3 +43,15 @@ def test_status_names_work_that_should_go_on_and_does_not_and_so_does_its_table(
 
     assert shown["stalled"] == ["b-1 does not go on: no executor shows that it lives"]
     assert 'b-1 does not go on: no executor shows that it lives; next: "slipway up"' in status_table(shown)
+
+
+def test_status_reads_nothing_of_work_that_has_ended(api: Api, tmp_path: Path) -> None:
+    asked = promotion("p-10", state=RunState.REQUESTED)
+    ended = evaluation("e-1", report=None, state=RunState.DONE, error={"message": "was wrong"})
+    add(api.records, ended, asked, promotion("p-9"))
+    (database,) = tmp_path.rglob("*.db")
+    with closing(sqlite3.connect(database)) as connection, connection:
+        # Who reads the row now fails.
+        connection.execute("UPDATE evaluations SET error = '{' WHERE id = 'e-1'")
+
+    assert [work["id"] for work in api.get("status")["unfinished"]] == ["p-9", "p-10"]

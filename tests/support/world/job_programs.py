@@ -6,6 +6,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def do_list(place: Path, rest: str) -> dict[str, str]:
 
 def do_look(place: Path, rest: str) -> dict[str, Any]:
     """Tell what this process has been left with."""
-    kinds = ("CPU", "DATA", "FSIZE", "NOFILE", "CORE")
+    kinds = ("CPU", "DATA", "FSIZE", "NOFILE", "CORE", "NPROC")
     return {
         "environ": dict(os.environ),
         "limits": {kind: resource.getrlimit(getattr(resource, f"RLIMIT_{kind}"))[1] for kind in kinds},
@@ -48,6 +49,16 @@ def do_reach(place: Path, rest: str) -> str:
 def do_write(place: Path, rest: str) -> str:
     (Path(rest or place) / "made").write_bytes(bytes(2 * 1024 * 1024))
     return "written"
+
+
+def do_fill(place: Path, rest: str) -> None:
+    """Write files of some bytes, so many of them and no more: this machine is not ours alone."""
+    count, size = map(int, rest.split())
+    below = place / "below"
+    below.mkdir()
+    for number in range(count):
+        (below / str(number)).write_bytes(bytes(size))
+    time.sleep(600)
 
 
 def do_print(place: Path, rest: str) -> str:
@@ -79,6 +90,14 @@ def do_fork(place: Path, rest: str) -> None:
         if os.fork() == 0:
             time.sleep(600)
     time.sleep(600)
+
+
+def do_thread(place: Path, rest: str) -> None:
+    """Start a thread where this user has as many as it may have; root may have any number."""
+    resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+    if os.getuid() == 0:
+        os.setuid(65_534)
+    threading.Thread(target=time.sleep, args=(1,)).start()
 
 
 def do_escape(place: Path, rest: str) -> str:

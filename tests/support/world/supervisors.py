@@ -128,8 +128,10 @@ class SupervisorProcess:
         return self.target.observe(self.endpoint, Slot.LIVE)
 
     def until_live(self, good: Callable[[SlotState], bool], within_s: float = 30) -> SlotState:
-        """Observe the live slot until it is as wanted."""
-        return eventually(self.live, good, within_s)
+        """Observe the live slot until it is as wanted; a supervisor that has just come may not answer yet."""
+        state = eventually(self._look, lambda state: state is not None and good(state), within_s)
+        assert state is not None
+        return state
 
     def serve(self, release: Release, *, epoch: int = 1) -> SlotState:
         """Start a release in the live slot and wait until all replicas serve it."""

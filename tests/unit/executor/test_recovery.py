@@ -1,9 +1,11 @@
 """Work that no thread carries out any more: whatever ended it, nothing of it stays half-done, and no lease is held."""
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from socket import gethostname
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -15,15 +17,16 @@ from pipelines.domain.audit import open_intents
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Evaluation, LeaderLease, Lease, Promotion, ReleaseRecord, Rollback
 from pipelines.domain.release import Endpoint, Phase, Slot
-from pipelines.errors import DatabaseUnavailable, LostLease, NotAllowed, RegistryUnavailable
+from pipelines.errors import DatabaseUnavailable, LostLease, NotAllowed, RegistryUnavailable, TargetUnavailable
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.executor import recovery
 from pipelines.executor.recovery import Recovery
 from pipelines.executor.workflows import begin, register_workflows
 from pipelines.ports import Step
-from pipelines.releases import leases
+from pipelines.releases import late, leased, leases, unanswered
 from pipelines.releases.leader import Succession
 from pipelines.releases.machine import born_s
+from pipelines.releases.mending import mending
 from pipelines.releases.promote import release_promotion
 from pipelines.releases.rollback import roll_back
 from pipelines.releases.services import Services
@@ -364,3 +367,152 @@ def test_a_registry_that_is_down_keeps_no_other_work_from_being_looked_at(world:
         world.registry.aliases(MODEL)
     look(world, None, Succession(None, [taken]))
     assert world.records.get(Promotion, promotion.id).state is RunState.STOPPED
+
+
+class Clock:
+    """A clock that a test sets on."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+def test_between_two_attempts_to_undo_the_lease_is_free_however_long_they_take(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, attempts = Clock(), list[str]()
+    monkeypatch.setattr(recovery, "time", clock)
+
+    def away(*arguments: Any, **more: Any) -> None:
+        attempts.append("attempt")
+        clock.now_s += 10 * recovery.AGAIN_S
+        raise TargetUnavailable("it does not come up")
+
+    cut_off(world, "K9")
+    monkeypatch.setattr(world.target, "restore", away)
+    recovered = Recovery(world.services, Engine(), NOBODY)
+    for _ in range(2):
+        # The work is ended, then its release is undone, as often as it takes.
+        recovered.look()
+        recovered.wait()
+    assert len(attempts) == 2
+    recovered.look()
+    recovered.wait()
+    assert (len(attempts), lease(world).holder) == (2, None)
+    clock.now_s += recovery.AGAIN_S
+    recovered.look()
+    recovered.wait()
+    assert len(attempts) == 3
+
+
+@pytest.mark.parametrize("undoing", [True, False])
+def test_who_asks_for_the_way_out_waits_for_an_undoing_or_mending_that_holds_the_lease(
+    world: World, monkeypatch: pytest.MonkeyPatch, undoing: bool
+) -> None:
+    world.promoted(world.register())
+    world.promoted(world.register())
+    holder = world.records.find(ReleaseRecord)[-1].id if undoing else mending(Endpoint(MODEL, PRODUCTION))
+    leases.acquire(world.services, MODEL, PRODUCTION, holder)
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 3:
+            leases.give_back(world.services, holder)
+
+    monkeypatch.setattr(leased, "time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+    rollback = world.rolled_back()
+    assert (rollback.state, rollback.error, len(waited)) == (RunState.DONE, None, 3)
+    assert world.serving() == "1"
+
+
+def test_who_undoes_without_an_end_is_not_waited_for_without_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.promoted(world.register())
+    world.promoted(world.register())
+    leases.acquire(world.services, MODEL, PRODUCTION, mending(Endpoint(MODEL, PRODUCTION)))
+    clock = Clock()
+
+    def sleep(seconds: float) -> None:
+        clock.now_s += 1.0
+
+    monkeypatch.setattr(leased, "time", SimpleNamespace(monotonic=clock.monotonic, sleep=sleep))
+    assert (world.rolled_back().error or {})["code"] == "lease_held"
+
+
+def test_a_write_of_our_own_that_arrives_after_its_release_was_undone_is_put_right(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    for module in (late, unanswered):
+        monkeypatch.setattr(module, "time", clock)
+    world.promoted(world.register())
+    promotion = world.approved(world.register())
+    move = world.registry.move_alias
+
+    def hangs(model: str, alias: str, version: str | None) -> None:
+        raise RegistryUnavailable("no answer within 10 s")
+
+    monkeypatch.setattr(world.registry, "move_alias", hangs)
+    release_promotion(world.services, promotion.id, world.step)
+    monkeypatch.undo()
+    for module in (late, unanswered):
+        monkeypatch.setattr(module, "time", clock)
+    all_is_back(world)
+    move(MODEL, "production", "2")
+    look(world)
+    all_is_back(world)
+    # The look after its time takes it for lost: from then on it was somebody.
+    clock.now_s += world.services.timing.registry_s
+    move(MODEL, "production", "2")
+    look(world)
+    all_is_back(world)
+    look(world)
+    move(MODEL, "production", "2")
+    look(world)
+    assert world.registry.aliases(MODEL)["production"] == "2"
+
+
+@pytest.mark.parametrize("kind", [Evaluation, Promotion, Rollback])
+def test_a_read_between_two_steps_that_fails_once_undoes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, kind: type[Evaluation | Promotion | Rollback]
+) -> None:
+    world.promoted(world.register())
+    within, blips = list[str](), list[str]()
+    get = world.records.get
+
+    def blipping(kind: type[Any], id: str) -> Any:
+        # Each read between two steps fails once.
+        if not within and (not blips or blips[-1] != id):
+            blips.append(id)
+            raise DatabaseUnavailable("the database was restarted")
+        return get(kind, id)
+
+    def step(name: str, action: Callable[[], Any]) -> Any:
+        within.append(name)
+        try:
+            return action()
+        finally:
+            within.pop()
+
+    work: Evaluation | Promotion | Rollback
+    if kind is Evaluation:
+        version = world.register()
+        work = commands.request_evaluation(
+            world.records, person="alice", model=MODEL, version=version, override=None, now=now()
+        )
+    else:
+        work = world.approved(world.register())
+        if kind is Rollback:
+            release_promotion(world.services, work.id, world.step)
+            work = commands.request_rollback(
+                world.records, person="alice", model=MODEL, environment=PRODUCTION, now=now()
+            )
+    body: Callable[..., None] = {Evaluation: evaluate, Promotion: release_promotion, Rollback: roll_back}[kind]
+    monkeypatch.setattr(world.records, "get", blipping)
+    body(world.services, work.id, step)
+    monkeypatch.undo()
+    ended = world.records.get(kind, work.id)
+    assert (ended.state, ended.error) == (RunState.DONE, None)
+    assert blips

@@ -54,6 +54,9 @@ def settings(tmp_path: Path) -> Settings:
     supervisor = SupervisorHome(home, Endpoint("churn-model", Environment.STAGING))
     supervisor.save(supervisor.load())
     (home / "logs" / "api.log").write_text("a line")
+    job = home / "jobs" / "job-1"
+    job.mkdir(parents=True)
+    (job / "model.onnx").write_bytes(b"a copy, for as long as the job takes")
     return settings
 
 
@@ -82,7 +85,7 @@ def test_a_restored_home_has_the_history_and_proof_of_the_old_one_and_an_id_of_i
     assert (new.home / "bundles/sha256-1/model.onnx").read_bytes() == b"model"
     assert new.tokens_file.read_text() == settings.tokens_file.read_text()
     # Nothing that told of processes: a supervisor would end those of the old home.
-    assert not (new.home / "run").exists() and not (new.home / "logs").exists()
+    assert not any((new.home / name).exists() for name in ("run", "logs", "jobs"))
     old, kept = InstallationRecord.read(settings.home), InstallationRecord.read(new.home)
     assert old and kept and kept.id != old.id
     assert (kept.model, kept.settings) == (old.model, old.settings)

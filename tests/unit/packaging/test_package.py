@@ -13,8 +13,9 @@ from onnx import TensorProto, helper
 
 from pipelines.adapters.storage.bundle_store import BundleStore
 from pipelines.domain.bundle import Feature, FeatureType, canonical, digest_of
-from pipelines.errors import DeployFailed, NotServable, Refused, UsageError
-from pipelines.packaging.golden import TOLERANCE
+from pipelines.domain.description import GOLDEN_TOLERANCE
+from pipelines.errors import DeployFailed, JobFailed, NotServable, Refused, UsageError
+from pipelines.packaging.confined import PackagingTask, Parsed, Read, ask
 from pipelines.packaging.onnx_model import MAX_BYTES, OnnxModel
 from pipelines.packaging.package import Packaged, kept_predictions, make_bundle
 from pipelines.packaging.reading import read_predictions
@@ -126,7 +127,22 @@ def test_golden_rows_replay_and_cover_both_classes(desk: Desk) -> None:
     for row, expected in zip(golden["rows"], golden["expected"], strict=True):
         scores = model.score(pd.DataFrame([row]), positive_index=packaged.body["onnx"]["positive_index"])
         assert scores.labels[0] == expected["prediction"]
-        assert scores.probabilities[0] == pytest.approx(expected["probability"], abs=TOLERANCE)
+        assert scores.probabilities[0] == pytest.approx(expected["probability"], abs=GOLDEN_TOLERANCE)
+
+
+@pytest.mark.parametrize("tolerance", [1000.0, 0.0])
+def test_how_far_a_model_may_be_off_is_not_for_who_reads_it_to_say(desk: Desk, tolerance: float) -> None:
+    body = desk.package().body
+    read = {name: body[name] for name in Read.model_fields}
+
+    def answer(task: bytes, files: object) -> bytes:
+        return json.dumps({"model_file": "model.onnx", "rows": [], "read": read}).encode()
+
+    task = PackagingTask(version="version 1", features=None, predictions=False)
+    assert ask(answer, task, {}, Parsed).read is not None
+    read["golden"] = {**body["golden"], "tolerance": tolerance}
+    with pytest.raises(JobFailed, match=f"its tolerance is {tolerance:g} in place of 1e-05"):
+        ask(answer, task, {}, Parsed)
 
 
 def test_the_same_version_gives_the_same_digest_anywhere(desk: Desk, tmp_path: Path) -> None:

@@ -120,3 +120,25 @@ def test_a_target_that_is_away_is_no_empty_one(world: World, monkeypatch: pytest
     with pytest.raises(TargetUnavailable):
         mended(world)
     assert world.target.highest_epoch(ENDPOINTS[0]) == 0
+
+
+def begun_and_cut_off(world: World) -> None:
+    """Let a revival be killed after the target was asked, before its outcome was written."""
+    serving = world.services.serving(MODEL, PRODUCTION)
+    assert serving is not None
+    with world.records.write() as transaction:
+        transaction.audit("executor", "revival", "intent", subject=serving.id, detail={})
+
+
+def test_a_revival_that_was_cut_off_before_its_outcome_is_ended_by_the_next_look(world: World) -> None:
+    world.promoted(world.register())
+    begun_and_cut_off(world)
+    assert mended(world) == []
+    assert open_intents(world.records.audit_trail()) == []
+
+
+def test_a_revival_that_never_came_about_ends_with_the_release_of_another_version(world: World) -> None:
+    world.promoted(world.register())
+    begun_and_cut_off(world)
+    assert world.promoted(world.register()).error is None
+    assert open_intents(world.records.audit_trail()) == []

@@ -152,6 +152,7 @@ run "the_configuration_rolls_without_a_lost_request" {
         "http-after-response set-header keep-alive timeout=25",
         "retry-on conn-failure empty-response response-timeout",
         "stats socket /run/haproxy/admin.sock mode 600 level admin expose-fd listeners",
+        "defaults production-ready from common\n  retries 1\n",
       ] : strcontains(one(docker_container.config.upload).content, line)
     ])
     error_message = "A measured setting is missing."

@@ -11,13 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 from pipelines.adapters.local.supervisor.handover import asked_for_sockets, find_sockets, give_sockets
-from pipelines.adapters.local.supervisor.home import Record, SlotRecord, SupervisorHome
+from pipelines.adapters.local.supervisor.home import ProcessRecord, Record, SlotRecord, SupervisorHome
 from pipelines.adapters.local.supervisor.identity import end_orphan
-from pipelines.adapters.local.supervisor.replica import Site
+from pipelines.adapters.local.supervisor.replica import Site, look_at
 from pipelines.adapters.local.supervisor.slot import Rules, SlotSupervisor
 from pipelines.adapters.local.supervisor.sockets import SlotSocket, claim_kept, claim_live
 from pipelines.adapters.local.supervisor.wire import WIRE_VERSION, Command, Deployment, state_as_dict
-from pipelines.domain.release import Slot
+from pipelines.domain.release import Phase, Slot, SlotState
 from pipelines.errors import DeployFailed, LostLease, SlipwayError, UsageError
 
 log = logging.getLogger(__name__)
@@ -47,14 +47,16 @@ class Supervisor:
         # What holds a port that was not passed on has to leave it first.
         await self._end_former(lambda slot: self._port_of(slot) not in sockets)
         self._open_slots(sockets)
-        server = await self._listen()
         for supervisor in self._slots.values():
             supervisor.resume()
         log.info("%s: listens on port %d", self._home.endpoint, self._port)
-        succession = asyncio.create_task(self._succeed())
+        tasks = [
+            asyncio.create_task(self._obey_callers()),
+            *(asyncio.create_task(self._succeed(slot)) for slot in Slot),
+        ]
         await until.wait()
-        server.close()
-        succession.cancel()
+        for task in tasks:
+            task.cancel()
         await asyncio.gather(self._end_former(), *(supervisor.shut_down() for supervisor in self._slots.values()))
         self._home.socket_path.unlink(missing_ok=True)
 
@@ -75,12 +77,12 @@ class Supervisor:
         )
         return {int(found.getsockname()[1]): found for found in asked or find_sockets(self._record.former)}
 
-    async def _succeed(self) -> None:
+    async def _succeed(self, slot: Slot) -> None:
         """End the replicas of the supervisor before when those of this one serve, whatever goes wrong on the way."""
-        while self._record.former:
+        while self._former_in(slot):
             try:
-                await self._slots[Slot.LIVE].until_served()
-                await self._end_former()
+                await self._slots[slot].until_served()
+                await self._end_former(lambda of: of is slot)
             except Exception:
                 log.exception("%s: what a former supervisor left goes on for a moment", self._home.endpoint)
                 await asyncio.sleep(_AGAIN_S)
@@ -93,6 +95,19 @@ class Supervisor:
         self._record.former = [orphan for orphan in self._record.former if orphan not in leaving]
         if self._slots:
             self._try_save()
+
+    def _former_in(self, slot: Slot) -> list[ProcessRecord]:
+        return [orphan for orphan in self._record.former if orphan.slot is slot]
+
+    async def _observe(self, slot: Slot) -> SlotState:
+        """Ask all that answers on a slot's port: it has not settled while replicas of a former supervisor do."""
+        looks = asyncio.gather(*map(look_at, self._former_in(slot)))
+        own, former = await asyncio.gather(self._slots[slot].observe(), looks)
+        left = tuple(replica for replica in former if replica)
+        if not left:
+            return own
+        phase = own.phase if own.phase is Phase.FAILED else Phase.STARTING
+        return replace(own, phase=phase, replicas=(*own.replicas, *left))
 
     def _port_of(self, slot: Slot) -> int:
         return self._port if slot is Slot.LIVE else self._record.ports.get(slot, 0)
@@ -126,6 +141,20 @@ class Supervisor:
         self._record.slots = {slot: supervisor.record for slot, supervisor in self._slots.items()}
         self._record.processes = [process for supervisor in self._slots.values() for process in supervisor.processes]
         self._home.save(self._record)
+
+    async def _obey_callers(self) -> None:
+        """Listen for callers, as soon as the disk allows it: what is served does not wait for that."""
+        while True:
+            try:
+                server = await self._listen()
+                break
+            except OSError as error:
+                log.error("nobody can ask for anything at %s: %s", self._home.socket_path, error)
+                await asyncio.sleep(_AGAIN_S)
+        try:
+            await server.serve_forever()
+        finally:
+            server.close()
 
     async def _listen(self) -> asyncio.Server:
         before = os.umask(0o177)
@@ -183,7 +212,7 @@ class Supervisor:
     async def _obey(self, body: dict[str, Any]) -> dict[str, Any] | None:
         command = Command(body["command"])
         if command is Command.OBSERVE:
-            return state_as_dict(await self._slots[Slot(body["slot"])].observe())
+            return state_as_dict(await self._observe(Slot(body["slot"])))
         wanted = Deployment.from_dict(body["deployment"]) if command is Command.START else None
         if wanted and wanted.release.endpoint != self._home.endpoint:
             raise UsageError(f"release {wanted.release.id} is for {wanted.release.endpoint}")

@@ -1,5 +1,6 @@
 """What a supervisor leaves on disk: its lock, its socket and the record from which a successor goes on."""
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -181,8 +182,10 @@ class SupervisorHome:
                     next='it goes on serving; "make up" replaces one of an earlier Slipway',
                 )
             time.sleep(_LOCK_POLL_S)
-        os.ftruncate(self._lock_fd, 0)
-        os.pwrite(self._lock_fd, str(os.getpid()).encode(), 0)
+        # This only tells who has it: a full disk keeps nobody from serving.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._lock_fd, 0)
+            os.pwrite(self._lock_fd, str(os.getpid()).encode(), 0)
 
     def _try_lock(self) -> bool:
         try:

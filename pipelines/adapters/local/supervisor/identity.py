@@ -68,12 +68,19 @@ async def kill_group(pgid: int) -> None:
     await group_ends(pgid, _REAP_S)
 
 
+def lives(orphan: ProcessRecord) -> bool:
+    """Whether anything of a replica of a former supervisor is left: either of its processes serves."""
+    return _is_still(orphan.pid, orphan.born) or _is_still(orphan.worker, orphan.worker_born)
+
+
+def _is_still(pid: int | None, born: str | None) -> bool:
+    return pid is not None and born is not None and birth(pid) == born
+
+
 async def end_orphan(orphan: ProcessRecord) -> bool:
     """End a replica of a former supervisor, if it still is that process; return whether it was."""
-    master_lives = orphan.born is not None and birth(orphan.pid) == orphan.born
-    worker_lives = (
-        orphan.worker is not None and orphan.worker_born is not None and birth(orphan.worker) == orphan.worker_born
-    )
+    master_lives = _is_still(orphan.pid, orphan.born)
+    worker_lives = _is_still(orphan.worker, orphan.worker_born)
     if master_lives:
         # It may end by itself between a look and the signal.
         with suppress(ProcessLookupError):

@@ -1,7 +1,6 @@
 """One replica: a gunicorn with one worker on a slot's socket, asked for its readiness on a private socket."""
 
 import asyncio
-import json
 import os
 import secrets
 import signal
@@ -17,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.adapters.local.supervisor.home import ProcessRecord, SupervisorHome
-from pipelines.adapters.local.supervisor.identity import GRACE_S, birth, group_ends, kill_group, signal_group
+from pipelines.adapters.local.supervisor.identity import GRACE_S, birth, group_ends, kill_group, lives, signal_group
 from pipelines.adapters.local.supervisor.logfile import ReplicaLog
 from pipelines.adapters.local.supervisor.sockets import SlotSocket
 from pipelines.adapters.local.supervisor.wire import Deployment
+from pipelines.documents import parse_json
 from pipelines.domain.release import Environment, Replica, Slot
 
 PROJECT_ROOT = Path(__file__).resolve().parents[4]
@@ -106,27 +106,16 @@ class RunningReplica:
         return self.log.tail(self._log_start_bytes)
 
     async def ask(self) -> ReadyReply | None:
-        """Ask for `/ready` on the private socket; None when no whole answer comes in time."""
-        try:
-            async with asyncio.timeout(ASK_TIMEOUT_S):
-                answer = await _get_ready(self._socket_path)
-        except (OSError, TimeoutError, ValueError, EOFError):
-            return None
-        self._hear(answer)
+        """Ask for `/ready` on the private socket; None when no whole answer of a fit size comes in time."""
+        answer = await _ask_ready(self._socket_path)
+        if answer is not None:
+            self._hear(answer)
         return answer
 
     async def look(self) -> Replica:
         """Ask, and return the answer in the words of the domain."""
         answer = await self.ask()
-        body: Mapping[str, Any] = answer.body if answer else {}
-        return Replica(
-            name=self.name,
-            digest=body.get("digest"),
-            version=body.get("version"),
-            ready=answer is not None and answer.status == HTTPStatus.OK,
-            restarts=self.restarts,
-            pid=(self.worker or self._popen.pid) if answer else None,
-        )
+        return _as_told(self.name, answer, restarts=self.restarts, pid=self.worker or self._popen.pid)
 
     def check_alive(self) -> None:
         """Raise StartError when the replica has exited."""
@@ -225,6 +214,14 @@ class RunningReplica:
             raise StartError(f"{self.name} cannot be started: {error}") from error
 
 
+async def look_at(orphan: ProcessRecord) -> Replica | None:
+    """Ask a replica of a former supervisor; None when it has ended."""
+    answer = await _ask_ready(Path(orphan.socket))
+    if not lives(orphan):
+        return None
+    return _as_told(orphan.name, answer, restarts=0, pid=orphan.worker or orphan.pid)
+
+
 def environ_of(environment: Environment, deployment: Deployment | None) -> dict[str, str]:
     """Return a replica's environment variables."""
     environ = {name: os.environ[name] for name in (*_INHERITED, *_OPTIONS) if name in os.environ}
@@ -240,14 +237,44 @@ def environ_of(environment: Environment, deployment: Deployment | None) -> dict[
     return environ
 
 
-async def _get_ready(path: Path) -> ReadyReply:
+def _as_told(name: str, answer: ReadyReply | None, *, restarts: int, pid: int) -> Replica:
+    body: Mapping[str, Any] = answer.body if answer else {}
+    return Replica(
+        name=name,
+        digest=body.get("digest"),
+        version=body.get("version"),
+        ready=answer is not None and answer.status == HTTPStatus.OK,
+        restarts=restarts,
+        pid=pid if answer else None,
+    )
+
+
+async def _ask_ready(path: Path) -> ReadyReply | None:
+    try:
+        async with asyncio.timeout(ASK_TIMEOUT_S):
+            return await get_ready(path)
+    except (OSError, TimeoutError, ValueError, EOFError, asyncio.LimitOverrunError):
+        return None
+
+
+async def get_ready(path: Path) -> ReadyReply:
+    """Ask on a private socket; raise OSError, EOFError, ValueError or LimitOverrunError for what is no answer."""
     reader, writer = await asyncio.open_unix_connection(path, limit=_REPLY_LIMIT_BYTES)
     try:
         writer.write(b"GET /ready HTTP/1.1\r\nHost: replica\r\nConnection: close\r\n\r\n")
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        body = json.loads(await reader.read())
+        body = parse_json(await _rest(reader))
     finally:
         writer.close()
     if not isinstance(body, dict):
         raise ValueError(f"not an object: {body!r}")
-    return ReadyReply(int(head.split(" ", 2)[1]), body)
+    _, status, *_ = head.split(" ", 2)
+    return ReadyReply(int(status), body)
+
+
+async def _rest(reader: asyncio.StreamReader) -> bytes:
+    try:
+        await reader.readexactly(_REPLY_LIMIT_BYTES + 1)
+    except asyncio.IncompleteReadError as ended:
+        return ended.partial
+    raise ValueError(f"more than {_REPLY_LIMIT_BYTES:,} bytes")

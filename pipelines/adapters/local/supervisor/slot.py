@@ -14,6 +14,7 @@ from pipelines.domain.release import Phase, Slot, SlotState
 log = logging.getLogger(__name__)
 _FIRST_BACKOFF_S = 0.2
 _LAST_BACKOFF_S = 5.0
+_LOOK_S = 0.1
 # A replica that lived this long did not die of what killed its predecessor.
 _STEADY_S = 10.0
 
@@ -62,23 +63,28 @@ class SlotSupervisor:
 
     async def until_served(self) -> None:
         """Wait until every replica that is to serve has confirmed itself, however often it takes another one."""
-        served: list[RunningReplica] = []
-        while served != self._replicas:
-            served = list(self._replicas)
-            try:
-                for replica in served:
-                    await replica.until_ready(self._rules.start_deadline_s)
-            except StartError as error:
+        while not await self._is_served():
+            await asyncio.sleep(_LOOK_S)
+
+    async def _is_served(self) -> bool:
+        asked = list(self._replicas)
+        try:
+            for replica in asked:
+                await replica.until_ready(self._rules.start_deadline_s)
+        except StartError as error:
+            # One that was retired meanwhile says nothing of those that serve in its place.
+            if asked == self._replicas:
                 log.error("%s: what a former supervisor left serves on: %s", self._site.slot, error)
-                served = []
                 await asyncio.sleep(_LAST_BACKOFF_S)
+            return False
+        return asked == self._replicas and self._is_full()
 
     def resume(self) -> None:
         """Serve what is recorded, and go on with what was being started when the supervisor ended."""
         record = self._state
         replicas: list[RunningReplica] = []
-        self._spawn_all(record.serving, into=replicas)
-        self._serve(replicas)
+        self._replicas = replicas
+        self._tending = [asyncio.create_task(self._serve_again(record.serving, replicas))]
         if record.phase is Phase.STARTING:
             self._roll = asyncio.create_task(self._roll_to(record.wanted, after=None))
 
@@ -99,7 +105,7 @@ class SlotSupervisor:
         idle = state.phase is Phase.EMPTY and self._site.slot is not Slot.LIVE
         return SlotState(
             slot=self._site.slot,
-            phase=state.phase,
+            phase=state.phase if state.phase is Phase.FAILED or self._is_full() else Phase.STARTING,
             release=state.serving.release if state.serving else None,
             wanted_id=_id(state.wanted),
             url=None if idle else self._site.shared.url,
@@ -215,6 +221,23 @@ class SlotSupervisor:
                 self._retire(successor)
         return successor
 
+    async def _serve_again(self, deployment: Deployment | None, replicas: list[RunningReplica]) -> None:
+        """Fill and tend the places of what was served; one that can't be filled, as on a full disk, is tried again."""
+        async with asyncio.TaskGroup() as group:
+            for name in self._names(deployment):
+                replicas.append(await self._spawned(name, deployment))
+                group.create_task(self._tend(replicas, len(replicas) - 1))
+
+    async def _spawned(self, name: str, deployment: Deployment | None) -> RunningReplica:
+        delay_s = _FIRST_BACKOFF_S
+        while True:
+            try:
+                return self._spawn(name, deployment)
+            except StartError as error:
+                log.error("%s: %s", self._site.slot, error)
+                await asyncio.sleep(delay_s)
+                delay_s = min(2 * delay_s, _LAST_BACKOFF_S)
+
     def _serve(self, replicas: list[RunningReplica]) -> None:
         self._replicas = replicas
         self._tending = [asyncio.create_task(self._tend(replicas, index)) for index in range(len(replicas))]
@@ -248,18 +271,25 @@ class SlotSupervisor:
             await asyncio.wait(self._endings)
 
     def _refuse_if_idle(self) -> None:
-        if not self._replicas:
+        if not self._replicas and self._is_full():
             self._site.shared.stop_listening()
 
     def _spawn_all(self, deployment: Deployment | None, into: list[RunningReplica]) -> None:
-        for number in range(1, self._count(deployment) + 1):
-            into.append(self._spawn(f"{self._site.slot}-{number}", deployment))
+        for name in self._names(deployment):
+            into.append(self._spawn(name, deployment))
 
     def _spawn(self, name: str, deployment: Deployment | None, restarts: int = 0) -> RunningReplica:
         replica = RunningReplica(self._site, name, deployment, restarts=restarts)
         self._alive.add(replica)
         self._site.changed()
         return replica
+
+    def _is_full(self) -> bool:
+        """Whether no place of what is to serve is waiting for its first replica."""
+        return len(self._replicas) >= self._count(self._state.serving)
+
+    def _names(self, deployment: Deployment | None) -> list[str]:
+        return [f"{self._site.slot}-{number}" for number in range(1, self._count(deployment) + 1)]
 
     def _count(self, deployment: Deployment | None) -> int:
         if self._site.slot is Slot.LIVE:

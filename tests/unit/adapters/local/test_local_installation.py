@@ -16,13 +16,16 @@ import psutil
 import pytest
 
 from pipelines.adapters.local import installation as installation_module
+from pipelines.adapters.local import parts as parts_module
 from pipelines.adapters.local.installation import LocalInstallation
 from pipelines.adapters.local.parts import Part
 from pipelines.adapters.local.processes import Processes, kill
-from pipelines.adapters.local.supervisor.home import ProcessRecord, Record
+from pipelines.adapters.local.supervisor.handover import find_sockets
+from pipelines.adapters.local.supervisor.home import ProcessRecord, Record, SlotRecord
 from pipelines.adapters.local.supervisor.identity import birth
+from pipelines.adapters.local.supervisor.wire import Deployment
 from pipelines.adapters.local.told_api import ToldApi
-from pipelines.domain.release import Environment
+from pipelines.domain.release import Environment, Phase, Release, Slot
 from pipelines.errors import OtherModel, Undecided, UsageError
 from pipelines.settings.installation import InstallationRecord
 from pipelines.settings.settings import Settings
@@ -164,6 +167,67 @@ def test_replicas_of_a_crashed_supervisor_of_an_earlier_slipway_do_not_take_its_
         finally:
             installation.down(lambda line: None)
             replica.kill()
+
+
+def test_a_successor_whose_replicas_never_come_up_is_not_ended_nor_what_serves_meanwhile(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installation_module, "READY_S", 4.0)
+    monkeypatch.setattr(installation_module, "SILENT_S", 4.0)
+    installation = StagingOnly(settings, {}, lambda pid: True)
+    (own,) = installation.parts()
+    broken = Deployment(Release("r-1", "churn-model", Environment.STAGING, "1", "sha256:b"), settings.home / "none")
+    slots = {Slot.LIVE: SlotRecord(serving=broken, wanted=broken, phase=Phase.SETTLED)}
+    command = [sys.executable, "-c", LISTENER, str(settings.staging_port)]
+    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE) as replica:
+        assert replica.stdout and replica.stdout.readline()
+        threading.Thread(target=replica.wait, daemon=True).start()
+        left = ProcessRecord("live-0", replica.pid, birth(replica.pid), None, None, str(settings.home / "none.sock"))
+        taken = find_sockets([left])
+        for each in taken:
+            each.close()
+        if not taken:
+            pytest.skip("this system lets nobody take a socket from a process that is not its child (Yama)")
+        (settings.home / "run").mkdir()
+        own.records[0].write_text(json.dumps(Record(slots=slots, former=[left]).as_dict()))
+        try:
+            # Nobody's port is taken by what a supervisor of before has left.
+            with pytest.raises(Undecided, match=f"{own.name} is not ready after"):
+                installation.up(lambda line: None)
+            successor = installation.running()[own.name].pid
+            told: list[str] = []
+            with pytest.raises(Undecided, match=f"{own.name} is not ready after"):
+                installation.up(told.append)
+            assert not any("does not answer" in line for line in told)
+            assert installation.running()[own.name].pid == successor
+            assert replica.poll() is None
+        finally:
+            installation.down(lambda line: None)
+            replica.kill()
+
+
+def test_what_a_former_supervisor_left_counts_until_its_successor_has_ended_it(settings: Settings) -> None:
+    (own,) = StagingOnly(settings, {}, lambda pid: True).parts()
+    (settings.home / "run").mkdir()
+    left = ProcessRecord("live-0", os.getpid(), birth(os.getpid()), None, None, "none.sock")
+    for record, holds in ((Record(former=[left]), True), (Record(processes=[left]), True), (Record(), False)):
+        own.records[0].write_text(json.dumps(record.as_dict()))
+        assert own.has_left_replicas is holds
+
+
+def test_a_supervisor_that_listens_and_says_nothing_is_frozen(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts_module, "_OBEY_S", 0.1)
+    (own,) = StagingOnly(settings, {}, lambda pid: True).parts()
+    (settings.home / "run").mkdir()
+    control = str(settings.home / "run" / "control.sock")
+    own.records[0].write_text(json.dumps(Record(socket=control).as_dict()))
+    assert own.answers and not own.answers()
+    with socket.socket(socket.AF_UNIX) as frozen:
+        frozen.bind(control)
+        frozen.listen()
+        assert not own.answers()
 
 
 def part(name: str, ready: Callable[[int], bool], *command: str) -> Part:

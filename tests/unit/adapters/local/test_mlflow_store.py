@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sqlite3
 from pathlib import Path
 
@@ -14,6 +15,14 @@ from tests.support.world.old_installation import load_sqlite
 
 # MLflow's first revision.
 FIRST = "451aebb31d03"
+# A migration in the midst of which the power goes.
+CUT_OFF = """
+import os, signal, sqlite3, sys
+database = sqlite3.connect(sys.argv[-1].removeprefix("sqlite:///"))
+database.execute("DROP TABLE experiments")
+database.commit()
+os.kill(os.getppid(), signal.SIGKILL)
+"""
 
 
 @pytest.fixture
@@ -72,8 +81,40 @@ def test_a_file_that_mlflow_can_not_upgrade_is_as_it_was(tmp_path: Path) -> None
     with pytest.raises(Undecided, match="MLflow can't upgrade") as refused:
         upgrade(file)
 
-    assert "again as it was" in refused.value.next
+    assert f"{file} is as it was" in refused.value.next
     assert execute(file, "SELECT version_num FROM alembic_version") == [(FIRST,)]
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_an_upgrade_that_is_cut_off_has_changed_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "home" / "mlflow.db"
+    file.parent.mkdir()
+    make_older(file)
+    before = file.read_bytes()
+    (tmp_path / "mlflow.py").write_text(CUT_OFF)
+    cut_off = os.fork()
+    if cut_off == 0:
+        upgrade_mlflow(file, {**os.environ, "PYTHONPATH": str(tmp_path)}, lambda line: None)
+        os._exit(0)
+    assert os.waitpid(cut_off, 0)[1] == signal.SIGKILL
+
+    assert file.read_bytes() == before
+    upgrade(file)
+    assert execute(file, "SELECT name FROM experiments") == [("churn",)]
+    assert execute(file.with_name(f"mlflow.db.{FIRST}"), "SELECT name FROM experiments") == [("churn",)]
+    assert sorted(path.name for path in file.parent.iterdir()) == ["mlflow.db", f"mlflow.db.{FIRST}"]
+
+
+def test_a_copy_of_before_is_never_written_over(tmp_path: Path) -> None:
+    file = tmp_path / "mlflow.db"
+    make_older(file)
+    good = tmp_path / f"mlflow.db.{FIRST}"
+    good.write_bytes(b"of before an upgrade that was cut off")
+
+    upgrade(file)
+
+    assert good.read_bytes() == b"of before an upgrade that was cut off"
+    assert execute(tmp_path / f"mlflow.db.{FIRST}-2", "SELECT name FROM experiments") == [("churn",)]
 
 
 def make_older(file: Path) -> None:

@@ -1,6 +1,7 @@
 """When a slot that is told what to serve begins anew, and when it has nothing to do."""
 
 import asyncio
+import socket
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,9 @@ import pytest
 from pipelines.adapters.local.supervisor.home import SlotRecord, SupervisorHome
 from pipelines.adapters.local.supervisor.replica import Site
 from pipelines.adapters.local.supervisor.slot import Rules, SlotSupervisor
-from pipelines.adapters.local.supervisor.sockets import claim_kept
+from pipelines.adapters.local.supervisor.sockets import claim_kept, claim_live
 from pipelines.adapters.local.supervisor.wire import Deployment
-from pipelines.domain.release import Endpoint, Environment, Phase, Release, Slot
+from pipelines.domain.release import Endpoint, Environment, Phase, Release, Slot, SlotState
 
 ENDPOINT = Endpoint("toy-model", Environment.STAGING)
 
@@ -51,3 +52,32 @@ def test_another_release_is_started_while_the_old_one_goes_on_serving(tmp_path: 
     old, new = deployment("r1"), deployment("r2")
     record = SlotRecord(serving=old, wanted=old, phase=Phase.SETTLED)
     assert told(tmp_path, record, new) == SlotRecord(serving=old, wanted=new, phase=Phase.STARTING)
+
+
+def test_a_slot_that_can_not_start_anything_yet_does_so_as_soon_as_it_can(tmp_path: Path) -> None:
+    async def resume() -> SlotState:
+        home = SupervisorHome(tmp_path, ENDPOINT)
+        # As on a full disk: no private socket can be made.
+        sockets = home.socket_path.parent
+        sockets.rmdir()
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        site = Site(home, Slot.LIVE, claim_live(ENDPOINT.environment, port), changed=lambda: None)
+        slot = SlotSupervisor(site, Rules(replicas=1, start_deadline_s=30, silence_s=30), SlotRecord())
+        slot.resume()
+        served = asyncio.create_task(slot.until_served())
+        try:
+            await asyncio.sleep(0)
+            before = await slot.observe()
+            assert not served.done()
+            sockets.mkdir(mode=0o700)
+            await served
+            after = await slot.observe()
+            assert [replica.name for replica in after.replicas] == ["live-1"] and after.phase is Phase.EMPTY
+            assert slot.port == port
+        finally:
+            await slot.shut_down()
+        return before
+
+    before = asyncio.run(resume())
+    assert (before.phase, before.replicas) == (Phase.STARTING, ())

@@ -1,0 +1,60 @@
+"""Alias writes that may arrive late, after what they were for was undone, and how they are put right.
+
+The registry knows no epochs: a call that was on its way when its caller was replaced, or gave it up unanswered, may
+still arrive. That is over when the longest such call has met its deadline, counted from when its caller gave it up,
+or was last seen; from then on an alias that says something else was moved by somebody, is shown, and left alone.
+"""
+
+import time
+
+from pipelines.domain.records import ReleaseRecord
+from pipelines.domain.release import Endpoint
+from pipelines.releases import leases
+from pipelines.releases.leader import Succession, may_wake
+from pipelines.releases.services import Services
+from pipelines.releases.undo import restore_alias
+
+
+class LateWrites:
+    """What this executor, and the one before it under the leases that were taken over, may still write."""
+
+    def __init__(self, services: Services, succession: Succession) -> None:
+        self._services = services
+        self._former = succession.former
+        self._taken = [lease for lease in succession.leases if lease.holder]
+        self._last_seen = time.monotonic()
+
+    def arrived(self, endpoint: Endpoint) -> bool:
+        """Whether an alias says what only such a write may have written; raise RegistryUnavailable."""
+        own = self._services.unanswered.of(endpoint)
+        lost = [version for version, given_up in own.items() if self._is_over(given_up)]
+        recorded = self._services.serving(endpoint.model, endpoint.environment)
+        written = (self._of_former(endpoint) | set(own)) - {recorded.version if recorded else None}
+        found = bool(written) and self._services.registry.aliases(endpoint.model).get(endpoint.environment) in written
+        if not found:
+            # Those whose time was over before the alias was read.
+            self._services.unanswered.forget(endpoint, lost)
+        return found
+
+    def put_right(self, endpoint: Endpoint, holder: str) -> None:
+        """Have the alias say what is recorded, under the lease; raise LeaseHeld."""
+        with leases.holding(self._services, endpoint, holder):
+            if self.arrived(endpoint):
+                restore_alias(self._services, endpoint, holder)
+
+    def _is_over(self, since: float) -> bool:
+        return time.monotonic() - since >= self._services.timing.registry_s
+
+    def _of_former(self, endpoint: Endpoint) -> set[str | None]:
+        """Return the versions that the former executor's work may have written: its own, or in undoing those before."""
+        holders = {lease.holder for lease in self._taken if leases.endpoint_of(lease) == endpoint}
+        if not holders:
+            return set()
+        if self._former and may_wake(self._former):
+            self._last_seen = time.monotonic()
+        if self._is_over(self._last_seen):
+            return set()
+        where = {"model": endpoint.model, "environment": endpoint.environment}
+        history = self._services.records.find(ReleaseRecord, **where)
+        places = [place for place, release in enumerate(history) if release.change_id in holders]
+        return {release.version for release in history[: max(places, default=-1) + 1]}
