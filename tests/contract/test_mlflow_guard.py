@@ -492,6 +492,17 @@ def test_a_stranger_is_refused_before_a_body_is_read(mlflow: str, login: tuple[s
     assert answer.startswith(b"HTTP/1.1 401") and b"\r\nwww-authenticate: Basic" in answer
 
 
+# By a route of Flask's, which keeps the whole in memory; and as one that only looks like a file's.
+@pytest.mark.parametrize("path", ["/api/2.0/mlflow/runs/log-batch", "/api/2.0/mlflow-artifacts/artifacts/0/a%0Ab"])
+def test_who_is_known_sends_so_much_at_once_but_for_a_file(mlflow: str, path: str) -> None:
+    known = httpx.BasicAuth("trainer", PASSWORDS["trainer"])._auth_header
+    asked = f"PUT {path} HTTP/1.1\r\nHost: {httpx.URL(mlflow).netloc.decode()}\r\nAuthorization: {known}\r\n"
+    # Nothing of the body is ever sent.
+    answer = exchange(httpx.URL(mlflow).port or 80, f"{asked}Content-Length: 1000000000\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert put(mlflow, "trainer", f"0/{uuid4().hex}/artifacts/large.bin", bytes(8 << 20)) == 200
+
+
 def test_another_promoter_is_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("flask_wtf", reason="mlflow's auth extra is not installed")
     monkeypatch.setenv("SLIPWAY_PROMOTER", "trainer")

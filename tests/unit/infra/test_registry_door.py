@@ -1,4 +1,4 @@
-"""The door of the model registry: guesses cost a bounded work, and keep nobody out who is known."""
+"""The door of the model registry: guesses cost a bounded work, keep nobody out who is known, and bodies are bounded."""
 
 import base64
 import importlib
@@ -27,7 +27,13 @@ class Desk:
         self.seen: list[list[tuple[bytes, bytes]]] = []
         self.at_once = self.most_at_once = 0
         self._lock = threading.Lock()
-        self._door = module.Door(self._app, remembered=lambda *login: login in self.cache, compare=self._compare)
+        self.most_body_bytes: int = module.MOST_BODY_BYTES
+        self._door = module.Door(
+            self._app,
+            is_file=lambda scope: scope["path"] == "/file",
+            remembered=lambda *login: login in self.cache,
+            compare=self._compare,
+        )
 
     def _compare(self, user: str, password: str) -> bool:
         with self._lock:
@@ -45,14 +51,16 @@ class Desk:
         self.seen.append(scope["headers"])
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
-    async def ask(self, *headers: tuple[bytes, bytes], into: list[int] | None = None) -> tuple[int, dict[bytes, bytes]]:
-        """Send a request without body; return status and headers."""
+    async def ask(
+        self, *headers: tuple[bytes, bytes], path: str = "/", into: list[int] | None = None
+    ) -> tuple[int, dict[bytes, bytes]]:
+        """Send the head of a request; return status and headers."""
         sent: list[Any] = []
 
         async def send(message: Any) -> None:
             sent.append(message)
 
-        await self._door({"type": "http", "method": "GET", "headers": list(headers)}, None, send)
+        await self._door({"type": "http", "path": path, "headers": list(headers)}, None, send)
         if into is not None:
             into.append(sent[0]["status"])
         return sent[0]["status"], dict(sent[0]["headers"])
@@ -156,3 +164,23 @@ def test_guesses_keep_nobody_out_who_was_known_before(desk: Desk) -> None:
     anyio.run(attack)
     assert desk.compared.count(RIGHT) == 2, "the others found what the first had brought"
     assert desk.most_at_once == 2
+
+
+def test_a_body_that_would_be_kept_in_memory_is_bounded_by_its_head(desk: Desk) -> None:
+    def told(*headers: tuple[bytes, bytes], path: str = "/") -> int:
+        async def ask() -> int:
+            return (await desk.ask(login(*RIGHT), *headers, path=path))[0]
+
+        return anyio.run(ask)
+
+    most, more = (str(desk.most_body_bytes + each).encode() for each in (0, 1))
+    assert told((b"content-length", most)) == 200
+    assert told((b"content-length", more)) == 413
+    assert told((b"content-length", b"9" * 5000)) == 413
+    assert told((b"content-length", b"-1")) == 411
+    assert told((b"content-length", b"5"), (b"content-length", b"5")) == 411
+    assert told((b"transfer-encoding", b"chunked")) == 411
+    assert told((b"content-length", b"5"), (b"transfer-encoding", b"chunked")) == 411
+    assert len(desk.seen) == 1
+    assert told((b"content-length", more), path="/file") == 200
+    assert told((b"transfer-encoding", b"chunked"), path="/file") == 200

@@ -1,8 +1,9 @@
-"""Asks who sends a request before MLflow does: what strangers send is neither read nor worth more than a bounded work.
+"""Asks who sends a request, and how much, before MLflow does: strangers cost it a bounded work, and nobody all memory.
 
-MLflow keeps the whole of a body in memory, and asks only then; and it compares each password that it has not seen for
-a while, which takes a tenth of a second of CPU and tens of megabytes. Here two are compared at a time: one of a
-stranger, and one that was right before, so that guesses keep nobody out who is known.
+MLflow keeps the whole of a body in memory, and asks only then who sent it; but for a file, which goes to the disk. And
+it compares each password that it has not seen for a while, which takes a tenth of a second of CPU and tens of
+megabytes. Here two are compared at a time: one of a stranger, and one that was right before, so that guesses keep
+nobody out who is known.
 """
 
 import base64
@@ -24,32 +25,38 @@ Ask = Callable[[str, str], bool]
 
 # So many strangers are compared or wait for it; whoever comes then is told to come again.
 MOST_STRANGERS = 16
-_AGAIN_S = b"1"
+# More than MLflow's own client sends at once.
+MOST_BODY_BYTES = 4 * 1024 * 1024
+_MOST_DIGITS = 12
 # MLflow would read a login from it too.
 _OTHER_LOGIN = b"x-mlflow-authorization"
 
 
 class _Refusal(NamedTuple):
     status: int
-    header: tuple[bytes, bytes]
     text: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 _UNKNOWN = _Refusal(
-    401, (b"www-authenticate", b'Basic realm="mlflow"'), b"Send a user and password that this registry knows.\n"
+    401, b"Send a user and password that this registry knows.\n", ((b"www-authenticate", b'Basic realm="mlflow"'),)
 )
-_BUSY = _Refusal(429, (b"retry-after", _AGAIN_S), b"Too many passwords are being compared: send it again.\n")
+_BUSY = _Refusal(429, b"Too many passwords are being compared: send it again.\n", ((b"retry-after", b"1"),))
+_UNSIZED = _Refusal(411, b"Say how long the body is: Content-Length.\n")
+_TOO_LARGE = _Refusal(413, f"A body has {MOST_BODY_BYTES:,} bytes at most, but for a file's.\n".encode())
 
 
 class Door:
     """An ASGI app in front of MLflow's: whoever is not known gets 401, whatever else would come is not read.
 
     `remembered` says at no cost whether a user and password were found right lately, and `compare` whether they are.
-    Who sends neither may ask without a body, for what MLflow answers to everybody.
+    Who sends neither may ask without a body, for what MLflow answers to everybody. `is_file` says of a request whether
+    MLflow writes its body to a file as it comes.
     """
 
-    def __init__(self, app: Asgi, *, remembered: Ask, compare: Ask) -> None:
+    def __init__(self, app: Asgi, *, is_file: Callable[[Message], bool], remembered: Ask, compare: Ask) -> None:
         self._app = app
+        self._is_file = is_file
         self._remembered = remembered
         self._compare = compare
         self._strangers = _Lane()
@@ -63,13 +70,13 @@ class Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refusal = await self._refusal(scope)
+        refusal = await self._stranger(scope) or self._size(scope)
         if refusal is None:
             plain = [each for each in scope["headers"] if each[0] != _OTHER_LOGIN]
             await self._app({**scope, "headers": plain}, receive, send)
             return
         headers = [
-            refusal.header,
+            *refusal.headers,
             (b"content-type", b"text/plain"),
             (b"content-length", str(len(refusal.text)).encode()),
             (b"connection", b"close"),
@@ -77,7 +84,15 @@ class Door:
         await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
         await send({"type": "http.response.body", "body": refusal.text})
 
-    async def _refusal(self, scope: Message) -> _Refusal | None:
+    def _size(self, scope: Message) -> _Refusal | None:
+        if not _has_body(scope) or self._is_file(scope):
+            return None
+        told = [value for name, value in scope["headers"] if name == b"content-length"]
+        if len(told) != 1 or not told[0].isdigit() or any(name == b"transfer-encoding" for name, _ in scope["headers"]):
+            return _UNSIZED
+        return _TOO_LARGE if len(told[0]) > _MOST_DIGITS or int(told[0]) > MOST_BODY_BYTES else None
+
+    async def _stranger(self, scope: Message) -> _Refusal | None:
         told = [value for name, value in scope["headers"] if name == b"authorization"]
         if not told:
             return _UNKNOWN if _has_body(scope) else None
