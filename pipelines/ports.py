@@ -47,7 +47,7 @@ class ModelRegistry(Protocol):
         """Set one tag of a version."""
 
     def attach_evidence(self, version: RegisteredVersion, files: dict[str, bytes]) -> None:
-        """Write `files` under `evidence/` on the run and on the logged model."""
+        """Write `files` under `evidence/` on the run and on the logged model, apart from those of other versions."""
 
 
 class Target(Protocol):

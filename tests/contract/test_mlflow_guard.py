@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from mlflow import MlflowClient, set_tracking_uri
+from mlflow.entities import RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2
 from mlflow.protos.model_registry_pb2 import ModelRegistryService
@@ -334,6 +336,56 @@ def test_a_version_has_so_many_tags_of_so_many_characters(mlflow: str, monkeypat
             write()
 
 
+def test_tags_say_so_much_as_mlflow_sends_them(mlflow: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_user(monkeypatch, "trainer")
+    client = MlflowClient(mlflow)
+    run = client.create_run(client.create_experiment(f"talkative-{uuid4().hex}")).info
+    logged = client.create_logged_model(run.experiment_id, source_run_id=run.run_id).model_id
+    version = client.create_model_version("toy", "models:/toy/1").version
+    long = "\N{SEEDLING}" * 5000
+    writes = {
+        f"model-versions/get?name=toy&version={version}": lambda key, value: client.set_model_version_tag(
+            "toy", version, key, value
+        ),
+        f"runs/get?run_id={run.run_id}": lambda key, value: client.set_tag(run.run_id, key, value),
+        f"logged-models/{logged}": lambda key, value: client.set_logged_model_tags(logged, {key: value}),
+    }
+    for asked, write in writes.items():
+        for number in range(4):
+            write(f"tag-{number}", long)
+        # What is written over does not count twice.
+        write("tag-0", long)
+        with pytest.raises(MlflowException, match="its tags have 262,144 bytes at most"):
+            write("tag-4", long)
+        write("tag-4", "\N{SEEDLING}" * 1700)
+        login = ("reader", PASSWORDS["reader"])
+        said = httpx.get(f"{mlflow}/api/2.0/mlflow/{asked}", auth=login, timeout=30.0, trust_env=False)
+        assert 240_000 < len(said.content) < 300_000, asked
+    for create in (
+        lambda tags: client.create_model_version("toy", "models:/toy/1", tags=tags),
+        lambda tags: client.create_run(run.experiment_id, tags=tags),
+        lambda tags: client.create_logged_model(run.experiment_id, tags=tags),
+        lambda tags: client.log_batch(run.run_id, tags=[RunTag(*tag) for tag in tags.items()]),
+    ):
+        with pytest.raises(MlflowException, match="its tags have 262,144 bytes at most"):
+            create({f"more-{number}": long for number in range(5)})
+
+
+def test_many_wrong_passwords_are_refused_while_known_users_are_served(mlflow: str) -> None:
+    paths = ("/api/2.0/mlflow-artifacts/artifacts/x", "/api/2.0/mlflow/experiments/get?experiment_id=0")
+
+    def guess(number: int) -> int:
+        login = ("admin", f"guess-{number}")
+        return httpx.get(mlflow + paths[number % 2], auth=login, timeout=60.0, trust_env=False).status_code
+
+    with ThreadPoolExecutor(40) as pool:
+        guesses = [pool.submit(guess, number) for number in range(80)]
+        known = [ask(mlflow, "reader", "GET", "registered-models/get?name=toy").status_code for _ in range(5)]
+        told = [each.result() for each in guesses]
+    assert known == [200] * 5
+    assert set(told) == {401, 429}
+
+
 def test_what_slipway_trains_is_registered_by_the_trainer(
     mlflow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -438,6 +490,17 @@ def test_a_stranger_is_refused_before_a_body_is_read(mlflow: str, login: tuple[s
     # Nothing of the body is ever sent, and the answer comes nevertheless.
     answer = exchange(httpx.URL(mlflow).port or 80, f"{asked}{length}\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.1 401") and b"\r\nwww-authenticate: Basic" in answer
+
+
+# By a route of Flask's, which keeps the whole in memory; and as one that only looks like a file's.
+@pytest.mark.parametrize("path", ["/api/2.0/mlflow/runs/log-batch", "/api/2.0/mlflow-artifacts/artifacts/0/a%0Ab"])
+def test_who_is_known_sends_so_much_at_once_but_for_a_file(mlflow: str, path: str) -> None:
+    known = httpx.BasicAuth("trainer", PASSWORDS["trainer"])._auth_header
+    asked = f"PUT {path} HTTP/1.1\r\nHost: {httpx.URL(mlflow).netloc.decode()}\r\nAuthorization: {known}\r\n"
+    # Nothing of the body is ever sent.
+    answer = exchange(httpx.URL(mlflow).port or 80, f"{asked}Content-Length: 1000000000\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert put(mlflow, "trainer", f"0/{uuid4().hex}/artifacts/large.bin", bytes(8 << 20)) == 200
 
 
 def test_another_promoter_is_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

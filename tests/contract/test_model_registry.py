@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import onnx
 import pytest
 from mlflow import MlflowClient
@@ -138,6 +139,69 @@ def test_evidence_lies_on_the_run(bench: Bench, model_bytes: bytes, tmp_path: Pa
     path = bench.registry.fetch_artifact(version.run_id, "evidence/report.json", tmp_path)
     assert path is not None
     assert path.read_bytes() == b"{}"
+
+
+def test_aliases_are_read_and_moved_whatever_a_version_says(mlflow_uri: str) -> None:
+    client, model = MlflowClient(mlflow_uri), f"plant-{uuid4().hex[:8]}"
+    client.create_registered_model(model)
+    # As MLflow writes them these are six megabytes.
+    tags = {f"tag-{number}": "\N{SEEDLING}" * 5000 for number in range(100)}
+    logged = client.create_logged_model(client.create_experiment(model)).model_id
+    for _ in range(2):
+        client.create_model_version(model, f"models:/{logged}", model_id=logged, tags=tags)
+    registry, listed = MlflowModelRegistry(mlflow_uri), MlflowVersions(mlflow_uri)
+    assert registry.aliases(model) == {}
+    registry.move_alias(model, "production", "1")
+    registry.move_alias(model, "staging", "2")
+    registry.move_alias(model, "production", "2")
+    assert registry.aliases(model) == listed.aliases(model) == {"production": "2", "staging": "2"}
+    registry.move_alias(model, "staging", None)
+    assert registry.aliases(model) == listed.aliases(model) == {"production": "2"}
+    with pytest.raises(RegistryUnavailable, match=r"says more than 4,194,304 bytes of version 1 of plant-") as refusal:
+        registry.version(model, "1")
+    assert "tags" in refusal.value.next
+
+
+def test_evidence_of_two_versions_of_one_run_is_kept_apart(mlflow_uri: str, model_bytes: bytes, tmp_path: Path) -> None:
+    model = f"plant-{uuid4().hex[:8]}"
+    first = MlflowTrainer(mlflow_uri).register(
+        model, onnx=model_bytes, input_types=TYPES, artifacts={}, run_tags={"team": "plants"}
+    )
+    client, model_id = MlflowClient(mlflow_uri), first.source.removeprefix("models:/")
+    assert client.create_model_version(model, first.source, run_id=first.run_id, model_id=model_id).version == "2"
+    location = client.get_logged_model(model_id).artifact_location.removeprefix("mlflow-artifacts:")
+    logged = f"{mlflow_uri}/api/2.0/mlflow-artifacts/artifacts{location}"
+    registry = MlflowModelRegistry(mlflow_uri)
+    first, second = registry.version(model, "1"), registry.version(model, "2")
+    for version in (first, second, first):
+        registry.attach_evidence(version, {"report.json": version.version.encode()})
+    for place, content in (("evidence", b"1"), (f"evidence/{model}-v2", b"2")):
+        path = registry.fetch_artifact(first.run_id, f"{place}/report.json", tmp_path)
+        assert path is not None
+        assert path.read_bytes() == content
+        assert httpx.get(f"{logged}/{place}/report.json", trust_env=False).content == content
+
+
+def test_a_run_that_did_not_log_the_model_is_refused(mlflow_uri: str, model_bytes: bytes, tmp_path: Path) -> None:
+    trainer, model, client = MlflowTrainer(mlflow_uri), f"plant-{uuid4().hex[:8]}", MlflowClient(mlflow_uri)
+    own, other = (
+        trainer.register(model, onnx=model_bytes, input_types=TYPES, artifacts={"x/MLmodel": b"{}"}, run_tags={})
+        for _ in range(2)
+    )
+    registry = MlflowModelRegistry(mlflow_uri)
+    logged = client.get_logged_model(own.source.removeprefix("models:/")).artifact_location
+    folder = client.get_run(own.run_id).info.artifact_uri + "/x"
+    for number, source in enumerate((own.source, f"runs:/{own.run_id}/onnx", logged, folder)):
+        for run_id, accepted in ((own.run_id, True), ("", True), (other.run_id, False)):
+            into = tmp_path / f"{number}-{run_id}"
+            version = RegisteredVersion(model, "1", run_id, source)
+            if accepted:
+                registry.fetch_model(version, into)
+                assert (into / "MLmodel").is_file()
+            else:
+                with pytest.raises(NotServable, match=rf"names run {other.run_id}, which did not log its model"):
+                    registry.fetch_model(version, into)
+                assert not into.exists()
 
 
 def test_an_absent_registry_is_told_so() -> None:

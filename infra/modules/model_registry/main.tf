@@ -49,7 +49,9 @@ module "server" {
   placement = var.placement
   running   = var.running
   secrets   = var.secrets
-  tmpfs_mb  = { "/tmp" = 256 }
+  # MLflow keeps a file here while it is sent. Two of the largest that Slipway downloads have room: TransferBounds of
+  # pipelines/adapters/mlflow/store.py, which counts all files of a model together.
+  tmpfs_mb = { "/tmp" = 640 }
 }
 
 moved {

@@ -30,10 +30,10 @@ variable "image" {
 }
 
 variable "limits" {
-  description = "The most CPU and memory that the model registry may use."
+  description = "The most CPU and memory that the model registry may use; files that it sends take up to 640 MiB of it."
   type = object({
     cpus      = optional(number, 1)
-    memory_mb = optional(number, 1536)
+    memory_mb = optional(number, 1920)
   })
   default  = {}
   nullable = false

@@ -12,6 +12,7 @@ from pipelines.errors import Undecided
 SUPERUSER = "postgres"
 _AS = ("--username", SUPERUSER, "--no-password")
 _SHOWN = 500
+_LIMIT_S = 4 * 3600.0
 
 
 class DatabaseDumps:
@@ -44,6 +45,6 @@ class DatabaseDumps:
         self._run(["rm", "-rf", folder], f"removing {folder}")
 
     def _run(self, command: list[str], what: str, keep: Callable[[bytes], object] = len) -> None:
-        status, errors = self._engine.stream_inside(self._service, command, keep)
+        status, errors = self._engine.stream_inside(self._service, command, keep, limit_s=_LIMIT_S)
         if status:
             raise Undecided(f"{what} failed: {errors.strip()[-_SHOWN:]}", next='see "slipway logs", then do it again')

@@ -43,6 +43,31 @@ class OneVersion(Answer):
     model_version: Version
 
 
+class Pointed(Answer):
+    """The version that an alias points at, of which nothing else counts."""
+
+    version: str = Field(pattern=r"^[0-9]{1,9}$")
+
+
+class OnePointed(Answer):
+    """The version at the alias that was asked for."""
+
+    model_version: Pointed
+
+
+class Origin(Answer):
+    """The model and number of a version."""
+
+    name: str
+    version: str
+
+
+class Origins(Answer):
+    """The beginning of a list of versions."""
+
+    model_versions: tuple[Origin, ...] = ()
+
+
 class Versions(Answer):
     """Versions, as many as were asked for."""
 
@@ -100,6 +125,7 @@ class LoggedModelInfo(Answer):
     model_id: str
     name: str = ""
     artifact_uri: str = ""
+    source_run_id: str = ""
 
 
 class LoggedModel(Answer):

@@ -1,33 +1,20 @@
 """MLflow as the model registry; nothing that it hands out is unpickled or trusted, only downloaded."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote
 
 import httpx
 
-from pipelines.adapters.mlflow.answers import (
-    Done,
-    LoggedModels,
-    OneLoggedModel,
-    OneModel,
-    OneRun,
-    OneVersion,
-    Run,
-    Version,
-    Versions,
-)
+from pipelines.adapters.mlflow.aliases import aliases_of
+from pipelines.adapters.mlflow.answers import Done, OneVersion, Version, Versions
+from pipelines.adapters.mlflow.places import Places
 from pipelines.adapters.mlflow.rest import TrackingServer, checked_url
-from pipelines.adapters.mlflow.store import ArtifactStore, TransferBounds, own_place
+from pipelines.adapters.mlflow.store import ArtifactStore, TransferBounds
 from pipelines.domain.names import checked_name, checked_version
 from pipelines.domain.version import RegisteredVersion
 from pipelines.errors import NotServable, RegistryUnavailable, UnknownVersion
 from pipelines.packaging.mlmodel import ADVICE, FILE
-
-_LOGGED = re.compile(r"models:/(m-[0-9a-f]+)")
-_OF_A_RUN = re.compile(r"runs:/([0-9a-f]+)/(.+)")
 
 
 class MlflowModelRegistry:
@@ -46,6 +33,7 @@ class MlflowModelRegistry:
     ) -> None:
         url = checked_url(tracking_uri)
         self._server = TrackingServer(url, login=login, timeout_s=timeout_s)
+        self._places = Places(self._server)
         self._store = ArtifactStore(url, login=login, timeout_s=timeout_s, bounds=bounds)
 
     def version(self, model: str, version: str) -> RegisteredVersion:
@@ -68,7 +56,7 @@ class MlflowModelRegistry:
         """Download the files of the logged model into a directory, unread; raise NotServable when there is none."""
         what = f"version {version.version} of {version.model}"
         with self._transfer(f"the model files of {what}"):
-            place = self._place(version, what)
+            place = self._places.of_model(version, what)
             held = self._store.names(place)
             if FILE not in held:
                 raise NotServable(f"{what} has no {FILE} file", next=ADVICE)
@@ -78,7 +66,7 @@ class MlflowModelRegistry:
         """Download one file of a run to `into / path`, or return None when the run has none at `path`."""
         parent, _, name = f"/{path}".rpartition("/")
         with self._transfer(f"artifact {path} of run {run_id}"):
-            place = self._run_place(run_id) + parent
+            place = self._places.of_run(run_id) + parent
             if name not in self._store.names(place):
                 return None
             (found,) = self._store.fetch(place, [name], (into / path).parent)
@@ -86,16 +74,11 @@ class MlflowModelRegistry:
 
     def run_tags(self, run_id: str) -> dict[str, str]:
         """Return the tags of a run."""
-        return {tag.key: tag.value for tag in self._run(run_id).data.tags}
+        return {tag.key: tag.value for tag in self._places.run(run_id).data.tags}
 
     def aliases(self, model: str) -> dict[str, str]:
         """Return alias -> version; empty for a model without any, or an unknown model."""
-        name = checked_name(model, what="model")
-        try:
-            found = self._server.get("/registered-models/get", OneModel, f"model {name}", name=name)
-        except UnknownVersion:
-            return {}
-        return {each.alias: each.version for each in found.registered_model.aliases}
+        return aliases_of(self._server, checked_name(model, what="model"))
 
     def move_alias(self, model: str, alias: str, version: str | None) -> None:
         """Point `alias` at `version`, or remove it with None; read it back before returning."""
@@ -119,54 +102,14 @@ class MlflowModelRegistry:
         self._server.send("POST", "/model-versions/set-tag", Done, f"version {number} of {name}", body)
 
     def attach_evidence(self, version: RegisteredVersion, files: dict[str, bytes]) -> None:
-        """Write `files` under `evidence/` on the run and on the logged model."""
-        subject = f"evidence of version {version.version} of {version.model}"
-        logged = _LOGGED.fullmatch(version.source)
-        with self._transfer(subject):
-            places = [self._run_place(version.run_id)] if version.run_id else []
-            places += [self._model_place(logged[1])] if logged else []
-            for place in places:
-                for name, content in files.items():
-                    self._store.put(f"{place}/evidence/{checked_name(name, what='file name')}", content)
+        """Write `files` under `evidence/` on the run and on the logged model.
 
-    def _place(self, version: RegisteredVersion, what: str) -> str:
-        """Return where the model's files lie in the registry's own store, asked of this server.
-
-        MLflow's own resolution of `models:/` asks the process-wide tracking address instead.
+        Those of a version that is not the first of its run, or of its logged model, have a folder of their own there.
         """
-        if logged := _LOGGED.fullmatch(version.source):
-            return self._model_place(logged[1])
-        if of_a_run := _OF_A_RUN.fullmatch(version.source):
-            run_id, path = of_a_run.groups()
-            model = self._logged_by(run_id, path)
-            location = self._run_location(run_id)
-            return self._model_place(model) if model else own_place(f"{location}/{path}", what)
-        return own_place(version.source, what)
-
-    def _run_place(self, run_id: str) -> str:
-        return own_place(self._run_location(run_id), f"run {run_id}")
-
-    def _run_location(self, run_id: str) -> str:
-        return self._run(run_id).info.artifact_uri
-
-    def _run(self, run_id: str) -> Run:
-        return self._server.get("/runs/get", OneRun, f"run {run_id}", run_id=run_id).run
-
-    def _model_place(self, model_id: str) -> str:
-        what = f"logged model {model_id}"
-        found = self._server.get(f"/logged-models/{quote(model_id, safe='')}", OneLoggedModel, what)
-        return own_place(found.model.info.artifact_uri, what)
-
-    def _logged_by(self, run_id: str, name: str) -> str | None:
-        """Return the id of the newest model that a run logged by a name; a plain folder of the run is none."""
-        asked = {
-            "experiment_ids": [self._run(run_id).info.experiment_id],
-            "filter": f"source_run_id = '{run_id}'",
-            "order_by": [{"field_name": "creation_timestamp", "ascending": False}],
-            "max_results": 50,
-        }
-        found = self._server.send("POST", "/logged-models/search", LoggedModels, f"models of run {run_id}", asked)
-        return next((model.info.model_id for model in found.models if model.info.name == name), None)
+        with self._transfer(f"evidence of version {version.version} of {version.model}"):
+            for place in self._places.of_evidence(version):
+                for name, content in files.items():
+                    self._store.put(f"{place}/{checked_name(name, what='file name')}", content)
 
     @contextmanager
     def _transfer(self, subject: str) -> Iterator[None]:

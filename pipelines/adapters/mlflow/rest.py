@@ -4,11 +4,14 @@ Who may register a version also says how many tags it has, and how long they are
 only in the form of `answers.py`.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import httpx
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from pipelines.adapters.exchange import streamed
 from pipelines.adapters.mlflow.answers import Answer, Refusal
@@ -16,9 +19,13 @@ from pipelines.errors import NotAllowed, RegistryUnavailable, SlipwayError, Unkn
 
 # A run with all its metrics and parameters takes less.
 MOST_BYTES = 4 << 20
+# What an answer is about stands at its beginning, before what people say of it.
+_START_BYTES = 64 << 10
 _API = "/api/2.0/mlflow"
 # What MLflow calls that which is not there.
 UNKNOWN = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
+# For an alias that a model does not have; names are checked before they are asked for.
+_UNKNOWN_ALIAS = UNKNOWN | {"INVALID_PARAMETER_VALUE"}
 _FORBIDDEN = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 _PASSING = {429, 500, 502, 503, 504}
 _TRIES = 2
@@ -52,21 +59,32 @@ class TrackingServer:
 
     def get(self, path: str, kind: type[A], subject: str, **query: str) -> A:
         """Return an answer."""
-        found = self.get_small(path, kind, subject, MOST_BYTES, **query)
-        if found is None:
-            raise self._unavailable(subject, f"it says more than {MOST_BYTES:,} bytes")
-        return found
+        return self._whole("GET", path, kind, subject, params=query)
 
     def get_small(self, path: str, kind: type[A], subject: str, most_bytes: int, **query: str) -> A | None:
         """Return an answer, or None for one of more than so many bytes."""
-        status, content = self._asked("GET", path, subject, most_bytes, params=query)
-        return None if content is None else self._checked(status, content, kind, subject)
+        status, content, cut = self._asked("GET", path, subject, most_bytes, params=query)
+        return None if cut else self._checked(status, content, kind, subject)
+
+    def get_start(self, path: str, kind: type[A], subject: str, **query: str) -> A:
+        """Return what the beginning of an answer says, however long that is."""
+        status, content, cut = self._asked("GET", path, subject, _START_BYTES, params=query)
+        if cut:
+            with suppress(ValueError):
+                content = json.dumps(from_json(content, allow_partial=True)).encode()
+        return self._checked(status, content, kind, subject, missing=_UNKNOWN_ALIAS)
 
     def send(self, method: str, path: str, kind: type[A], subject: str, body: Mapping[str, Any]) -> A:
         """Send JSON and return the answer; what is sent twice must not make a difference."""
-        status, content = self._asked(method, path, subject, MOST_BYTES, json=dict(body))
-        if content is None:
-            raise self._unavailable(subject, f"it says more than {MOST_BYTES:,} bytes")
+        return self._whole(method, path, kind, subject, json=dict(body))
+
+    def _whole(self, method: str, path: str, kind: type[A], subject: str, **more: Any) -> A:
+        status, content, cut = self._asked(method, path, subject, MOST_BYTES, **more)
+        if cut:
+            raise RegistryUnavailable(
+                f"MLflow at {self._url} says more than {MOST_BYTES:,} bytes of {subject}",
+                next="remove what is so large of it, or register it from another run: tags, parameters or metrics",
+            )
         return self._checked(status, content, kind, subject)
 
     def failure(self, subject: str, error: httpx.HTTPError) -> SlipwayError:
@@ -75,19 +93,20 @@ class TrackingServer:
             return forbidden(subject)
         return self._unavailable(subject, str(error)[:300])
 
-    def _asked(self, method: str, path: str, subject: str, most_bytes: int, **more: Any) -> tuple[int, bytes | None]:
+    def _asked(self, method: str, path: str, subject: str, most_bytes: int, **more: Any) -> tuple[int, bytes, bool]:
+        """Return status and content, of which no more than so many bytes, and whether it was cut there."""
         for left in reversed(range(_TRIES)):
             try:
-                status, content = self._exchange(method, path, most_bytes, more)
+                status, content, cut = self._exchange(method, path, most_bytes, more)
             except httpx.HTTPError as error:
                 if left:
                     continue
                 raise self._unavailable(subject, repr(error)) from error
             if status not in _PASSING or not left:
-                return status, content
+                return status, content, cut
         raise AssertionError("the last try returns or raises")
 
-    def _exchange(self, method: str, path: str, most_bytes: int, more: dict[str, Any]) -> tuple[int, bytes | None]:
+    def _exchange(self, method: str, path: str, most_bytes: int, more: dict[str, Any]) -> tuple[int, bytes, bool]:
         content = bytearray()
         # Not packed: a few bytes could become gigabytes.
         headers = {"Accept-Encoding": "identity"}
@@ -96,10 +115,12 @@ class TrackingServer:
             for part in answer.iter_raw():
                 content += part
                 if len(content) > most_bytes:
-                    return answer.status_code, None
-        return answer.status_code, bytes(content)
+                    return answer.status_code, bytes(content[:most_bytes]), True
+        return answer.status_code, bytes(content), False
 
-    def _checked(self, status: int, content: bytes, kind: type[A], subject: str) -> A:
+    def _checked(
+        self, status: int, content: bytes, kind: type[A], subject: str, missing: Collection[str] = UNKNOWN
+    ) -> A:
         if status == httpx.codes.OK:
             try:
                 return kind.model_validate_json(content or b"{}")
@@ -111,7 +132,7 @@ class TrackingServer:
             refusal = Refusal.model_validate_json(content)
         except ValidationError:
             refusal = Refusal()
-        if refusal.error_code in UNKNOWN:
+        if refusal.error_code in missing:
             raise unknown(subject)
         raise self._unavailable(subject, f"it answered {status} {refusal.message[:200]}".rstrip())
 

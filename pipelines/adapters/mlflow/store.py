@@ -27,10 +27,14 @@ _MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class TransferBounds:
-    """What one download may bring: so many files, bytes in all, and seconds."""
+    """What one download may bring: so many files, bytes in all, and seconds.
+
+    The largest model that is served, of 256 MiB, has 64 MiB for what lies beside it; the /tmp of an installation's
+    MLflow holds two such downloads.
+    """
 
     files: int = 64
-    total_bytes: int = 512 * _MIB
+    total_bytes: int = 320 * _MIB
     seconds: float = 300.0
 
 

@@ -3,7 +3,8 @@
 import re
 from typing import Any
 
-from pipelines.adapters.mlflow.answers import OneModel, OneVersion, Version, Versions
+from pipelines.adapters.mlflow.aliases import aliases_of
+from pipelines.adapters.mlflow.answers import OneVersion, Version, Versions
 from pipelines.adapters.mlflow.rest import TrackingServer
 from pipelines.errors import NotAllowed, RegistryUnavailable, UnknownVersion
 
@@ -27,12 +28,9 @@ class MlflowVersions:
     def aliases(self, model: str) -> dict[str, str]:
         """Return alias -> version; empty for a model that does not exist yet."""
         try:
-            found = self._server.get("/registered-models/get", OneModel, f"aliases of {model}", name=model)
-        except UnknownVersion:
-            return {}
+            return aliases_of(self._server, model)
         except NotAllowed as error:
             raise _not_ours(error) from error
-        return {entry.alias: entry.version for entry in found.registered_model.aliases}
 
     def versions(self, model: str, before: int | None = None) -> tuple[list[dict[str, Any]], bool]:
         """Return the newest versions older than `before`, newest first, and whether there are more.

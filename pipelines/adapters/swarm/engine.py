@@ -1,7 +1,10 @@
 """The container engine's API, connected when first needed; whatever it refuses is a refusal of ours."""
 
+import os
+import socket
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import docker
@@ -10,9 +13,11 @@ from docker.utils.socket import STDERR, frames_iter
 
 from pipelines.errors import TargetUnavailable, Undecided, UsageError
 
+_INSIDE_S = 600.0
+
 
 class DockerEngine:
-    """One engine, such as `unix:///var/run/docker.sock`; no call takes longer than `timeout_s`."""
+    """One engine, such as `unix:///var/run/docker.sock`; it answers each request within `timeout_s`."""
 
     def __init__(self, url: str, timeout_s: float = 30.0) -> None:
         self._url = url
@@ -80,10 +85,12 @@ class DockerEngine:
         status, errors = self.stream_inside(name, command, output.extend)
         return status, output.decode(errors="replace") or errors
 
-    def stream_inside(self, name: str, command: list[str], keep: Callable[[bytes], object]) -> tuple[int, str]:
+    def stream_inside(
+        self, name: str, command: list[str], keep: Callable[[bytes], object], *, limit_s: float = _INSIDE_S
+    ) -> tuple[int, str]:
         """Run a command as `run_inside` does, pass what it writes to `keep`; return its exit status and its errors.
 
-        Raises TargetUnavailable when the engine ends the stream before the command has ended.
+        Raises TargetUnavailable when the stream ends before the command does, by the engine or after `limit_s`.
         """
         errors = bytearray()
         with self.api() as api:
@@ -91,7 +98,7 @@ class DockerEngine:
             # Read here: the stream that the library offers ends without a word when its connection breaks.
             stream = api.exec_start(run, socket=True)
             # The library hands the response over with its socket, and leaves closing it to whoever reads.
-            with closing(stream._response):
+            with closing(stream._response), _ended_after(limit_s, stream.fileno()):
                 for source, written in frames_iter(stream, tty=False):
                     if source == STDERR:
                         errors += written
@@ -109,3 +116,23 @@ class DockerEngine:
             if any(each == name or each.startswith(f"{name}.") for each in found):
                 return str(container["Id"])
         raise TargetUnavailable(f"{name} does not run on the container engine {self._url}", next='run "make up"')
+
+
+@contextmanager
+def _ended_after(limit_s: float, connection: int) -> Iterator[None]:
+    """End a connection that is still being read after so long: the library waits for its next byte for ever."""
+
+    def end() -> None:
+        # The engine may have ended it in this very moment.
+        with suppress(OSError):
+            same.shutdown(socket.SHUT_RDWR)
+
+    with socket.socket(fileno=os.dup(connection)) as same:
+        timer = threading.Timer(limit_s, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()

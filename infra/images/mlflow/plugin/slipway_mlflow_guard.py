@@ -27,6 +27,7 @@ from mlflow.server.handlers import (
 from mlflow.utils.uri import validate_path_is_safe
 from slipway_mlflow_door import Door
 from slipway_mlflow_routes import Role, role_of
+from slipway_mlflow_tags import too_much
 from starlette.middleware import Middleware
 from starlette.responses import Response as NativeResponse
 from starlette.routing import Match, Mount
@@ -39,7 +40,6 @@ _ARTIFACT = re.compile(r"/(?:ajax-)?api/2\.0/mlflow-artifacts/artifacts/(.+)", r
 _ARTIFACT_ROUTE = "/api/2.0/mlflow-artifacts/artifacts/<path:artifact_path>"
 # Of a run, and of a logged model.
 _OWNER = re.compile(r"[0-9a-f]{32}|m-[0-9a-f]{32}")
-_MOST_TAGS, _MOST_TAG_CHARS = 100, 5000
 
 
 def create_app() -> FastAPI:
@@ -59,8 +59,24 @@ def create_app() -> FastAPI:
     app.before_request(refuse)
     # Innermost, so after the part that logs the user in on routes that pass Flask by.
     guarded.user_middleware.append(Middleware(_NativeGuard, guarded=guarded, promoter=promoter))
-    guarded.add_middleware(Door)
+    guarded.add_middleware(Door, is_file=_is_file, remembered=_is_remembered, compare=_is_right)
     return guarded
+
+
+def _is_file(scope: Scope) -> bool:
+    """Whether MLflow's own route for a file, the one that keeps no body in memory, will answer."""
+    # A path with a line's end is no route's, and so Flask's.
+    return scope["method"] == "PUT" and scope["path"].isprintable() and bool(_ARTIFACT.fullmatch(scope["path"]))
+
+
+def _is_remembered(user: str, password: str) -> bool:
+    """Whether MLflow itself would not compare the password, which it forgets as soon as it is changed."""
+    with auth._USER_AUTH_CACHE_LOCK:
+        return auth._auth_cache_key(user, password) in auth._USER_AUTH_CACHE
+
+
+def _is_right(user: str, password: str) -> bool:
+    return auth._authenticate_cached(user, password) is not None
 
 
 class _NativeGuard:
@@ -108,25 +124,17 @@ def _check_body(user: str | None, promoter: str, route: str) -> None:
     name = route.rpartition("/mlflow")[2]
     if name == "/experiments/create" and _get_request_message(CreateExperiment()).artifact_location:
         raise _refusal(user, "experiments have no artifact location of their own")
+    if user == promoter:
+        return
     kinds = {
         "/model-versions/create": CreateModelVersion,
         "/model-versions/set-tag": SetModelVersionTag,
         "/model-versions/delete-tag": DeleteModelVersionTag,
     }
-    if user == promoter or name not in kinds:
-        return
-    message = _get_request_message(kinds[name]())
-    if any(map(_is_reserved, _tags(message))):
+    if name in kinds and any(map(_is_reserved, _tags(_get_request_message(kinds[name]())))):
         raise _refusal(user, f"the tags lifecycle and slipway.* are for {promoter} alone")
-    if isinstance(message, CreateModelVersion):
-        texts, count = [tag.value for tag in message.tags], len(message.tags)
-    elif isinstance(message, SetModelVersionTag):
-        held = _get_model_registry_store().get_model_version(message.name, message.version).tags
-        texts, count = [message.value], len({*held, message.key})
-    else:
-        return
-    if count > _MOST_TAGS or any(len(text) > _MOST_TAG_CHARS for text in texts):
-        raise _refusal(user, f"a version has {_MOST_TAGS} tags of {_MOST_TAG_CHARS} characters at most")
+    if why := too_much(name, request.view_args or {}):
+        raise _refusal(user, why)
 
 
 def _refusal(user: str | None, why: str) -> MlflowException:

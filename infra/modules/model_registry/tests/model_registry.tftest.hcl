@@ -95,7 +95,7 @@ run "every_password_and_key_comes_from_a_file" {
 run "its_limits_have_defaults" {
   assert {
     condition = module.server.service.task_spec[0].resources[0].limits[0] == {
-      memory_bytes = 1536 * 1024 * 1024
+      memory_bytes = 1920 * 1024 * 1024
       nano_cpus    = 1000000000
     }
     error_message = "Its limits are not the defaults."

@@ -16,6 +16,7 @@ from tests.support.servers.servers import free_port
 SEARCH = "/api/2.0/mlflow/model-versions/search"
 VERSION = "/api/2.0/mlflow/model-versions/get"
 MODEL = "/api/2.0/mlflow/registered-models/get"
+ALIAS = "/api/2.0/mlflow/registered-models/alias"
 
 
 class StandIn(ThreadingHTTPServer):
@@ -28,6 +29,7 @@ class StandIn(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers: dict[str, tuple[int, bytes]] = {}
         self.held: list[dict[str, Any]] = []
+        self.aliases: dict[str, str] = {}
         self.asked: list[tuple[str, dict[str, list[str]]]] = []
         self.logins: list[str | None] = []
         self.delay_s = 0.0
@@ -41,6 +43,7 @@ class StandIn(ThreadingHTTPServer):
         entries = [{"alias": alias, "version": version} for alias, version in aliases.items()]
         model = {"registered_model": {"name": "toy-model", **({"aliases": entries} if entries else {})}}
         self.answers[MODEL] = (200, json.dumps(model).encode())
+        self.aliases = aliases
         self.held = sorted(versions, key=lambda version: -int(version["version"]))
 
     def answer(self, path: str, query: dict[str, str]) -> tuple[int, bytes]:
@@ -54,8 +57,11 @@ class StandIn(ThreadingHTTPServer):
             found = [version for version in self.held if not before or int(version["version"]) < int(before)]
             found = found[: int(query["max_results"])]
             return 200, json.dumps({"model_versions": found} if found else {}).encode()
-        found = [version for version in self.held if version["version"] == query.get("version")]
-        if path == VERSION and found:
+        if path == ALIAS and query["alias"] not in self.aliases:
+            return 400, b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "Registered model alias not found."}'
+        asked = self.aliases[query["alias"]] if path == ALIAS else query.get("version")
+        found = [version for version in self.held if version["version"] == asked]
+        if path in (VERSION, ALIAS) and found:
             return 200, json.dumps({"model_version": found[0]}).encode()
         return 404, b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}'
 
@@ -170,10 +176,23 @@ def test_a_listing_is_bounded_as_a_whole(mlflow: StandIn, versions: MlflowVersio
     assert MOST_LISTED_CHARS <= 4000 * len(found) <= 2 * MOST_LISTED_CHARS
 
 
-def test_a_model_with_too_many_aliases_is_unavailable(mlflow: StandIn, versions: MlflowVersions) -> None:
-    mlflow.holds(held(1), aliases={f"{number:0100}": "1" for number in range(50_000)})
+def test_of_a_model_that_says_too_much_the_environments_aliases_are_asked_for_by_themselves(
+    mlflow: StandIn, versions: MlflowVersions
+) -> None:
+    many = {f"{number:0100}": "1" for number in range(50_000)}
+    mlflow.holds(held(1), held(2, spam="x" * 5_000_000), aliases={**many, "production": "2"})
 
-    with pytest.raises(RegistryUnavailable, match="says more than 4,194,304 bytes"):
+    assert versions.aliases("toy-model") == {"production": "2"}
+
+
+@pytest.mark.parametrize("content", [b"<html>" + b"x" * 100_000, b'{"model_version": {"tags": ["' + b"x" * 100_000])
+def test_an_alias_whose_answer_begins_with_no_version_is_not_taken_for_none(
+    mlflow: StandIn, versions: MlflowVersions, content: bytes
+) -> None:
+    mlflow.answers[MODEL] = (200, b" " * 5_000_000)
+    mlflow.answers[ALIAS] = (200, content)
+
+    with pytest.raises(RegistryUnavailable, match="did not answer for alias staging of toy-model"):
         versions.aliases("toy-model")
 
 
