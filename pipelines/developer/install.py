@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements" / "all.txt"
+PARTS = ("app", "loadtests", "pipelines")
 
 
 def main() -> int:
@@ -45,9 +46,11 @@ def _install(python: Path) -> None:
     only_uv = python.parent.parent / "uv.txt"
     only_uv.write_text("\n".join(lines[start:end]).rstrip(" \\") + "\n")
     _run([str(python), "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(only_uv)])
-    # Compiled once here: where Python is told to write no bytecode, every process would compile all anew.
+    # Compiled once here, Slipway itself as well: where Python is told to write no bytecode, every process would compile
+    # all anew.
     _run([*uv, "sync", "--quiet", "--compile-bytecode", "--python", str(python), "--require-hashes", str(LOCK)])
     _run([*uv, "install", "--quiet", "--python", str(python), "--no-deps", "--no-build-isolation", "-e", str(ROOT)])
+    _run([str(python), "-m", "compileall", "-q", *PARTS])
 
 
 def _run(command: list[str]) -> None:

@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 
 from pipelines.adapters.database import migration
 from pipelines.adapters.database.records import SqlRecords, prepare_records
-from pipelines.adapters.database.tables import NAMES, SCHEMA_VERSION, RecordTables
+from pipelines.adapters.database.tables import NAMES, SCHEMA_VERSION, record_tables
 from pipelines.domain.audit import prove
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import (
@@ -30,7 +30,7 @@ from pipelines.domain.records import (
 from pipelines.errors import UsageError
 from pipelines.governance.progress import progress_of
 from pipelines.releases.maintenance import LIMIT_S, left_s
-from tests.support.servers.databases import APPLICATION, Place, bare_place, sqlite_place
+from tests.support.servers.databases import APPLICATION, Place, bare_place, bare_sqlite
 from tests.support.world.old_installation import OLD_CHECKPOINTS, old_tables
 from tests.support.world.records import NOW, add, promotion
 
@@ -41,7 +41,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def bare(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """A database without any table."""
     if request.param == "sqlite":
-        return sqlite_place(tmp_path)
+        return bare_sqlite(tmp_path)
     return bare_place(request.getfixturevalue("postgres"), tmp_path)
 
 
@@ -73,7 +73,7 @@ def test_the_revisions_make_what_the_records_describe(bare: Place) -> None:
     engine = sa.create_engine(bare.owner_url)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        found = compare_metadata(context, RecordTables().metadata)
+        found = compare_metadata(context, record_tables().metadata)
     engine.dispose()
     # The comment is the schema's number.
     differences = [difference for difference in found if difference[0] != "remove_table_comment"]

@@ -27,7 +27,7 @@ from pipelines.adapters.storage.minio_admin import MinioUsers
 from pipelines.adapters.storage.object_store import REGION, Buckets, S3Access, connect, make_buckets, policies
 from pipelines.domain.audit import GENESIS, Checkpoint, chained, verify
 from pipelines.errors import DatabaseUnavailable, Refused, Undecided, UsageError
-from tests.support.servers.databases import Place, sqlite_place
+from tests.support.servers.databases import Place, bare_sqlite, sqlite_place
 from tests.support.servers.object_store import MinioServer, Store
 
 REFUSED = ("AccessDenied", "AllAccessDisabled", "MethodNotAllowed")
@@ -525,7 +525,7 @@ def test_a_restored_old_backup_is_refused_at_its_first_write(store: Store, place
     records = SqlRecords(place.url, checkpoints_of(store))
     write(records, "p-1", "p-2")
     records.close()
-    restored = sqlite_place(tmp_path / "restored")
+    restored = bare_sqlite(tmp_path / "restored")
     restored.checkpoints_file.parent.mkdir()
     records = SqlRecords(restored.url, checkpoints_of(store))
     try:

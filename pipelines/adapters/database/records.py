@@ -15,7 +15,15 @@ import sqlalchemy as sa
 
 from pipelines.adapters.database.dialects import WAIT_S, PostgresDialect, dialect_of
 from pipelines.adapters.database.signals import FifoListener, PostgresListener
-from pipelines.adapters.database.tables import NAMES, RecordTables, event_of, record_of, row_of, sql_value
+from pipelines.adapters.database.tables import (
+    NAMES,
+    RecordTables,
+    event_of,
+    record_of,
+    record_tables,
+    row_of,
+    sql_value,
+)
 from pipelines.domain import audit
 from pipelines.domain.audit import Entry
 from pipelines.domain.events import Event, EventKind
@@ -50,7 +58,7 @@ def prepare_records(owner_url: str, application_role: str) -> None:
     engine = dialect.engine(url)
     try:
         with _translated(), engine.connect() as connection:
-            dialect.make(connection, RecordTables().metadata, application_role)
+            dialect.make(connection, record_tables().metadata, application_role)
     finally:
         engine.dispose()
 
@@ -60,7 +68,7 @@ class SqlRecords:
 
     def __init__(self, url: str, checkpoints: Checkpoints) -> None:
         self._checkpoints = checkpoints
-        self._tables = RecordTables()
+        self._tables = record_tables()
         location = sa.make_url(url)
         self._dialect = dialect_of(location)
         self._signals = self._dialect.signals(location)

@@ -8,6 +8,7 @@ import re
 import types
 import typing
 from enum import StrEnum
+from functools import cache
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -88,6 +89,12 @@ class RecordTables:
     def __getitem__(self, kind: type[Any]) -> sa.Table:
         """Return the table of a record kind."""
         return self._of_kind[kind]
+
+
+@cache
+def record_tables() -> RecordTables:
+    """Return the tables, which are the same for every database of this process."""
+    return RecordTables()
 
 
 def sql_value(value: Any) -> Any:

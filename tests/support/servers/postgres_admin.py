@@ -37,13 +37,14 @@ class PostgresAdmin:
             verifier = _scram_verifier(connection, name, password)
             connection.exec_driver_sql(f"ALTER ROLE {role} {rights} PASSWORD '{verifier}'")
 
-    def ensure_database(self, name: str, owner: str, users: Sequence[str] = ()) -> None:
-        """Make a database that only `owner` and `users` may connect to."""
+    def ensure_database(self, name: str, owner: str, users: Sequence[str] = (), template: str = "template0") -> None:
+        """Make a database, a copy of `template`, that only `owner` and `users` may connect to."""
         with self._connected() as connection:
             database, possessor = _quoted(connection, name), _quoted(connection, owner)
             known = sa.text("SELECT 1 FROM pg_database WHERE datname = :name")
             if connection.scalar(known, {"name": name}) is None:
-                connection.exec_driver_sql(f"CREATE DATABASE {database} OWNER {possessor} TEMPLATE template0")
+                copied = _quoted(connection, template)
+                connection.exec_driver_sql(f"CREATE DATABASE {database} OWNER {possessor} TEMPLATE {copied}")
             connection.exec_driver_sql(f"ALTER DATABASE {database} OWNER TO {possessor}")
             connection.exec_driver_sql(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
             for user in users:

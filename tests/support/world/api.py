@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from pipelines.adapters.database.records import SqlRecords
 from pipelines.api.app import create_app, describe_api
 from pipelines.api.state import ApiState
+from tests.support.servers.databases import sqlite_records
 from tests.support.world.fakes import FakeCheckpoints, FakeVersions
 from tests.support.world.records import MODEL, add, evaluation, policy, promotion, put_in_force, release, report
 
@@ -95,12 +96,21 @@ READING = [path for method, path in GUARDED if method == "GET"]
 @pytest.fixture
 def api(tmp_path: Path) -> Iterator[Api]:
     checkpoints = FakeCheckpoints()
-    records = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", checkpoints)
+    records = sqlite_records(tmp_path, checkpoints)
     versions = FakeVersions("1", "2", "3")
     put_in_force(records)
     state = ApiState(records=records, checkpoints=checkpoints, versions=versions, model=MODEL, tokens=TOKENS)
-    yield Api(create_app(state), records, versions)
+    app = _app()
+    app.state.slipway = state
+    yield Api(app, records, versions)
     records.close()
+
+
+@cache
+def _app() -> FastAPI:
+    """Return one application for all tests: its routes take long to make, and know nothing but the state it has."""
+    unused: Any = None
+    return create_app(ApiState(unused, unused, unused, "", {}))
 
 
 def wait_for_people(records: SqlRecords) -> None:

@@ -1,6 +1,7 @@
 """Records, reports and policies for tests: valid ones, of which a test changes what it is about."""
 
 import copy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def policy_body(**changes: Any) -> dict[str, Any]:
 
     It compares no latencies with production's, unless `changes` say how.
     """
-    body: dict[str, Any] = copy.deepcopy(yaml.safe_load(POLICY_FILE.read_text()))
+    body: dict[str, Any] = copy.deepcopy(_policy_file())
     body["slo"]["comparison"] = False
     for path, value in changes.items():
         *sections, key = path.split(".")
@@ -38,6 +39,12 @@ def policy_body(**changes: Any) -> dict[str, Any]:
             section = section[name]
         section[key] = value
     return body
+
+
+@cache
+def _policy_file() -> dict[str, Any]:
+    parsed: dict[str, Any] = yaml.safe_load(POLICY_FILE.read_text())
+    return parsed
 
 
 def policy(**changes: Any) -> Policy:

@@ -26,6 +26,7 @@ from pipelines.releases.promote import release_promotion
 from pipelines.releases.rollback import roll_back
 from pipelines.releases.services import Services, Timing
 from pipelines.settings.settings import ROOT
+from tests.support.servers.databases import sqlite_records
 from tests.support.world.fakes import FakeJobs, FakeModelRegistry, FakeTarget
 
 MODEL = "plant-model"
@@ -195,7 +196,7 @@ def make_world(tmp_path: Path, plants_home: Path) -> World:
     """Make a world whose files are in one directory, and whose versions are those trained in another."""
     target, registry, loads = FakeTarget(replicas=2), FakeModelRegistry(), ScriptedLoads()
     bundles, jobs = BundleStore(tmp_path / "bundles"), FakeJobs(tmp_path / "jobs")
-    records = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FileCheckpoints(tmp_path / "checkpoints"))
+    records = sqlite_records(tmp_path, FileCheckpoints(tmp_path / "checkpoints"))
     services = Services(
         records=records,
         registry=registry,

@@ -9,6 +9,7 @@ from pipelines.adapters.database.records import SqlRecords
 from pipelines.api.feed import EventFeed
 from pipelines.domain.events import EventKind
 from pipelines.ports import Listener
+from tests.support.servers.databases import sqlite_records
 from tests.support.world.fakes import FakeCheckpoints
 
 
@@ -46,7 +47,7 @@ def test_a_stream_is_woken_after_the_listener_of_one_before_it_has_failed(tmp_pa
 
 
 def test_streams_that_are_told_to_end_do_not_wait_any_more(tmp_path: Path) -> None:
-    records = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeCheckpoints())
+    records = sqlite_records(tmp_path, FakeCheckpoints())
     feed = EventFeed(records)
 
     async def ended() -> bool:

@@ -10,7 +10,6 @@ import httpx
 import pytest
 import uvicorn
 
-from pipelines.adapters.database.records import SqlRecords
 from pipelines.api.app import create_app
 from pipelines.api.client import ApiClient
 from pipelines.api.connection import MOST
@@ -19,6 +18,7 @@ from pipelines.api.state import ApiState
 from pipelines.errors import UsageError
 from pipelines.settings.installation import HEADER, InstallationRecord
 from pipelines.settings.settings import Settings
+from tests.support.servers.databases import sqlite_records
 from tests.support.servers.servers import free_port
 from tests.support.world.fakes import FakeCheckpoints, FakeVersions
 from tests.support.world.strange_http import REFUSED, exchange
@@ -33,7 +33,7 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
     """Serve the installation OURS, and yield the settings of a home that reaches it."""
     home, port = tmp_path / "home", free_port()
     home.mkdir()
-    records = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeCheckpoints())
+    records = sqlite_records(tmp_path, FakeCheckpoints())
     app = create_app(ApiState(records, FakeCheckpoints(), FakeVersions("1"), MODEL, {"alice": "secret"}))
     server = uvicorn.Server(server_config(OwnClients(app, OURS), host="127.0.0.1", port=port))
     thread = threading.Thread(target=server.run)

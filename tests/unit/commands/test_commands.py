@@ -14,6 +14,7 @@ from pipelines.domain.verdict import Verdict
 from pipelines.errors import ApprovalVoid, NotAllowed, PolicyInvalid, SlipwayError, UsageError
 from pipelines.evaluation.gates.registry import GATES
 from pipelines.governance.standing import evidence_of, expiry, policy_in_force
+from tests.support.servers.databases import sqlite_records
 from tests.support.world.fakes import FakeCheckpoints
 from tests.support.world.records import (
     MODEL,
@@ -34,7 +35,7 @@ CHAMPION = release("r-1", "1")
 
 @pytest.fixture
 def records(tmp_path: Path) -> Iterator[SqlRecords]:
-    opened = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeCheckpoints())
+    opened = sqlite_records(tmp_path, FakeCheckpoints())
     put_in_force(opened)
     yield opened
     opened.close()

@@ -7,6 +7,7 @@ import onnx
 import pandas as pd
 import pytest
 from onnx import helper
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from app.model import microbatch
@@ -85,6 +86,13 @@ def test_accuracy_shows_the_interval_it_could_as_well_have_been() -> None:
     # Wilson at 95 %: (p + z2/2n -+ z sqrt(pq/n + z2/4n2)) / (1 + z2/n)
     assert result.interval == pytest.approx((0.71117, 0.86664), abs=1e-4)
     assert (result.observed, result.limit) == (0.8, 0.79)
+
+
+@pytest.mark.parametrize(("right", "rows"), [(0, 10), (10, 10), (1, 1), (80, 100), (8034, 10_000)])
+def test_accuracys_interval_is_the_one_of_scipy(right: int, rows: int) -> None:
+    bounds = stats.binomtest(right, rows).proportion_ci(confidence_level=0.95, method="wilson")
+
+    assert accuracy.wilson(Counts(right, rows)) == pytest.approx((bounds.low, bounds.high), abs=1e-12)
 
 
 def test_accuracy_counts_equal_labels(tmp_path: Path) -> None:

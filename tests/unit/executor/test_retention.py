@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import pytest
 
-from pipelines.adapters.database.records import SqlRecords, now
+from pipelines.adapters.database.records import now
 from pipelines.adapters.storage.bundle_store import BundleStore
 from pipelines.adapters.storage.checkpoints_file import FileCheckpoints
 from pipelines.domain.bundle import digest_of
@@ -28,6 +28,7 @@ from pipelines.executor import retention
 from pipelines.executor.retention import Keeper
 from pipelines.governance.archiving import archiving, ask_archiving, unanswered
 from pipelines.releases.services import Services
+from tests.support.servers.databases import sqlite_records
 from tests.support.world.fakes import FakeTarget
 from tests.support.world.records import MODEL, policy_body, put_in_force
 from tests.support.world.world import MODEL as PLANTS
@@ -95,7 +96,7 @@ class Place:
 
     def __init__(self, home: Path, records: Any = None, **policy: Any) -> None:
         self.home, self.journal, self.target, self.at = home, Journal(), FakeTarget(), START
-        self.records = records or SqlRecords(f"sqlite:///{home / 'slipway.db'}", FileCheckpoints(home / "heads"))
+        self.records = records or sqlite_records(home, FileCheckpoints(home / "heads"))
         self.bundles = BundleStore(home / "bundles")
         body = policy_body(**{f"retention.{key}": value for key, value in policy.items()})
         applied = GATES.read_policy(body)

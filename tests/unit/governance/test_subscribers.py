@@ -9,6 +9,7 @@ from pipelines.adapters.database.records import SqlRecords
 from pipelines.domain.events import Event, EventKind
 from pipelines.errors import Undecided
 from pipelines.governance.subscribers import Subscriber, Subscriptions
+from tests.support.servers.databases import sqlite_records
 from tests.support.world.fakes import FakeCheckpoints
 
 COUNT = 250
@@ -16,7 +17,7 @@ COUNT = 250
 
 @pytest.fixture
 def records(tmp_path: Path) -> Iterator[SqlRecords]:
-    opened = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeCheckpoints())
+    opened = sqlite_records(tmp_path, FakeCheckpoints())
     yield opened
     opened.close()
 

@@ -14,6 +14,7 @@ from pipelines.domain.release import Environment
 from pipelines.domain.work import Work, may_become
 from pipelines.errors import Rejected, SlipwayError
 from pipelines.governance.work import ask, move, stop
+from tests.support.servers.databases import sqlite_records
 from tests.support.world.fakes import FakeCheckpoints
 from tests.support.world.records import MODEL, NOW, add, evaluation, promotion
 
@@ -28,7 +29,7 @@ WORK: list[Any] = [
 
 @pytest.fixture
 def records(tmp_path: Path) -> Iterator[SqlRecords]:
-    opened = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeCheckpoints())
+    opened = sqlite_records(tmp_path, FakeCheckpoints())
     yield opened
     opened.close()
 

@@ -20,6 +20,7 @@ from pipelines.releases.machine import boot_clock
 from pipelines.releases.stalled import QUIET_S
 from pipelines.settings.settings import Settings
 from pipelines.settings.tokens import make_tokens, read_tokens
+from tests.support.servers.databases import sqlite_records
 from tests.support.world.fakes import FakeBundles, FakeCheckpoints, FakeTarget
 from tests.support.world.records import (
     MODEL,
@@ -85,7 +86,7 @@ class Ward:
 @pytest.fixture
 def ward(tmp_path: Path) -> Iterator[Ward]:
     checkpoints = FakeCheckpoints()
-    records = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", checkpoints)
+    records = sqlite_records(tmp_path, checkpoints)
     applied = put_in_force(records)
     measured = evaluation(report=report(policy=applied))
     asked = promotion(state=RunState.DONE)
@@ -115,7 +116,7 @@ def test_a_healthy_installation_keeps_every_invariant(ward: Ward) -> None:
 
 def test_a_new_installation_keeps_every_invariant(tmp_path: Path) -> None:
     checkpoints = FakeCheckpoints()
-    records = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", checkpoints)
+    records = sqlite_records(tmp_path, checkpoints)
     try:
         found = Ward(records, checkpoints, aliases={}).examine()
     finally:

@@ -23,6 +23,7 @@ from pipelines.releases.leader import (
     take_leader_lease,
 )
 from pipelines.releases.machine import boot_clock, born_s
+from tests.support.servers.databases import sqlite_records
 from tests.support.world.executors import executor, frozen_with_lock
 from tests.support.world.fakes import FakeCheckpoints
 from tests.support.world.records import NOW, add
@@ -32,7 +33,7 @@ ELSEWHERE = "another-container"
 
 @pytest.fixture
 def records(tmp_path: Path) -> Iterator[SqlRecords]:
-    opened = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeCheckpoints())
+    opened = sqlite_records(tmp_path, FakeCheckpoints())
     yield opened
     opened.close()
 

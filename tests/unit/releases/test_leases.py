@@ -10,6 +10,7 @@ from pipelines.domain.release import Endpoint, Environment, Slot
 from pipelines.errors import LeaseHeld, LostLease, UsageError
 from pipelines.releases import leases
 from pipelines.releases.services import Services
+from tests.support.servers.databases import sqlite_records
 from tests.support.world.executors import executor
 from tests.support.world.fakes import FakeCheckpoints
 from tests.support.world.records import MODEL, NOW
@@ -19,7 +20,7 @@ PRODUCTION, STAGING = Environment.PRODUCTION, Environment.STAGING
 
 @pytest.fixture
 def records(tmp_path: Path) -> Iterator[SqlRecords]:
-    opened = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeCheckpoints())
+    opened = sqlite_records(tmp_path, FakeCheckpoints())
     yield opened
     opened.close()
 

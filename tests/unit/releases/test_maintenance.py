@@ -23,6 +23,7 @@ from pipelines.releases.leader import give_up_leader_lease, take_leader_lease
 from pipelines.releases.maintenance import LIMIT_S, under_way
 from pipelines.releases.services import Services
 from pipelines.settings.settings import ROOT
+from tests.support.servers.databases import sqlite_records
 from tests.support.world.executors import executor
 from tests.support.world.fakes import FakeCheckpoints
 from tests.support.world.records import MODEL, NOW, add, evaluation, promotion, put_in_force
@@ -53,7 +54,7 @@ class Clock:
 
 @pytest.fixture
 def records(tmp_path: Path) -> Iterator[SqlRecords]:
-    opened = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeCheckpoints())
+    opened = sqlite_records(tmp_path, FakeCheckpoints())
     put_in_force(opened)
     yield opened
     opened.close()
@@ -269,7 +270,7 @@ def test_nothing_is_under_way_without_a_living_executor(
 
 
 def test_the_executors_own_container_says_in_json_what_is_under_way(tmp_path: Path) -> None:
-    records = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeCheckpoints())
+    records = sqlite_records(tmp_path, FakeCheckpoints())
     put_in_force(records)
     working = executor(records, "x1", now)
     take_leader_lease(working)

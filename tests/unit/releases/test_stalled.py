@@ -17,13 +17,14 @@ from pipelines.governance.work import move, stop
 from pipelines.releases.machine import boot_clock
 from pipelines.releases.maintenance import LIMIT_S
 from pipelines.releases.stalled import LATE_S, QUIET_S, stalled_work
+from tests.support.servers.databases import sqlite_records
 from tests.support.world.fakes import FakeCheckpoints
 from tests.support.world.records import MODEL, NOW, add, evaluation, policy, promotion, put_in_force, report_step
 
 
 @pytest.fixture
 def records(tmp_path: Path) -> Iterator[SqlRecords]:
-    opened = SqlRecords(f"sqlite:///{tmp_path / 'slipway.db'}", FakeCheckpoints())
+    opened = sqlite_records(tmp_path, FakeCheckpoints())
     put_in_force(opened)
     boot_id, beat_s = boot_clock()
     # It lives for as long as these tests look ahead.

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 CONFIGURATION = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
 CONTRACTS: list[dict[str, Any]] = CONFIGURATION["importlinter"]["contracts"]
 # They reckon, and reach nothing; DVC is a command.
-ALLOWED = {"pydantic", "pydantic_settings", "numpy", "scipy", "dvc"}
+ALLOWED = {"pydantic", "pydantic_settings", "numpy", "dvc"}
 PARTS: list[str] = CONFIGURATION["importlinter"]["root_packages"]
 
 

@@ -1,6 +1,8 @@
 """Gate: the share of right predictions on the frozen evaluation set."""
 
+import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from pydantic import Field
 
@@ -33,17 +35,21 @@ def measure(world: Offline, limits: AccuracyLimits) -> Counts:
 
 def judge(counts: Counts, limits: AccuracyLimits) -> list[GateResult]:
     """Judge the point estimate; the interval shown is Wilson's at 95 % (Wilson 1927)."""
-    from scipy import stats
-
     if counts.rows == 0:
         return [GateResult("accuracy", Verdict.INCONCLUSIVE, "INCONCLUSIVE: accuracy: no evaluation rows")]
     accuracy, minimum = counts.right / counts.rows, limits.minimum
-    bounds = stats.binomtest(counts.right, counts.rows).proportion_ci(confidence_level=0.95, method="wilson")
-    interval = (float(bounds.low), float(bounds.high))
     good = accuracy >= minimum
     verdict = Verdict.PASSED if good else Verdict.FAILED
     message = f"PASS accuracy={accuracy:.4f} >= {minimum:g}" if good else f"FAIL: accuracy={accuracy:.4f} < {minimum:g}"
-    return [GateResult("accuracy", verdict, message, observed=accuracy, interval=interval, limit=minimum)]
+    return [GateResult("accuracy", verdict, message, observed=accuracy, interval=wilson(counts), limit=minimum)]
+
+
+def wilson(counts: Counts) -> tuple[float, float]:
+    """Return Wilson's interval of the share of right answers, without the seconds that SciPy's takes to import."""
+    right, rows, z = counts.right, counts.rows, NormalDist().inv_cdf(0.975)
+    middle, spread = 2 * right + z * z, z * math.sqrt(4 * right * (rows - right) / rows + z * z)
+    low, high = ((middle + side) / (2 * (rows + z * z)) for side in (-spread, spread))
+    return low if right else 0.0, high if right < rows else 1.0
 
 
 ACCURACY = Gate(

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipelines.adapters.containers.maintenance_hold import HoldPatience, MaintenanceHold
 from pipelines.adapters.containers.secret_store import SecretStore
-from pipelines.adapters.database.records import SqlRecords, now
+from pipelines.adapters.database.records import now
 from pipelines.api.app import create_app
 from pipelines.api.client import ApiClient, executor_silence
 from pipelines.api.state import ApiState
@@ -29,6 +29,7 @@ from pipelines.releases.leader import renew_leader_lease, take_leader_lease
 from pipelines.releases.reconcile import observe_environment
 from pipelines.settings.settings import Settings
 from pipelines.settings.tokens import make_tokens, read_tokens
+from tests.support.servers.databases import sqlite_records
 from tests.support.servers.servers import free_port
 from tests.support.world.executors import executor
 from tests.support.world.fakes import FakeCheckpoints, FakeVersions
@@ -48,7 +49,7 @@ class Installation:
         self.settings = Settings.from_environ(
             {"SLIPWAY_HOME": str(home), "SLIPWAY_PROJECT": str(home), "SLIPWAY_PORT_API": port}
         )
-        self.records = SqlRecords(f"sqlite:///{home / 'slipway.db'}", FakeCheckpoints())
+        self.records = sqlite_records(home, FakeCheckpoints())
         put_in_force(self.records)
         self.services = executor(self.records, "x1", now)
         take_leader_lease(self.services)

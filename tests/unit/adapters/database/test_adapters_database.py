@@ -8,7 +8,7 @@ import pytest
 from pipelines.adapters.database.records import SqlRecords, prepare_records
 from pipelines.adapters.database.tables import SCHEMA_VERSION
 from pipelines.errors import DatabaseUnavailable, UsageError
-from tests.support.servers.databases import sqlite_place
+from tests.support.servers.databases import bare_sqlite
 from tests.support.world.fakes import FakeCheckpoints
 
 
@@ -16,18 +16,18 @@ def test_a_file_that_is_no_database_is_refused_as_unavailable(tmp_path: Path) ->
     (tmp_path / "slipway.db").write_bytes(b"not a database, but long enough to be looked at" * 30)
 
     with pytest.raises(DatabaseUnavailable) as refused:
-        sqlite_place(tmp_path).open()
+        bare_sqlite(tmp_path).open()
 
     assert refused.value.next
 
 
 def test_a_database_that_can_not_be_written_refuses_and_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(DatabaseUnavailable):
-        sqlite_place(tmp_path / "missing").open()
+        bare_sqlite(tmp_path / "missing").open()
 
 
 def test_a_row_can_not_take_the_place_of_an_audit_entry(tmp_path: Path) -> None:
-    place = sqlite_place(tmp_path)
+    place = bare_sqlite(tmp_path)
     with place.opened() as records:
         with records.write() as transaction:
             transaction.audit("alice", "promotion", "intent", subject="p-1")
@@ -45,7 +45,7 @@ def test_a_kind_of_database_that_is_not_known_is_refused() -> None:
 
 
 def test_a_file_of_a_newer_slipway_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
-    place, newer = sqlite_place(tmp_path), SCHEMA_VERSION + 1
+    place, newer = bare_sqlite(tmp_path), SCHEMA_VERSION + 1
     place.execute(f"PRAGMA user_version = {newer}")
 
     with pytest.raises(UsageError, match=f"has slipway schema {newer}, this Slipway needs .* {SCHEMA_VERSION}"):
@@ -56,7 +56,7 @@ def test_a_file_of_a_newer_slipway_is_refused_and_left_as_it_is(tmp_path: Path) 
 
 
 def test_a_file_of_an_older_slipway_is_brought_up_to_date_by_whoever_opens_it(tmp_path: Path) -> None:
-    place = sqlite_place(tmp_path)
+    place = bare_sqlite(tmp_path)
     place.execute("PRAGMA user_version = 1")
 
     place.open().close()
