@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from pipelines.errors import UsageError
 from pipelines.settings.settings import Settings
@@ -21,13 +22,25 @@ def take_down(settings: Settings, environ: Mapping[str, str], report_progress: P
 
 def destroy_home(settings: Settings, environ: Mapping[str, str], report_progress: ProgressReporter) -> None:
     """Stop everything and delete the home, if it is one; raise Refused while another command changes it."""
+    from pipelines.settings.installation import FILE
     from pipelines.wiring.targets import hold_home, open_installation
 
     if not settings.home.exists():
         raise UsageError(f"there is no {settings.home}", next="nothing to destroy")
-    if not settings.tokens_file.exists():
+    known_by = [path for path in (settings.home / FILE, settings.tokens_file) if path.exists()]
+    if not known_by:
         raise UsageError(f"{settings.home} is not a Slipway home", next="set SLIPWAY_HOME to one")
     with hold_home(settings, "destroy"):
         open_installation(settings, environ).destroy(report_progress)
-        shutil.rmtree(settings.home)
+        _remove(settings.home, last=known_by[0])
     report_progress(f"removed {settings.home}")
+
+
+def _remove(home: Path, *, last: Path) -> None:
+    """Delete a home; what it is known by goes last, so that what was interrupted can be asked for again."""
+    for path in home.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path != last:
+            path.unlink()
+    shutil.rmtree(home)

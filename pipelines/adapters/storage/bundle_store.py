@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipelines.adapters.disk import sync
+from pipelines.disk import sync
 from pipelines.domain.bundle import canonical, digest_of
 from pipelines.domain.names import checked_name
 from pipelines.errors import DeployFailed, UsageError

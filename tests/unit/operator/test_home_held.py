@@ -1,5 +1,6 @@
 """A home is brought up, taken down or destroyed by one command at a time: the next is refused, and touches nothing."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -33,4 +34,27 @@ def test_a_command_on_a_home_that_another_changes_is_refused_with_who_it_is(
 def test_a_home_that_is_not_there_is_not_made_by_taking_it_down(tmp_path: Path) -> None:
     settings = Settings.from_environ({"SLIPWAY_HOME": str(tmp_path / "home")})
     take_down(settings, {}, print)
+    assert not settings.home.exists()
+
+
+@pytest.mark.parametrize("mark", ["installation.json", "tokens.json"])
+def test_a_destroy_that_was_interrupted_is_finished_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str
+) -> None:
+    settings = Settings.from_environ({"SLIPWAY_HOME": str(tmp_path / "home")})
+    for name in ("a/b", "z/b"):
+        (settings.home / name).mkdir(parents=True)
+    (settings.home / mark).write_text("{}")
+    remove = shutil.rmtree
+
+    def interrupted(path: Path) -> None:
+        remove(path)
+        raise KeyboardInterrupt
+
+    for _ in ("one folder", "the other", "the home"):
+        assert (settings.home / mark).exists()
+        monkeypatch.setattr(shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            destroy_home(settings, {}, print)
+    monkeypatch.undo()
     assert not settings.home.exists()
