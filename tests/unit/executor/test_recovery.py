@@ -472,6 +472,8 @@ def test_a_write_of_our_own_that_arrives_after_its_release_was_undone_is_put_rig
     for module in (late, unanswered):
         monkeypatch.setattr(module, "time", clock)
     all_is_back(world)
+    # It has not arrived yet, and is not forgotten for that.
+    look(world)
     move(MODEL, "production", "2")
     look(world)
     all_is_back(world)
