@@ -25,12 +25,12 @@ IF_KNOWN = ("docker-cli", "docker-buildx")
 
 def prepare() -> None:
     """Make an engine answer, in a swarm of its own when it is ours."""
+    # Empty, it means the same as unset, as to the client.
+    host = os.environ.get("DOCKER_HOST") or SOCKET
     if answers():
         say(f"engine: skipped, {version()} answers")
-    elif os.environ.get("DOCKER_HOST", SOCKET) != SOCKET:
-        raise RefusedError(
-            f"DOCKER_HOST={os.environ['DOCKER_HOST']} does not answer", next="start it, or unset DOCKER_HOST"
-        )
+    elif host != SOCKET:
+        raise RefusedError(f"DOCKER_HOST={host} does not answer", next="start it, or unset DOCKER_HOST")
     else:
         install(*PACKAGES, if_known=IF_KNOWN)
         # Where a service manager looks after engines, installing one has started it.

@@ -163,7 +163,8 @@ class PolicyChange:
 class Maintenance:
     """A change of the installation itself by the verb `up` or `down`: while it is RUNNING, nothing is released.
 
-    It holds the leases of all environments from `held_at` on; from `end_asked_at` on they are to be given back.
+    It holds the leases of all environments from `held_at` on; from `end_asked_at` on they are to be given back. `begun`
+    says from when its limit counts, as that of an evaluation: anew once it holds them.
     """
 
     id: str
@@ -176,6 +177,7 @@ class Maintenance:
     end_asked_at: str | None = None
     error: dict[str, Any] | None = None
     ended_at: str | None = None
+    begun: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

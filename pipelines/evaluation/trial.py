@@ -125,10 +125,14 @@ class Trial:
     def _start(self, release: Release, slot: Slot) -> str:
         """Serve a release in a slot of staging; return its URL."""
         target = self.services.target
-        target.prepare(release.endpoint, release.bundle_digest)
-        with leases.confirmed(self.services, self.subject.model, STAGING, self.evaluation.id) as epoch:
-            target.start(release, slot, epoch=epoch)
-        state = wait_settled(self.services, release.endpoint, slot, release.id, check=self.ending.check)
+
+        def order() -> None:
+            target.prepare(release.endpoint, release.bundle_digest)
+            with leases.confirmed(self.services, self.subject.model, STAGING, self.evaluation.id) as epoch:
+                target.start(release, slot, epoch=epoch)
+
+        order()
+        state = wait_settled(self.services, release.endpoint, slot, release.id, order=order, check=self.ending.check)
         if state.url is None or not state.serves(release):
             raise DeployFailed(f"the {slot} slot does not serve {release.bundle_digest}")
         return state.url

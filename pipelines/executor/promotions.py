@@ -1,5 +1,7 @@
 """Promotions between their workflows: measured ones wait for people, and those that nobody decides on expire."""
 
+from collections.abc import Callable
+
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation, Promotion
 from pipelines.errors import ApprovalExpired
@@ -8,9 +10,10 @@ from pipelines.governance.work import move, stop
 from pipelines.releases.services import Services
 
 
-def let_wait(services: Services) -> None:
-    """Ask people about each promotion whose evaluation is done."""
+def let_wait(services: Services, beat: Callable[[], None]) -> None:
+    """Ask people about each promotion whose evaluation is done; call `beat` before each."""
     for promotion in services.records.find(Promotion, state=RunState.REQUESTED):
+        beat()
         if services.records.get(Evaluation, promotion.evaluation_id).state is not RunState.DONE:
             continue
         until = expiry(services.policy(promotion.model), services.now())
@@ -22,9 +25,10 @@ def let_wait(services: Services) -> None:
                 transaction.audit("executor", "promotion.move", "outcome", subject=promotion.id, detail=detail)
 
 
-def expire(services: Services) -> None:
-    """Stop each promotion that nobody decided on in time."""
+def expire(services: Services, beat: Callable[[], None]) -> None:
+    """Stop each promotion that nobody decided on in time; call `beat` before each."""
     for promotion in services.records.find(Promotion, state=RunState.WAITING):
+        beat()
         if not promotion.expires_at or promotion.expires_at >= services.now():
             continue
         again = f'ask again: "make promote VERSION={promotion.version}"'

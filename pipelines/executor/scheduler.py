@@ -32,7 +32,7 @@ from pipelines.releases.leader import (
     take_leader_lease,
 )
 from pipelines.releases.leased import Leased
-from pipelines.releases.maintenance import due_at, move_maintenance, unfinished
+from pipelines.releases.maintenance import left_s, move_maintenance, unfinished
 from pipelines.releases.services import Services
 
 # So late a lost signal may be made up for, and a round that was cut short is tried again.
@@ -168,7 +168,7 @@ class Executor:
         # What was asked for comes first: it may be the way out of what can't be undone, and undoes what is left itself.
         carry_out(self._services, self._starts, beat=self._beat)
         self._recovery.look()
-        self._subscriptions.deliver()
+        self._subscriptions.deliver(beat=self._beat)
         self._round_at = time.monotonic() + min(LOOK_S, due_in_s(self._services))
 
 
@@ -177,17 +177,17 @@ def carry_out(
 ) -> None:
     """Do one round: put policies in force, move promotions and maintenance on, start the work that may start.
 
-    What is refused keeps nothing else from being done. `beat` is called before each start: many may take longer than an
-    executor may be silent. Raises LostLease, and DatabaseUnavailable.
+    What is refused keeps nothing else from being done. `beat` is called before each piece of work: many may take longer
+    than an executor may be silent. Raises LostLease, and DatabaseUnavailable.
     """
     parts: tuple[Callable[[], None], ...] = (
-        lambda: _put_in_force(services),
+        lambda: _put_in_force(services, beat),
         lambda: _begin_all(services, Rollback, RunState.REQUESTED, start[Rollback], beat),
-        lambda: promotions.let_wait(services),
-        lambda: promotions.expire(services),
+        lambda: promotions.let_wait(services, beat),
+        lambda: promotions.expire(services, beat),
         lambda: _begin_all(services, Promotion, RunState.APPROVED, start[Promotion], beat),
         lambda: move_maintenance(services),
-        lambda: end_cancelled(services),
+        lambda: end_cancelled(services, beat),
         lambda: _begin_next_evaluation(services, start[Evaluation]),
     )
     for part in parts:
@@ -203,13 +203,13 @@ def carry_out(
 
 def due_in_s(services: Services) -> float:
     """Return the seconds until an approval or maintenance expires, infinity when none does."""
-    waiting = services.records.find(Promotion, state=RunState.WAITING)
-    moments = [promotion.expires_at for promotion in waiting if promotion.expires_at]
-    moments += [due_at(change) for change in unfinished(services.records)]
-    if not moments:
-        return float("inf")
-    left = datetime.fromisoformat(min(moments)) - datetime.fromisoformat(services.now())
-    return max(0.0, left.total_seconds()) + 0.001
+    now = services.now()
+    left = [left_s(change, now) for change in unfinished(services.records)]
+    for promotion in services.records.find(Promotion, state=RunState.WAITING):
+        if promotion.expires_at:
+            until = datetime.fromisoformat(promotion.expires_at) - datetime.fromisoformat(now)
+            left.append(until.total_seconds())
+    return max(0.0, min(left, default=float("inf"))) + 0.001
 
 
 def _begin_all(
@@ -228,8 +228,9 @@ def _begin_next_evaluation(services: Services, start: Start) -> None:
             begin(services, evaluation, start)
 
 
-def _put_in_force(services: Services) -> None:
+def _put_in_force(services: Services, beat: Callable[[], None]) -> None:
     for change in services.records.find(PolicyChange, state=RunState.REQUESTED):
+        beat()
         detail: dict[str, str] = {"digest": change.digest}
         with services.records.write() as transaction:
             try:

@@ -1,6 +1,7 @@
 """The durable workflows, one for each kind of work that takes a lease: how they begin, and what is told of them."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pipelines.domain.promotion import RunState
@@ -41,15 +42,20 @@ def begin(services: Services, work: Leased, start: Start) -> None:
             move(transaction, current, RunState.RUNNING)
 
 
-def end_cancelled(services: Services) -> None:
-    """Stop evaluations that were cancelled before they began; one that has begun stops by itself."""
+def end_cancelled(services: Services, beat: Callable[[], None]) -> None:
+    """Stop evaluations that were cancelled before they began; call `beat` before each.
+
+    One that has begun stops by itself.
+    """
     for evaluation in services.records.find(Evaluation, state=RunState.REQUESTED):
+        beat()
         if evaluation.cancel_asked_by:
             stop_work(services, evaluation, cancelled(evaluation, evaluation.cancel_asked_by))
 
 
 def _register(services: Services, engine: WorkflowEngine, body: Callable[[Services, str, Step], None]) -> Start:
     name = body.__name__
+    services = replace(services, works_on=engine.works_on)
 
     def run(work_id: str, step: Step) -> None:
         def told_step(name: str, action: Callable[[], Any]) -> Any:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from pipelines.domain.events import Event, EventKind
 from pipelines.domain.records import Subscriber as Place
+from pipelines.errors import LostLease
 from pipelines.ports import Records
 
 Handler = Callable[[Event], None]
@@ -44,21 +45,27 @@ class Subscriptions:
                 transaction.add(Place(name, transaction.newest_event()))
         self._subscribers[name] = subscriber
 
-    def deliver(self) -> None:
-        """Call every handler with the events that are new to it; one that fails gets them again the next time."""
+    def deliver(self, *, beat: Callable[[], None] = lambda: None) -> None:
+        """Call every handler with the events that are new to it; one that fails gets them again the next time.
+
+        `beat` is called before each event: many may take long. Raises the LostLease that `beat` raises.
+        """
         for name, subscriber in self._subscribers.items():
             try:
-                while self._deliver_batch(name, subscriber):
+                while self._deliver_batch(name, subscriber, beat):
                     continue
+            except LostLease:
+                raise
             except Exception as error:
                 # One that has a bug must not end the process that releases, which would meet the same event again.
                 log.error("subscriber %s is behind: %r", name, error)
 
-    def _deliver_batch(self, name: str, subscriber: Subscriber) -> bool:
+    def _deliver_batch(self, name: str, subscriber: Subscriber, beat: Callable[[], None]) -> bool:
         """Deliver what follows a subscriber's place; return whether there may be more."""
         place = self._records.get(Place, name)
         events = self._records.events(after=place.seq, kinds=subscriber.kinds, limit=_BATCH)
         for event in events:
+            beat()
             subscriber.handler(event)
             with self._records.write() as transaction:
                 transaction.change(place, seq=event.seq)

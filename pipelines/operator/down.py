@@ -10,22 +10,24 @@ ProgressReporter = Callable[[str], None]
 
 
 def take_down(settings: Settings, environ: Mapping[str, str], report_progress: ProgressReporter) -> None:
-    """Stop what `up` started, and keep all state."""
+    """Stop what `up` started, and keep all state; raise Refused while another command changes it."""
     from pipelines.settings.installation import refuse_other_model
-    from pipelines.wiring.targets import open_installation
+    from pipelines.wiring.targets import hold_home, open_installation
 
     refuse_other_model(settings)
-    open_installation(settings, environ).down(report_progress)
+    with hold_home(settings, "down"):
+        open_installation(settings, environ).down(report_progress)
 
 
 def destroy_home(settings: Settings, environ: Mapping[str, str], report_progress: ProgressReporter) -> None:
-    """Stop everything and delete the home, if it is one."""
-    from pipelines.wiring.targets import open_installation
+    """Stop everything and delete the home, if it is one; raise Refused while another command changes it."""
+    from pipelines.wiring.targets import hold_home, open_installation
 
     if not settings.home.exists():
         raise UsageError(f"there is no {settings.home}", next="nothing to destroy")
     if not settings.tokens_file.exists():
         raise UsageError(f"{settings.home} is not a Slipway home", next="set SLIPWAY_HOME to one")
-    open_installation(settings, environ).destroy(report_progress)
-    shutil.rmtree(settings.home)
+    with hold_home(settings, "destroy"):
+        open_installation(settings, environ).destroy(report_progress)
+        shutil.rmtree(settings.home)
     report_progress(f"removed {settings.home}")

@@ -11,14 +11,27 @@ ProgressReporter = Callable[[str], None]
 
 
 def bring_up(settings: Settings, environ: Mapping[str, str], report_progress: ProgressReporter) -> None:
-    """Make the home and its tokens, start what does not run, and put policy.yaml in force at first."""
-    from pipelines.api.client import ApiClient
-    from pipelines.settings.installation import begin_record, keep_record, refuse_other_model
-    from pipelines.settings.tokens import OPERATOR, make_tokens, own_token
-    from pipelines.wiring.targets import open_installation
+    """Make the home and its tokens, start what does not run, and put policy.yaml in force at first.
+
+    Raises Refused while another command brings this home up or takes it down.
+    """
+    from pipelines.settings.installation import refuse_other_model
+    from pipelines.wiring.targets import hold_home
 
     refuse_other_model(settings)
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with hold_home(settings, "up"):
+        _bring_up(settings, environ, report_progress)
+    for name, url in urls(settings).items():
+        report_progress(f"{name:11} {url}")
+
+
+def _bring_up(settings: Settings, environ: Mapping[str, str], report_progress: ProgressReporter) -> None:
+    from pipelines.api.client import ApiClient
+    from pipelines.settings.installation import begin_record, keep_record
+    from pipelines.settings.tokens import OPERATOR, make_tokens, own_token
+    from pipelines.wiring.targets import open_installation
+
     if tighten(settings.home):
         report_progress(f"{settings.home} was open to others: closed")
     make_tokens(settings.tokens_file)
@@ -32,8 +45,6 @@ def bring_up(settings: Settings, environ: Mapping[str, str], report_progress: Pr
         report_progress("policy.yaml is in force")
     for line in client.get("/status")["stalled"]:
         report_progress(f'{line}; "slipway logs" says why')
-    for name, url in urls(settings).items():
-        report_progress(f"{name:11} {url}")
 
 
 def urls(settings: Settings) -> dict[str, str]:

@@ -39,13 +39,14 @@ def work_of(source: Records | Transaction, id: str) -> list[Leased]:
 def under_lease(services: Services, work: Leased, step: Step, *, carry_out: Callable[[], None]) -> None:
     """Take the lease (K0), carry out, and give it back (K10); a refusal on the way stops the work and is recorded.
 
-    Who undoes or mends there is waited out. What others left half-done is undone first, and the slots beside the live
-    one are emptied, as far as it can be. Raises LostLease: who has lost the lease may write nothing any more.
+    Who undoes, mends or ends there what was cut off is waited out. What others left half-done is undone first, and the
+    slots beside the live one are emptied, as far as it can be. Raises LostLease: who has lost the lease may write
+    nothing any more.
     """
     endpoint, holds = endpoint_of(work), False
 
     def take() -> int:
-        epoch = _acquire(services, endpoint, work.id)
+        epoch = _acquire(services, endpoint, work)
         left = undo_left(services, endpoint, work.id) + empty_slots(services, endpoint, work.id)
         _tell(services, work, "K0 lease taken", left)
         return epoch
@@ -104,24 +105,33 @@ def end_cut_off(services: Services, work: Leased) -> None:
     stop_work(services, work, _cut_off(work, begun, told + (troubles or [])), troubles)
 
 
-def _acquire(services: Services, endpoint: Endpoint, holder: str) -> int:
-    """Take the lease and return its epoch, waiting for an attempt to undo or to mend to end; raise LeaseHeld."""
-    timing = services.timing
+def _acquire(services: Services, endpoint: Endpoint, work: Leased) -> int:
+    """Take the lease and return its epoch, waiting for whoever puts something right there; raise LeaseHeld."""
+    timing, told = services.timing, ""
     deadline = time.monotonic() + timing.converge_s + 2 * timing.empty_s + timing.registry_s
     while True:
         try:
-            return leases.acquire(services, endpoint.model, endpoint.environment, holder)
-        except LeaseHeld:
+            return leases.acquire(services, endpoint.model, endpoint.environment, work.id)
+        except LeaseHeld as held:
             if not _passes(services, endpoint) or time.monotonic() > deadline:
                 raise
+            if held.message != told:
+                services.note(work.id, "K0 lease taken", f"waiting: {held.message}")
+            told = held.message
         time.sleep(10 * timing.poll_s)
 
 
 def _passes(services: Services, endpoint: Endpoint) -> bool:
-    """Whether a lease is held by no work, but while a release is undone or slots are mended, or is free by now."""
+    """Whether a lease is free by now, or held by no work that goes on.
+
+    That is while a release is undone, slots are mended, or work is ended that no thread carries out any more.
+    """
     records = services.records
     (lease,) = records.find(Lease, id=leases.lease_id(endpoint.model, endpoint.environment))
-    return lease.holder in (None, mending(endpoint)) or bool(records.find(ReleaseRecord, id=lease.holder))
+    holder = lease.holder
+    if holder is None or holder == mending(endpoint) or records.find(ReleaseRecord, id=holder):
+        return True
+    return bool(work_of(records, holder)) and not services.works_on(holder)
 
 
 def _cut_off(work: Leased, begun: list[ReleaseRecord], troubles: list[str]) -> SlipwayError:

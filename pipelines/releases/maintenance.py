@@ -1,9 +1,10 @@
 """Changes of the installation itself: each holds the leases of all environments, so that nothing is released meanwhile.
 
-Whoever asked for one may die, so it also ends by itself: no lease is held for ever.
+Whoever asked for one may die, so it also ends by itself: no lease is held for ever. Its age is told by a clock that
+nobody sets, from when an executor first saw it.
 """
 
-from datetime import datetime, timedelta
+from dataclasses import asdict
 
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation, LeaderLease, Lease, Maintenance, Promotion, Rollback
@@ -14,6 +15,7 @@ from pipelines.governance.work import move, stop
 from pipelines.ports import Records, Transaction
 from pipelines.releases import leases
 from pipelines.releases.leader import is_alive
+from pipelines.releases.machine import Moment
 from pipelines.releases.services import Services
 
 # Longer than bringing everything up may take.
@@ -25,7 +27,7 @@ def move_maintenance(services: Services) -> None:
     for change in unfinished(services.records):
         if change.end_asked_at:
             _end(services, change)
-        elif services.now() > due_at(change):
+        elif left_s(change, services.now()) <= 0:
             message = f"{change.id} was not ended within {LIMIT_S / 60:g} min, so it was given back"
             _end(services, change, LostLease(message, next=f'"make {change.verb}" again'))
         elif change.state is RunState.REQUESTED:
@@ -57,14 +59,16 @@ def under_way(records: Records, now: str) -> list[str]:
 def _hold(services: Services, change: Maintenance) -> None:
     """Take all leases or none; while other work has one, or is about to, say which."""
     with services.records.write() as transaction:
-        current = transaction.get(Maintenance, change.id)
+        current, mark = transaction.get(Maintenance, change.id), asdict(Moment.present(services.now()))
         if current.end_asked_at:
             return
+        if current.begun is None:
+            current = transaction.change(current, begun=mark)
         waiting = _in_the_way(transaction, change.model)
         if waiting is None:
             for environment in Environment:
                 leases.take(transaction, services, change.model, environment, change.id)
-            move(transaction, current, RunState.RUNNING, held_at=services.now())
+            move(transaction, current, RunState.RUNNING, held_at=mark["at"], begun=mark)
             return
         told = progress_of(transaction, change.id)
         if not told or told[-1].message != waiting:
@@ -97,7 +101,7 @@ def _end(services: Services, change: Maintenance, error: SlipwayError | None = N
         transaction.audit("executor", "maintenance", "outcome", subject=change.id, detail=detail)
 
 
-def due_at(change: Maintenance) -> str:
-    """Return when maintenance ends by itself."""
-    since = datetime.fromisoformat(change.held_at or change.created_at)
-    return (since + timedelta(seconds=LIMIT_S)).isoformat(timespec="milliseconds")
+def left_s(change: Maintenance, now: str) -> float:
+    """Return the seconds until maintenance ends by itself, negative for what should have ended."""
+    since = Moment(**change.begun) if change.begun else Moment(change.held_at or change.created_at)
+    return LIMIT_S - since.ago_s(now)

@@ -59,7 +59,8 @@ def observe_environment(
 def _says_the_same(before: Observation, seen: Observation) -> bool:
     """Whether a look needs no storing: nothing is new, and the stored one is not old."""
     age = datetime.fromisoformat(seen.at) - datetime.fromisoformat(before.at)
-    return dataclasses.replace(before, at=seen.at) == seen and age.total_seconds() < STORED_S
+    # One of the future was stored before the clock was set back.
+    return dataclasses.replace(before, at=seen.at) == seen and 0 <= age.total_seconds() < STORED_S
 
 
 def find_drift(recorded: Release | None, alias: str | None, state: SlotState) -> str | None:

@@ -124,7 +124,11 @@ def _start(services: Services, change: Change, release_id: str) -> None:
 
 
 def _converge(services: Services, change: Change, release_id: str) -> None:
-    wait_settled(services, change.endpoint, Slot.LIVE, release_id)
+    def order() -> None:
+        _prepare(services, change)
+        _start(services, change, release_id)
+
+    wait_settled(services, change.endpoint, Slot.LIVE, release_id, order=order)
 
 
 def _verify(services: Services, release_id: str) -> None:

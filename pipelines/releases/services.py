@@ -17,7 +17,8 @@ from pipelines.releases.unanswered import Unanswered
 class Timing:
     """Deadlines: a release is to converge, a slot to empty, a registry or database that is away to be tried.
 
-    For `watch_s` the replicas of a new release are watched before the alias moves.
+    For `watch_s` the replicas of a new release are watched before the alias moves. A target may take `order_s` to say
+    what it was asked for.
     """
 
     converge_s: float = 60.0
@@ -25,11 +26,15 @@ class Timing:
     registry_s: float = 60.0
     watch_s: float = 2.0
     poll_s: float = 0.05
+    order_s: float = 10.0
 
 
 @dataclass(frozen=True)
 class Services:
-    """The world of a workflow; `fault` stops the process at a named step when a test asked for it."""
+    """The world of a workflow; `fault` stops the process at a named step when a test asked for it.
+
+    `works_on` says whether a thread of this process carries work out.
+    """
 
     records: Records
     registry: ModelRegistry
@@ -44,6 +49,7 @@ class Services:
     fault: Callable[[str], None] = lambda step: None
     timing: Timing = Timing()
     unanswered: Unanswered = field(default_factory=Unanswered)
+    works_on: Callable[[str], bool] = lambda id: True
 
     def note(self, subject: str, step: str, message: str) -> None:
         """Write one line of progress for people who watch."""

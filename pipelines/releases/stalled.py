@@ -11,7 +11,7 @@ from pipelines.domain.records import Evaluation, LeaderLease, Lease, Maintenance
 from pipelines.domain.work import Work
 from pipelines.ports import Records
 from pipelines.releases.leader import is_alive
-from pipelines.releases.maintenance import due_at, unfinished
+from pipelines.releases.maintenance import left_s, unfinished
 
 # Work that has told nothing for so long is stuck: longer than a slot may take to come up, and a look of a load run.
 QUIET_S = 900.0
@@ -41,7 +41,7 @@ def stalled_work(records: Records, now: str) -> list[str]:
 def _why_stalled(records: Records, work: Work, now: str) -> str:
     """Say why a piece of work is stalled, "" for one that is not."""
     if isinstance(work, Maintenance):
-        late_s = _since_s(due_at(work), now)
+        late_s = -left_s(work, now)
         return f"{work.id} should have ended {_minutes(late_s)}" if late_s > LATE_S else ""
     if work.state is RunState.WAITING:
         late_s = _since_s(getattr(work, "expires_at", None) or now, now)

@@ -36,7 +36,8 @@ def bring_back(services: Services, endpoint: Endpoint, holder: str) -> list[str]
     def target_back() -> None:
         recorded = restore_target(services, endpoint, holder)
         if recorded:
-            wait_settled(services, endpoint, Slot.LIVE, recorded.id)
+            again = partial(restore_target, services, endpoint, holder)
+            wait_settled(services, endpoint, Slot.LIVE, recorded.id, order=again)
         else:
             wait_empty(services, endpoint, Slot.LIVE)
 

@@ -13,19 +13,36 @@ T = TypeVar("T")
 
 
 def wait_settled(
-    services: Services, endpoint: Endpoint, slot: Slot, release_id: str, *, check: Callable[[], None] = never_ending
+    services: Services,
+    endpoint: Endpoint,
+    slot: Slot,
+    release_id: str,
+    *,
+    order: Callable[[], object],
+    check: Callable[[], None] = never_ending,
 ) -> SlotState:
-    """Poll a slot until the wanted release settled; raise DeployFailed with the last log lines otherwise."""
-    deadline = time.monotonic() + services.timing.converge_s
+    """Poll a slot until the wanted release settled; raise DeployFailed with the last log lines otherwise.
+
+    A slot that says it was asked for something else, such as that of a new target after a restore, is asked by `order`
+    again: once, as it may say so late, and for `order_s` at most.
+    """
+    deadline, again_at = time.monotonic() + services.timing.converge_s, None
     while True:
         check()
         state = services.target.observe(endpoint, slot)
-        if state.wanted_id == release_id and state.phase is Phase.SETTLED:
-            return state
         late = time.monotonic() > deadline
-        if state.phase is Phase.FAILED or late:
-            waited = f"not ready after {services.timing.converge_s:g} s"
-            raise DeployFailed("\n".join([state.failure or waited, *state.last_log]))
+        if state.wanted_id == release_id:
+            if state.phase is Phase.SETTLED:
+                return state
+            if state.phase is Phase.FAILED or late:
+                waited = f"not ready after {services.timing.converge_s:g} s"
+                raise DeployFailed("\n".join([state.failure or waited, *state.last_log]))
+        elif again_at is None:
+            order()
+            again_at = time.monotonic()
+        elif late or time.monotonic() > again_at + services.timing.order_s:
+            wanted = state.wanted_id or "nothing"
+            raise DeployFailed(f"the {slot} slot of {endpoint} was asked for {release_id}, and says for {wanted}")
         time.sleep(services.timing.poll_s)
 
 

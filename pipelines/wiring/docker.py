@@ -13,12 +13,12 @@ from pathlib import Path
 from pipelines.adapters.backup.swarm_place import NOTE, SwarmPlace
 from pipelines.adapters.containers.executor_inside import ExecutorInside
 from pipelines.adapters.containers.external_services import ExternalServices
-from pipelines.adapters.containers.home_lock import is_held
 from pipelines.adapters.containers.infra_file import read_choices
 from pipelines.adapters.containers.maintenance_hold import MaintenanceHold
 from pipelines.adapters.containers.needs import InstallationOptions
 from pipelines.adapters.containers.swarm_installation import LOCK, SwarmInstallation
 from pipelines.adapters.containers.terraform import Terraform, find_settings
+from pipelines.adapters.home_lock import is_held
 from pipelines.adapters.images import build as images
 from pipelines.adapters.images.release_images import ImageRegistry, ReleaseImages, find_app
 from pipelines.adapters.jobs.container import ContainerJobs
@@ -63,7 +63,7 @@ def open_installation(settings: Settings, environ: Mapping[str, str]) -> SwarmIn
         return images.build_images(ROOT, names, report_progress=report_progress, environ=environ)
 
     work = settings.home / "terraform"
-    url = _engine_url(environ)
+    url = engine_url(environ)
     executor = ExecutorInside(DockerEngine(url), settings.prefix)
     return SwarmInstallation(
         InstallationOptions(
@@ -109,7 +109,7 @@ def open_secrets(settings: Settings, environ: Mapping[str, str]) -> SwarmInstall
 def open_backup_place(settings: Settings, environ: Mapping[str, str]) -> BackupPlace:
     """Open the installation's databases, object store, volume and home."""
     return SwarmPlace(
-        DockerEngine(_engine_url(environ), timeout_s=120.0),
+        DockerEngine(engine_url(environ), timeout_s=120.0),
         settings.prefix,
         settings.home.resolve(),
         lambda home: open_installation(replace(settings, home=home), environ),
@@ -237,8 +237,8 @@ def _services(stack: StackOutputs, model: str) -> dict[Endpoint, EndpointService
     }
 
 
-def _engine_url(environ: Mapping[str, str]) -> str:
-    """Return where the operator's engine listens."""
+def engine_url(environ: Mapping[str, str]) -> str:
+    """Return where the operator's engine listens; an empty DOCKER_HOST means the same as none."""
     return environ.get("DOCKER_HOST") or ENGINE_URL
 
 

@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
-from pipelines.adapters.containers.home_lock import held
+from pipelines.adapters.home_lock import held
 from pipelines.adapters.load.process import launched
 from pipelines.settings.settings import Settings
 

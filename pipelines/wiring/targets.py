@@ -5,8 +5,10 @@ A module of that name fills TargetWiring with functions, and is all that Slipway
 
 import importlib
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, cast
 
+from pipelines.adapters.home_lock import held
 from pipelines.domain.backup import Manifest
 from pipelines.ports import (
     BackupPlace,
@@ -90,6 +92,14 @@ def wiring_of(target: TargetName) -> TargetWiring:
 def open_installation(settings: Settings, environ: Mapping[str, str]) -> Installation:
     """Open this home's installation, whatever its target."""
     return wiring_of(settings.target).open_installation(settings, environ)
+
+
+def hold_home(settings: Settings, verb: str) -> AbstractContextManager[None]:
+    """Let nobody else bring up, take down or destroy what this home has meanwhile; raise Refused with who does.
+
+    A home that is not there is left so.
+    """
+    return held(settings.home / "home.lock", verb) if settings.home.exists() else nullcontext()
 
 
 def open_target(settings: Settings) -> Target:

@@ -20,6 +20,7 @@ from pipelines.domain.records import (
     Approval,
     Evaluation,
     LeaderLease,
+    Maintenance,
     Observation,
     PinnedVersion,
     Promotion,
@@ -28,6 +29,7 @@ from pipelines.domain.records import (
 )
 from pipelines.errors import UsageError
 from pipelines.governance.progress import progress_of
+from pipelines.releases.maintenance import LIMIT_S, left_s
 from tests.support.servers.databases import APPLICATION, Place, bare_place, bare_sqlite
 from tests.support.world.old_installation import OLD_CHECKPOINTS, old_tables
 from tests.support.world.records import NOW, add, promotion
@@ -98,6 +100,18 @@ def test_an_old_installation_keeps_its_records_its_proof_and_what_it_told(old: P
         assert (told[0].step, told[-1].step) == ("K0 lease taken", "K10 lease given back")
         proved = prove(records.audit_trail(), old.checkpoints.checkpoints())
         assert proved.valid and proved.entries > 20, proved.detail
+
+
+def test_maintenance_that_is_under_way_during_an_upgrade_still_ends_by_itself(old: Place) -> None:
+    held = "id, model, verb, requested_by, created_at, state, held_at"
+    values = f"'c-1', 'plant-model', 'up', 'alice', '{NOW}', 'running', '{NOW}'"
+    old.execute(f"INSERT INTO shape_changes ({held}) VALUES ({values})", owner=True)
+    upgrade(old)
+
+    with old.opened() as records:
+        change = records.get(Maintenance, "c-1")
+        assert (change.state, change.begun) == (RunState.RUNNING, None)
+        assert left_s(change, NOW) == LIMIT_S
 
 
 def test_ids_of_an_old_installation_go_on(old: Place) -> None:

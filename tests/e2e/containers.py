@@ -13,7 +13,7 @@ from pipelines.adapters.containers.engine_secrets import PREFIX_LABEL, DockerSec
 from pipelines.adapters.containers.swarm_installation import SwarmInstallation
 from pipelines.adapters.swarm.edge_socket import EdgeSocket
 from pipelines.adapters.swarm.engine import DockerEngine
-from pipelines.wiring.docker import ENGINE_URL, open_installation
+from pipelines.wiring.docker import engine_url, open_installation
 from tests.e2e.installation import Installation
 from tests.support.containers.engine import left_of
 from tests.support.watching import again_and_again
@@ -78,7 +78,7 @@ class Containers(Installation):
 
     def reload_edge(self) -> None:
         """Let the edge take its configuration over again, as `up` does after a change."""
-        EdgeSocket(DockerEngine(self.environ.get("DOCKER_HOST") or ENGINE_URL), f"{self.prefix}-edge").reload()
+        EdgeSocket(DockerEngine(engine_url(self.environ)), f"{self.prefix}-edge").reload()
 
     def memory_limit(self, service: str, *, by_hand: int | None = None) -> int:
         """Return the memory that a service may use; set it first past Terraform, as somebody at the engine could."""
@@ -120,6 +120,6 @@ class Containers(Installation):
         """Destroy it, whatever state it is in."""
         if self.home.exists():
             self.slipway("destroy", "--confirm", "yes")
-        engine = DockerEngine(self.environ.get("DOCKER_HOST") or ENGINE_URL, 120.0)
+        engine = DockerEngine(engine_url(self.environ), 120.0)
         EngineParts(engine, self.prefix).remove_all()
         DockerSecrets(engine, self.prefix).remove_others(())

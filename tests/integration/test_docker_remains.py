@@ -12,7 +12,7 @@ import pytest
 from pipelines.adapters.containers.engine_parts import EngineParts
 from pipelines.adapters.containers.engine_secrets import PREFIX_LABEL
 from pipelines.adapters.swarm.engine import DockerEngine
-from tests.support.containers.load_jobs import ENGINE_URL
+from tests.support.containers.engine import ENGINE_URL
 from tests.support.containers.needs import skip_without_containers
 
 

@@ -1,7 +1,6 @@
 """Whether an engine may push to an image registry that others run, asked of a real one before anything is made."""
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +13,9 @@ from pipelines.adapters.images.external_registry import ExternalRegistry
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.errors import UsageError
 from tests.support.containers.elsewhere import USER, ImageRegistry, image_registry
-from tests.support.containers.engine import FIRST_BUILD_S
+from tests.support.containers.engine import ENGINE_URL, FIRST_BUILD_S
 
 pytestmark = pytest.mark.timeout(FIRST_BUILD_S)
-
-ENGINE = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 
 
 @contextmanager
@@ -29,7 +26,7 @@ def registry(engine: docker.DockerClient, images: dict[str, str], home: Path, **
 
 
 def enter(made: ImageRegistry, image: str, password: str = "") -> None:
-    known = DockerEngine(ENGINE, 120.0)
+    known = DockerEngine(ENGINE_URL, 120.0)
     try:
         place = ExternalRegistry(f"{made.address}/team")
         place.enter(json.dumps(made.config(password)), image, known)

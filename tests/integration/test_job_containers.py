@@ -16,8 +16,7 @@ from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.errors import Cancelled, JobFailed, NotServable, Undecided
 from pipelines.packaging.confined import PackagingTask, Parsed, ask
 from pipelines.ports import JobBounds
-from tests.support.containers.engine import engine, images
-from tests.support.containers.load_jobs import ENGINE_URL
+from tests.support.containers.engine import ENGINE_URL, engine, images
 from tests.support.world.bad_files import endless_model, mlmodel
 from tests.support.world.trained import trained
 

@@ -20,8 +20,8 @@ from pipelines.adapters.load.networks import LoadFront
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.errors import Undecided
 from pipelines.settings.settings import ROOT
-from tests.support.containers.engine import engine, hardened, images, make_volume, url_of
-from tests.support.containers.load_jobs import ENGINE_URL, PLAN, SLOT_URL, LoadPlace, load_place
+from tests.support.containers.engine import ENGINE_URL, engine, hardened, images, make_volume, url_of
+from tests.support.containers.load_jobs import PLAN, SLOT_URL, LoadPlace, load_place
 from tests.support.world.load_plans import ROWS
 
 __all__ = ["engine", "images"]

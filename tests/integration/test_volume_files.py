@@ -7,8 +7,7 @@ from testcontainers.core.labels import SESSION_ID
 
 from pipelines.adapters.backup.volume_files import VolumeFiles
 from pipelines.adapters.swarm.engine import DockerEngine
-from tests.support.containers.engine import engine, images, make_volume
-from tests.support.containers.load_jobs import ENGINE_URL
+from tests.support.containers.engine import ENGINE_URL, engine, images, make_volume
 
 __all__ = ["engine", "images"]
 

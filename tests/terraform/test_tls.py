@@ -1,6 +1,5 @@
 """Beyond loopback: the real edge and image registry as Terraform describes them, with a certificate made here."""
 
-import os
 import ssl
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -18,13 +17,12 @@ from pipelines.adapters.containers.tls_secrets import TlsSecrets
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.errors import TargetUnavailable, UsageError
 from pipelines.settings.binding import Binding
-from tests.support.containers.engine import FIRST_BUILD_S, hardened, in_network, make_volume, run_to_end
+from tests.support.containers.engine import ENGINE_URL, FIRST_BUILD_S, hardened, in_network, make_volume, run_to_end
 from tests.terraform.conftest import Planned
 from tests.terraform.test_edge_configuration import EXPOSED, SECRET, VARIABLES
 
 pytestmark = pytest.mark.timeout(FIRST_BUILD_S)
 
-ENGINE = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 NAME, PORT = "ml.example.com", 5001
 REGISTRY = {
     "bind_address": "0.0.0.0",
@@ -142,13 +140,13 @@ def test_an_engine_pushes_and_pulls_by_the_login_it_was_given(
     assert login is not None
     # An engine takes any certificate on loopback.
     address = f"127.0.0.1:{registry.get_exposed_port(PORT)}"
-    image, known = images["edge"], DockerEngine(ENGINE, 120.0)
+    image, known = images["edge"], DockerEngine(ENGINE_URL, 120.0)
     with pytest.raises(TargetUnavailable, match=r"401|unauthorized|incorrect"):
         known.log_in(address, login[0], "another", authority=None)
     known.log_in(address, *login, authority=None)
     pushed = known.push(image, f"{address}/slipway/edge")
     pulled, tag = f"{address}/slipway/edge", image.rpartition(":")[2][:12]
-    with pytest.raises(TargetUnavailable), DockerEngine(ENGINE).api() as api:
+    with pytest.raises(TargetUnavailable), DockerEngine(ENGINE_URL).api() as api:
         api.pull(pulled, tag)
     with known.api() as api:
         assert "Status:" in api.pull(pulled, tag)
@@ -164,7 +162,7 @@ def test_an_engine_that_does_not_trust_the_registry_is_told_what_it_lacks(
     networks = registry.get_wrapped_container().attrs["NetworkSettings"]["Networks"].values()
     address = f"{next(iter(networks))['IPAddress']}:{PORT}"
     with pytest.raises(UsageError, match=f"does not trust the image registry {address}") as refused:
-        DockerEngine(ENGINE).log_in(address, *login, authority=Path("/some/ca.crt"))
+        DockerEngine(ENGINE_URL).log_in(address, *login, authority=Path("/some/ca.crt"))
     assert f"copy /some/ca.crt to /etc/docker/certs.d/{address}/ca.crt" in refused.value.next
 
 

@@ -13,7 +13,6 @@ from typing import Any
 from pipelines.adapters.containers.engine_parts import EngineParts
 from pipelines.adapters.containers.engine_secrets import DockerSecrets
 from pipelines.adapters.containers.external_services import left_outside
-from pipelines.adapters.containers.home_lock import held
 from pipelines.adapters.containers.image_place import ImagePlace
 from pipelines.adapters.containers.maintenance_hold import MaintenanceHold
 from pipelines.adapters.containers.needs import InstallationOptions, Needs
@@ -22,6 +21,7 @@ from pipelines.adapters.containers.provisioning import Provisioning
 from pipelines.adapters.containers.secret_store import SecretStore
 from pipelines.adapters.containers.terraform import Terraform
 from pipelines.adapters.containers.tls_secrets import TlsSecrets
+from pipelines.adapters.home_lock import held
 from pipelines.adapters.load.swarm import LoadSwarm
 from pipelines.adapters.storage.dvc_remote import DvcRemote
 from pipelines.adapters.storage.object_store import Buckets, S3Access

@@ -21,7 +21,7 @@ from pipelines.errors import UsageError
 R = TypeVar("R", bound=Record)
 
 # The number of the newest file in revisions/; a database that says another has not got it yet.
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 
 AUDIT_LOG = "audit_log"
 EVENTS = "events"

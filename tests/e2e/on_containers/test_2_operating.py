@@ -22,7 +22,7 @@ import pytest
 from pipelines.adapters.containers.engine_secrets import PREFIX_LABEL, DockerSecrets
 from pipelines.adapters.storage.object_store import S3Access, connect
 from pipelines.adapters.swarm.engine import DockerEngine
-from pipelines.wiring.docker import ENGINE_URL
+from pipelines.wiring.docker import engine_url
 from tests.e2e.containers import Containers
 from tests.support.containers.engine import FIRST_BUILD_S
 
@@ -240,7 +240,7 @@ def test_destroy_leaves_nothing(containers: Containers) -> None:
 
 def leave_what_a_cut_off_restore_leaves(containers: Containers) -> None:
     """Leave the mark of a restore into this home in the engine, and a volume that it made."""
-    engine = DockerEngine(containers.environ.get("DOCKER_HOST") or ENGINE_URL)
+    engine = DockerEngine(engine_url(containers.environ))
     DockerSecrets(engine, containers.prefix).note(f"{containers.prefix}-restoring", str(containers.home.resolve()))
     with engine.api() as api:
         api.create_volume(f"{containers.prefix}-postgres", labels={PREFIX_LABEL: containers.prefix})

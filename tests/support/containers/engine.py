@@ -27,9 +27,11 @@ from testcontainers.core.wait_strategies import HealthcheckWaitStrategy
 
 from pipelines.adapters.containers.engine_secrets import PREFIX_LABEL
 from pipelines.adapters.images.build import build_images
+from pipelines.wiring.docker import engine_url
 from tests.support.containers.needs import skip_without_containers
 
 ROOT = Path(__file__).resolve().parents[3]
+ENGINE_URL = engine_url(os.environ)
 _used: list[bool] = []
 LABEL = {"label": f"{LABEL_SESSION_ID}={SESSION_ID}"}
 HEALTHY_S = 90
@@ -46,7 +48,7 @@ def engine() -> Iterator[docker.DockerClient]:
     testcontainers_config.ryuk_disabled = True
     testcontainers_config.tc_host_override = "127.0.0.1"
     testcontainers_config.connection_mode_override = ConnectionMode.docker_host
-    if why := _unreachable(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")):
+    if why := _unreachable(ENGINE_URL):
         skip_without_containers(f"no container engine answers: {why}")
     client = docker.from_env(timeout=120)
     _used.append(True)

@@ -1,7 +1,6 @@
 """A place for load jobs: a Swarm overlay of one's own, with servers of known latency on it."""
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +14,12 @@ from pipelines.adapters.load.job import LoadJob
 from pipelines.adapters.load.networks import LoadFront, LoadNetworks
 from pipelines.adapters.load.swarm import LoadSwarm
 from pipelines.adapters.swarm.engine import DockerEngine
-from tests.support.containers.engine import hardened, remove_network
+from tests.support.containers.engine import ENGINE_URL, hardened, remove_network
 from tests.support.containers.needs import skip_without_containers
 from tests.support.world import load_plans
 
 SERVER = Path(__file__).parents[1] / "servers" / "latency_server.py"
 SLOT_URL = "http://trial:8000"
-ENGINE_URL = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 READY_S = 20
 PLAN: dict[str, Any] = {**load_plans.PLAN, "workers": 2, "max_stall_s": 5.0, "limits": [load_plans.P95]}
 

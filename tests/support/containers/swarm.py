@@ -27,13 +27,12 @@ from pipelines.adapters.swarm.target import SwarmTarget
 from pipelines.adapters.swarm.tasks import Patience
 from pipelines.domain.release import Endpoint, Environment, Release, Slot, SlotState
 from pipelines.ports import HttpReply
-from tests.support.containers.engine import ROOT, hardened, make_volume, remove_network, url_of
+from tests.support.containers.engine import ENGINE_URL, ROOT, hardened, make_volume, remove_network, url_of
 from tests.support.containers.needs import skip_without_containers
 from tests.support.world.supervisors import eventually, settled
 
 ENVIRONMENT = Environment.STAGING
 ENDPOINT = Endpoint("toy-model", ENVIRONMENT)
-ENGINE_URL = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 LABELS = {LABEL_SESSION_ID: SESSION_ID}
 SECOND = 1_000_000_000
 EDGE_PORT = 8000

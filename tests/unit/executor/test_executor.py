@@ -66,7 +66,7 @@ def test_a_policy_that_can_not_be_read_is_stopped_and_keeps_no_other_work_from_b
 def test_what_is_refused_in_a_round_keeps_nothing_else_from_being_done(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, trouble: Exception
 ) -> None:
-    def refuse(services: Services) -> None:
+    def refuse(services: Services, beat: object) -> None:
         raise trouble
 
     monkeypatch.setattr(promotions, "let_wait", refuse)

@@ -22,6 +22,7 @@ from pipelines.evaluation.evaluate import evaluate
 from pipelines.executor import recovery
 from pipelines.executor.recovery import Recovery
 from pipelines.executor.workflows import begin, register_workflows
+from pipelines.governance.progress import progress_of
 from pipelines.ports import Step
 from pipelines.releases import late, leased, leases, unanswered
 from pipelines.releases.leader import Succession
@@ -407,13 +408,17 @@ def test_between_two_attempts_to_undo_the_lease_is_free_however_long_they_take(
     assert len(attempts) == 3
 
 
-@pytest.mark.parametrize("undoing", [True, False])
-def test_who_asks_for_the_way_out_waits_for_an_undoing_or_mending_that_holds_the_lease(
-    world: World, monkeypatch: pytest.MonkeyPatch, undoing: bool
+@pytest.mark.parametrize("passing", ["undoing", "mending", "ending", "none"])
+def test_who_asks_for_the_way_out_waits_for_who_puts_something_right_under_the_lease_and_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch, passing: str
 ) -> None:
     world.promoted(world.register())
-    world.promoted(world.register())
-    holder = world.records.find(ReleaseRecord)[-1].id if undoing else mending(Endpoint(MODEL, PRODUCTION))
+    promotion, engine = world.promoted(world.register()), Engine()
+    holder = {"undoing": world.records.find(ReleaseRecord)[-1].id, "mending": mending(Endpoint(MODEL, PRODUCTION))}.get(
+        passing, promotion.id
+    )
+    if passing == "none":
+        engine.working.add(promotion.id)
     leases.acquire(world.services, MODEL, PRODUCTION, holder)
     waited: list[float] = []
 
@@ -423,9 +428,16 @@ def test_who_asks_for_the_way_out_waits_for_an_undoing_or_mending_that_holds_the
             leases.give_back(world.services, holder)
 
     monkeypatch.setattr(leased, "time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
-    rollback = world.rolled_back()
+    asked = commands.request_rollback(world.records, person="alice", model=MODEL, environment=PRODUCTION, now=now())
+    begin(world.services, asked, register_workflows(world.services, engine)[Rollback])
+    rollback = world.records.get(Rollback, asked.id)
+    if passing == "none":
+        assert ((rollback.error or {})["code"], waited) == ("lease_held", [])
+        return
     assert (rollback.state, rollback.error, len(waited)) == (RunState.DONE, None, 3)
     assert world.serving() == "1"
+    said = [line.message for line in progress_of(world.records, asked.id) if line.message.startswith("waiting: ")]
+    assert [f"changed by {holder} since" in message for message in said] == [True]
 
 
 def test_who_undoes_without_an_end_is_not_waited_for_without_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

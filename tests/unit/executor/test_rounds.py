@@ -9,15 +9,17 @@ import pytest
 
 from pipelines import commands
 from pipelines.adapters.database.records import now
-from pipelines.domain.records import Lease
-from pipelines.errors import DatabaseUnavailable
+from pipelines.domain.promotion import RunState
+from pipelines.domain.records import Lease, Promotion
+from pipelines.errors import DatabaseUnavailable, LostLease
 from pipelines.executor import scheduler
 from pipelines.executor.recovery import Recovery
-from pipelines.executor.scheduler import Executor
+from pipelines.executor.scheduler import Executor, carry_out
 from pipelines.governance.progress import progress_of
-from pipelines.governance.subscribers import Subscriber
+from pipelines.governance.subscribers import Subscriber, Subscriptions
 from pipelines.ports import Step
 from pipelines.releases.leader import HEARTBEAT_S, Succession
+from pipelines.releases.leased import KINDS
 from tests.support.world.world import MODEL, PRODUCTION, World
 
 
@@ -84,6 +86,31 @@ def test_what_was_asked_for_begins_before_anything_is_undone_and_the_heart_beats
     clock.now_s = 1e9
     executor.run(stop)
     assert told[: told.index("look")] == ["beat", "start"] * 3
+
+
+def test_the_heart_beats_before_each_promotion_that_waits_or_expires_and_each_event(world: World) -> None:
+    asked = [world.approved(world.register()) for _ in range(2)]
+    told, idle = list[str](), dict.fromkeys(KINDS, lambda work_id: None)
+    subscriptions = Subscriptions(world.records)
+    subscriptions.subscribe("test", Subscriber(lambda event: told.append("event")))
+    for state, until in ((RunState.REQUESTED, None), (RunState.WAITING, "2026-01-01T00:00:00.000+00:00")):
+        with world.records.write() as transaction:
+            for promotion in asked:
+                transaction.change(transaction.get(Promotion, promotion.id), state=state, expires_at=until)
+        told.clear()
+        carry_out(world.services, idle, beat=lambda: told.append("beat"))
+        assert told == ["beat"] * 2 * (1 if until else 2)
+    assert {world.records.get(Promotion, promotion.id).state for promotion in asked} == {RunState.STOPPED}
+    told.clear()
+    subscriptions.deliver(beat=lambda: told.append("beat"))
+    assert told == ["beat", "event"] * (len(told) // 2) != []
+
+    def lost() -> None:
+        raise LostLease("another executor has taken over")
+
+    world.services.note("p-1", "waiting", "")
+    with pytest.raises(LostLease):
+        subscriptions.deliver(beat=lost)
 
 
 def test_a_start_waits_for_a_full_disk_and_a_database_that_is_away(

@@ -23,14 +23,16 @@ def bystander() -> Iterator["subprocess.Popen[bytes]"]:
     process.wait()
 
 
-def prepare(part: str, tools: Path, *, client: str = "#!/bin/sh\nexit 1\n", path: str = "/nowhere") -> tuple[int, str]:
+def prepare(
+    part: str, tools: Path, *, client: str = "#!/bin/sh\nexit 1\n", path: str = "/nowhere", host: str = ""
+) -> tuple[int, str]:
     """Run a part with a client that answers as told; return the exit code and what was said."""
     tools.mkdir(exist_ok=True)
     program = tools / "docker"
     program.write_text(client)
     program.chmod(0o755)
     environ = {**os.environ, "SLIPWAY_TOOLS": str(tools), "SLIPWAY_DOCKER": str(program), "PATH": path}
-    environ.pop("DOCKER_HOST", None)
+    environ["DOCKER_HOST"] = host
     command = [sys.executable, str(PREPARE), part]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == ""
@@ -52,6 +54,13 @@ def test_an_engine_that_answers_is_left_as_it_is(tmp_path: Path) -> None:
     client = '#!/bin/sh\n[ "$1" = info ] && echo active || echo 20.10.24\n'
     code, said = prepare("engine", tmp_path / "tools", client=client)
     assert (code, said) == (0, "engine: skipped, version 20.10.24 answers\n")
+
+
+@pytest.mark.parametrize(("host", "refused"), [("tcp://192.0.2.1:2376", True), ("", False)])
+def test_only_an_engine_that_is_named_and_does_not_answer_is_refused(tmp_path: Path, host: str, refused: bool) -> None:
+    code, said = prepare("engine", tmp_path / "tools", host=host)
+    assert code != 0
+    assert (f"DOCKER_HOST={host} does not answer" in said) == refused
 
 
 def test_an_engine_of_somebody_else_is_not_put_into_a_swarm(tmp_path: Path) -> None:

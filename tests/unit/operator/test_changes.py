@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.adapters.containers.home_lock import held
+from pipelines.adapters.home_lock import held
 from pipelines.operator.changes import abandoned_changes
 from pipelines.settings.settings import Settings
 

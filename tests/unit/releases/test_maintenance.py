@@ -16,9 +16,9 @@ from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation, LeaderLease, Lease, Maintenance, Promotion, Rollback
 from pipelines.domain.release import Environment
 from pipelines.errors import LeaseHeld
-from pipelines.executor.scheduler import carry_out
+from pipelines.executor.scheduler import carry_out, due_in_s
 from pipelines.governance.progress import progress_of
-from pipelines.releases import leases
+from pipelines.releases import leases, machine
 from pipelines.releases.leader import give_up_leader_lease, take_leader_lease
 from pipelines.releases.maintenance import LIMIT_S, under_way
 from pipelines.releases.services import Services
@@ -32,15 +32,23 @@ PRODUCTION, STAGING = Environment.PRODUCTION, Environment.STAGING
 
 
 class Clock:
-    """An executor's clock, set on by hand."""
+    """An executor's clocks, set on by hand: that on the wall, which alone can be stepped, and that of the start."""
 
     def __init__(self) -> None:
         self._now = datetime(2026, 1, 1, tzinfo=UTC)
+        self._boot_s = 0.0
 
     def __call__(self) -> str:
         return self._now.isoformat(timespec="milliseconds")
 
+    def of_boot(self) -> tuple[str, float]:
+        return "boot", self._boot_s
+
     def pass_s(self, seconds: float) -> None:
+        self.step_s(seconds)
+        self._boot_s += seconds
+
+    def step_s(self, seconds: float) -> None:
         self._now += timedelta(seconds=seconds)
 
 
@@ -53,8 +61,10 @@ def records(tmp_path: Path) -> Iterator[SqlRecords]:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(machine, "boot_clock", made.of_boot)
+    return made
 
 
 @pytest.fixture
@@ -173,15 +183,22 @@ def test_whoever_asks_next_ends_a_former_asker_who_was_killed(
     assert set(holders(records).values()) == {change.id}
 
 
-def test_a_change_that_nobody_ends_is_given_back_after_the_limit(
-    services: Services, records: SqlRecords, clock: Clock
+@pytest.mark.parametrize("step_s", [0, 2 * LIMIT_S, -2 * LIMIT_S])
+def test_a_change_that_nobody_ends_is_given_back_after_the_limit_however_the_clock_is_set(
+    services: Services, records: SqlRecords, clock: Clock, step_s: float
 ) -> None:
+    leases.acquire(services, MODEL, PRODUCTION, "p-12")
     change = ask(records, clock)
+    round_of(services)
     clock.pass_s(LIMIT_S / 2)
+    clock.step_s(step_s)
+    leases.give_back(services, "p-12")
     round_of(services)
     clock.pass_s(LIMIT_S - 1)
+    clock.step_s(step_s)
     round_of(services)
     assert look(records, change).state is RunState.RUNNING
+    assert due_in_s(services) == pytest.approx(1, abs=0.1)
 
     clock.pass_s(2)
     round_of(services)

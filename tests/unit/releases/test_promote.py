@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -255,3 +256,47 @@ def test_a_lost_answer_of_the_last_record_is_no_failure(world: World) -> None:
     assert world.records.get(Promotion, promotion.id).state is RunState.DONE
     assert world.serving() == "1"
     assert world.registry.aliases(MODEL)["production"] == "1"
+
+
+def at_k6(promote: World, act: Callable[[], None], **timing: float) -> Promotion:
+    """Promote a version with `act` just before K6, as what happens after a kill there; it may wait without an end."""
+    promotion = promote.approved(promote.register())
+
+    def step(name: str, action: Callable[[], Any]) -> Any:
+        if name.startswith("K6"):
+            act()
+        return action()
+
+    patient = replace(promote.services, timing=replace(promote.services.timing, converge_s=1e9, **timing))
+    release_promotion(patient, promotion.id, step)
+    return promote.records.get(Promotion, promotion.id)
+
+
+@pytest.mark.parametrize("others", [None, Release("r-99", MODEL, PRODUCTION, "9", "sha256:9")])
+def test_a_slot_that_was_not_asked_for_the_release_that_is_waited_for_is_asked_again(
+    world: World, others: Release | None
+) -> None:
+    world.promoted(world.register())
+
+    def restored() -> None:
+        world.target.forget()
+        if others:
+            world.target.start(others, Slot.LIVE, epoch=1)
+
+    assert at_k6(world, restored).error is None
+    assert world.serving() == "2"
+
+
+def test_a_slot_that_goes_on_saying_something_else_is_not_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.promoted(world.register())
+
+    def deaf() -> None:
+        world.target.forget()
+        monkeypatch.setattr(world.target, "start", lambda release, slot, *, epoch: None)
+
+    error = at_k6(world, deaf, order_s=0.0).error or {}
+    assert (error["code"], "was asked for r-4, and says for nothing" in error["message"]) == ("deploy_failed", True)
+    # What is recorded is asked for by another call, and comes.
+    assert world.serving() == "1"

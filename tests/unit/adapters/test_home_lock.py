@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.adapters.containers.home_lock import held, is_held
+from pipelines.adapters.home_lock import held, is_held
 from pipelines.errors import Refused
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from pipelines.adapters.containers.home_lock import held
+from pipelines.adapters.home_lock import held
 with held(Path(sys.argv[1]), "up"):
     print("held", flush=True)
     time.sleep(60)
