@@ -68,3 +68,27 @@ def test_a_full_disk_is_undecided_in_words(
     assert ended.value.code == 4
     refusal = json.loads(capsys.readouterr().out)["error"]
     assert os.strerror(number) in refusal["message"] and "make room" in refusal["next"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "after"),
+    [
+        (("backup", ""), "no file is named", "FILE=name of a new file"),
+        (("restore", ""), "no file is named", 'FILE=name of what "make backup" wrote'),
+        (("cancel", ""), "no evaluation is named to cancel", 'ID=e-3; "make status" shows what is under way'),
+        (("approve", "--version", ""), "no version is named to decide on", 'VERSION=n; "make status" shows what waits'),
+        (
+            ("promote", "--version", ""),
+            "no version is named to promote",
+            '"make promote VERSION=n"; "make versions" lists them',
+        ),
+        (("rollback", "--env", "prod"), "'prod' is no environment", "ENV=staging, or ENV=production"),
+        (("loadtest", "--rate", "abc"), "RATE 'abc' is no number", "give a number"),
+        (("loadtest", "--workers", "1.5"), "WORKERS '1.5' is no number", "give a whole number"),
+        (("loadtest", "--workers", "100"), "WORKERS 100 is out of range", "give 1 to 64, one a core"),
+    ],
+)
+def test_what_is_not_named_or_no_value_is_told_in_the_words_of_make(
+    home: Path, words: tuple[str, ...], message: str, after: str
+) -> None:
+    assert refused(home, *words) == {"message": message, "next": after}

@@ -229,9 +229,9 @@ def test_what_lost_its_content_is_refused_with_what_to_do(machine: Machine, cont
     machine.work.mkdir()
     for name in ("variables.tfvars.json", "terraform.tfstate"):
         (machine.work / name).write_text(content)
-    with pytest.raises(UsageError, match="variables.tfvars.json is damaged") as variables:
+    with pytest.raises(UsageError, match=r"variables\.tfvars\.json is damaged") as variables:
         machine.terraform().variables()
-    with pytest.raises(UsageError, match="terraform.tfstate is damaged") as state:
+    with pytest.raises(UsageError, match=r"terraform\.tfstate is damaged") as state:
         machine.terraform().known_ids()
     assert "remove it" in variables.value.next and "terraform.tfstate.backup" in state.value.next
 
