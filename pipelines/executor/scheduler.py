@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 
 from pipelines.domain.policy import Policy
 from pipelines.domain.promotion import RunState
@@ -16,7 +17,7 @@ from pipelines.domain.records import Evaluation, PolicyChange, Promotion, Rollba
 from pipelines.errors import DatabaseUnavailable, LostLease, PolicyInvalid, SlipwayError
 from pipelines.executor import promotions
 from pipelines.executor.recovery import Recovery
-from pipelines.executor.retention import tend
+from pipelines.executor.retention import Keeper, tend
 from pipelines.executor.watch import watch
 from pipelines.executor.workflows import Start, begin, end_cancelled, register_workflows
 from pipelines.governance.progress import progress_of
@@ -61,7 +62,8 @@ def serve(
     executor = Executor(services, engine, subscribers, lambda: _show(show_life), succession)
     executor.launch(stop)
     threading.Thread(target=watch, args=(services, model, stop), daemon=True).start()
-    threading.Thread(target=tend, args=(services, engine, model, chores, stop), daemon=True).start()
+    keeper = partial(Keeper, services, engine, model, tuple(subscribers))
+    threading.Thread(target=tend, args=(services.records, keeper, chores, stop), daemon=True).start()
     log.info("executor %s is ready", services.executor)
     executor.run(stop)
     engine.close()
