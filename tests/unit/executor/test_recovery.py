@@ -17,7 +17,14 @@ from pipelines.domain.audit import open_intents
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Evaluation, LeaderLease, Lease, Promotion, ReleaseRecord, Rollback
 from pipelines.domain.release import Endpoint, Phase, Slot
-from pipelines.errors import DatabaseUnavailable, LostLease, NotAllowed, RegistryUnavailable, TargetUnavailable
+from pipelines.errors import (
+    DatabaseUnavailable,
+    LeaseHeld,
+    LostLease,
+    NotAllowed,
+    RegistryUnavailable,
+    TargetUnavailable,
+)
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.executor import recovery
 from pipelines.executor.recovery import Recovery
@@ -440,6 +447,21 @@ def test_who_asks_for_the_way_out_waits_for_who_puts_something_right_under_the_l
     assert [f"changed by {holder} since" in message for message in said] == [True]
 
 
+def test_a_lease_that_was_held_a_moment_ago_and_is_free_by_now_is_taken(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.promoted(world.register())
+    world.promoted(world.register())
+    acquire = leases.acquire
+
+    def held_just_now(*arguments: Any) -> int:
+        monkeypatch.setattr(leases, "acquire", acquire)
+        raise LeaseHeld("production is being changed")
+
+    monkeypatch.setattr(leases, "acquire", held_just_now)
+    assert world.rolled_back().error is None
+
+
 def test_who_undoes_without_an_end_is_not_waited_for_without_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.promoted(world.register())
     world.promoted(world.register())
@@ -472,6 +494,8 @@ def test_a_write_of_our_own_that_arrives_after_its_release_was_undone_is_put_rig
     for module in (late, unanswered):
         monkeypatch.setattr(module, "time", clock)
     all_is_back(world)
+    # It has not arrived yet, and is not forgotten for that.
+    look(world)
     move(MODEL, "production", "2")
     look(world)
     all_is_back(world)
