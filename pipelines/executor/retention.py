@@ -111,16 +111,26 @@ def tend(
 class Keeper:
     """Looks for what can be removed from an installation, and removes it.
 
-    `readers` are the names of those who are told of events: what they have not dealt with is kept.
+    `readers` are the names of those who are told of events: what they have not dealt with is kept. What is old, `clock`
+    says.
+
     `has_left` says whether the last round left something to the next one: bundles, because work was under way, or what
     could not be removed.
     """
 
-    def __init__(self, services: Services, engine: WorkflowEngine, model: str, readers: Collection[str]) -> None:
+    def __init__(
+        self,
+        services: Services,
+        engine: WorkflowEngine,
+        model: str,
+        *,
+        readers: Collection[str],
+        clock: Callable[[], datetime],
+    ) -> None:
         self._services = services
         self._engine = engine
         self._model = model
-        self._readers = readers
+        self._readers, self._clock = readers, clock
         self._deferred = self._resisted = False
         # Work that is recorded as removed and resists, and bundles of which the target has nothing any more.
         self._stuck: set[str] = set()
@@ -275,8 +285,7 @@ class Keeper:
         return self._services.policy(self._model).retention
 
     def _since(self, days: float) -> str:
-        now = datetime.fromisoformat(self._services.now())
-        return (now - timedelta(days=days)).isoformat(timespec="milliseconds")
+        return (self._clock() - timedelta(days=days)).isoformat(timespec="milliseconds")
 
 
 def _history(source: Records | Transaction) -> History:

@@ -17,7 +17,7 @@ from pipelines.releases.services import Services
 # How old the stored look may be while nothing changes.
 STORED_S = 10.0
 # The same drift is told so often at most: what comes and goes would fill the audit log, of which nothing is removed.
-TOLD_S = 3600.0
+TOLD_S = 600.0
 
 
 class Drifts:
@@ -27,10 +27,13 @@ class Drifts:
         self._told: dict[tuple[str, str], float] = {}
 
     def is_due(self, key: str, drift: str) -> bool:
-        """Whether a drift is to be told now; then it counts as told."""
-        now = time.monotonic()
-        self._told = {each: at for each, at in self._told.items() if now - at < TOLD_S}
-        return self._told.setdefault((key, drift), now) == now
+        """Whether a drift was not told lately."""
+        self._told = {each: at for each, at in self._told.items() if time.monotonic() - at < TOLD_S}
+        return (key, drift) not in self._told
+
+    def note(self, key: str, drift: str) -> None:
+        """Keep in mind that a drift was told now."""
+        self._told[key, drift] = time.monotonic()
 
 
 def observe_environment(
@@ -73,12 +76,16 @@ def observe_environment(
     seen = Observation(key, version, alias, replicas, seen_drift or unseen, services.now())
     if before and _says_the_same(before, seen) and not unfinished(services.records):
         return before
+    drifts = drifts or Drifts()
+    new = seen_drift if seen_drift and (not before or before.drift != seen_drift) else None
+    told = new if new and drifts.is_due(key, new) else None
     with services.records.write() as transaction:
-        appeared = seen_drift and (not before or before.drift != seen_drift)
-        if appeared and (drifts is None or drifts.is_due(key, seen_drift)):
-            transaction.audit("executor", "drift", "outcome", subject=key, detail={"drift": seen_drift})
-            transaction.emit(EventKind.DISAGREEMENT_APPEARED, subject=key, model=model, detail={"drift": seen_drift})
+        if told:
+            transaction.audit("executor", "drift", "outcome", subject=key, detail={"drift": told})
+            transaction.emit(EventKind.DISAGREEMENT_APPEARED, subject=key, model=model, detail={"drift": told})
         transaction.put(seen)
+    if told:
+        drifts.note(key, told)
     return seen
 
 

@@ -93,7 +93,7 @@ def test_a_disagreement_and_a_policy_are_told(world: World, chat: Chat) -> None:
     assert chat.lines() == [f"{seen.id}: {seen.drift}", f"policy {world.services.policy(MODEL).digest} is in force"]
 
 
-def test_a_disagreement_that_comes_and_goes_is_told_once_an_hour(
+def test_a_disagreement_that_comes_and_goes_is_told_now_and_then(
     world: World, chat: Chat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.promoted(world.register())
