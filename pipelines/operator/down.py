@@ -37,7 +37,7 @@ def destroy_home(settings: Settings, environ: Mapping[str, str], report_progress
 
 
 def _remove(home: Path, *, last: Path) -> None:
-    """Delete a home; what it is known by goes last, so that what was interrupted can be asked for again."""
+    """Remove a home, and `last` what shows that it is one: a removal that is cut off can be gone on with."""
     for path in home.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timedelta
 from socket import gethostname
 from types import SimpleNamespace
 from typing import Any
@@ -275,6 +276,26 @@ def test_an_alias_is_put_back_only_while_the_former_executor_may_still_have_move
     process = psutil.Process()
     born = born_s(process) if there else born_s(process) - 60
     look(world, None, Succession(LeaderLease("executor", "one", process.pid, born, now(), gethostname()), taken))
+    assert world.registry.aliases(MODEL)["production"] == said
+
+
+@pytest.mark.parametrize(("lately", "said"), [(True, "1"), (False, "2")])
+def test_an_alias_is_put_back_too_if_the_executor_that_took_over_was_itself_replaced(
+    world: World, lately: bool, said: str
+) -> None:
+    moved_too_late(world)
+    (failed,) = world.records.find(ReleaseRecord, state=ReleaseState.FAILED)
+    world.services.note(failed.change_id, late.RECOVERED, "interrupted at K8, recovered")
+    if not lately:
+        long_ago = datetime.fromisoformat(now()) - timedelta(minutes=5)
+        with world.records.write() as transaction:
+            transaction.change(failed, ended_at=long_ago.isoformat(timespec="milliseconds"))
+    (former,) = world.records.find(LeaderLease)
+    world.services = Services(**{**world.services.__dict__, "executor": "three"})
+    with world.records.write() as transaction:
+        taken = leases.take_over(transaction, LeaderLease("executor", "three", 1, 0.0, now()), now())
+    assert taken == []
+    look(world, None, Succession(former, taken))
     assert world.registry.aliases(MODEL)["production"] == said
 
 

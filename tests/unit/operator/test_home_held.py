@@ -1,6 +1,6 @@
 """A home is brought up, taken down or destroyed by one command at a time: the next is refused, and touches nothing."""
 
-import shutil
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from pipelines.adapters.home_lock import held
 from pipelines.errors import Refused
 from pipelines.operator.down import destroy_home, take_down
 from pipelines.operator.up import bring_up
+from pipelines.settings.installation import InstallationRecord
 from pipelines.settings.settings import Settings
 from pipelines.settings.tokens import make_tokens
 
@@ -37,24 +38,35 @@ def test_a_home_that_is_not_there_is_not_made_by_taking_it_down(tmp_path: Path) 
     assert not settings.home.exists()
 
 
-@pytest.mark.parametrize("mark", ["installation.json", "tokens.json"])
-def test_a_destroy_that_was_interrupted_is_finished_by_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str
+@pytest.mark.parametrize("after", range(4))
+def test_a_removal_that_was_cut_off_anywhere_is_finished_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    settings = Settings.from_environ({"SLIPWAY_HOME": str(tmp_path / "home")})
-    for name in ("a/b", "z/b"):
-        (settings.home / name).mkdir(parents=True)
-    (settings.home / mark).write_text("{}")
-    remove = shutil.rmtree
+    settings = Settings.from_environ({"SLIPWAY_HOME": str(tmp_path / "home"), "TARGET": "local"})
+    settings.logs.mkdir(mode=0o700, parents=True)
+    make_tokens(settings.tokens_file)
+    for path in (settings.logs / "api.log", settings.home / "mlflow.db", settings.home / "zones"):
+        path.touch()
+    unlink, left = os.unlink, [after]
 
-    def interrupted(path: Path) -> None:
-        remove(path)
-        raise KeyboardInterrupt
+    def killed(path: str, **more: int) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        unlink(path, **more)
 
-    for _ in ("one folder", "the other", "the home"):
-        assert (settings.home / mark).exists()
-        monkeypatch.setattr(shutil, "rmtree", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            destroy_home(settings, {}, print)
+    monkeypatch.setattr(os, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        destroy_home(settings, {}, print)
+    assert settings.tokens_file.exists()
     monkeypatch.undo()
+    destroy_home(settings, {}, print)
+    assert not settings.home.exists()
+
+
+def test_a_home_that_an_earlier_slipways_removal_left_without_tokens_is_removed_too(tmp_path: Path) -> None:
+    settings = Settings.from_environ({"SLIPWAY_HOME": str(tmp_path / "home")})
+    settings.logs.mkdir(parents=True)
+    InstallationRecord(id="ours", settings={}).write(settings.home)
+    destroy_home(settings, {}, print)
     assert not settings.home.exists()
