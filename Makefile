@@ -2,7 +2,8 @@
 # so scripts call .venv/bin/slipway, whose exit codes say what happened.
 .DEFAULT_GOAL := help
 PYTHON ?= python3
-SLIPWAY := .venv/bin/slipway
+SLIPWAY = [ -x .venv/bin/slipway ] || { printf 'Slipway is not set up here\nnext: run "make setup"\n' >&2; exit 2; }; \
+  .venv/bin/slipway
 # make itself knows AS, as the assembler: only what somebody else has set names a person.
 ifeq ($(origin AS),default)
 AS := alice
@@ -10,7 +11,7 @@ endif
 export TARGET ?= local
 
 .PHONY: help setup lock demo up down destroy backup restore status logs doctor candidate deploy-staging cancel promote approve \
-  reject rollback loadtest data-push data-pull history audit audit-verify archive policy-apply images offline secrets test mutants check \
+  reject rollback loadtest data-push data-pull history versions audit audit-verify archive policy-apply images offline secrets test mutants check \
   bench reference
 
 help: ## Show every target
@@ -78,6 +79,9 @@ data-pull: ## Fetch the data that dvc.lock names from there
 
 loadtest: ## Load staging and judge its SLO: [RATE=200] [DURATION=60] [WORKERS=1] [SHAPE=ramp]
 	@$(SLIPWAY) loadtest --env "$(or $(ENV),staging)" --rate "$(RATE)" --duration "$(DURATION)" --workers "$(WORKERS)" --shape "$(SHAPE)" --as "$(AS)"
+
+versions: ## List the registered versions: [BEFORE=n]
+	@$(SLIPWAY) versions --before "$(BEFORE)" --as "$(AS)"
 
 history: ## Show who served what when
 	@$(SLIPWAY) history --as "$(AS)"

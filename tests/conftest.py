@@ -22,12 +22,10 @@ from tests.support.servers.servers import end_shared_servers, mlflow_uri, share_
 __all__ = ["engine", "image_registry", "images", "minio", "mlflow_uri", "network", "postgres", "store", "swarm"]
 
 
-# The two installations of processes come one after the other: between them a process has a long file.
 TURNS = (
     "tests/e2e/on_containers",
-    "tests/e2e/demonstration",
+    "tests/e2e/on_processes",
     "tests/integration/test_load_run.py",
-    "tests/e2e/served",
     "tests/integration",
 )
 

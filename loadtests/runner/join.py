@@ -14,7 +14,8 @@ from pathlib import Path
 
 from loadtests.generator.control import ENDPOINT_VARIABLE, empty_endpoint
 
-LOCUST = (sys.executable, "-m", "locust", f"--locustfile={Path(__file__).parents[1] / 'locustfile.py'}")
+LOCUSTFILE = Path(__file__).parents[1] / "locustfile.py"
+LOCUST = (sys.executable, "-m", "loadtests.generator.start", f"--locustfile={LOCUSTFILE}")
 PORT = 5557
 STOPPED = 128 + signal.SIGTERM
 

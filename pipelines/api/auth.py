@@ -12,4 +12,6 @@ def person_of(authorization: str | None, tokens: dict[str, str]) -> str:
         for person, token in tokens.items():
             if hmac.compare_digest(token.encode(), given.strip().encode()):
                 return person
-    raise NotAllowed("no valid token", next="send the header Authorization: Bearer <token of tokens.json>")
+    raise NotAllowed(
+        "no valid token", next="check SLIPWAY_TOKEN, or send the header Authorization: Bearer <token of tokens.json>"
+    )

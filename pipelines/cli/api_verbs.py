@@ -76,6 +76,8 @@ def cancel(
     as_json: Json = False,
 ) -> None:
     """End an evaluation before it is done, and the promotion that waits for it."""
+    if not evaluation:
+        raise UsageError("no evaluation is named to cancel", next='ID=e-3; "make status" shows what is under way')
     path = f"/evaluations/{quote(evaluation, safe='')}"
     client = open_client(person)
     client.post(f"{path}/cancel", {})
@@ -102,7 +104,7 @@ def promote(
 ) -> None:
     """Ask for production, and wait for the gates, for another person's yes, and for the release."""
     if not version:
-        raise UsageError("no version is named to promote", next='"make promote VERSION=n"; "make history" shows them')
+        raise UsageError("no version is named to promote", next='"make promote VERSION=n"; "make versions" lists them')
     client = open_client(person)
     asked = client.post("/promotions", _version_body(version, override, gates))
     if no_wait:
@@ -157,6 +159,8 @@ def reject(
 
 def _decide(version: str, person: str, *, approved: bool, reason: str, as_json: bool) -> None:
     """Show the report that is decided on, and decide on exactly that one."""
+    if not version:
+        raise UsageError("no version is named to decide on", next='VERSION=n; "make status" shows what waits')
     client = open_client(person)
     found = client.get("/promotions", version=version)["promotions"]
     waiting = [promotion for promotion in found if promotion["state"] == "waiting"]
@@ -188,6 +192,8 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Go back to the previous good release."""
+    if env not in list(Environment):
+        raise UsageError(f"{env[:40]!r} is no environment", next="ENV=staging, or ENV=production")
     client = open_client(person)
     asked = client.post("/rollbacks", {"environment": env})
     with detachable(asked["id"]):
@@ -210,6 +216,19 @@ def status(as_json: Json = False, person: As = "alice") -> None:
     silence = executor_silence(body)
     if silence:
         report_progress(silence)
+
+
+@app.command()
+def versions(
+    before: Annotated[str, typer.Option(help="List versions older than this one.")] = "",
+    as_json: Json = False,
+    person: As = "alice",
+) -> None:
+    """List the registered versions, newest first."""
+    from pipelines.operator.tables import versions_table
+
+    body = open_client(person).get("/versions", **({"before": before} if before else {}))
+    print_result(body, "" if as_json else versions_table(body), as_json=as_json)
 
 
 @app.command()

@@ -62,6 +62,7 @@ def backup(
     """Write all state of the installation into one file, while it runs."""
     from pipelines.operator.backup import back_up
 
+    _refuse_unnamed(file, "a new file")
     done = back_up(
         file, [key.strip() for key in to.split(",") if key.strip()], read_settings(), os.environ, report_progress
     )
@@ -72,6 +73,12 @@ def backup(
     if done["head"]:
         text += f"\nHead of the audit log: {done['head']}; keep it elsewhere, for restore --head"
     print_result(done, text, as_json=as_json)
+
+
+def _refuse_unnamed(file: Path, what: str) -> None:
+    # What make passes on where nobody has named one.
+    if file == Path():
+        raise UsageError("no file is named", next=f"FILE=name of {what}")
 
 
 @app.command()
@@ -86,6 +93,7 @@ def restore(
     from pipelines.operator.backup import restore as restore_home
     from pipelines.settings.settings import Settings
 
+    _refuse_unnamed(file, 'what "make backup" wrote')
     key, expected = Path(identity) if identity else None, Checkpoint.parse(head) if head else None
     settings = Settings.from_environ(os.environ)
     done = restore_home(file, key, settings, os.environ, report_progress, expected=expected)

@@ -16,8 +16,18 @@ from pipelines.ports import Records, Transaction
 def waiting_promotion(records: Records, model: str, version: str) -> Promotion:
     """Return the promotion of a version that waits for people; raise UsageError when none does."""
     checked_version(version)
-    for promotion in records.find(Promotion, model=model, version=version, state=RunState.WAITING):
-        return promotion
+    found = records.find(Promotion, model=model, version=version)
+    for promotion in found:
+        if promotion.state is RunState.WAITING:
+            return promotion
+    for promotion in found:
+        if promotion.state in (RunState.REQUESTED, RunState.RUNNING):
+            raise UsageError(
+                f"{promotion.id} of version {version} is still being measured",
+                next='decide once it waits: see "make status"',
+            )
+        if promotion.state is RunState.APPROVED:
+            raise UsageError(f"{promotion.id} of version {version} is approved already", next='see "make status"')
     raise UsageError(
         f"no promotion of version {version} waits for approval", next=f'ask for one: "make promote VERSION={version}"'
     )

@@ -168,14 +168,16 @@ def _emptied(folder: Path, verb: str) -> Iterator[Path]:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     held = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for left in folder.iterdir():
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        yield folder
-    except BlockingIOError:
-        raise Refused(f"another {verb} is under way in {folder}", next="wait for it to end") from None
-    else:
-        shutil.rmtree(folder)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refused(f"another {verb} is under way in {folder}", next="wait for it to end") from None
+        try:
+            for left in folder.iterdir():
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            yield folder
+        finally:
+            shutil.rmtree(folder)
     finally:
         os.close(held)
 

@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,6 +17,8 @@ from pipelines.training.model_file import ModelFile
 
 ProgressReporter = Callable[[str], None]
 TRAINING_S = 900.0
+# DVC itself ends with another code than the stage that it ran.
+_STAGE_ENDED = re.compile(r"failed to run: .*, exited with (\d+)")
 
 
 def train_and_register(
@@ -37,22 +42,44 @@ def train_and_register(
 
 
 def _run(command: list[str], cwd: Path, environ: Mapping[str, str], report_progress: ProgressReporter) -> str:
-    """Run a command, passing its standard error on, and return its output; raise its refusal."""
-    process = subprocess.Popen(
-        command, cwd=cwd, env=dict(environ), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        output, _ = process.communicate(timeout=TRAINING_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise Undecided(f"{' '.join(command[1:4])} took more than {TRAINING_S:g} s", next="run it by hand") from None
+    """Run a command, passing its standard error on as it comes, and return its output; raise its refusal."""
+    what = " ".join(command[2:4])
+    with (
+        tempfile.TemporaryFile("w+") as output,
+        subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        late = threading.Timer(TRAINING_S, process.kill)
+        late.start()
+        code: int | None = None
+        assert process.stderr is not None
+        for line in process.stderr:
+            report_progress(line.rstrip())
+            if ended := _STAGE_ENDED.search(line):
+                code = int(ended[1])
+        process.wait()
+        if not late.is_alive():
+            raise Undecided(f"{what} took more than {TRAINING_S:g} s", next="run it by hand")
+        late.cancel()
+        output.seek(0)
+        told = output.read()
     if process.returncode == 0:
-        return output
-    for line in output.splitlines()[-15:]:
+        return told
+    for line in told.splitlines()[-15:]:
         report_progress(line)
-    what = f"{' '.join(command[1:4])} ended with {process.returncode}"
-    if process.returncode == RegistryUnavailable.exit_code:
-        raise RegistryUnavailable(what, next='run "make up", then again; nothing was changed')
-    if process.returncode == UsageError.exit_code:
-        raise UsageError(what, next="fix what it names above")
-    raise SlipwayError(what, next="fix what it names above")
+    raise _refusal(what, code or process.returncode)
+
+
+def _refusal(what: str, code: int) -> SlipwayError:
+    if code == RegistryUnavailable.exit_code:
+        return RegistryUnavailable(f"{what} ended with {code}", next='run "make up", then again; nothing was changed')
+    if code == UsageError.exit_code:
+        return UsageError(f"{what} was refused", next="fix what is named above")
+    return SlipwayError(f"{what} ended with {code}", next="fix what is named above")

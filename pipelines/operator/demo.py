@@ -64,7 +64,7 @@ def run_demo(settings: Settings, environ: Mapping[str, str], report_progress: Pr
             champion, told[0] = version, _promote(alice, bob, version, report_progress)
             _require(read_health(settings, Environment.PRODUCTION)["version"] == version, f"v{version} does not serve")
     with step(f"apply a stricter policy: accuracy >= {STRICT_ACCURACY}") as told:
-        told[0] = _apply_policy(alice, _stricter(demo_policy), report_progress)
+        told[0] = _apply_policy(alice, stricter(demo_policy), report_progress)
     with step("a version that the policy stops") as told:
         told[0] = _stopped(alice, tree, environ, report_progress)
     with step(f"roll back v{champion}") as told:
@@ -150,7 +150,8 @@ def _apply_policy(client: ApiClient, body: dict[str, Any], report_progress: Prog
     return str(client.ask("/policy", {"policy": body}, report_progress)["digest"])
 
 
-def _stricter(policy: dict[str, Any]) -> dict[str, Any]:
+def stricter(policy: dict[str, Any]) -> dict[str, Any]:
+    """Return a policy that the demonstration's third version does not pass."""
     return {**policy, "gates": {**policy["gates"], "accuracy": {"minimum": STRICT_ACCURACY}}}
 
 

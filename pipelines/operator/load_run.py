@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipelines.domain.policy import Policy
 from pipelines.domain.release import Environment
 from pipelines.domain.verdict import Verdict
 from pipelines.errors import Undecided, UsageError
+from pipelines.evaluation.gates.service.slo_limits import MOST_WORKERS
 from pipelines.operator.health import read_health
 from pipelines.ports import LoadRunner
 from pipelines.settings.settings import Settings, model_name
@@ -21,6 +22,7 @@ from pipelines.wiring.load_runs import hold_load_runs, launch_load
 from pipelines.wiring.targets import wiring_of
 
 ProgressReporter = Callable[[str], None]
+N = TypeVar("N", int, float)
 SOAK_S = 1800.0
 # Where `dvc repro` leaves the evaluation set of this working tree.
 EVALUATION = Path("data/snapshots/evaluation.parquet")
@@ -50,17 +52,28 @@ class LoadRequest:
         cls, *, environment: str, rate: str, duration: str, workers: str, shape: str, find_capacity: bool
     ) -> "LoadRequest":
         """Read what was typed, "" being nothing; raise UsageError for what is no number."""
-        try:
-            return cls(
-                environment=environment,
-                rate_per_s=float(rate) if rate else None,
-                duration_s=float(duration) if duration else None,
-                workers=int(workers) if workers else 1,
-                shape=shape or _STEADY,
-                find_capacity=find_capacity,
-            )
-        except ValueError as error:
-            raise UsageError(str(error), next="give rate and duration as numbers, workers as a whole one") from error
+        return cls(
+            environment=environment,
+            rate_per_s=_number("RATE", rate, float, "a number") if rate else None,
+            duration_s=_number("DURATION", duration, float, "a number, in seconds") if duration else None,
+            workers=_workers(workers) if workers else 1,
+            shape=shape or _STEADY,
+            find_capacity=find_capacity,
+        )
+
+
+def _number(name: str, typed: str, read: Callable[[str], N], what: str) -> N:
+    try:
+        return read(typed)
+    except ValueError:
+        raise UsageError(f"{name} {typed[:40]!r} is no number", next=f"give {what}") from None
+
+
+def _workers(typed: str) -> int:
+    found = _number("WORKERS", typed, int, "a whole number")
+    if not 1 <= found <= MOST_WORKERS:
+        raise UsageError(f"WORKERS {found} is out of range", next=f"give 1 to {MOST_WORKERS}, one a core")
+    return found
 
 
 def run_loadtest(

@@ -70,6 +70,21 @@ def history_table(body: dict[str, Any]) -> str:
     return table
 
 
+def versions_table(body: dict[str, Any]) -> str:
+    """Return the registered versions that are listed, newest first, and how each stands."""
+    rows = []
+    for each in body["versions"]:
+        tags = each["tags"]
+        where = ", ".join(each["aliases"]) or tags.get("lifecycle", "")
+        rows.append((f"v{each['version']}", where, tags.get("slipway.verdict", "not measured"), each["run_id"] or ""))
+    if not rows:
+        return f'no version of {body["model"]} is registered yet; next: "make candidate"'
+    table = render(("version", "stands in", "verdict", "run"), rows)
+    if body["more"]:
+        table += f"\nolder ones are not shown: slipway versions --before {body['versions'][-1]['version']}"
+    return table
+
+
 def render(columns: Iterable[str], rows: Iterable[tuple[str, ...]]) -> str:
     """Return a plain table as text; what stands in it is shown as it is."""
     table = Table(box=None, pad_edge=False)

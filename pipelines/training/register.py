@@ -34,6 +34,7 @@ def main(register: Register, argv: Sequence[str] | None = None) -> int:
     try:
         refuse_spoiled(root)
         reach(uri)
+        _refuse_untrained(Workspace(root))
         # MLflow prints links to stdout, which belongs to the result.
         with contextlib.redirect_stdout(sys.stderr):
             result = register(Workspace(root), uri, arguments.git_root or root)
@@ -55,3 +56,18 @@ def reach(tracking_uri: str) -> None:
             f"MLflow at {tracking_uri} does not answer: {error}",
             next='run "make up", or look at the log of the model registry with "make logs"',
         ) from error
+
+
+def _refuse_untrained(workspace: Workspace) -> None:
+    needed = (
+        workspace.train,
+        workspace.evaluation,
+        workspace.reference,
+        workspace.sklearn_model,
+        workspace.onnx_model,
+        workspace.predictions,
+        workspace.metrics,
+    )
+    missing = [str(path.relative_to(workspace.root)) for path in needed if not path.is_file()]
+    if missing:
+        raise UsageError(f"not trained yet: {', '.join(missing)} missing", next='run "dvc repro" first')

@@ -8,7 +8,7 @@ from pipelines.training.workspace import Workspace
 
 
 def register(workspace: Workspace, tracking_uri: str, git_root: Path) -> dict[str, Any]:
-    """Log and register by MLflow's own library, which takes seconds to import: an absent server is told before."""
+    """Log and register by MLflow's own library, which takes seconds to import: what is not there is told before."""
     from pipelines.adapters.mlflow.training_run import register as register_run
 
     return register_run(workspace, tracking_uri, git_root)

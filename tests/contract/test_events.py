@@ -106,10 +106,11 @@ def test_a_listener_hears_what_another_process_commits_and_nothing_without_event
     program = """
         import sys
         from pathlib import Path
+        from pipelines.adapters.database.records import SqlRecords
+        from pipelines.adapters.storage.checkpoints_file import FileCheckpoints
         from pipelines.domain.events import EventKind
-        from tests.support.servers.databases import Place
 
-        records = Place(sys.argv[1], sys.argv[1], Path(sys.argv[2])).open()
+        records = SqlRecords(sys.argv[1], FileCheckpoints(Path(sys.argv[2])))
         print("open", flush=True)
         sys.stdin.readline()
         with records.write() as transaction:
@@ -175,9 +176,10 @@ def test_what_a_killed_listener_has_left_holds_nobody_up(place: Place, records: 
     program = """
         import os, signal, sys
         from pathlib import Path
-        from tests.support.servers.databases import Place
+        from pipelines.adapters.database.records import SqlRecords
+        from pipelines.adapters.storage.checkpoints_file import FileCheckpoints
 
-        listener = Place(sys.argv[1], sys.argv[1], Path(sys.argv[2])).open().listen()
+        listener = SqlRecords(sys.argv[1], FileCheckpoints(Path(sys.argv[2]))).listen()
         os.kill(os.getpid(), signal.SIGKILL)
     """
     command = [sys.executable, "-c", textwrap.dedent(program), place.url, str(place.checkpoints_file)]

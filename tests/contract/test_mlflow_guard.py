@@ -1,5 +1,7 @@
 """The guard in front of the model registry: the trainer registers versions, the promoter alone says which one serves.
 
+Its users too: who may do what, and how a new password takes the place of the old.
+
 The same tests run on the MLflow installed here and on the real image.
 """
 
@@ -27,9 +29,11 @@ from mlflow.protos.model_registry_pb2 import ModelRegistryService
 from pipelines.adapters.mlflow.registry import MlflowModelRegistry
 from pipelines.adapters.mlflow.training_run import register
 from pipelines.adapters.mlflow.users import MlflowUsers
+from pipelines.errors import RegistryUnavailable, UsageError
 from tests.support.containers.engine import FIRST_BUILD_S
 from tests.support.servers.guarded_mlflow import ADMIN, PLUGIN, guarded_container, guarded_process, settings_of
 from tests.support.servers.mlflow_trainer import MlflowTrainer
+from tests.support.servers.servers import free_port
 from tests.support.world.bundles import make_bundle
 from tests.support.world.strange_http import exchange
 from tests.support.world.trained import trained
@@ -37,6 +41,7 @@ from tests.support.world.trained import trained
 pytestmark = pytest.mark.timeout(FIRST_BUILD_S)
 
 PASSWORDS = {"admin": ADMIN, **{name: f"password-of-the-{name}" for name in ("promoter", "reader", "trainer")}}
+LATER = "third-password-of-the-admin"
 PREFIXES = ("api", "ajax-api")
 # As many fields as a request to the registry may need; MLflow leaves out those that it does not know.
 BODY = {
@@ -600,6 +605,57 @@ def test_who_is_known_sends_so_much_at_once_but_for_a_file(mlflow: str, path: st
     answer = exchange(httpx.URL(mlflow).port or 80, f"{asked}Content-Length: 1000000000\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.1 413")
     assert put(mlflow, "trainer", f"0/{uuid4().hex}/artifacts/large.bin", bytes(8 << 20)) == 200
+
+
+def status_of(url: str, user: str, password: str, path: str, body: dict[str, str] | None = None) -> int:
+    address = f"{url}/api/2.0/mlflow/{path}"
+    login = (user, password)
+    answer = httpx.request("POST" if body else "GET", address, json=body, auth=login, timeout=30.0, trust_env=False)
+    return answer.status_code
+
+
+@pytest.fixture
+def rotated(server: str) -> Iterator[str]:
+    """Address of the server, whose users have their passwords back in the end."""
+    yield server
+    users = MlflowUsers(server, ADMIN, [LATER])
+    users.ensure({name: password for name, password in PASSWORDS.items() if name != "admin"})
+
+
+def test_users_get_their_rights_and_new_passwords_the_place_of_the_old(rotated: str) -> None:
+    passwords = {name: f"{name}-before-0123" for name in ("promoter", "reader", "trainer")}
+    users = MlflowUsers(rotated, ADMIN)
+    users.ensure(passwords)
+    users.ensure_model("rotated")
+    users.ensure_model("rotated")
+    for name, password in passwords.items():
+        assert status_of(rotated, name, password, "registered-models/get?name=rotated") == 200, name
+    run, tag = {"experiment_id": "0"}, {"name": "rotated", "key": "k", "value": "v"}
+    runs = {name: status_of(rotated, name, passwords[name], "runs/create", run) for name in passwords}
+    assert runs == {"promoter": 200, "reader": 403, "trainer": 200}
+    tags = {name: status_of(rotated, name, passwords[name], "registered-models/set-tag", tag) for name in passwords}
+    assert tags == {"promoter": 200, "reader": 403, "trainer": 403}
+    user = {"username": "x", "password": "y" * 12}
+    assert status_of(rotated, "trainer", passwords["trainer"], "users/create", user) == 403
+
+    # As after two rotations of which the first never came into force.
+    renewed = {name: f"{name}-after-01234" for name in passwords}
+    MlflowUsers(rotated, LATER, ["second-password", ADMIN]).ensure(renewed)
+    assert status_of(rotated, "admin", ADMIN, "users/current") == 401
+    for name, password in passwords.items():
+        assert status_of(rotated, name, password, "registered-models/get?name=rotated") == 401
+        assert status_of(rotated, name, renewed[name], "registered-models/get?name=rotated") == 200
+
+
+def test_a_home_that_knows_another_password_is_refused_without_showing_it(server: str) -> None:
+    with pytest.raises(UsageError, match="another password than this home") as refused:
+        MlflowUsers(server, "canary-one-0123", ["canary-two-0123"]).ensure({"reader": "canary-three-0"})
+    assert "canary" not in repr(refused.value)
+
+
+def test_users_of_a_registry_that_does_not_answer_are_not_made() -> None:
+    with pytest.raises(RegistryUnavailable, match="does not answer: ConnectError"):
+        MlflowUsers(f"http://127.0.0.1:{free_port()}", "p").ensure({})
 
 
 def test_another_promoter_is_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

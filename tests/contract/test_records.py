@@ -348,11 +348,11 @@ def start_writers(place: Place, acknowledged: Path, name: str) -> "subprocess.Po
         import sys
         from concurrent.futures import ThreadPoolExecutor
         from pathlib import Path
-        from tests.contract.test_records import THREADS
-        from tests.support.servers.databases import Place
+        from pipelines.adapters.database.records import SqlRecords
+        from pipelines.adapters.storage.checkpoints_file import FileCheckpoints
 
-        url, checkpoints, acknowledged, name = sys.argv[1:]
-        records = Place(url, url, Path(checkpoints)).open()
+        url, checkpoints, acknowledged, name, threads = sys.argv[1:]
+        records = SqlRecords(url, FileCheckpoints(Path(checkpoints)))
         output = os.open(acknowledged, os.O_WRONLY | os.O_APPEND)
 
         def write(number):
@@ -360,11 +360,13 @@ def start_writers(place: Place, acknowledged: Path, name: str) -> "subprocess.Po
                 transaction.audit(name, "test", "intent", subject=str(number))
             os.write(output, f"{name} {number}\\n".encode())
 
-        with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(write, range(THREADS)))
+        with ThreadPoolExecutor(int(threads)) as pool:
+            list(pool.map(write, range(int(threads))))
     """
     command = [sys.executable, "-c", textwrap.dedent(program), place.url, str(place.checkpoints_file)]
-    return subprocess.Popen([*command, str(acknowledged), name], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [*command, str(acknowledged), name, str(THREADS)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
 
 
 def await_line(path: Path, beginning: str, process: "subprocess.Popen[str]") -> None:

@@ -7,14 +7,19 @@ import docker
 import pytest
 
 from tests.e2e.containers import Containers
-from tests.e2e.installation import Installation, clone
+from tests.e2e.installation import Installation, ask_for_less_load, clone
 from tests.support.containers.needs import skip_without_containers
+from tests.support.world.verbs import expect_registrations
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installation, str]]:
-    """Run `slipway demo` once; yield the installation and what the demonstration printed."""
-    installation = Installation(tmp_path_factory.mktemp("e2e"))
+    """Run `slipway demo` once, in a clone that asks for less load; yield the installation and what was printed."""
+    expect_registrations()
+    directory = tmp_path_factory.mktemp("e2e")
+    project = clone(directory / "project")
+    ask_for_less_load(project)
+    installation = Installation(directory, SLIPWAY_PROJECT=str(project))
     try:
         printed = installation.done("demo")
         installation.apply_policy()
@@ -24,17 +29,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installatio
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """An installation that serves version 1 in production, trained in a clone of its own."""
-    directory = tmp_path_factory.mktemp("served")
-    installation = Installation(directory, tree=clone(directory / "project"))
-    try:
-        installation.done("up")
-        installation.apply_policy()
-        installation.first_version()
-        yield installation
-    finally:
-        installation.remove()
+def served(demo: tuple[Installation, str]) -> Installation:
+    """The installation that the demonstration left running; production serves a version."""
+    return demo[0]
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +43,7 @@ def containers(
         skip_without_containers("the engine is in no swarm; next: docker swarm init")
     if not shutil.which("terraform"):
         skip_without_containers("no terraform on the path")
+    expect_registrations()
     installation = Containers(tmp_path_factory.mktemp("containers"), engine)
     try:
         installation.done("up")

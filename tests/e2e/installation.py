@@ -17,10 +17,13 @@ import yaml
 
 from bench.support.place import TOOLS
 from pipelines.adapters.local.installation import LocalInstallation
+from pipelines.api.client import ApiClient
 from pipelines.settings.settings import Settings
+from pipelines.settings.tokens import OPERATOR, own_token
 from pipelines.wiring.processes import TEST_MARK
 from pipelines.wiring.targets import open_installation
 from tests.support.servers.servers import free_port
+from tests.support.world.verbs import run_module
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 600.0
@@ -38,6 +41,14 @@ def clone(place: Path) -> Path:
     """Make a working tree of its own, of what is committed here; return it."""
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(place)], check=True)
     return place
+
+
+def ask_for_less_load(project: Path) -> None:
+    """Let the demonstration of a working tree measure the same, at half the rate for half the time."""
+    file = project / "policy.demo.yaml"
+    body = yaml.safe_load(file.read_text())
+    body["slo"] |= {"rate_per_s": body["slo"]["rate_per_s"] / 2, "duration_s": body["slo"]["duration_s"] / 2}
+    file.write_text(yaml.safe_dump(body))
 
 
 class Installation:
@@ -66,16 +77,9 @@ class Installation:
 
     def slipway(self, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
         """Run one verb to its end."""
-        command = [sys.executable, "-m", "pipelines.cli", *arguments]
-        ended = subprocess.run(
-            command,
-            cwd=ROOT,
-            env={**self.environ, **environ},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=DEMO_DEADLINE_S if arguments[0] == "demo" else DEADLINE_S,
-            check=False,
+        timeout_s = DEMO_DEADLINE_S if arguments[0] == "demo" else DEADLINE_S
+        ended = run_module(
+            "pipelines.cli", arguments, cwd=ROOT, environ={**self.environ, **environ}, timeout_s=timeout_s
         )
         self.told += [ended.stdout, ended.stderr]
         return ended
@@ -99,6 +103,14 @@ class Installation:
         body: dict[str, Any] = json.loads(self.slipway(*arguments, "--json").stdout)
         return body
 
+    def ask(self, path: str) -> dict[str, Any]:
+        """Return what the API answers the operator, at a fraction of what a verb takes to start."""
+        return ApiClient(self.settings, own_token(self.settings.tokens_file, OPERATOR, verb="up")).get(path)
+
+    def releases(self) -> list[dict[str, Any]]:
+        """Return production's releases, oldest first."""
+        return [each for each in self.ask("/releases")["releases"] if each["environment"] == "production"]
+
     def begin(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start one verb and return while it runs."""
         command = [sys.executable, "-m", "pipelines.cli", *arguments]
@@ -116,12 +128,9 @@ class Installation:
     def register(self, tree: Path | None = None) -> str:
         """Register what the demonstration, or another tree, trained last as one more version, without evaluating it."""
         tree = tree or self.tree
-        command = [sys.executable, "-m", "pipelines.wiring.register"]
-        command += ["--tracking-uri", self.settings.mlflow_url, "--root", str(tree)]
+        words = ["--tracking-uri", self.settings.mlflow_url, "--root", str(tree)]
         environ = self.environ | open_installation(self.settings, self.environ).trainer()
-        ended = subprocess.run(
-            command, cwd=tree, env=environ, capture_output=True, text=True, timeout=DEADLINE_S, check=False
-        )
+        ended = run_module("pipelines.wiring.register", words, cwd=tree, environ=environ, timeout_s=DEADLINE_S)
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return str(json.loads(ended.stdout.splitlines()[-1])["model_version"])
 
@@ -182,7 +191,7 @@ class Installation:
 
         def reached() -> bool:
             assert asking.poll() is None, f"promote ended early: {asking.communicate()}"
-            unfinished = self.read("status")["unfinished"]
+            unfinished = self.ask("/status")["unfinished"]
             return any(w["version"] == version and w["state"] == state for w in unfinished if w["id"].startswith("p-"))
 
         self.wait_for(reached, f"promotion of {version} to be {state}")
@@ -194,6 +203,10 @@ class Installation:
             if time.monotonic() > deadline:
                 raise AssertionError(f"waited in vain for {what}\n{self.slipway('status').stdout}")
             time.sleep(0.2)
+
+    def await_content(self) -> None:
+        """Wait until the doctor finds nothing broken."""
+        self.wait_for(lambda: self.slipway("doctor").returncode == 0, "the doctor to be content")
 
     def process(self, name: str) -> psutil.Process | None:
         """Return a part's process, if it runs."""

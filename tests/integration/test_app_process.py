@@ -7,6 +7,7 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -18,6 +19,15 @@ from tests.support.world.replicas import DEADLINE_S, ReplicaProcess, listening, 
 
 BOOT_ERROR = 3
 BODY = json.dumps(valid_row()).encode()
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaProcess]:
+    """A replica of version 1, for who only asks it."""
+    directory = tmp_path_factory.mktemp("serving")
+    with listening() as shared, ReplicaProcess(directory, release(*make_bundle(directory)), shared) as replica:
+        replica.until_alive()
+        yield replica
 
 
 def _request(body: bytes = BODY) -> bytes:
@@ -59,14 +69,13 @@ def _refused_start(directory: Path, environ: dict[str, str]) -> tuple[int, dict[
 
 
 def test_replica_confirms_its_release_on_its_private_socket_and_serves_on_the_shared_one(
-    tmp_path: Path,
+    serving: ReplicaProcess, tmp_path: Path
 ) -> None:
-    path, digest = make_bundle(tmp_path)
-    with listening() as shared, ReplicaProcess(tmp_path, release(path, digest), shared) as replica:
-        answer = replica.until_alive()
-        assert answer.status_code == 200
-        assert (answer.json()["digest"], answer.json()["version"]) == (digest, "1")
-        assert httpx.post(f"{replica.url}/predict", json=valid_row(), trust_env=False).status_code == 200
+    _, digest = make_bundle(tmp_path)
+    answer = serving.until_alive()
+    assert answer.status_code == 200
+    assert (answer.json()["digest"], answer.json()["version"]) == (digest, "1")
+    assert httpx.post(f"{serving.url}/predict", json=valid_row(), trust_env=False).status_code == 200
 
 
 def test_replica_without_a_release_lives_and_is_not_ready(tmp_path: Path) -> None:
@@ -155,87 +164,70 @@ def test_stopping_replica_loses_no_request_while_another_serves(tmp_path: Path) 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts the segments of a connection")
-def test_an_answer_is_sent_in_one_piece(tmp_path: Path) -> None:
+def test_an_answer_is_sent_in_one_piece(serving: ReplicaProcess) -> None:
     # Half an answer of a replica that dies is lost: nobody can ask another replica for the rest.
-    with (
-        listening() as shared,
-        ReplicaProcess(tmp_path, release(*make_bundle(tmp_path)), shared) as replica,
-    ):
-        replica.until_alive()
-        for ask in (_request(), b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"):
-            with _connect(replica) as asking:
-                for _ in range(5):
-                    asking.sendall(ask)
-                    assert _reply(asking).startswith(b"HTTP/1.1 200")
-                assert _data_segments(asking) == 5
+    for ask in (_request(), b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"):
+        with _connect(serving) as asking:
+            for _ in range(5):
+                asking.sendall(ask)
+                assert _reply(asking).startswith(b"HTTP/1.1 200")
+            assert _data_segments(asking) == 5
 
 
-def test_an_offer_of_another_protocol_is_ignored_and_the_body_is_read(tmp_path: Path) -> None:
-    path, digest = make_bundle(tmp_path / "bundles")
+def test_an_offer_of_another_protocol_is_ignored_and_the_body_is_read(serving: ReplicaProcess) -> None:
     offer = b"\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n"
     request = _request().replace(b"\r\n\r\n", offer, 1)
-    with listening() as shared, ReplicaProcess(tmp_path, release(path, digest), shared) as replica:
-        replica.until_alive()
-        with _connect(replica) as connection:
-            for sent in (request[: request.index(b"grade: h2c")], request[request.index(b"grade: h2c") :]):
-                connection.sendall(sent)
-            assert _reply(connection).startswith(b"HTTP/1.1 200 ")
-            # The connection goes on as it began.
-            connection.sendall(request)
-            assert _reply(connection).startswith(b"HTTP/1.1 200 ")
+    with _connect(serving) as connection:
+        for sent in (request[: request.index(b"grade: h2c")], request[request.index(b"grade: h2c") :]):
+            connection.sendall(sent)
+        assert _reply(connection).startswith(b"HTTP/1.1 200 ")
+        # The connection goes on as it began.
+        connection.sendall(request)
+        assert _reply(connection).startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_head_without_end_is_refused_and_not_kept(tmp_path: Path) -> None:
-    path, digest = make_bundle(tmp_path / "bundles")
-    with listening() as shared, ReplicaProcess(tmp_path, release(path, digest), shared) as replica:
-        replica.until_alive()
-        with _connect(replica) as connection:
-            connection.sendall(b"GET /health HTTP/1.1\r\nX-Long: ")
-            with pytest.raises(ConnectionError):
-                for _ in range(1000):
-                    connection.sendall(b"x" * 16_384)
-        with _connect(replica) as connection:
-            connection.sendall(b"GET /health HTTP/1.1\r\nX-Long: " + b"x" * 16_384)
-            assert connection.recv(12) == b"HTTP/1.1 431"
+def test_a_head_without_end_is_refused_and_not_kept(serving: ReplicaProcess) -> None:
+    with _connect(serving) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nX-Long: ")
+        with pytest.raises(ConnectionError):
+            for _ in range(1000):
+                connection.sendall(b"x" * 16_384)
+    with _connect(serving) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nX-Long: " + b"x" * 16_384)
+        assert connection.recv(12) == b"HTTP/1.1 431"
 
 
-def test_a_request_behind_another_is_answered_wherever_it_is_cut_and_its_head_is_bounded(tmp_path: Path) -> None:
-    path, digest = make_bundle(tmp_path / "bundles")
+def test_a_request_behind_another_is_answered_wherever_it_is_cut_and_its_head_is_bounded(
+    serving: ReplicaProcess,
+) -> None:
     request = _request()
-    with listening() as shared, ReplicaProcess(tmp_path, release(path, digest), shared) as replica:
-        replica.until_alive()
-        for at in (1, 30, request.index(b"\r\nHost") + 1, request.index(b"\r\n\r\n") + 2, len(request) - 5):
-            with _connect(replica) as connection:
-                connection.sendall(request + request[:at])
-                assert _reply(connection).startswith(b"HTTP/1.1 200 ")
-                connection.sendall(request[at:])
-                assert _reply(connection).startswith(b"HTTP/1.1 200 ")
-        # What counts is the head alone, however much body comes with the end of it.
-        batch = b'{"rows": [' + BODY + b" " * 60_000 + b"]}"
-        head = (
-            b"POST /predict/batch HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-        )
-        with _connect(replica) as connection:
-            connection.sendall(request + head[:40])
+    for at in (1, 30, request.index(b"\r\nHost") + 1, request.index(b"\r\n\r\n") + 2, len(request) - 5):
+        with _connect(serving) as connection:
+            connection.sendall(request + request[:at])
             assert _reply(connection).startswith(b"HTTP/1.1 200 ")
-            connection.sendall((head % len(batch))[40:] + batch)
+            connection.sendall(request[at:])
             assert _reply(connection).startswith(b"HTTP/1.1 200 ")
-        with _connect(replica) as connection:
-            connection.sendall(request + b"GET /health HTTP/1.1\r\nX-Long: ")
-            with pytest.raises(ConnectionError):
-                for _ in range(1000):
-                    connection.sendall(b"x" * 16_384)
+    # What counts is the head alone, however much body comes with the end of it.
+    batch = b'{"rows": [' + BODY + b" " * 60_000 + b"]}"
+    head = b"POST /predict/batch HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    with _connect(serving) as connection:
+        connection.sendall(request + head[:40])
+        assert _reply(connection).startswith(b"HTTP/1.1 200 ")
+        connection.sendall((head % len(batch))[40:] + batch)
+        assert _reply(connection).startswith(b"HTTP/1.1 200 ")
+    with _connect(serving) as connection:
+        connection.sendall(request + b"GET /health HTTP/1.1\r\nX-Long: ")
+        with pytest.raises(ConnectionError):
+            for _ in range(1000):
+                connection.sendall(b"x" * 16_384)
 
 
-def test_a_length_of_thousands_of_digits_is_refused_by_its_value(tmp_path: Path) -> None:
-    path, digest = make_bundle(tmp_path / "bundles")
-    with listening() as shared, ReplicaProcess(tmp_path, release(path, digest), shared) as replica:
-        replica.until_alive()
-        for digits in (b"0" * 5000 + b"2", b"9" * 5000):
-            head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n"
-            with _connect(replica) as connection:
-                connection.sendall(head + b"Content-Length: " + digits + b"\r\n\r\n{}")
-                assert connection.recv(12) in (b"HTTP/1.1 422", b"HTTP/1.1 400")
+def test_a_length_of_thousands_of_digits_is_refused_by_its_value(serving: ReplicaProcess) -> None:
+    for digits in (b"0" * 5000 + b"2", b"9" * 5000):
+        head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        with _connect(serving) as connection:
+            connection.sendall(head + b"Content-Length: " + digits + b"\r\n\r\n{}")
+            assert connection.recv(12) in (b"HTTP/1.1 422", b"HTTP/1.1 400")
 
 
 def test_idle_connection_gets_its_next_answer_and_is_then_closed(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from tests.support.servers.servers import free_port
 from tests.support.world.bundles import make_bundle, valid_row
 from tests.support.world.load_plans import LIMIT_MS, write_plan
 from tests.support.world.replicas import ReplicaProcess, listening, release
+from tests.support.world.verbs import run_module
 
 ROOT = Path(__file__).parents[2]
 SERVER = ROOT / "tests" / "support" / "servers" / "latency_server.py"
@@ -49,9 +50,8 @@ def serving(**latency_model: Any) -> Iterator[tuple[str, int]]:
 
 def run(directory: Path, host: str, **changes: Any) -> tuple[int, dict[str, Any], str]:
     """Run a plan; return the exit code, the result (none after a refusal) and stderr."""
-    command = [sys.executable, "-m", "loadtests.run", "--plan", str(write_plan(directory, host, **changes))]
-    command += ["--out", str(directory / "out")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=RUN_TIMEOUT_S, check=False)
+    words = ["--plan", str(write_plan(directory, host, **changes)), "--out", str(directory / "out")]
+    done = run_module("loadtests.run", words, cwd=ROOT, environ=os.environ, timeout_s=RUN_TIMEOUT_S)
     path = directory / "out" / "result.json"
     result = json.loads(path.read_text()) if path.exists() else {}
     sys.stdout.write(done.stdout + done.stderr)
@@ -80,14 +80,6 @@ def test_a_fast_server_passes_and_leaves_its_evidence(tmp_path: Path) -> None:
     assert page.count("<svg") == 3
     assert "http://www" not in page
     assert "<script" not in page
-
-
-def test_a_server_slower_than_the_limit_fails(tmp_path: Path) -> None:
-    with serving(delay_ms=LIMIT_MS + 30) as (host, _):
-        code, result, _ = run(tmp_path, host)
-    assert (code, result["verdict"]) == (3, "failed")
-    assert check_of(result, "p95")["message"].startswith("FAIL: p95=2")
-    assert check_of(result, "p95")["observed"] == pytest.approx(LIMIT_MS + 30, abs=300)
 
 
 def test_an_undecided_first_look_is_extended_once(tmp_path: Path) -> None:

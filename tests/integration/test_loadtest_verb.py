@@ -22,9 +22,10 @@ from pipelines.ports import LoadRunner
 from pipelines.settings.settings import Settings
 from pipelines.settings.tokens import make_tokens
 from pipelines.wiring.stores import open_checkpoints
-from tests.integration.test_load_run import LIMIT_MS, serving
+from tests.integration.test_load_run import LIMIT_MS, check_of, serving
 from tests.support.servers.servers import await_http, free_port
 from tests.support.world.records import policy_body, put_in_force
+from tests.support.world.verbs import run_module
 
 ROOT = Path(__file__).parents[2]
 ROWS = [{"tenure": tenure} for tenure in range(8)]
@@ -58,16 +59,8 @@ class Operator:
 
     def loadtest(self, *words: str, staging: str = "", **environ: str) -> "subprocess.CompletedProcess[str]":
         port = {"SLIPWAY_PORT_STAGING": staging.rpartition(":")[2]} if staging else {}
-        command = [sys.executable, "-m", "pipelines.cli", "loadtest", *words]
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=self.environ | port | environ,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+        environ = self.environ | port | environ
+        done = run_module("pipelines.cli", ["loadtest", *words], cwd=ROOT, environ=environ, timeout_s=240)
         sys.stdout.write(done.stdout + done.stderr)
         return done
 
@@ -126,11 +119,13 @@ def test_a_fast_service_passes_and_its_evidence_stays_in_the_home(
 
 
 def test_a_slow_service_fails_and_the_result_is_one_object(operator: Operator) -> None:
-    with serving(delay_ms=LIMIT_MS + 100) as (staging, _):
+    with serving(delay_ms=LIMIT_MS + 30) as (staging, _):
         done = operator.loadtest("--json", staging=staging)
     assert done.returncode == 3
     body = json.loads(done.stdout)
     assert body["verdict"] == "failed"
+    assert check_of(body, "p95")["message"].startswith("FAIL: p95=2")
+    assert check_of(body, "p95")["observed"] == pytest.approx(LIMIT_MS + 30, abs=300)
     assert (Path(body["directory"]) / "report.html").exists()
 
 

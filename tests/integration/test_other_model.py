@@ -16,6 +16,7 @@ from pipelines.settings.tokens import make_tokens
 from pipelines.wiring.stores import open_checkpoints
 from tests.support.servers.servers import await_http, free_port
 from tests.support.world.records import put_in_force
+from tests.support.world.verbs import run_module
 
 OTHER = "other-model"
 
@@ -29,16 +30,7 @@ class Operator:
         self._project = project
 
     def slipway(self, *words: str, **environ: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "pipelines.cli", *words]
-        return subprocess.run(
-            command,
-            cwd=ROOT,
-            env={**self._environ, **environ},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return run_module("pipelines.cli", words, cwd=ROOT, environ={**self._environ, **environ}, timeout_s=120)
 
     def elsewhere(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """Run a verb in the project of the other model."""

@@ -402,6 +402,20 @@ def test_a_recorded_image_on_the_engine_needs_no_registry(made: Images, engine: 
         made.made("two", here=nowhere)
 
 
+def test_a_discarded_image_is_gone_everywhere_and_can_be_made_again(made: Images, engine: Any) -> None:
+    image = made.made("one")
+    engine.images.pull(image)
+    images = made.registry.images(made.bundles, made.tmp_path / "one")
+
+    for _ in range(2):
+        images.discard(made.digest)
+        assert subprocess.run([crane(), "manifest", image], capture_output=True, check=False).returncode != 0
+        with pytest.raises(ImageNotFound):
+            engine.images.get(image)
+        assert list((made.tmp_path / "one" / "images").iterdir()) == []
+    assert made.made("one") == image
+
+
 def sleeping_app(registry: Registry) -> str:
     """Make an app that starts and never answers; return its name without an address."""
     made = subprocess.run(

@@ -90,7 +90,7 @@ def test_an_installation_of_the_oldest_schema_goes_on(installation: Installation
 
     installation.done("approve", "--version", "2", "--as", "bob")
     installation.wait_for(lambda: installation.health("production")["version"] == "2", "version 2 in production")
-    installation.wait_for(lambda: installation.read("status")["unfinished"] == [], "the promotion to end")
+    installation.wait_for(lambda: installation.ask("/status")["unfinished"] == [], "the promotion to end")
     assert "v2 -> v1" in installation.done("rollback")
     assert installation.health("production") == before
     assert installation.read("audit-verify")["valid"]

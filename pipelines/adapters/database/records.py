@@ -216,7 +216,10 @@ class SqlTransaction:
         """Return one record; raise UsageError when there is none."""
         found = self.find(kind, id=id)
         if not found:
-            raise UsageError(f"no such entry {id[:40]!r} in {NAMES[kind][0]}", next='see "slipway history"')
+            raise UsageError(
+                f"no such entry {id[:40]!r} in {NAMES[kind][0]}",
+                next='"make status" shows what is under way, "make history" what was released',
+            )
         return found[0]
 
     def find(self, kind: type[R], **equals: object) -> list[R]:

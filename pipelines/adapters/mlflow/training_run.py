@@ -17,7 +17,7 @@ from mlflow.types.schema import Array
 
 from pipelines.adapters.mlflow.errors import bound_calls, mlflow_calls
 from pipelines.domain.bundle import FeatureType
-from pipelines.errors import RegistryUnavailable, UsageError
+from pipelines.errors import RegistryUnavailable
 from pipelines.packaging.snapshot import Snapshot, SnapshotDescription, read_snapshot
 from pipelines.training.model_file import ModelFile
 from pipelines.training.train import load_trained
@@ -35,7 +35,6 @@ _READY_TIMEOUT_S = 60
 def register(workspace: Workspace, tracking_uri: str, git_root: Path) -> dict[str, Any]:
     """Log and register what the stages left in `workspace`; return run id, accuracy and version."""
     model = ModelFile.load(workspace.model_file)
-    _refuse_untrained(workspace)
     metrics: dict[str, float] = json.loads(workspace.metrics.read_text(encoding="utf-8"))
     bound_calls(timeout_s=_CALL_TIMEOUT_S, retries=1)
     # MLflow warns of every integer column, which here are declared so, and of its own way to read a path.
@@ -63,21 +62,6 @@ def register(workspace: Workspace, tracking_uri: str, git_root: Path) -> dict[st
         "accuracy": round(metrics["accuracy"], 4),
         "model_version": str(registered.version),
     }
-
-
-def _refuse_untrained(workspace: Workspace) -> None:
-    needed = (
-        workspace.train,
-        workspace.evaluation,
-        workspace.reference,
-        workspace.sklearn_model,
-        workspace.onnx_model,
-        workspace.predictions,
-        workspace.metrics,
-    )
-    missing = [str(path.relative_to(workspace.root)) for path in needed if not path.is_file()]
-    if missing:
-        raise UsageError(f"not trained yet: {', '.join(missing)} missing", next='run "dvc repro" first')
 
 
 def _log_datasets(workspace: Workspace, model: ModelFile) -> SnapshotDescription:

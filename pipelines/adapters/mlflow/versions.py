@@ -48,7 +48,7 @@ class MlflowVersions:
         newest = self._newest(model)
         if version is not None:
             told = f"the newest is {newest}" if newest else "none is registered yet"
-            raise UnknownVersion(f"{model} has no version {version[:40]}; {told}", next='see "slipway status"')
+            raise UnknownVersion(f"{model} has no version {version[:40]}; {told}", next='"make versions" lists them')
         if newest is None:
             raise UnknownVersion(f"{model} has no version yet", next='register one: "make candidate"')
         return newest

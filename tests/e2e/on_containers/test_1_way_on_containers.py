@@ -4,7 +4,6 @@ import json
 import re
 import urllib.error
 import urllib.request
-from typing import Any
 
 import pytest
 
@@ -42,7 +41,7 @@ def test_the_demonstration_goes_all_the_way_and_back_and_terraform_has_nothing_t
     assert re.search(r"FAIL: accuracy=0\.8\d{3} < 0\.9", printed)
     assert "v2 -> v1" in printed
     assert containers.health("production")["version"] == "1"
-    assert [(r["version"], r["kind"], r["state"]) for r in production(containers)] == [
+    assert [(r["version"], r["kind"], r["state"]) for r in containers.releases()] == [
         ("1", "promotion", "superseded"),
         ("2", "promotion", "rolled_back"),
         ("1", "rollback", "serving"),
@@ -56,7 +55,7 @@ def test_promotion_a_killed_replica_up_and_rollback_lose_no_request(containers: 
     version, before = containers.staged(), containers.health("production")["version"]
     with under_load(LoadClient(containers.url, ROW, kept_per_s=80, new_per_s=20)) as result:
         asking = containers.ask_and_approve(version)
-        containers.wait_for(lambda: production(containers)[-1]["state"] == "starting", "the release to begin")
+        containers.wait_for(lambda: containers.releases()[-1]["state"] == "starting", "the release to begin")
         containers.reload_edge()
         promoted = asking.communicate(timeout=180)
         killed = containers.running("production-live")
@@ -89,14 +88,14 @@ def test_a_release_whose_replicas_die_leaves_the_old_one_serving(containers: Con
     assert "exited with status 137 while starting" in told
     assert_unharmed(result, {before["version"]})
     assert containers.health("production") == before
-    assert production(containers)[-1]["state"] == "failed"
+    assert containers.releases()[-1]["state"] == "failed"
     containers.wait_for(lambda: all(containers.invariants().values()), "the doctor to be content")
 
 
 def test_a_promotion_goes_on_when_the_executor_was_killed(containers: Containers) -> None:
     version, before = containers.staged(), containers.health("production")["version"]
     asking = containers.ask_and_approve(version)
-    containers.wait_for(lambda: production(containers)[-1]["state"] == "starting", "the release to begin")
+    containers.wait_for(lambda: containers.releases()[-1]["state"] == "starting", "the release to begin")
     containers.kill_one("executor")
     printed, told = asking.communicate(timeout=180)
     assert asking.returncode == 0, told
@@ -109,9 +108,3 @@ def assert_unharmed(result: LoadResult, versions: set[str]) -> None:
     assert result.sent > 100
     assert result.failures == []
     assert result.versions == versions
-
-
-def production(containers: Containers) -> list[dict[str, Any]]:
-    """Return production's releases, oldest first."""
-    found = containers.read("history")["releases"]
-    return [release for release in found if release["environment"] == "production"]

@@ -211,7 +211,8 @@ def running_postgres(request: pytest.FixtureRequest, *, small: bool = False) -> 
                 local.start()
                 yield local
             finally:
-                local.stop()
+                # Its files are removed, so it need not write them.
+                local.stop(signal.SIGQUIT)
         else:
             container = _container(request, home)
             try:

@@ -30,7 +30,7 @@ def policy_body(**changes: Any) -> dict[str, Any]:
 
     It compares no latencies with production's, unless `changes` say how.
     """
-    body: dict[str, Any] = copy.deepcopy(_policy_file())
+    body: dict[str, Any] = written(POLICY_FILE)
     body["slo"]["comparison"] = False
     for path, value in changes.items():
         *sections, key = path.split(".")
@@ -41,9 +41,14 @@ def policy_body(**changes: Any) -> dict[str, Any]:
     return body
 
 
+def written(policy_file: Path) -> dict[str, Any]:
+    """Return a file of a policy as parsed."""
+    return copy.deepcopy(_parsed(policy_file))
+
+
 @cache
-def _policy_file() -> dict[str, Any]:
-    parsed: dict[str, Any] = yaml.safe_load(POLICY_FILE.read_text())
+def _parsed(file: Path) -> dict[str, Any]:
+    parsed: dict[str, Any] = yaml.safe_load(file.read_text())
     return parsed
 
 

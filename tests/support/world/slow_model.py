@@ -4,6 +4,7 @@ The graph gets an `If`: for rows whose `column` lies just above a multiple of `P
 adds nothing to the probabilities.
 """
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,20 @@ from onnx import TensorProto, helper, numpy_helper
 PERIOD = 50.0
 SIZE = 384
 _ROUNDS = 20
+
+
+def slowed(trained: Path, directory: Path, *, column: str, share: float, delay_ms: float) -> Path:
+    """Return a copy of a trained working tree whose model takes longer in a share of its requests."""
+    tree = directory / "slow"
+    shutil.copytree(trained, tree, symlinks=True)
+    # Without what it was trained from: a model that dvc.lock does not name is refused.
+    (tree / "dvc.lock").unlink()
+    model = tree / "models" / "model.onnx"
+    content = model.read_bytes()
+    model.unlink()
+    model.write_bytes(content)
+    slow_down(model, column=column, share=share, delay_ms=delay_ms)
+    return tree
 
 
 def slow_down(model: Path, *, column: str, share: float, delay_ms: float) -> None:

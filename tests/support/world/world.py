@@ -1,10 +1,10 @@
 """A world for the workflows: fakes of the ports, a real database, and people who ask, decide and look."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -20,7 +20,7 @@ from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.gates.registry import GATES
 from pipelines.executor.scheduler import carry_out
 from pipelines.governance.standing import evidence_of
-from pipelines.ports import HttpReply, LoadRun, never_ending
+from pipelines.ports import HttpReply, JobBounds, LoadRun, never_ending
 from pipelines.releases.leader import take_leader_lease
 from pipelines.releases.promote import release_promotion
 from pipelines.releases.rollback import roll_back
@@ -28,6 +28,7 @@ from pipelines.releases.services import Services, Timing
 from pipelines.settings.settings import ROOT
 from tests.support.servers.databases import sqlite_records
 from tests.support.world.fakes import FakeJobs, FakeModelRegistry, FakeTarget
+from tests.support.world.records import written
 
 MODEL = "plant-model"
 PRODUCTION, STAGING = Environment.PRODUCTION, Environment.STAGING
@@ -101,6 +102,30 @@ class ScriptedLoads:
         return set()
 
 
+class RememberingJobs(FakeJobs):
+    """Runs a job once in a process: its answer depends on the task and the files alone, and takes long to make."""
+
+    _answers: ClassVar[dict[tuple[bytes, tuple[tuple[str, bytes], ...]], bytes]] = {}
+
+    def run(
+        self,
+        task: bytes,
+        files: Mapping[str, Path],
+        bounds: JobBounds,
+        *,
+        check: Callable[[], None] = never_ending,
+    ) -> bytes:
+        if self.answer is not None or self.options:
+            return super().run(task, files, bounds, check=check)
+        given = task, tuple((name, file.read_bytes()) for name, file in files.items())
+        if given in self._answers:
+            check()
+            self.bounds.append(bounds)
+        else:
+            self._answers[given] = super().run(task, files, bounds, check=check)
+        return self._answers[given]
+
+
 @dataclass
 class World:
     services: Services
@@ -171,15 +196,13 @@ def _idle(work_id: str) -> None:
 
 
 def policy_body() -> dict[str, Any]:
-    import yaml
-
-    body: dict[str, Any] = yaml.safe_load((ROOT / "policy.demo.yaml").read_text())
+    body = written(ROOT / "policy.demo.yaml")
     body["gates"]["accuracy"]["minimum"] = 0.5
     body["gates"]["comparison"]["margin"] = 0.2
     return body
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def plants_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One training, whose files every test registers as it likes."""
     from tests.support.world.trained import trained
@@ -195,7 +218,7 @@ def world(tmp_path: Path, plants_home: Path) -> World:
 def make_world(tmp_path: Path, plants_home: Path) -> World:
     """Make a world whose files are in one directory, and whose versions are those trained in another."""
     target, registry, loads = FakeTarget(replicas=2), FakeModelRegistry(), ScriptedLoads()
-    bundles, jobs = BundleStore(tmp_path / "bundles"), FakeJobs(tmp_path / "jobs")
+    bundles, jobs = BundleStore(tmp_path / "bundles"), RememberingJobs(tmp_path / "jobs")
     records = sqlite_records(tmp_path, FileCheckpoints(tmp_path / "checkpoints"))
     services = Services(
         records=records,

@@ -50,3 +50,27 @@ def test_a_person_without_a_token_is_told_who_has_one(home: Path) -> None:
 
 def test_a_no_needs_its_reason(home: Path) -> None:
     assert refused(home, "reject", "--version", "3", "--reason", " ")["message"] == "a rejection needs a reason"
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "after"),
+    [
+        (("backup", ""), "no file is named", "FILE=name of a new file"),
+        (("restore", ""), "no file is named", 'FILE=name of what "make backup" wrote'),
+        (("cancel", ""), "no evaluation is named to cancel", 'ID=e-3; "make status" shows what is under way'),
+        (("approve", "--version", ""), "no version is named to decide on", 'VERSION=n; "make status" shows what waits'),
+        (
+            ("promote", "--version", ""),
+            "no version is named to promote",
+            '"make promote VERSION=n"; "make versions" lists them',
+        ),
+        (("rollback", "--env", "prod"), "'prod' is no environment", "ENV=staging, or ENV=production"),
+        (("loadtest", "--rate", "abc"), "RATE 'abc' is no number", "give a number"),
+        (("loadtest", "--workers", "1.5"), "WORKERS '1.5' is no number", "give a whole number"),
+        (("loadtest", "--workers", "100"), "WORKERS 100 is out of range", "give 1 to 64, one a core"),
+    ],
+)
+def test_what_is_not_named_or_no_value_is_told_in_the_words_of_make(
+    home: Path, words: tuple[str, ...], message: str, after: str
+) -> None:
+    assert refused(home, *words) == {"message": message, "next": after}

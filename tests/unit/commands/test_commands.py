@@ -228,14 +228,21 @@ def test_the_waiting_promotion_of_a_version_is_found(records: SqlRecords) -> Non
 
 
 @pytest.mark.parametrize(
-    ("version", "state"), [("3", RunState.WAITING), ("2", RunState.REQUESTED), ("2", RunState.DONE)]
+    ("version", "state", "said"),
+    [
+        ("3", RunState.WAITING, "no promotion of version 3 waits"),
+        ("2", RunState.DONE, "no promotion of version 2 waits"),
+        ("2", RunState.REQUESTED, "p-1 of version 2 is still being measured"),
+        ("2", RunState.RUNNING, "p-1 of version 2 is still being measured"),
+        ("2", RunState.APPROVED, "p-1 of version 2 is approved already"),
+    ],
 )
 def test_without_a_waiting_promotion_there_is_nothing_to_decide(
-    records: SqlRecords, version: str, state: RunState
+    records: SqlRecords, version: str, state: RunState, said: str
 ) -> None:
     waiting(records, state=state)
 
-    with pytest.raises(UsageError, match=f"no promotion of version {version} waits"):
+    with pytest.raises(UsageError, match=said):
         commands.waiting_promotion(records, MODEL, version)
 
 

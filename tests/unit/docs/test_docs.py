@@ -16,7 +16,8 @@ from pipelines.errors import SlipwayError
 from pipelines.evaluation.gates.offline.accuracy import ACCURACY
 from pipelines.evaluation.gates.registry import GATES
 from pipelines.evaluation.gates.service.slo import SLO
-from pipelines.operator.demo import STRICT_ACCURACY
+from pipelines.operator.demo import STRICT_ACCURACY, stricter
+from pipelines.operator.policy_file import read_policy_file
 from pipelines.settings.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -108,6 +109,13 @@ def test_every_verb_in_a_document_exists(document: Path) -> None:
 def test_every_verb_is_in_the_readme() -> None:
     shown = {verb for verb, hidden in cli_verbs().items() if not hidden}
     assert shown - set(slipway_calls(README)) == set()
+
+
+def test_the_readme_shows_the_digests_of_the_demonstrations_policies() -> None:
+    shown = re.findall(r"sha256:[0-9a-f]{64}", README.read_text().split("<!-- demo-output -->")[1].split("\n## ")[0])
+    policy = read_policy_file(ROOT / "policy.demo.yaml")
+    weak, strict = (GATES.read_policy(each).digest for each in (policy, stricter(policy)))
+    assert shown == [weak, strict, weak]
 
 
 def test_every_internal_link_leads_somewhere(document: Path) -> None:

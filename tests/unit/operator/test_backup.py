@@ -238,8 +238,10 @@ def test_a_damaged_backup_leaves_no_home_and_an_interrupted_restore_is_taken_up_
     with pytest.raises(BackupDamaged):
         restored(tmp_path)
     assert not (tmp_path / "new").exists()
+    assert not (tmp_path / ".new.restoring").exists()
     # What a killed restore leaves.
-    assert (tmp_path / ".new.restoring").is_dir()
+    (tmp_path / ".new.restoring" / "home").mkdir(parents=True)
+    (tmp_path / ".new.restoring" / "manifest.json").write_text("{")
     (tmp_path / "backup").write_bytes(whole)
     assert restored(tmp_path).tokens_file.exists()
     assert not (tmp_path / ".new.restoring").exists()

@@ -44,5 +44,5 @@ def test_a_restored_installation_serves_proves_and_releases_as_the_one_before(
     printed, told = restored.ask_and_approve(version).communicate(timeout=120)
     assert printed.startswith(f"Promoted churn-model v{version} -> Production"), told
     assert restored.health("production")["version"] == version
-    restored.wait_for(lambda: restored.slipway("doctor").returncode == 0, "the doctor to be content")
+    restored.await_content()
     assert {name: served.health(name) for name in before} == before

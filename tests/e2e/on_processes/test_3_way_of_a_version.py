@@ -1,0 +1,81 @@
+"""The way of a version after the demonstration: failure, recovery, refusal, and rollback while others wait."""
+
+import re
+
+import pytest
+
+from tests.e2e.installation import BROKEN_LIBRARY, Installation
+
+pytestmark = pytest.mark.timeout(900)
+
+# The steps of a release at which the executor is killed, one after the other.
+KILLED_AT = ("K4", "K5", "K8")
+
+
+def test_a_release_that_crashes_leaves_the_old_one_serving_and_shows_its_last_words(served: Installation) -> None:
+    version = served.staged()
+    before = served.health("production")
+    broken = served.libraries / BROKEN_LIBRARY
+    broken.write_text("no library")
+    try:
+        asking = served.ask_and_approve(version)
+        _, told = asking.communicate(timeout=120)
+    finally:
+        broken.unlink()
+    assert asking.returncode == 5
+    assert f"{BROKEN_LIBRARY}: file too short" in told
+    assert served.health("production") == before
+    assert served.releases()[-1]["state"] == "failed"
+    served.await_content()
+
+
+def test_a_promotion_goes_on_where_a_killed_executor_left_it(served: Installation) -> None:
+    # Staging passes the same steps, and the fault is to strike the release into production.
+    version = served.staged()
+    champion = served.health("production")["version"]
+    served.restart_executor(SLIPWAY_FAULT=f"{KILLED_AT[0]}:kill")
+    asking = served.ask_and_approve(version)
+    for step, following in zip(KILLED_AT, (*KILLED_AT[1:], None), strict=True):
+        served.wait_for(lambda: served.process("executor") is None, f"the executor to die at {step}")
+        assert served.health("production")["version"] in (champion, version)
+        if following:
+            # It may have died at the next step already, before it was seen to be ready.
+            served.slipway("up", SLIPWAY_FAULT=f"{following}:kill")
+    served.done("up")
+    printed, told = asking.communicate(timeout=60)
+    assert asking.returncode == 0, told
+    assert printed.strip() == f"Promoted churn-model v{version} -> Production (archived v{champion})"
+    for step in KILLED_AT:
+        assert f"interrupted at {step}, recovered" in told
+    assert served.health("production")["version"] == version
+    served.await_content()
+
+
+def test_a_gates_no_is_the_result_and_ends_with_3(served: Installation) -> None:
+    served.apply_policy(accuracy=0.9)
+    ended = served.slipway("deploy-staging")
+    served.apply_policy()
+    assert ended.returncode == 3
+    assert re.fullmatch(r"FAIL: accuracy=0\.8\d{3} < 0\.9", ended.stdout.strip())
+
+
+def test_while_a_promotion_waits_its_requester_can_not_approve_and_rollback_works(served: Installation) -> None:
+    version = served.staged()
+    asking = served.begin("promote", "--version", version)
+    served.await_state(version, "waiting", asking)
+    own = served.slipway("approve", "--version", version)
+    bad = served.health("production")["version"]
+    rolled_back = served.read("rollback")
+    assert rolled_back["replaced"] == bad
+    assert served.health("production")["version"] == rolled_back["version"] != bad
+    served.done("reject", "--version", version, "--reason", "not today", "--as", "bob")
+    _, told = asking.communicate(timeout=30)
+    assert asking.returncode == 3
+    assert "rejected by bob: not today" in told
+    states = {r["version"]: r["state"] for r in served.releases()}
+    assert states[bad] == "rolled_back"
+    assert own.returncode == 3
+    assert "alice asked for this promotion and can't approve it" in own.stderr
+    assert f"alice asks for v{version} in production in place of v{bad}" in own.stderr
+    refused = [e for e in served.read("audit", "--limit", "200")["entries"] if "refused" in e["detail"]]
+    assert (refused[-1]["actor"], refused[-1]["action"]) == ("alice", "promotion.approve")
