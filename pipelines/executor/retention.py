@@ -9,7 +9,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -82,7 +82,7 @@ class Removable:
 
 
 def tend(
-    services: Services, engine: WorkflowEngine, model: str, chores: Callable[[], None], stop: threading.Event
+    records: Records, make_keeper: Callable[[], "Keeper"], chores: Callable[[], None], stop: threading.Event
 ) -> None:
     """Archive at the start, once a day and when somebody asks, until `stop`; `chores` are done with each look."""
     keeper: Keeper | None = None
@@ -90,8 +90,8 @@ def tend(
     while not stop.wait(LOOK_S):
         try:
             chores()
-            keeper = keeper or Keeper(services, engine, model)
-            for asked in archiving.unanswered(services.records, place):
+            keeper = keeper or make_keeper()
+            for asked in archiving.unanswered(records, place):
                 keeper.answer(asked)
                 place = asked.seq
             if time.monotonic() >= due:
@@ -111,14 +111,26 @@ def tend(
 class Keeper:
     """Looks for what can be removed from an installation, and removes it.
 
+    `readers` are the names of those who are told of events: what they have not dealt with is kept. What is old, `clock`
+    says.
+
     `has_left` says whether the last round left something to the next one: bundles, because work was under way, or what
     could not be removed.
     """
 
-    def __init__(self, services: Services, engine: WorkflowEngine, model: str) -> None:
+    def __init__(
+        self,
+        services: Services,
+        engine: WorkflowEngine,
+        model: str,
+        *,
+        readers: Collection[str],
+        clock: Callable[[], datetime],
+    ) -> None:
         self._services = services
         self._engine = engine
         self._model = model
+        self._readers, self._clock = readers, clock
         self._deferred = self._resisted = False
         # Work that is recorded as removed and resists, and bundles of which the target has nothing any more.
         self._stuck: set[str] = set()
@@ -261,7 +273,8 @@ class Keeper:
 
     def _forget_progress(self, transaction: Transaction) -> int:
         """Remove old lines of progress that every subscriber has dealt with."""
-        places = [place.seq for place in transaction.find(Subscriber)]
+        # A name that no code has any more never reads on, and would keep them for ever.
+        places = [place.seq for place in transaction.find(Subscriber) if place.id in self._readers]
         before = self._since(self._retention.progress_days)
         return transaction.forget_progress(
             before=before, up_to=min(places, default=transaction.newest_event()), limit=ROUND_LINES
@@ -272,8 +285,7 @@ class Keeper:
         return self._services.policy(self._model).retention
 
     def _since(self, days: float) -> str:
-        now = datetime.fromisoformat(self._services.now())
-        return (now - timedelta(days=days)).isoformat(timespec="milliseconds")
+        return (self._clock() - timedelta(days=days)).isoformat(timespec="milliseconds")
 
 
 def _history(source: Records | Transaction) -> History:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 
 from pipelines.domain.policy import Policy
 from pipelines.domain.promotion import RunState
@@ -16,13 +17,15 @@ from pipelines.domain.records import Evaluation, PolicyChange, Promotion, Rollba
 from pipelines.errors import DatabaseUnavailable, LostLease, PolicyInvalid, SlipwayError
 from pipelines.executor import promotions
 from pipelines.executor.recovery import Recovery
-from pipelines.executor.retention import tend
+from pipelines.executor.retention import Keeper, tend
+from pipelines.executor.steady_clock import SteadyClock
 from pipelines.executor.watch import watch
 from pipelines.executor.workflows import Start, begin, end_cancelled, register_workflows
 from pipelines.governance.progress import progress_of
 from pipelines.governance.subscribers import Subscriber, Subscriptions
 from pipelines.governance.work import move, stop
 from pipelines.ports import Listener, WorkflowEngine
+from pipelines.releases.late import RECOVERED
 from pipelines.releases.leader import (
     HEARTBEAT_S,
     Succession,
@@ -61,7 +64,9 @@ def serve(
     executor = Executor(services, engine, subscribers, lambda: _show(show_life), succession)
     executor.launch(stop)
     threading.Thread(target=watch, args=(services, model, stop), daemon=True).start()
-    threading.Thread(target=tend, args=(services, engine, model, chores, stop), daemon=True).start()
+    clock = SteadyClock(services.now, known=succession.former.heartbeat_at if succession.former else None)
+    keeper = partial(Keeper, services, engine, model, readers=tuple(subscribers), clock=clock.read)
+    threading.Thread(target=tend, args=(services.records, keeper, chores, stop), daemon=True).start()
     log.info("executor %s is ready", services.executor)
     executor.run(stop)
     engine.close()
@@ -263,4 +268,4 @@ def _clear_left(services: Services) -> None:
 def _note_recovery(services: Services, holder: str) -> None:
     steps = progress_of(services.records, holder)
     interrupted = steps[-1].step.split(" ")[0] if steps else "its start"
-    services.note(holder, "recovered", f"interrupted at {interrupted}, recovered")
+    services.note(holder, RECOVERED, f"interrupted at {interrupted}, recovered")

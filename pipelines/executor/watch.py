@@ -5,12 +5,11 @@ import logging
 import threading
 import time
 
-from pipelines.domain.records import ReleaseRecord
 from pipelines.domain.release import Environment
 from pipelines.errors import LostLease
 from pipelines.releases.leases import confirm_leader
-from pipelines.releases.reconcile import observe_environment
-from pipelines.releases.rollout import write_lifecycles
+from pipelines.releases.reconcile import Drifts, observe_environment
+from pipelines.releases.rollout import latest_releases, write_lifecycles
 from pipelines.releases.services import Services
 
 OBSERVE_S = 2.0
@@ -22,20 +21,24 @@ log = logging.getLogger("slipway.watch")
 
 def watch(services: Services, model: str, stop: threading.Event) -> None:
     """Look at both environments and mend lifecycle tags until `stop`; what fails is logged and repeated."""
-    mended_at, mended = 0.0, None
+    drifts = Drifts()
+    mended_at, mended, told = 0.0, None, ""
     while not stop.wait(OBSERVE_S):
         try:
             # A frozen executor that wakes has nothing to say any more.
             confirm_leader(services)
             aliases = functools.cache(lambda: services.registry.aliases(model))
             for environment in Environment:
-                observe_environment(services, model, environment, aliases)
-            history = services.records.find(ReleaseRecord, model=model)
+                observe_environment(services, model, environment, aliases, drifts)
+            history = latest_releases(services, model)
             if history != mended or time.monotonic() - mended_at > MEND_S:
                 write_lifecycles(services, model)
                 mended_at, mended = time.monotonic(), history
+            told = ""
         except LostLease as lost:
             log.critical("%s; this executor looks no more", lost.message)
             return
         except Exception as error:
-            log.warning("can't look: %s", error)
+            if str(error) != told:
+                log.warning("can't look: %s", error)
+            told = str(error)

@@ -36,6 +36,28 @@ def half_undone(transaction: Transaction | Records, endpoint: Endpoint) -> list[
     return transaction.find(ReleaseRecord, **where, state=ReleaseState.UNDOING)
 
 
+def contradicted(source: Transaction | Records, release: ReleaseRecord) -> str:
+    """Say what was recorded of a release's version or bundle when it was asked for, and differs now; "" for nothing.
+
+    That is its evidence, the audited intent, and the release that it restores.
+    """
+    says = {"version": release.version, "bundle": release.bundle_digest}
+    others = [("its evidence", {"version": "version", "bundle": "bundle_digest"}, release.evidence)]
+    for entry in source.audited(release.id):
+        if entry.phase == "intent" and entry.action.startswith("release."):
+            others.append(("the audit log", {"version": "version", "bundle": "bundle"}, entry.detail))
+    for who, names, told in others:
+        for what, name in names.items():
+            if told.get(name, says[what]) != says[what]:
+                return f"release {release.id} has {what} {says[what]}, and {who} says {told[name]}"
+    if release.restores is None:
+        return ""
+    origin = source.get(ReleaseRecord, release.restores)
+    if (origin.version, origin.bundle_digest) != (release.version, release.bundle_digest):
+        return f"release {release.id} has another version or bundle than {origin.id}, which it restores"
+    return contradicted(source, origin)
+
+
 def evidence_of(records: Records, promotion: Promotion) -> Evidence:
     """Return what an approval of `promotion` covers at this moment."""
     evaluation = records.get(Evaluation, promotion.evaluation_id)

@@ -8,6 +8,7 @@ given.
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,10 +20,10 @@ from pipelines.domain.promotion import PastRelease, ReleaseState, RunState, repo
 from pipelines.domain.records import Approval, Evaluation, Lease, Promotion, ReleaseRecord
 from pipelines.domain.release import Endpoint, Environment, Slot
 from pipelines.domain.report import Report
-from pipelines.errors import NoRollbackTarget, SlipwayError, Undecided, UsageError
-from pipelines.governance.standing import half_undone, serving_release
+from pipelines.errors import NoRollbackTarget, RegistryUnavailable, SlipwayError, Undecided, UnknownVersion, UsageError
+from pipelines.governance.standing import contradicted, half_undone, serving_release
 from pipelines.operator.privacy import find_readable_secrets
-from pipelines.ports import Bundles, Checkpoints, Records, Target
+from pipelines.ports import Bundles, Checkpoints, Records, Target, VersionList
 from pipelines.releases.leased import KINDS
 from pipelines.releases.stalled import stalled_work
 from pipelines.settings.settings import Settings, model_name
@@ -32,10 +33,12 @@ PRODUCTION = Environment.PRODUCTION
 _NEXT = {
     "I1": 'find out who started what runs there: "slipway audit", "slipway logs"; then "slipway rollback"',
     "I2": "an alias that was moved by hand: set it back in MLflow to the version that is named; "
+    'a version that was deleted: "slipway promote" another; '
     'a replica that differs: "slipway logs"; no answer: "slipway up"; half-done: the executor undoes it by itself',
     "I3": '"slipway up": an executor undoes or resumes it',
     "I4": "leave the home as it is, and compare it with a copy of the checkpoints and a backup",
-    "I6": '"slipway promote" another version: there is no way back until that one is replaced',
+    "I6": 'delete the folder of the bundle that is named; "make deploy-staging VERSION=n" builds it again from what '
+    'MLflow has of the version. If MLflow has it no more: "slipway promote" another version',
     "I7": '"slipway up" closes the home; give a token that stands in a log a new value',
     "I8": '"slipway up", then "slipway status"; the executor undoes what nobody works on',
     "I9": 'put "no-new-privileges": true into /etc/docker/daemon.json, and start the engine again',
@@ -44,7 +47,7 @@ _NEXT = {
 
 @dataclass(frozen=True)
 class Patient:
-    """What is examined; `aliases` reads alias -> version from the registry.
+    """What is examined; `aliases` reads alias -> version from the registry, `is_deleted` whether it lost a version.
 
     `process` is what the kernel says of a container's first process, None outside of containers.
     """
@@ -55,6 +58,7 @@ class Patient:
     target: Target
     bundles: Bundles
     aliases: Callable[[], dict[str, str]]
+    is_deleted: Callable[[str], bool]
     process: Path | None = None
     now: Callable[[], str] = lambda: datetime.now(UTC).isoformat(timespec="milliseconds")
 
@@ -111,12 +115,21 @@ def _examined(settings: Settings) -> dict[str, Any]:
         target=open_target(settings),
         bundles=open_bundles(settings),
         aliases=lambda: versions.aliases(model),
+        is_deleted=lambda version: not _knows(versions, model, version),
         process=Path("/proc/1/status") if settings.runtime else None,
     )
     return {
         "invariants": [vars(invariant) for invariant in examine(patient)],
         "open_intents": [vars(entry) for entry in audit.open_intents(records.audit_trail())],
     }
+
+
+def _knows(versions: VersionList, model: str, version: str) -> bool:
+    try:
+        versions.resolve(model, version)
+    except UnknownVersion:
+        return False
+    return True
 
 
 def examine(patient: Patient) -> list[Invariant]:
@@ -156,6 +169,8 @@ def _approved_only(patient: Patient) -> tuple[bool, str]:
     others = [r.name for r in state.replicas if r.digest and r.digest != release.bundle_digest]
     if others and not _lease_holder(patient, PRODUCTION):
         return False, f"{', '.join(others)} serve something that is not release {release.id}"
+    if wrong := contradicted(patient.records, release):
+        return False, wrong
     origin = release
     while origin.restores:
         origin = patient.records.get(ReleaseRecord, origin.restores)
@@ -174,6 +189,9 @@ def _evidence_holds(records: Records, release: ReleaseRecord) -> tuple[bool, str
         return False, f"the report of release {release.id} was changed after its approval"
     if any(a.evidence["report_digest"] != release.evidence["report_digest"] for a in given):
         return False, f"release {release.id} was approved on another report"
+    told = [evaluation.report, *(a.evidence for a in given)]
+    if any(each.get("bundle_digest") != release.bundle_digest for each in told):
+        return False, f"release {release.id} has another bundle than its report or an approval"
     if not report_verdict(Report.read(evaluation.report), promotion.override).goes_on:
         return False, f"the report of release {release.id} is {evaluation.verdict}"
     named = f", overriding {', '.join(promotion.override_gates)}" if promotion.override_gates else ""
@@ -193,6 +211,8 @@ def _agreement(patient: Patient) -> tuple[bool, str]:
             return False, f"version {left[-1].version} came to nothing in {environment} and is not undone yet"
         release = serving_release(patient.records, patient.model, environment)
         wanted = release.version if release else None
+        if wanted and aliases.get(environment) is None and patient.is_deleted(wanted):
+            return False, f"version {wanted}, which {environment} serves, is deleted from MLflow: no alias can say it"
         if aliases.get(environment) != wanted:
             return False, f"@{environment} is version {aliases.get(environment)}, the record says {wanted}"
         endpoint = Endpoint(patient.model, environment)
@@ -220,17 +240,30 @@ def _audit_holds(patient: Patient) -> tuple[bool, str]:
 
 
 def _way_back(patient: Patient) -> tuple[bool, str]:
+    for release in (serving_release(patient.records, patient.model, each) for each in Environment):
+        if release and (damage := _damage(patient, release.bundle_digest)):
+            return False, f"the bundle of version {release.version}, which {release.environment} serves, {damage}"
     history = patient.records.find(ReleaseRecord, model=patient.model, environment=PRODUCTION)
     past = [PastRelease(r.id, r.version, r.bundle_digest, r.state, r.restores) for r in history]
     try:
         target = rollback_target(past)
     except NoRollbackTarget as error:
         return True, f"nothing to go back to: {error.message}"
+    if damage := _damage(patient, target.bundle_digest):
+        return False, f"the bundle of version {target.version} {damage}"
+    told = f"version {target.version}, release {target.id}"
+    with suppress(RegistryUnavailable):
+        if patient.is_deleted(target.version):
+            told += "; it is deleted from MLflow, so no alias would say that it serves"
+    return True, told
+
+
+def _damage(patient: Patient, bundle_digest: str) -> str:
     try:
-        patient.bundles.path(target.bundle_digest)
+        patient.bundles.path(bundle_digest)
     except SlipwayError as error:
-        return False, f"the bundle of version {target.version} does not hold: {error.message}"
-    return True, f"version {target.version}, release {target.id}"
+        return f"does not hold: {error.message}"
+    return ""
 
 
 def _work_ends(patient: Patient) -> tuple[bool, str]:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from pipelines.errors import UsageError
 from pipelines.settings.settings import Settings
@@ -29,5 +30,15 @@ def destroy_home(settings: Settings, environ: Mapping[str, str], report_progress
         raise UsageError(f"{settings.home} is not a Slipway home", next="set SLIPWAY_HOME to one")
     with hold_home(settings, "destroy"):
         open_installation(settings, environ).destroy(report_progress)
-        shutil.rmtree(settings.home)
+        _remove(settings.home, last=settings.tokens_file)
     report_progress(f"removed {settings.home}")
+
+
+def _remove(home: Path, *, last: Path) -> None:
+    """Remove a home, and `last` what shows that it is one: a removal that is cut off can be gone on with."""
+    for path in home.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path != last:
+            path.unlink()
+    shutil.rmtree(home)

@@ -1,5 +1,8 @@
 """Moving an environment's alias: under the lease, with its intent and outcome, and read back.
 
+The release record is the truth and the alias its projection: of a version that has served before and that somebody has
+deleted since, no alias can say that it serves again. That is told and audited, and in the way of nothing.
+
 The registry takes the last writer's word, so a former holder may still write when it wakes: who moves an alias confirms
 the lease right before and right after, and whoever holds it then puts right what came too late. So does who gave a
 write up that was not answered.
@@ -7,7 +10,8 @@ write up that was not answered.
 
 from pipelines.domain import audit
 from pipelines.domain.release import Endpoint
-from pipelines.errors import RegistryUnavailable
+from pipelines.errors import RegistryUnavailable, UnknownVersion
+from pipelines.ports import ModelRegistry
 from pipelines.releases import leases
 from pipelines.releases.services import Services
 from pipelines.releases.waiting import keep_trying
@@ -15,19 +19,37 @@ from pipelines.releases.waiting import keep_trying
 _MOVE = "alias.move"
 
 
+def is_deleted(registry: ModelRegistry, model: str, version: str) -> bool:
+    """Whether the registry does not know a version that was released; raise RegistryUnavailable."""
+    try:
+        registry.version(model, version)
+    except UnknownVersion:
+        return True
+    return False
+
+
 def point_alias(
-    services: Services, endpoint: Endpoint, version: str | None, *, holder: str, actor: str, subject: str
+    services: Services,
+    endpoint: Endpoint,
+    version: str | None,
+    *,
+    holder: str,
+    actor: str,
+    subject: str,
+    served_before: bool = False,
 ) -> None:
     """Have the alias say `version`, going on while the registry is away; nothing is written where it says so already.
 
-    Raises LostLease, and RegistryUnavailable after the deadline.
+    Of a version that has `served_before` and was deleted, the alias is removed. Raises LostLease, UnknownVersion of
+    another one, and RegistryUnavailable after the deadline.
     """
     model, environment = endpoint.model, endpoint.environment
-    detail = {"alias": environment, "version": version, "epoch": leases.confirm(services, model, environment, holder)}
-    begun = False
+    epoch = leases.confirm(services, model, environment, holder)
+    detail: dict[str, object] = {"alias": environment, "version": version, "epoch": epoch}
+    begun = deleted = False
 
     def write() -> None:
-        nonlocal begun
+        nonlocal begun, deleted
         if services.registry.aliases(model).get(environment) == version:
             return
         if not begun:
@@ -37,14 +59,30 @@ def point_alias(
             begun = True
         with leases.confirmed(services, model, environment, holder):
             try:
-                services.registry.move_alias(model, environment, version)
+                deleted = not _is_moved(services.registry, endpoint, version, served_before)
             except RegistryUnavailable:
                 # It may be carried out as long as nobody knows that it was not.
                 services.unanswered.add(endpoint, version)
                 raise
 
     keep_trying(services, write)
+    if deleted:
+        detail["result"] = "version deleted, alias removed"
+        told = f"version {version} is deleted from the registry: no @{environment} can say that it serves"
+        services.note(holder, "alias removed", told)
     with services.records.write() as transaction:
         # Begun here, or by whoever was cut off in the middle of it.
         if any(entry.action == _MOVE for entry in audit.open_intents(transaction.audited(subject))):
             transaction.audit(actor, _MOVE, "outcome", subject=subject, detail=detail)
+
+
+def _is_moved(registry: ModelRegistry, endpoint: Endpoint, version: str | None, served_before: bool) -> bool:
+    """Move an alias; return False where it was removed instead, as the version is deleted."""
+    try:
+        registry.move_alias(endpoint.model, endpoint.environment, version)
+    except UnknownVersion:
+        if not served_before:
+            raise
+        registry.move_alias(endpoint.model, endpoint.environment, None)
+        return False
+    return True

@@ -6,13 +6,19 @@ or was last seen; from then on an alias that says something else was moved by so
 """
 
 import time
+from datetime import datetime
 
+from pipelines.domain.promotion import ReleaseState
 from pipelines.domain.records import ReleaseRecord
 from pipelines.domain.release import Endpoint
+from pipelines.governance.progress import progress_of
 from pipelines.releases import leases
 from pipelines.releases.leader import Succession, may_wake
 from pipelines.releases.services import Services
 from pipelines.releases.undo import restore_alias
+
+# The step under which work tells that its executor was replaced.
+RECOVERED = "recovered"
 
 
 class LateWrites:
@@ -22,6 +28,7 @@ class LateWrites:
         self._services = services
         self._former = succession.former
         self._taken = [lease for lease in succession.leases if lease.holder]
+        self._begun_at = services.now()
         self._last_seen = time.monotonic()
 
     def arrived(self, endpoint: Endpoint) -> bool:
@@ -47,14 +54,30 @@ class LateWrites:
 
     def _of_former(self, endpoint: Endpoint) -> set[str | None]:
         """Return the versions that the former executor's work may have written: its own, or in undoing those before."""
-        holders = {lease.holder for lease in self._taken if leases.endpoint_of(lease) == endpoint}
-        if not holders:
-            return set()
         if self._former and may_wake(self._former):
             self._last_seen = time.monotonic()
         if self._is_over(self._last_seen):
             return set()
         where = {"model": endpoint.model, "environment": endpoint.environment}
         history = self._services.records.find(ReleaseRecord, **where)
+        holders = {lease.holder for lease in self._taken if leases.endpoint_of(lease) == endpoint}
+        holders |= self._taken_before(history)
         places = [place for place, release in enumerate(history) if release.change_id in holders]
         return {release.version for release in history[: max(places, default=-1) + 1]}
+
+    def _taken_before(self, history: list[ReleaseRecord]) -> set[str]:
+        """Return the work that the former executor had itself taken over, and ended right before it was replaced."""
+        records = self._services.records
+        return {
+            release.change_id
+            for release in history
+            if release.state in (ReleaseState.UNDOING, ReleaseState.FAILED)
+            and self._ended_lately(release.ended_at)
+            and any(line.step == RECOVERED for line in progress_of(records, release.change_id))
+        }
+
+    def _ended_lately(self, at: str | None) -> bool:
+        if self._former is None or at is None:
+            return False
+        ago = datetime.fromisoformat(self._begun_at) - datetime.fromisoformat(at)
+        return 0 <= ago.total_seconds() < self._services.timing.registry_s

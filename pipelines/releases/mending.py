@@ -11,7 +11,7 @@ from pipelines.domain.release import Endpoint, Slot
 from pipelines.ports import Records, Transaction
 from pipelines.releases import leases
 from pipelines.releases.services import Services
-from pipelines.releases.undo import empty_slots, occupied, restore_target
+from pipelines.releases.undo import empty_slots, occupied, refuse_contradicted, restore_target
 
 _REVIVAL = "revival"
 
@@ -57,6 +57,7 @@ def _lacking(services: Services, endpoint: Endpoint) -> ReleaseRecord | None:
 
 def _revive(services: Services, recorded: ReleaseRecord, holder: str) -> None:
     """Begin to serve a recorded release; until it is asked for, the intent stays open."""
+    refuse_contradicted(services.records, recorded)
     detail = {"version": recorded.version, "bundle": recorded.bundle_digest}
     with services.records.write() as transaction:
         if not _is_begun(transaction, recorded):

@@ -10,6 +10,7 @@ from pipelines.errors import ApprovalVoid, Refused
 from pipelines.governance.standing import evidence_of
 from pipelines.governance.work import move
 from pipelines.ports import Step, Transaction
+from pipelines.releases.alias import is_deleted
 from pipelines.releases.leased import under_lease
 from pipelines.releases.rollout import Change, at_step, put_in_service
 from pipelines.releases.services import Services
@@ -56,12 +57,18 @@ def _refuse_moved_alias(services: Services, promotion: Promotion) -> None:
     """Hold a promotion while the alias says something else than the release record."""
     champion = services.serving(promotion.model, promotion.environment)
     aliased = services.registry.aliases(promotion.model).get(promotion.environment)
-    if aliased != (champion.version if champion else None):
-        serving = f"version {champion.version}" if champion else "nothing"
-        raise Refused(
-            f"@{promotion.environment} points at version {aliased}, but {serving} is released there",
-            next=f"set the alias back in MLflow to {serving}, then promote again",
-        )
+    if aliased == (champion.version if champion else None):
+        return
+    serving = f"version {champion.version}" if champion else "nothing"
+    back = f"set the alias back in MLflow to {serving}"
+    if champion and is_deleted(services.registry, promotion.model, champion.version):
+        if aliased is None:
+            return
+        serving, back = f"{serving}, deleted since,", "remove the alias in MLflow"
+    raise Refused(
+        f"@{promotion.environment} points at version {aliased}, but {serving} is released there",
+        next=f"{back}, then promote again",
+    )
 
 
 def _approved(services: Services, promotion: Promotion) -> dict[str, Any]:

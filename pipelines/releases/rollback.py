@@ -8,6 +8,7 @@ from pipelines.ports import Records, Step, Transaction
 from pipelines.releases.leased import under_lease
 from pipelines.releases.rollout import Change, at_step, put_in_service
 from pipelines.releases.services import Services
+from pipelines.releases.undo import refuse_contradicted
 from pipelines.releases.waiting import read
 
 
@@ -54,7 +55,9 @@ def _find_target(records: Records, rollback: Rollback) -> str:
             next='see "slipway status", then ask again to go back further',
         )
     past = [PastRelease(r.id, r.version, r.bundle_digest, r.state, r.restores) for r in history]
-    return rollback_target(past).id
+    target = rollback_target(past)
+    refuse_contradicted(records, records.get(ReleaseRecord, target.id))
+    return target.id
 
 
 def _finish(

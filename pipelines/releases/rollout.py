@@ -13,7 +13,7 @@ from pipelines.domain.events import EventKind
 from pipelines.domain.promotion import ReleaseState, lifecycle
 from pipelines.domain.records import ReleaseRecord
 from pipelines.domain.release import Endpoint, Environment, Slot
-from pipelines.errors import DeployFailed, LostLease, SlipwayError
+from pipelines.errors import DeployFailed, LostLease, SlipwayError, UnknownVersion
 from pipelines.governance.work import tell_release
 from pipelines.ports import J, Step, Transaction
 from pipelines.releases import leases
@@ -21,6 +21,8 @@ from pipelines.releases.alias import point_alias
 from pipelines.releases.services import Services
 from pipelines.releases.undo import bring_back, end_intents, fail, settle
 from pipelines.releases.waiting import wait_settled
+
+_LATEST = 6
 
 
 @dataclass(frozen=True)
@@ -150,18 +152,34 @@ def _verify(services: Services, release_id: str) -> None:
 
 
 def _project(services: Services, change: Change, release_id: str) -> None:
-    point_alias(services, change.endpoint, change.version, holder=change.holder, actor=change.actor, subject=release_id)
+    point_alias(
+        services,
+        change.endpoint,
+        change.version,
+        holder=change.holder,
+        actor=change.actor,
+        subject=release_id,
+        served_before=change.restores is not None,
+    )
 
 
 def write_lifecycles(services: Services, model: str) -> None:
     """Write the `lifecycle` tags of the versions that the latest releases touched, where they differ."""
-    history = services.records.find(ReleaseRecord, model=model)
-    states = [(record.environment, record.version, record.state) for record in history]
-    for version in sorted({record.version for record in history[-6:]}):
-        wanted = lifecycle(states, version)
-        if services.registry.version(model, version).tags.get("lifecycle") != wanted:
-            leases.confirm_leader(services)
-            services.registry.set_tag(model, version, "lifecycle", wanted)
+    for version in sorted({record.version for record in latest_releases(services, model)}):
+        history = services.records.find(ReleaseRecord, model=model, version=version)
+        wanted = lifecycle([(record.environment, version, record.state) for record in history], version)
+        try:
+            if services.registry.version(model, version).tags.get("lifecycle") != wanted:
+                leases.confirm_leader(services)
+                services.registry.set_tag(model, version, "lifecycle", wanted)
+        except UnknownVersion:
+            # Deleted: there is nothing left to write on, and the others have theirs.
+            continue
+
+
+def latest_releases(services: Services, model: str) -> list[ReleaseRecord]:
+    """Return the releases whose versions people look at, oldest first."""
+    return services.records.newest(ReleaseRecord, _LATEST, model=model)[0]
 
 
 def _try_lifecycles(services: Services, change: Change) -> None:

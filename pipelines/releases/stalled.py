@@ -6,8 +6,17 @@ A step that takes long is told by nobody, and a thread that is gone neither: wor
 from datetime import datetime
 
 from pipelines.domain.events import Event, EventKind
-from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Evaluation, LeaderLease, Lease, Maintenance, PolicyChange, Promotion, Rollback
+from pipelines.domain.promotion import ReleaseState, RunState
+from pipelines.domain.records import (
+    Evaluation,
+    LeaderLease,
+    Lease,
+    Maintenance,
+    PolicyChange,
+    Promotion,
+    ReleaseRecord,
+    Rollback,
+)
 from pipelines.domain.work import Work
 from pipelines.ports import Records
 from pipelines.releases.leader import is_alive
@@ -32,10 +41,18 @@ _ALIVE = (RunState.REQUESTED, RunState.APPROVED, RunState.RUNNING)
 def stalled_work(records: Records, now: str) -> list[str]:
     """Return a line for each piece of work that makes no progress, or should have begun or ended by `now`."""
     found = [work for state in _ALIVE for kind in _KINDS for work in records.find(kind, state=state)]
-    if found and not any(is_alive(leader, now) for leader in records.find(LeaderLease)):
-        return [f"{', '.join(work.id for work in found)} does not go on: no executor shows that it lives"]
+    left = dict.fromkeys([work.id for work in found] + _half_done(records))
+    if left and not any(is_alive(leader, now) for leader in records.find(LeaderLease)):
+        return [f"{', '.join(left)} does not go on: no executor shows that it lives"]
     found += records.find(Promotion, state=RunState.WAITING)
     return [line for work in found if (line := _why_stalled(records, work, now))]
+
+
+def _half_done(records: Records) -> list[str]:
+    """Return the ids of releases that are not undone yet or came to no end, and of those who hold a lease."""
+    states = [state for state in ReleaseState if state.half_done]
+    releases = [release.id for state in states for release in records.find(ReleaseRecord, state=state)]
+    return releases + [lease.holder for lease in records.find(Lease) if lease.holder]
 
 
 def _why_stalled(records: Records, work: Work, now: str) -> str:

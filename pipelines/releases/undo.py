@@ -13,10 +13,10 @@ from pipelines.domain.events import EventKind
 from pipelines.domain.promotion import ReleaseState
 from pipelines.domain.records import ReleaseRecord
 from pipelines.domain.release import Endpoint, Phase, Slot
-from pipelines.errors import LostLease, SlipwayError
-from pipelines.governance.standing import half_undone
+from pipelines.errors import LostLease, Refused, SlipwayError
+from pipelines.governance.standing import contradicted, half_undone
 from pipelines.governance.work import tell_release
-from pipelines.ports import Transaction
+from pipelines.ports import Records, Transaction
 from pipelines.releases import leases
 from pipelines.releases.alias import point_alias
 from pipelines.releases.services import Services
@@ -45,18 +45,33 @@ def bring_back(services: Services, endpoint: Endpoint, holder: str) -> list[str]
 
 
 def restore_target(services: Services, endpoint: Endpoint, holder: str) -> ReleaseRecord | None:
-    """Begin to serve the recorded release again, under `holder`'s lease, and return it; None empties the live slot."""
+    """Begin to serve the recorded release again, under `holder`'s lease, and return it; None empties the live slot.
+
+    Raises Refused for a record that was changed since: what serves goes on serving.
+    """
     recorded = services.serving(endpoint.model, endpoint.environment)
+    if recorded:
+        refuse_contradicted(services.records, recorded)
     with leases.confirmed(services, endpoint.model, endpoint.environment, holder) as epoch:
         services.target.restore(endpoint, recorded.release if recorded else None, epoch=epoch)
     return recorded
+
+
+def refuse_contradicted(records: Records, release: ReleaseRecord) -> None:
+    """Raise Refused for a release of whose version or bundle something else was recorded when it was asked for."""
+    wrong = contradicted(records, release)
+    if wrong:
+        raise Refused(
+            f"the record was changed, and is not served: {wrong}",
+            next='see "slipway doctor" and "slipway audit"; promote another version, or restore a backup',
+        )
 
 
 def restore_alias(services: Services, endpoint: Endpoint, holder: str) -> None:
     """Have the alias say the recorded version again, under `holder`'s lease."""
     recorded = services.serving(endpoint.model, endpoint.environment)
     version, subject = (recorded.version, recorded.id) if recorded else (None, holder)
-    point_alias(services, endpoint, version, holder=holder, actor="executor", subject=subject)
+    point_alias(services, endpoint, version, holder=holder, actor="executor", subject=subject, served_before=True)
 
 
 def occupied(services: Services, endpoint: Endpoint) -> list[Slot]:

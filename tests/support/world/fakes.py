@@ -150,6 +150,12 @@ class FakeModelRegistry:
         self._models: dict[str, tuple[bytes | None, dict[str, str]]] = {}
         self._runs: dict[str, tuple[dict[str, bytes], dict[str, str]]] = {}
         self._aliases: dict[str, dict[str, str]] = {}
+        self._deleted: set[tuple[str, str]] = set()
+
+    def delete(self, model: str, version: str) -> None:
+        """Delete a version and the aliases that point at it, as people do on MLflow's page."""
+        self._deleted.add((model, version))
+        self._aliases[model] = {alias: at for alias, at in self._aliases.get(model, {}).items() if at != version}
 
     def register(
         self,
@@ -183,7 +189,7 @@ class FakeModelRegistry:
 
     def newest(self, model: str) -> RegisteredVersion:
         """Return the last version, or raise UnknownVersion."""
-        held = self._held(model)
+        held = [each for each in self._held(model) if (model, each.version) not in self._deleted]
         if not held:
             raise UnknownVersion(f"{model} has no version")
         return held[-1]
@@ -253,7 +259,7 @@ class FakeModelRegistry:
 
     def _position(self, model: str, version: str) -> int:
         for position, held in enumerate(self._held(model)):
-            if held.version == checked_version(version):
+            if held.version == checked_version(version) and (model, version) not in self._deleted:
                 return position
         raise UnknownVersion(f"{model} has no version {version}")
 

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timedelta
 from socket import gethostname
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,14 @@ from pipelines.domain.audit import open_intents
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Evaluation, LeaderLease, Lease, Promotion, ReleaseRecord, Rollback
 from pipelines.domain.release import Endpoint, Phase, Slot
-from pipelines.errors import DatabaseUnavailable, LostLease, NotAllowed, RegistryUnavailable, TargetUnavailable
+from pipelines.errors import (
+    DatabaseUnavailable,
+    LeaseHeld,
+    LostLease,
+    NotAllowed,
+    RegistryUnavailable,
+    TargetUnavailable,
+)
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.executor import recovery
 from pipelines.executor.recovery import Recovery
@@ -271,6 +279,26 @@ def test_an_alias_is_put_back_only_while_the_former_executor_may_still_have_move
     assert world.registry.aliases(MODEL)["production"] == said
 
 
+@pytest.mark.parametrize(("lately", "said"), [(True, "1"), (False, "2")])
+def test_an_alias_is_put_back_too_if_the_executor_that_took_over_was_itself_replaced(
+    world: World, lately: bool, said: str
+) -> None:
+    moved_too_late(world)
+    (failed,) = world.records.find(ReleaseRecord, state=ReleaseState.FAILED)
+    world.services.note(failed.change_id, late.RECOVERED, "interrupted at K8, recovered")
+    if not lately:
+        long_ago = datetime.fromisoformat(now()) - timedelta(minutes=5)
+        with world.records.write() as transaction:
+            transaction.change(failed, ended_at=long_ago.isoformat(timespec="milliseconds"))
+    (former,) = world.records.find(LeaderLease)
+    world.services = Services(**{**world.services.__dict__, "executor": "three"})
+    with world.records.write() as transaction:
+        taken = leases.take_over(transaction, LeaderLease("executor", "three", 1, 0.0, now()), now())
+    assert taken == []
+    look(world, None, Succession(former, taken))
+    assert world.registry.aliases(MODEL)["production"] == said
+
+
 def test_a_registry_that_forbids_or_hangs_stops_no_round_and_no_other_work(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -440,6 +468,21 @@ def test_who_asks_for_the_way_out_waits_for_who_puts_something_right_under_the_l
     assert [f"changed by {holder} since" in message for message in said] == [True]
 
 
+def test_a_lease_that_was_held_a_moment_ago_and_is_free_by_now_is_taken(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.promoted(world.register())
+    world.promoted(world.register())
+    acquire = leases.acquire
+
+    def held_just_now(*arguments: Any) -> int:
+        monkeypatch.setattr(leases, "acquire", acquire)
+        raise LeaseHeld("production is being changed")
+
+    monkeypatch.setattr(leases, "acquire", held_just_now)
+    assert world.rolled_back().error is None
+
+
 def test_who_undoes_without_an_end_is_not_waited_for_without_one(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.promoted(world.register())
     world.promoted(world.register())
@@ -472,6 +515,8 @@ def test_a_write_of_our_own_that_arrives_after_its_release_was_undone_is_put_rig
     for module in (late, unanswered):
         monkeypatch.setattr(module, "time", clock)
     all_is_back(world)
+    # It has not arrived yet, and is not forgotten for that.
+    look(world)
     move(MODEL, "production", "2")
     look(world)
     all_is_back(world)

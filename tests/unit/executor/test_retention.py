@@ -20,23 +20,33 @@ from pipelines.adapters.storage.checkpoints_file import FileCheckpoints
 from pipelines.domain.bundle import digest_of
 from pipelines.domain.events import EventKind
 from pipelines.domain.promotion import PastRelease, ReleaseState, RunState, rollback_target
-from pipelines.domain.records import Evaluation, LeaderLease, PinnedVersion, PolicyChange, Promotion, ReleaseRecord
+from pipelines.domain.records import (
+    Evaluation,
+    LeaderLease,
+    PinnedVersion,
+    PolicyChange,
+    Promotion,
+    ReleaseRecord,
+    Subscriber,
+)
 from pipelines.domain.release import Environment
 from pipelines.errors import DatabaseUnavailable, LostLease, NoRollbackTarget
 from pipelines.evaluation.gates.registry import GATES
 from pipelines.executor import retention
 from pipelines.executor.retention import Keeper
+from pipelines.executor.steady_clock import STANDS_S, SteadyClock
 from pipelines.governance.archiving import archiving, ask_archiving, unanswered
 from pipelines.releases.services import Services
 from tests.support.servers.databases import sqlite_records
 from tests.support.world.fakes import FakeTarget
-from tests.support.world.records import MODEL, policy_body, put_in_force
+from tests.support.world.records import MODEL, add, policy_body, put_in_force, report_step
 from tests.support.world.world import MODEL as PLANTS
 from tests.support.world.world import World
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PRODUCTION, STAGING = Environment.PRODUCTION, Environment.STAGING
 A_DAY = 10
+READERS = ("chat",)
 
 
 class Journal:
@@ -108,8 +118,12 @@ class Place:
             records=self.records, registry=unused, target=self.target, loads=unused, jobs=unused, probe=unused,
             bundles=self.bundles, workdir=home, executor="one", now=self.now,
         )  # fmt: skip
-        self.keeper = Keeper(self.services, cast(Any, self.journal), MODEL)
+        self.keeper = self.made_keeper()
         self.count = 0
+
+    def made_keeper(self, clock: Callable[[], datetime] | None = None) -> Keeper:
+        engine = cast(Any, self.journal)
+        return Keeper(self.services, engine, MODEL, readers=READERS, clock=clock or (lambda: self.at))
 
     def now(self) -> str:
         return self.at.isoformat(timespec="milliseconds")
@@ -204,6 +218,34 @@ def test_a_year_of_ten_promotions_a_day_takes_bounded_room_and_keeps_what_is_nee
     assert sorted(place.target.discarded) == sorted(removed) and len(removed) == place.count - sizes[-1]["bundles"]
 
 
+def test_lines_are_kept_for_who_reads_on_and_not_for_a_name_that_no_code_has_any_more(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    add(place.records, Subscriber("chat", 0), Subscriber("gone", 0))
+    report_step(place.records, "e-1", "K1")
+    place.at = datetime.now(UTC) + timedelta(days=400)
+    assert place.keeper.archive().progress == 0
+    with place.records.write() as transaction:
+        transaction.change(transaction.get(Subscriber, "chat"), seq=transaction.newest_event())
+    assert place.keeper.archive().progress == 1
+
+
+def test_a_clock_that_was_set_forward_makes_nothing_old_until_it_has_stood_for_a_day(tmp_path: Path) -> None:
+    place, passed_s = Place(tmp_path), [0.0]
+    place.day()
+    keeper = place.made_keeper(SteadyClock(place.now, known=place.now(), elapsed=lambda: passed_s[0]).read)
+    place.at += timedelta(days=400)
+    assert not keeper.archive().any
+    passed_s[0] += STANDS_S - 1
+    assert not keeper.archive().any
+    place.at -= timedelta(days=400)
+    assert not keeper.archive().any
+    place.at += timedelta(days=400)
+    passed_s[0] += STANDS_S - 1
+    assert not keeper.archive().any
+    passed_s[0] += STANDS_S
+    assert keeper.archive().any
+
+
 def test_the_ways_back_of_several_rollbacks_keep_their_bundles_however_old(tmp_path: Path) -> None:
     place = Place(tmp_path, rollbacks=3)
     for _ in range(6):
@@ -279,7 +321,7 @@ def test_what_a_killed_round_has_set_aside_is_put_back_at_the_next_start(place: 
     (digest,) = place.bundles.digests()
     place.bundles.set_aside(digest)
     assert place.bundles.digests() == []
-    Keeper(place.services, cast(Any, place.journal), MODEL)
+    place.made_keeper()
     assert place.bundles.digests() == [digest]
 
 
@@ -309,7 +351,7 @@ def test_a_bundle_that_can_not_be_removed_is_never_put_back_and_goes_later(place
     with held(place.home / f"bundles/{digest_of(b'bundle 1').replace(':', '-')}"):
         assert len(place.keeper.archive().bundles) == 2
         assert place.keeper.has_left
-        Keeper(place.services, cast(Any, place.journal), MODEL)
+        place.made_keeper()
         assert len(place.bundles.digests()) == 6
     place.keeper.archive()
     assert len(list((place.home / "bundles").iterdir())) == 6 and not place.keeper.has_left
@@ -323,7 +365,7 @@ def test_an_image_that_is_left_is_discarded_by_a_later_round_also_of_another_exe
     removed = set(place.keeper.archive().bundles)
     assert place.keeper.has_left and place.target.discarded == set()
     place.target.away = False
-    another = Keeper(place.services, cast(Any, place.journal), MODEL)
+    another = place.made_keeper()
     assert not another.archive().any
     assert place.target.discarded == removed and len(removed) == 2 and not another.has_left
 
@@ -379,7 +421,7 @@ def test_retention_begins_also_where_the_first_look_fails(place: Place, monkeypa
         stop.set()
 
     monkeypatch.setattr(place.bundles, "clear_aside", fail_at_first)
-    retention.tend(place.services, cast(Any, place.journal), MODEL, lambda: None, stop)
+    retention.tend(place.records, place.made_keeper, lambda: None, stop)
     assert place.bundles.digests() == [digest]
 
 
@@ -438,7 +480,7 @@ def test_after_a_removal_everything_goes_on(world: World) -> None:
     put_in_force(world.records, body)
     later = datetime.fromisoformat(now()) + timedelta(days=400)
     services = Services(**{**vars(world.services), "now": lambda: later.isoformat(timespec="milliseconds")})
-    removed = Keeper(services, cast(Any, Journal()), PLANTS).archive()
+    removed = Keeper(services, cast(Any, Journal()), PLANTS, readers=READERS, clock=lambda: later).archive()
     assert len(removed.bundles) == 2
     world.apply_policy()
     assert world.rolled_back().version == versions[2]

@@ -142,3 +142,7 @@ def test_a_start_waits_for_a_full_disk_and_a_database_that_is_away(
     assert [each.step for each in progress_of(world.records, "p-1")] == ["recovered"]
     stop.set()
     executor.run(stop)
+    stopped = Executor(world.services, Engine(Clock(), told), subscribers, lambda: None, taken)
+    stopped.launch(stop)
+    stopped.run(stop)
+    assert told == ["launch"]

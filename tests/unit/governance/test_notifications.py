@@ -9,8 +9,9 @@ from pipelines.domain.release import Environment
 from pipelines.governance.notifications import notifying
 from pipelines.governance.standing import evidence_of
 from pipelines.governance.subscribers import Subscriptions
+from pipelines.releases import reconcile
 from pipelines.releases.promote import release_promotion
-from pipelines.releases.reconcile import observe_environment
+from pipelines.releases.reconcile import Drifts, observe_environment
 from tests.support.world.world import MODEL, World
 
 
@@ -90,3 +91,23 @@ def test_a_disagreement_and_a_policy_are_told(world: World, chat: Chat) -> None:
 
     (seen,) = [each for each in world.records.find(Observation) if each.id == f"{MODEL}/production"]
     assert chat.lines() == [f"{seen.id}: {seen.drift}", f"policy {world.services.policy(MODEL).digest} is in force"]
+
+
+def test_a_disagreement_that_comes_and_goes_is_told_now_and_then(
+    world: World, chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.promoted(world.register())
+    chat.lines()
+    drifts = Drifts()
+
+    def come_and_go() -> list[str]:
+        for alias in (None, "1"):
+            world.registry.move_alias(MODEL, "production", alias)
+            observe_environment(world.services, MODEL, Environment.PRODUCTION, drifts=drifts)
+        return chat.lines()
+
+    assert [len(come_and_go()) for _ in range(3)] == [1, 0, 0]
+    audited = world.records.audited(f"{MODEL}/production")
+    assert [entry.action for entry in audited] == ["drift"]
+    monkeypatch.setattr(reconcile, "TOLD_S", 0.0)
+    assert len(come_and_go()) == 1

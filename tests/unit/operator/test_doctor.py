@@ -1,6 +1,6 @@
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from tests.support.world.records import (
     NOW,
     add,
     approval,
+    bundle_digest,
     evaluation,
     policy,
     promotion,
@@ -48,6 +49,7 @@ class Ward:
     target: FakeTarget = field(default_factory=lambda: FakeTarget(replicas=2))
     bundles: FakeBundles = field(default_factory=FakeBundles)
     aliases: dict[str, str] = field(default_factory=lambda: {"production": "2"})
+    deleted: set[str] = field(default_factory=set)
     registry_down: bool = False
     process: Path | None = None
     now: Callable[[], str] = now
@@ -57,6 +59,11 @@ class Ward:
             raise RegistryUnavailable("MLflow does not answer")
         return self.aliases
 
+    def is_deleted(self, version: str) -> bool:
+        if self.registry_down:
+            raise RegistryUnavailable("MLflow does not answer")
+        return version in self.deleted
+
     def examine(self) -> dict[str, Invariant]:
         patient = Patient(
             MODEL,
@@ -65,6 +72,7 @@ class Ward:
             self.target,
             self.bundles,
             self.read_aliases,
+            self.is_deleted,
             self.process,
             self.now,
         )
@@ -83,6 +91,10 @@ class Ward:
             transaction.change(transaction.get(kind, id), **values)
 
 
+def living_executor() -> LeaderLease:
+    return LeaderLease("executor", "x1", os.getpid(), 0.0, now(), "elsewhere", None, *boot_clock())
+
+
 @pytest.fixture
 def ward(tmp_path: Path) -> Iterator[Ward]:
     checkpoints = FakeCheckpoints()
@@ -96,7 +108,8 @@ def ward(tmp_path: Path) -> Iterator[Ward]:
         evidence = asdict(evidence_of(records, asked))
         transaction.add(approval(evidence))
         transaction.audit("bob", "promotion.approve", "outcome", subject="p-1")
-        transaction.audit("alice", "release.promotion", "intent", subject="r-2")
+        asked_for = {"version": "2", "bundle": serving.bundle_digest}
+        transaction.audit("alice", "release.promotion", "intent", subject="r-2", detail=asked_for)
     ward = Ward(records, checkpoints)
     ward.serve(serving)
     yield ward
@@ -169,6 +182,28 @@ def release_a_failed_report(ward: Ward) -> None:
     ward.change(Approval, "a-1", evidence={**given.evidence, **digest})
 
 
+def name_another_bundle(ward: Ward) -> None:
+    """Have the record of what serves name the bundle of a version that was refused, and serve that."""
+    ward.change(ReleaseRecord, "r-2", bundle_digest=bundle_digest("3"))
+    ward.serve(replace(ward.records.get(ReleaseRecord, "r-2"), id="r-2b"))
+
+
+def name_another_bundle_in_the_evidence_too(ward: Ward) -> None:
+    ward.change(ReleaseRecord, "r-2", version="3", evidence={"version": "3", "bundle_digest": bundle_digest("3")})
+    name_another_bundle(ward)
+
+
+def restore_another_bundle(ward: Ward) -> None:
+    rollback_to_version_1(ward)
+    ward.change(ReleaseRecord, "r-3", bundle_digest=bundle_digest("3"))
+    ward.serve(replace(ward.records.get(ReleaseRecord, "r-3"), id="r-3b"))
+
+
+def approve_another_bundle(ward: Ward) -> None:
+    given = ward.records.get(Approval, "a-1")
+    ward.change(Approval, "a-1", evidence={**given.evidence, "bundle_digest": bundle_digest("3")})
+
+
 def serve_something_else(ward: Ward) -> None:
     ward.serve(release("r-9", "9"))
 
@@ -182,6 +217,10 @@ def serve_something_else(ward: Ward) -> None:
         (approve_another_report, "approved on another report"),
         (release_a_failed_report, "is failed"),
         (serve_something_else, "not release r-2"),
+        (name_another_bundle, "and the audit log says"),
+        (name_another_bundle_in_the_evidence_too, "has version 3, and the audit log says 2"),
+        (restore_another_bundle, "another version or bundle than r-1"),
+        (approve_another_bundle, "another bundle than its report"),
     ],
 )
 def test_i1_is_broken_when_production_serves_what_was_not_approved(
@@ -211,7 +250,7 @@ def test_i1_holds_for_an_overridden_gate_and_names_it(ward: Ward) -> None:
 
 def test_i1_judges_a_rolled_back_production_by_the_release_restored(ward: Ward) -> None:
     first = evaluation("e-0", "1", report=report("1", policy=policy()))
-    digest = {"report_digest": first.report_digest}
+    digest = {"report_digest": first.report_digest, "bundle_digest": bundle_digest("1")}
     add(
         ward.records,
         first,
@@ -254,6 +293,7 @@ def test_i2_shows_an_unfinished_promotion_instead(ward: Ward) -> None:
 
 @pytest.mark.parametrize("holder", [None, "p-8"])
 def test_i3_is_broken_by_a_release_without_the_lease(ward: Ward, holder: str | None) -> None:
+    add(ward.records, living_executor())
     add(
         ward.records,
         Lease(f"{MODEL}/production", holder, 3, "x1", NOW),
@@ -284,6 +324,33 @@ def test_i6_is_broken_by_a_rollback_target_whose_bundle_does_not_hold(ward: Ward
 
     assert ward.broken() == ["I6"]
     assert "version 1" in ward.examine()["I6"].detail
+
+
+@pytest.mark.parametrize("environment", [PRODUCTION, STAGING])
+def test_i6_is_broken_by_a_damaged_bundle_of_what_serves(ward: Ward, environment: Environment) -> None:
+    if environment is STAGING:
+        staged = release("r-3", "3", environment=STAGING, kind="staging")
+        add(ward.records, staged)
+        ward.serve(staged)
+        ward.aliases["staging"] = "3"
+        assert ward.broken() == []
+    ward.bundles.corrupt.add(bundle_digest("3" if environment is STAGING else "2"))
+
+    assert ward.broken() == ["I6"]
+    found = ward.examine()["I6"]
+    assert f"which {environment} serves, does not hold" in found.detail
+    assert "deploy-staging" in found.next
+
+
+def test_a_version_that_was_deleted_from_the_registry_is_seen(ward: Ward) -> None:
+    ward.deleted.add("1")
+    found = ward.examine()["I6"]
+    assert (found.holds, "deleted from MLflow" in found.detail) == (True, True)
+    ward.deleted.add("2")
+    ward.aliases = {}
+    found = ward.examine()["I2"]
+    assert (found.holds, "deleted from MLflow" in found.detail) == (False, True)
+    assert 'a version that was deleted: "slipway promote" another' in found.next
 
 
 def test_i6_tells_when_there_is_nothing_to_go_back_to(ward: Ward) -> None:
@@ -350,7 +417,7 @@ def begin_work(ward: Ward, *, lives: bool = True) -> None:
     add(ward.records, promotion("p-7", "7", state=RunState.RUNNING), Lease(f"{MODEL}/production", "p-7", 3, "x1", NOW))
     report_step(ward.records, "p-7", "K9 recorded")
     if lives:
-        add(ward.records, LeaderLease("executor", "x1", os.getpid(), 0.0, now(), "elsewhere", None, *boot_clock()))
+        add(ward.records, living_executor())
 
 
 def test_i8_is_broken_by_work_that_tells_nothing_any_more(ward: Ward) -> None:
@@ -371,13 +438,25 @@ def test_i8_is_broken_by_work_without_an_executor(ward: Ward) -> None:
     assert "p-7 does not go on: no executor" in ward.examine()["I8"].detail
 
 
+@pytest.mark.parametrize("left", [ReleaseState.UNDOING, ReleaseState.STARTING, None])
+def test_i8_is_broken_by_what_is_half_done_or_held_without_an_executor(ward: Ward, left: ReleaseState | None) -> None:
+    if left:
+        add(ward.records, release("r-6", "3", change_id="p-7", state=left))
+    else:
+        add(ward.records, Lease(f"{MODEL}/production", "r-6", 3, "x1", NOW))
+    found = ward.examine()["I8"]
+    assert (found.holds, found.detail) == (False, "r-6 does not go on: no executor shows that it lives")
+    add(ward.records, living_executor())
+    assert ward.examine()["I8"].holds
+
+
 def test_i8_is_broken_by_a_promotion_that_nobody_let_expire(ward: Ward) -> None:
     add(ward.records, promotion("p-8", "8", expires_at=NOW))
     assert "p-8 should have expired" in ward.examine()["I8"].detail
 
 
 def test_i2_is_broken_by_a_release_that_is_not_undone_yet(ward: Ward) -> None:
-    add(ward.records, release("r-3", "3", change_id="p-7", state=ReleaseState.UNDOING))
+    add(ward.records, living_executor(), release("r-3", "3", change_id="p-7", state=ReleaseState.UNDOING))
     assert ward.broken() == ["I2"]
     assert "version 3 came to nothing in production and is not undone yet" in ward.examine()["I2"].detail
 

@@ -1,5 +1,6 @@
 """A home is brought up, taken down or destroyed by one command at a time: the next is refused, and touches nothing."""
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -33,4 +34,30 @@ def test_a_command_on_a_home_that_another_changes_is_refused_with_who_it_is(
 def test_a_home_that_is_not_there_is_not_made_by_taking_it_down(tmp_path: Path) -> None:
     settings = Settings.from_environ({"SLIPWAY_HOME": str(tmp_path / "home")})
     take_down(settings, {}, print)
+    assert not settings.home.exists()
+
+
+@pytest.mark.parametrize("after", range(4))
+def test_a_removal_that_was_cut_off_anywhere_is_finished_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    settings = Settings.from_environ({"SLIPWAY_HOME": str(tmp_path / "home"), "TARGET": "local"})
+    settings.logs.mkdir(mode=0o700, parents=True)
+    make_tokens(settings.tokens_file)
+    for path in (settings.logs / "api.log", settings.home / "mlflow.db", settings.home / "zones"):
+        path.touch()
+    unlink, left = os.unlink, [after]
+
+    def killed(path: str, **more: int) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        unlink(path, **more)
+
+    monkeypatch.setattr(os, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        destroy_home(settings, {}, print)
+    assert settings.tokens_file.exists()
+    monkeypatch.undo()
+    destroy_home(settings, {}, print)
     assert not settings.home.exists()
