@@ -222,6 +222,22 @@ def test_a_run_that_did_not_log_the_model_is_refused(mlflow_uri: str, model_byte
                 assert not into.exists()
 
 
+def test_what_a_run_logs_later_is_no_part_of_a_version(mlflow_uri: str, tmp_path: Path) -> None:
+    model, client = f"plant-{uuid4().hex[:8]}", MlflowClient(mlflow_uri)
+    client.create_registered_model(model)
+    run = client.create_run(client.create_experiment(model)).info
+    MlflowTrainer(mlflow_uri).log_file(run.run_id, "x/MLmodel", b"own")
+    versions = [client.create_model_version(model, f"runs:/{run.run_id}/x", run_id=run.run_id)]
+    later = client.create_logged_model(run.experiment_id, name="x", source_run_id=run.run_id).model_id
+    (tmp_path / "MLmodel").write_bytes(b"later")
+    client.log_model_artifact(later, str(tmp_path / "MLmodel"))
+    versions.append(client.create_model_version(model, f"runs:/{run.run_id}/x", run_id=run.run_id))
+    registry = MlflowModelRegistry(mlflow_uri)
+    for version, content in zip(versions, (b"own", b"later"), strict=True):
+        registry.fetch_model(registry.version(model, version.version), tmp_path / version.version)
+        assert (tmp_path / version.version / "MLmodel").read_bytes() == content
+
+
 def test_an_absent_registry_is_told_so() -> None:
     fake = FakeModelRegistry()
     fake.down = True
