@@ -5,8 +5,10 @@ Its users too: who may do what, and how a new password takes the place of the ol
 The same tests run on the MLflow installed here and on the real image.
 """
 
+import importlib
 import itertools
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -198,7 +200,7 @@ def test_every_route_that_writes_stands_in_the_table(tmp_path: Path) -> None:
     assert unthought == [], "say in slipway_mlflow_routes.py who may write there"
     held = {(method, route.replace("/ajax-api/", "/").replace("/api/", "/")) for method, route, _ in writes}
     assert {tuple(route) for route in known} <= held, "MLflow has no such route any more"
-    assert len({role for *_, role in writes}) == 4
+    assert len({role for *_, role in writes}) == 5
 
 
 NOT_THE_TRAINERS = [
@@ -317,6 +319,103 @@ def test_files_of_a_run_that_nothing_was_registered_from_are_the_trainers(
     run = client.create_run(client.create_experiment(f"free-{uuid4().hex}")).info
     for content in (b"1", b"2"):
         assert put(mlflow, "trainer", f"{run.experiment_id}/{run.run_id}/artifacts/a.txt", content) == 200
+
+
+@dataclass(frozen=True)
+class Bare:
+    """A run of the trainer's with one file, from which a version can be registered by a `runs:/` address."""
+
+    url: str
+    client: MlflowClient
+    id: str
+    experiment: str
+
+    @property
+    def file(self) -> str:
+        return f"{self.experiment}/{self.id}/artifacts/model/MLmodel"
+
+    def register(self) -> None:
+        assert put(self.url, "trainer", self.file, b"own") == 200
+        self.client.create_model_version("toy", f"runs:/{self.id}/model", run_id=self.id)
+
+
+@pytest.fixture
+def bare(mlflow: str, monkeypatch: pytest.MonkeyPatch) -> Bare:
+    as_user(monkeypatch, "trainer")
+    client = MlflowClient(mlflow)
+    run = client.create_run(client.create_experiment(f"bare-{uuid4().hex}")).info
+    return Bare(mlflow, client, run.run_id, run.experiment_id)
+
+
+def test_a_file_that_comes_slowly_overwrites_nothing_that_was_registered_meanwhile(bare: Bare) -> None:
+    known, url = httpx.BasicAuth("trainer", PASSWORDS["trainer"])._auth_header, httpx.URL(bare.url)
+    head = f"PUT /api/2.0/mlflow-artifacts/artifacts/{bare.file} HTTP/1.1\r\nHost: {url.netloc.decode()}\r\n"
+    head += f"Authorization: {known}\r\nContent-Length: 6\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", url.port or 80), 30) as connection:
+        connection.sendall(head.encode())
+        # So its head was found right, and the body is being read.
+        assert connection.recv(4096).startswith(b"HTTP/1.1 100 ")
+        bare.register()
+        connection.sendall(b"stolen")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 403 ")
+    assert content_of(bare.url, bare.file) == b"own"
+
+
+def test_no_model_takes_the_place_of_what_a_run_was_registered_with(bare: Bare) -> None:
+    bare.client.create_logged_model(bare.experiment, name="before", source_run_id=bare.id)
+    bare.register()
+    with pytest.raises(MlflowException, match="logs no further models"):
+        bare.client.create_logged_model(bare.experiment, name="model", source_run_id=bare.id)
+    bare.client.create_logged_model(bare.experiment, name="model")
+
+
+def test_a_run_is_not_registered_from_while_a_file_of_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(PLUGIN))
+    underway = importlib.import_module("slipway_mlflow_underway").Underway()
+    refused = pytest.raises(MlflowException, match="send it again")
+    with underway.writing("run/x", {"run"}):
+        with refused, underway.registering({"run"}):
+            pass
+        with refused, underway.writing("run/x", {"run"}):
+            pass
+        with underway.writing("run/y", {"run"}), underway.registering({"model"}):
+            pass
+        # The file that has ended lets go of its own only.
+        with refused, underway.registering({"run", "model"}):
+            pass
+    with underway.registering({"run"}), underway.registering({"run"}):
+        with refused as told, underway.writing("run/x", {"run"}):
+            pass
+        # Which MLflow's client sends again by itself.
+        assert told.value.get_http_status_code() == 503
+    with underway.writing("run/x", {"run"}):
+        pass
+
+
+def test_the_reader_writes_nothing_whatever_it_is_sent_like(
+    mlflow: str, first: Registered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(PLUGIN))
+    routes = importlib.import_module("slipway_mlflow_routes")
+    before, known = state(mlflow), sorted(routes.known())
+    body = BODY | {"name": f"own-{uuid4().hex}", "experiment_id": first.experiment, "run_id": first.run}
+    body |= {"experiment_ids": [first.experiment], "query": "{ __typename }"}
+    login, wrong = ("reader", PASSWORDS["reader"]), {}
+    with httpx.Client(base_url=mlflow, auth=login, timeout=30.0, trust_env=False) as client:
+        for (method, route), prefix in itertools.product(known, PREFIXES):
+            path = route.replace("<model_id>", first.model).replace("<tag_key>", "x")
+            path = path.replace("<path:artifact_path>", f"{first.experiment}/{first.run}/artifacts/{uuid4().hex}")
+            answer = client.request(method, path if path == "/graphql" else f"/{prefix}{path}", json=body)
+            # An administrator's request may be found to be malformed, or none of this address, before.
+            expected = {
+                routes.Role.READER: "may look, and not write" not in answer.text,
+                routes.Role.ADMIN: answer.is_client_error,
+            }
+            if not expected.get(routes.role_of(method, route), answer.status_code == 403):
+                wrong[method, route, prefix] = (answer.status_code, answer.text[:200])
+    assert wrong == {}
+    assert ask(mlflow, "reader", "POST", "runs/search", experiment_ids=[first.experiment]).json()["runs"]
+    assert state(mlflow) == before
 
 
 def test_no_experiment_has_its_files_elsewhere(mlflow: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ class Bench:
     registry: ModelRegistry
     register: Callable[..., RegisteredVersion]
     model: str
+    delete: Callable[[str, str], None]
 
     def add(self, onnx_model: bytes | None, types: dict[str, str] = TYPES) -> RegisteredVersion:
         """Register one version of `model`."""
@@ -54,9 +55,9 @@ def bench(request: pytest.FixtureRequest) -> Bench:
     model = f"plant-{uuid4().hex[:8]}"
     if request.param == "fake":
         fake = FakeModelRegistry()
-        return Bench(fake, fake.register, model)
+        return Bench(fake, fake.register, model, fake.delete)
     uri = request.getfixturevalue("mlflow_uri")
-    return Bench(MlflowModelRegistry(uri), MlflowTrainer(uri).register, model)
+    return Bench(MlflowModelRegistry(uri), MlflowTrainer(uri).register, model, MlflowClient(uri).delete_model_version)
 
 
 def test_a_version_is_found_by_its_number_and_as_the_newest(bench: Bench, model_bytes: bytes) -> None:
@@ -124,6 +125,23 @@ def test_an_alias_moves_and_goes(bench: Bench, model_bytes: bytes) -> None:
     bench.registry.move_alias(bench.model, "production", None)
     bench.registry.move_alias(bench.model, "production", None)
     assert bench.registry.aliases(bench.model) == {"staging": "2"}
+
+
+def test_an_alias_goes_with_its_version_and_can_not_come_back(bench: Bench, model_bytes: bytes) -> None:
+    bench.add(model_bytes)
+    bench.add(model_bytes)
+    bench.registry.move_alias(bench.model, "production", "1")
+    bench.registry.move_alias(bench.model, "staging", "2")
+    bench.delete(bench.model, "1")
+    assert bench.registry.aliases(bench.model) == {"staging": "2"}
+    assert bench.registry.newest(bench.model).version == "2"
+    with pytest.raises(UnknownVersion):
+        bench.registry.version(bench.model, "1")
+    for alias in ("production", "staging"):
+        with pytest.raises(UnknownVersion):
+            bench.registry.move_alias(bench.model, alias, "1")
+    bench.registry.move_alias(bench.model, "staging", None)
+    assert bench.registry.aliases(bench.model) == {}
 
 
 def test_tags_of_a_version_are_kept(bench: Bench, model_bytes: bytes) -> None:
@@ -202,6 +220,22 @@ def test_a_run_that_did_not_log_the_model_is_refused(mlflow_uri: str, model_byte
                 with pytest.raises(NotServable, match=rf"names run {other.run_id}, which did not log its model"):
                     registry.fetch_model(version, into)
                 assert not into.exists()
+
+
+def test_what_a_run_logs_later_is_no_part_of_a_version(mlflow_uri: str, tmp_path: Path) -> None:
+    model, client = f"plant-{uuid4().hex[:8]}", MlflowClient(mlflow_uri)
+    client.create_registered_model(model)
+    run = client.create_run(client.create_experiment(model)).info
+    MlflowTrainer(mlflow_uri).log_file(run.run_id, "x/MLmodel", b"own")
+    versions = [client.create_model_version(model, f"runs:/{run.run_id}/x", run_id=run.run_id)]
+    later = client.create_logged_model(run.experiment_id, name="x", source_run_id=run.run_id).model_id
+    (tmp_path / "MLmodel").write_bytes(b"later")
+    client.log_model_artifact(later, str(tmp_path / "MLmodel"))
+    versions.append(client.create_model_version(model, f"runs:/{run.run_id}/x", run_id=run.run_id))
+    registry = MlflowModelRegistry(mlflow_uri)
+    for version, content in zip(versions, (b"own", b"later"), strict=True):
+        registry.fetch_model(registry.version(model, version.version), tmp_path / version.version)
+        assert (tmp_path / version.version / "MLmodel").read_bytes() == content
 
 
 def test_an_absent_registry_is_told_so() -> None:

@@ -49,6 +49,18 @@ class Pointed(Answer):
     version: str = Field(pattern=r"^[0-9]{1,9}$")
 
 
+class Registered(Answer):
+    """When a version was registered, in milliseconds, of which nothing else counts."""
+
+    creation_timestamp: int
+
+
+class OneRegistered(Answer):
+    """The version whose time was asked for."""
+
+    model_version: Registered
+
+
 class OnePointed(Answer):
     """The version at the alias that was asked for."""
 

@@ -6,7 +6,15 @@ Whoever registers a version says what it is made of and which run it is of: a ru
 import re
 from urllib.parse import quote
 
-from pipelines.adapters.mlflow.answers import LoggedModelInfo, LoggedModels, OneLoggedModel, OneRun, Origins, Run
+from pipelines.adapters.mlflow.answers import (
+    LoggedModelInfo,
+    LoggedModels,
+    OneLoggedModel,
+    OneRegistered,
+    OneRun,
+    Origins,
+    Run,
+)
 from pipelines.adapters.mlflow.rest import TrackingServer
 from pipelines.adapters.mlflow.store import own_place
 from pipelines.domain.version import RegisteredVersion
@@ -48,7 +56,7 @@ class Places:
             run_id, path = of_a_run.groups()
             _refuse_other_run(version, what, run_id)
             location = self._run_location(run_id)
-            found = self._logged_by(run_id, path)
+            found = self._logged_by(run_id, path, version)
             return own_place(found.artifact_uri if found else f"{location}/{path}", what)
         place = own_place(version.source, what)
         if in_a_model := _IN_A_MODEL.search(place):
@@ -75,18 +83,28 @@ class Places:
         path, what = f"/logged-models/{quote(model_id, safe='')}", f"logged model {model_id}"
         return self._server.get(path, OneLoggedModel, what).model.info
 
-    def _logged_by(self, run_id: str, name: str) -> LoggedModelInfo | None:
-        """Return the newest model that a run logged by a name; a plain folder of the run is none."""
+    def _logged_by(self, run_id: str, name: str, version: RegisteredVersion) -> LoggedModelInfo | None:
+        """Return the newest model that a run had logged by a name when a version was registered from it.
+
+        A plain folder of the run is none, and what the run logs later is no part of the version.
+        """
         if _NO_MODELS_NAME.search(name):
             return None
+        which = (
+            f"source_run_id = '{run_id}' AND name = '{name}' AND creation_timestamp < {self._registered_at(version)}"
+        )
         asked = {
             "experiment_ids": [self.run(run_id).info.experiment_id],
-            "filter": f"source_run_id = '{run_id}' AND name = '{name}'",
+            "filter": which,
             "order_by": [{"field_name": "creation_timestamp", "ascending": False}],
             "max_results": 1,
         }
         found = self._server.send("POST", "/logged-models/search", LoggedModels, f"models of run {run_id}", asked)
         return next((model.info for model in found.models), None)
+
+    def _registered_at(self, version: RegisteredVersion) -> int:
+        query, what = {"name": version.model, "version": version.version}, f"version {version.version}"
+        return self._server.get("/model-versions/get", OneRegistered, what, **query).model_version.creation_timestamp
 
     def _folder(self, version: RegisteredVersion, same: str) -> str:
         """Return where the evidence lies below what a version shares with others, of which the first came first."""

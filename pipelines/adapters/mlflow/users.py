@@ -1,8 +1,9 @@
 """The users of a guarded MLflow and what each may do; everybody else may do nothing.
 
-`reader` looks, `trainer` logs runs and registers versions, `promoter` also moves and removes aliases. MLflow wants the
-same right for registering a version and for moving an alias; what keeps a trainer from the latter is the app of the
-image (infra/images/mlflow/plugin).
+`reader` looks and writes nothing, `trainer` logs runs and registers versions, `promoter` also moves and removes
+aliases. MLflow wants the same right for registering a version and for moving an alias, and lets everybody make
+experiments and models: what keeps a trainer from the one and a reader from the other is the app of the image
+(infra/images/mlflow/plugin).
 """
 
 import ssl

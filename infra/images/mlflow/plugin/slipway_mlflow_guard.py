@@ -1,13 +1,13 @@
 """MLflow behind passwords, in which one user alone, the promoter, decides what versions are and where they stand.
 
 Whoever may log runs may also register versions and describe them; what a registered version is made of stays as it
-was, and every other way to write is as `slipway_mlflow_routes` says: what is not listed there is refused.
+was (`slipway_mlflow_files`), and every other way to write is as `slipway_mlflow_routes` says: what is not listed there
+is refused.
 """
 
 import os
-import posixpath
-import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 from anyio import to_thread
@@ -16,36 +16,29 @@ from flask import Response, g, request
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from mlflow.protos.model_registry_pb2 import CreateModelVersion, DeleteModelVersionTag, SetModelVersionTag
-from mlflow.protos.service_pb2 import CreateExperiment
+from mlflow.protos.service_pb2 import CreateExperiment, CreateLoggedModel
 from mlflow.server import app, auth
-from mlflow.server.handlers import (
-    _get_artifact_repo_mlflow_artifacts,
-    _get_model_registry_store,
-    _get_request_message,
-    catch_mlflow_exception,
-)
-from mlflow.utils.uri import validate_path_is_safe
+from mlflow.server.handlers import _get_request_message, catch_mlflow_exception
 from slipway_mlflow_door import Door
+from slipway_mlflow_files import ROUTE, is_file, owners_of, path_of, why_not_logged, why_not_written
 from slipway_mlflow_routes import Role, role_of
 from slipway_mlflow_tags import too_much
+from slipway_mlflow_underway import Underway
 from starlette.middleware import Middleware
 from starlette.responses import Response as NativeResponse
 from starlette.routing import Match, Mount
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _READS = ("GET", "HEAD", "OPTIONS")
 # It sends requests to wherever it is told.
 _PROXY = "/gateway-proxy"
-_ARTIFACT = re.compile(r"/(?:ajax-)?api/2\.0/mlflow-artifacts/artifacts/(.+)", re.DOTALL)
-_ARTIFACT_ROUTE = "/api/2.0/mlflow-artifacts/artifacts/<path:artifact_path>"
-# Of a run, and of a logged model.
-_OWNER = re.compile(r"[0-9a-f]{32}|m-[0-9a-f]{32}")
 
 
 def create_app() -> FastAPI:
     """Return MLflow's own app with passwords, guarded: named `slipway` for `mlflow server --app-name`."""
     guarded: FastAPI = auth.create_app(app)
     promoter = os.environ.get("SLIPWAY_PROMOTER") or "promoter"
+    underway = Underway()
 
     @catch_mlflow_exception
     def refuse() -> Response | None:
@@ -53,20 +46,22 @@ def create_app() -> FastAPI:
         if request.url_rule and (request.method not in _READS or request.url_rule.rule.endswith(_PROXY)):
             _check(g.get("mlflow_authenticated_user"), promoter, request.method, request.url_rule.rule)
             _check_body(g.get("mlflow_authenticated_user"), promoter, request.url_rule.rule)
+            if request.url_rule.rule.endswith("/model-versions/create"):
+                made = _get_request_message(CreateModelVersion())
+                g.registering = ExitStack()
+                g.registering.enter_context(underway.registering(owners_of(made.source, made.run_id, made.model_id)))
         return None
+
+    def registered(_error: BaseException | None) -> None:
+        g.pop("registering", ExitStack()).close()
 
     # After the function that logs the user in, which `auth.create_app` has put first.
     app.before_request(refuse)
+    app.teardown_request(registered)
     # Innermost, so after the part that logs the user in on routes that pass Flask by.
-    guarded.user_middleware.append(Middleware(_NativeGuard, guarded=guarded, promoter=promoter))
-    guarded.add_middleware(Door, is_file=_is_file, remembered=_is_remembered, compare=_is_right)
+    guarded.user_middleware.append(Middleware(_NativeGuard, guarded=guarded, promoter=promoter, underway=underway))
+    guarded.add_middleware(Door, is_file=is_file, remembered=_is_remembered, compare=_is_right)
     return guarded
-
-
-def _is_file(scope: Scope) -> bool:
-    """Whether MLflow's own route for a file, the one that keeps no body in memory, will answer."""
-    # A path with a line's end is no route's, and so Flask's.
-    return scope["method"] == "PUT" and scope["path"].isprintable() and bool(_ARTIFACT.fullmatch(scope["path"]))
 
 
 def _is_remembered(user: str, password: str) -> bool:
@@ -82,10 +77,11 @@ def _is_right(user: str, password: str) -> bool:
 class _NativeGuard:
     """Guards the routes that MLflow serves without Flask, of which one alone may be written to: that of a file."""
 
-    def __init__(self, inner: ASGIApp, guarded: FastAPI, promoter: str) -> None:
+    def __init__(self, inner: ASGIApp, guarded: FastAPI, promoter: str, underway: Underway) -> None:
         self._inner = inner
         self._routes = [route for route in guarded.routes if not isinstance(route, Mount)]
         self._promoter = promoter
+        self._underway = underway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         writes = scope["type"] == "http" and scope["method"] not in _READS
@@ -96,18 +92,29 @@ class _NativeGuard:
                 refusal = NativeResponse(error.serialize_as_json(), 403, media_type="application/json")
                 await refusal(scope, receive, send)
                 return
+            await self._write(scope, receive, send)
+            return
         await self._inner(scope, receive, send)
 
+    async def _write(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a file; what is refused only when it has come as a whole, MLflow's own route tells its sender."""
+        with ExitStack() as written:
+
+            async def looked_at() -> Message:
+                message = await receive()
+                if message["type"] == "http.request" and not message.get("more_body"):
+                    path = path_of(scope["path"]) or ""
+                    written.enter_context(self._underway.writing(path, owners_of(path)))
+                    await to_thread.run_sync(self._check, scope)
+                return message
+
+            await self._inner(scope, looked_at, send)
+
     def _check(self, scope: Scope) -> None:
-        user = scope.get("state", {}).get("username")
-        found = _ARTIFACT.fullmatch(scope["path"])
-        _check(user, self._promoter, scope["method"], _ARTIFACT_ROUTE if found else scope["path"])
-        if found and user != self._promoter:
-            # As MLflow itself reads it: another way to write the same path would not be recognized below.
-            if found[1] != posixpath.normpath(validate_path_is_safe(found[1])):
-                raise _refusal(user, "the path of a file is written in the plain way")
-            if _is_of_a_version(found[1]):
-                raise _refusal(user, "files of registered versions are not overwritten")
+        user, path = scope.get("state", {}).get("username"), path_of(scope["path"])
+        _check(user, self._promoter, scope["method"], ROUTE if path else scope["path"])
+        if path and user != self._promoter and (why := why_not_written(path)):
+            raise _refusal(user, why)
 
 
 def _check(user: str | None, promoter: str, method: str, route: str) -> None:
@@ -117,6 +124,16 @@ def _check(user: str | None, promoter: str, method: str, route: str) -> None:
     if user is None or role in (None, Role.NOBODY) or users.get(role, user) != user:
         whose = f"{users[role]} alone" if role in users else "nobody here"
         raise _refusal(user, f"{method} {route} is for {whose}")
+    if role is Role.MEMBER and not _logs_runs(user):
+        raise MlflowException(
+            f"{user} may look, and not write: {method} {route} is for who may edit all experiments, such as trainer",
+            error_code=PERMISSION_DENIED,
+        )
+
+
+def _logs_runs(user: str) -> bool:
+    """Whether a user may edit all experiments: its own prove nothing, since MLflow lets everybody make some."""
+    return auth.store.get_user(user).is_admin or auth._get_experiment_permission("*", user).can_update
 
 
 def _check_body(user: str | None, promoter: str, route: str) -> None:
@@ -126,6 +143,8 @@ def _check_body(user: str | None, promoter: str, route: str) -> None:
         raise _refusal(user, "experiments have no artifact location of their own")
     if user == promoter:
         return
+    if name == "/logged-models" and (why := why_not_logged(_get_request_message(CreateLoggedModel()).source_run_id)):
+        raise _refusal(user, why)
     kinds = {
         "/model-versions/create": CreateModelVersion,
         "/model-versions/set-tag": SetModelVersionTag,
@@ -143,23 +162,6 @@ def _refusal(user: str | None, why: str) -> MlflowException:
         ' promoter alone. To have version n served: "make promote VERSION=n"',
         error_code=PERMISSION_DENIED,
     )
-
-
-def _is_of_a_version(path: str) -> bool:
-    """Whether a file is there already, below a run or a logged model that a version was registered from."""
-    owners = _OWNER.findall(path)
-    return any(map(_is_registered, owners)) and _exists(path)
-
-
-def _is_registered(owner: str) -> bool:
-    store = _get_model_registry_store()
-    wanted = [f"source_path LIKE '%{owner}%'"] + ([f"run_id = '{owner}'"] if not owner.startswith("m-") else [])
-    return any(store.search_model_versions(each, max_results=1) for each in wanted)
-
-
-def _exists(path: str) -> bool:
-    folder = path.rpartition("/")[0]
-    return any(each.path == path for each in _get_artifact_repo_mlflow_artifacts().list_artifacts(folder or None))
 
 
 def _tags(message: Any) -> Iterator[str]:

@@ -11,7 +11,9 @@ from enum import Enum, auto
 class Role(Enum):
     """Who may write."""
 
-    # Whoever MLflow itself allows it to, by a permission on the experiment or the registered model.
+    # Everybody whom MLflow knows: it is sent like something that writes, and writes nothing.
+    READER = auto()
+    # Whoever may edit all experiments, where MLflow's permissions on this one or the registered model allow it too.
     MEMBER = auto()
     PROMOTER = auto()
     ADMIN = auto()
@@ -19,33 +21,12 @@ class Role(Enum):
 
 
 _TABLE = {
-    Role.MEMBER: """
-        POST   /2.0/mlflow/experiments/create
+    Role.READER: """
         POST   /2.0/mlflow/experiments/search
         POST   /2.0/mlflow/experiments/search-datasets
-        POST   /2.0/mlflow/experiments/set-experiment-tag
-        POST   /2.0/mlflow/logged-models
-        PATCH  /2.0/mlflow/logged-models/<model_id>
-        POST   /2.0/mlflow/logged-models/<model_id>/params
-        PATCH  /2.0/mlflow/logged-models/<model_id>/tags
         POST   /2.0/mlflow/logged-models/search
-        POST   /2.0/mlflow/model-versions/create
-        DELETE /2.0/mlflow/model-versions/delete-tag
-        POST   /2.0/mlflow/model-versions/set-tag
-        PATCH  /2.0/mlflow/model-versions/update
-        POST   /2.0/mlflow/registered-models/create
         POST   /2.0/mlflow/registered-models/get-latest-versions
-        POST   /2.0/mlflow/runs/create
-        POST   /2.0/mlflow/runs/log-batch
-        POST   /2.0/mlflow/runs/log-inputs
-        POST   /2.0/mlflow/runs/log-metric
-        POST   /2.0/mlflow/runs/log-model
-        POST   /2.0/mlflow/runs/log-parameter
-        POST   /2.0/mlflow/runs/outputs
         POST   /2.0/mlflow/runs/search
-        POST   /2.0/mlflow/runs/set-tag
-        POST   /2.0/mlflow/runs/update
-        PUT    /2.0/mlflow-artifacts/artifacts/<path:artifact_path>
         POST   /3.0/mlflow/datasets/search
         POST   /3.0/mlflow/issues/search
         POST   /3.0/mlflow/traces/batchGetInfos
@@ -53,6 +34,29 @@ _TABLE = {
         POST   /3.0/mlflow/traces/metrics
         POST   /3.0/mlflow/traces/search
         POST   /graphql
+    """,
+    Role.MEMBER: """
+        POST   /2.0/mlflow/experiments/create
+        POST   /2.0/mlflow/experiments/set-experiment-tag
+        POST   /2.0/mlflow/logged-models
+        PATCH  /2.0/mlflow/logged-models/<model_id>
+        POST   /2.0/mlflow/logged-models/<model_id>/params
+        PATCH  /2.0/mlflow/logged-models/<model_id>/tags
+        POST   /2.0/mlflow/model-versions/create
+        DELETE /2.0/mlflow/model-versions/delete-tag
+        POST   /2.0/mlflow/model-versions/set-tag
+        PATCH  /2.0/mlflow/model-versions/update
+        POST   /2.0/mlflow/registered-models/create
+        POST   /2.0/mlflow/runs/create
+        POST   /2.0/mlflow/runs/log-batch
+        POST   /2.0/mlflow/runs/log-inputs
+        POST   /2.0/mlflow/runs/log-metric
+        POST   /2.0/mlflow/runs/log-model
+        POST   /2.0/mlflow/runs/log-parameter
+        POST   /2.0/mlflow/runs/outputs
+        POST   /2.0/mlflow/runs/set-tag
+        POST   /2.0/mlflow/runs/update
+        PUT    /2.0/mlflow-artifacts/artifacts/<path:artifact_path>
     """,
     Role.PROMOTER: """
         DELETE /2.0/mlflow/model-versions/delete
