@@ -18,7 +18,7 @@ PATIENCE_S = 10
 MOST = 500
 _LOOK_S = 1.0
 # So much is dropped behind a last answer.
-_DROPPED_BYTES = 4 << 20
+_DROPPED_BYTES = 16 << 20
 
 
 class _HearingTransport:
