@@ -4,7 +4,7 @@ What serves goes on serving meanwhile, and a process of another model is left al
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -70,6 +70,7 @@ class LocalInstallation:
         self._end_estranged(report_progress)
         self._end_silent(parts, report_progress)
         replaced = self._end_outdated(parts, report_progress)
+        self._end_orphans(parts, report_progress)
         self._upgrade_tables()
         running = self.running()
         missing = [part for part in parts if part.name not in running or part.name in replaced]
@@ -184,6 +185,17 @@ class LocalInstallation:
         abandon(running[part.name] for part in supervisors if part.name not in passing)
         return passing
 
+    def _end_orphans(self, parts: Sequence[Part], report_progress: ProgressReporter) -> None:
+        """End what a killed process left, which holds its port; but replicas serve on until a supervisor takes them."""
+        own = {part.name for part in parts if not part.records}
+        self._end_left((each for each in self._processes.orphans() if each[0] in own), report_progress)
+
+    def _end_left(self, left: Iterable[tuple[str, psutil.Process]], report_progress: ProgressReporter) -> None:
+        ending = list(left)
+        for name, process in ending:
+            report_progress(f"ending process {process.pid}, which {name} left")
+        end(process for _, process in ending)
+
     def _start(self, part: Part, *, replaces: bool, report_progress: ProgressReporter) -> None:
         environ = {
             # What libraries say to programmers would stand where a part says why it does not start.
@@ -231,4 +243,5 @@ class LocalInstallation:
             for name in names:
                 report_progress(f"stopping {name}")
             end(running[name] for name in names)
+        self._end_left(self._processes.left(), report_progress)
         self._processes.forget()

@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -114,21 +114,35 @@ class Processes:
         except (ValueError, TypeError, AttributeError):
             return self._found()
 
+    def left(self) -> Iterator[tuple[str, psutil.Process]]:
+        """Yield all that was started from here and still runs, by whatever has ended since, and as part of what."""
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                mark = process.environ().get(_STARTED, "")
+                if mark.startswith(self._mark) and process.status() != psutil.STATUS_ZOMBIE:
+                    yield mark.removeprefix(self._mark), process
+
+    def orphans(self) -> Iterator[tuple[str, psutil.Process]]:
+        """Yield what runs on without the process that was started from here, such as a killed server's worker."""
+        for name, process in self.left():
+            with suppress(ProcessLookupError):
+                leader = os.getsid(process.pid)
+                if leader != process.pid and not _runs(leader):
+                    yield name, process
+
     def _found(self) -> dict[str, tuple[int, Born]]:
         """Return what was started from here and still runs, as the record has it; their children are not theirs."""
         found: dict[str, tuple[int, Born]] = {}
-        for process in psutil.process_iter():
-            with suppress(psutil.Error, ProcessLookupError):
-                mark = process.environ().get(_STARTED, "")
-                if mark.startswith(self._mark) and os.getsid(process.pid) == process.pid:
-                    name = mark.removeprefix(self._mark)
+        for name, process in self.left():
+            with suppress(ProcessLookupError):
+                if os.getsid(process.pid) == process.pid:
                     # The later one of two is to take the place of the other.
                     found[SUCCESSOR + name if name in found else name] = (process.pid, birth(process.pid))
         return found
 
 
 def end(processes: Iterable[psutil.Process]) -> None:
-    """Ask processes to end and, after STOP_S, end them and what they started."""
+    """Ask processes to end and, after STOP_S, end them and their groups."""
     asked = list(processes)
     for process in asked:
         with suppress(psutil.NoSuchProcess):
@@ -138,11 +152,14 @@ def end(processes: Iterable[psutil.Process]) -> None:
 
 
 def kill(processes: Iterable[psutil.Process]) -> None:
-    """End processes at once, with all of their groups."""
+    """End processes at once, with the groups that they lead."""
     left = list(processes)
     for process in left:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getpgid(process.pid) == process.pid:
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
     psutil.wait_procs(left, timeout=STOP_S)
 
 
@@ -153,6 +170,13 @@ def abandon(supervisors: Iterable[psutil.Process]) -> None:
         with suppress(psutil.NoSuchProcess):
             supervisor.kill()
     psutil.wait_procs(left, timeout=STOP_S)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _alive(pid: int, born: Born) -> psutil.Process | None:

@@ -33,6 +33,7 @@ from pipelines.settings.installation import InstallationRecord
 from pipelines.settings.settings import Settings
 from pipelines.settings.tokens import make_tokens
 from tests.support.servers.servers import free_port
+from tests.support.world.supervisors import eventually
 
 LISTENER = (
     "import socket, sys, time; server = socket.create_server(('127.0.0.1', int(sys.argv[1]))); "
@@ -376,6 +377,26 @@ def test_what_runs_is_found_again_where_the_record_of_it_lost_its_content(given:
     assert told == []
     given.down(lambda line: None)
     assert not any(map(psutil.pid_exists, before.values()))
+
+
+@pytest.mark.parametrize("verb", ["up", "down"])
+def test_what_a_killed_server_left_is_ended_and_no_child_of_what_runs(given: Given, verb: str) -> None:
+    child = ("sh", "-c", "sleep 60 & wait")
+    given.given = tuple(part(name, lambda pid: True, *child) for name in ("first", "second"))
+    given.up(lambda line: None)
+    first, second = (given.running()[name] for name in ("first", "second"))
+    (orphan,) = eventually(first.children, bool)
+    (child_of_second,) = eventually(second.children, bool)
+    first.kill()
+    first.wait()
+    told: list[str] = []
+
+    getattr(given, verb)(told.append)
+
+    assert f"ending process {orphan.pid}, which first left" in told
+    assert not orphan.is_running()
+    assert child_of_second.is_running() is (verb == "up")
+    given.down(lambda line: None)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{"])
