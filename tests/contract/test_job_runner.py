@@ -153,6 +153,27 @@ def test_what_leaves_a_jobs_session_ends_with_a_job_that_is_ended(jobs: ProcessJ
     assert left(tmp_path) == []
 
 
+def test_folders_however_deep_are_removed_and_nothing_that_they_point_at(jobs: ProcessJobs, tmp_path: Path) -> None:
+    # As many as a job may make, and as one may have made before it was looked at.
+    assert ask(jobs, "burrow 990") == "there"
+    assert list((tmp_path / "jobs").iterdir()) == []
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").touch()
+    job = tmp_path / "jobs" / "job-left"
+    (job / "shut" / "in").mkdir(parents=True)
+    (job / "shut").chmod(0)
+    inside = os.open(job, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d", dir_fd=inside)
+        outside, inside = inside, os.open("d", os.O_RDONLY, dir_fd=inside)
+        os.close(outside)
+    os.symlink(tmp_path / "kept", "link", dir_fd=inside)
+    os.close(inside)
+    assert jobs.remove_left() == {"job-left"}
+    assert list((tmp_path / "jobs").iterdir()) == []
+    assert (tmp_path / "kept" / "file").exists()
+
+
 @pytest.mark.parametrize("place", ["", "secret"])
 def test_what_a_job_puts_in_the_place_of_its_log_is_not_read(jobs: ProcessJobs, tmp_path: Path, place: str) -> None:
     (tmp_path / "secret").write_text("canary")
