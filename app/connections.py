@@ -46,7 +46,7 @@ PATIENCE_S = {
     Stage.READER: 10,
     Stage.END: 10,
 }
-_CLIENTS_TURN = (Stage.FIRST_REQUEST, Stage.REQUEST, Stage.HEAD, Stage.BODY)
+_CLIENTS_TURN = (Stage.FIRST_REQUEST, Stage.REQUEST, Stage.HEAD, Stage.BODY, Stage.END)
 
 
 class Connection(Protocol):
@@ -54,7 +54,6 @@ class Connection(Protocol):
 
     watch: "Watch"
     cycle: Any
-    pipeline: Any
     transport: Any
 
     @property
@@ -132,7 +131,7 @@ class Connections(ServerState):
         told = 0
         for connection in self._all():
             cycle = connection.cycle
-            if cycle is None or cycle.response_started or connection.pipeline:
+            if cycle is None or cycle.response_started:
                 continue
             with contextlib.suppress(OSError):
                 os.write(connection.transport.get_extra_info("socket").fileno(), refusal(error))

@@ -57,8 +57,8 @@ class RequestHead:
 async def read_body(head: RequestHead, receive: Receive, limit_bytes: int, budget: Budget) -> bytes | bytearray:
     """Return the whole body; raise RequestError (413, 415, 503), or ClientLeft.
 
-    What comes in more than one piece counts in the budget until `head` is released there. How long it may take is the
-    connection's to watch.
+    What comes in more than one piece counts in the budget until `head` is released there, and may lose its room there.
+    How long it may take is the connection's to watch.
     """
     head.check(limit_bytes)
     message = await receive()
@@ -66,7 +66,8 @@ async def read_body(head: RequestHead, receive: Receive, limit_bytes: int, budge
         raise ClientLeft
     body: bytes = message.get("body", b"")
     if message.get("more_body"):
-        return await _read_rest(head, body, receive, limit_bytes, budget)
+        async with budget.reading(head):
+            return await _read_rest(head, body, receive, limit_bytes, budget)
     if len(body) > limit_bytes:
         raise _too_large(limit_bytes)
     return body

@@ -18,7 +18,7 @@ from bench.support.measured import Bound, Limit, Measured
 from bench.support.place import Place, free_ports
 from pipelines.adapters.database.dialects import dialect_of
 from pipelines.adapters.database.migration import migrate
-from pipelines.adapters.database.records import SqlRecords, prepare_records
+from pipelines.adapters.database.records import SqlRecords, prepare_records, upgrade_file
 from pipelines.adapters.storage.checkpoints_file import FileCheckpoints
 from pipelines.domain import audit
 from pipelines.errors import Undecided
@@ -55,6 +55,8 @@ def _upgraded(place: Place, kind: str, url: str, owner_url: str) -> dict[str, fl
     begun = time.monotonic()
     if url != owner_url:
         prepare_records(owner_url, ROLE)
+    else:
+        upgrade_file(url)
     records = SqlRecords(url, FileCheckpoints(place.workdir / f"{kind}.jsonl"))
     upgraded = time.monotonic()
     checked = audit.verify(records.audit_trail(), [])

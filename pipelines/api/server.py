@@ -49,7 +49,8 @@ def server_config(app: ASGIApp, *, host: str, port: int) -> "uvicorn.Config":
         app,
         host=host,
         port=port,
-        log_level="warning",
+        # What uvicorn warns of is what strangers send, which would fill the log.
+        log_level="error",
         lifespan="off",
         timeout_graceful_shutdown=REQUESTS_END_S,
         # Slower than the other parser, which buffers heads without end and drops the body after an offer.

@@ -3,6 +3,7 @@
 Nothing heavy is imported at its start: each verb imports what it needs.
 """
 
+import errno
 import json
 import sys
 
@@ -11,7 +12,7 @@ import typer
 from pipelines.cli import api_verbs, operator_verbs
 from pipelines.cli.terminal import report_progress
 from pipelines.domain.texts import printable
-from pipelines.errors import SlipwayError, UsageError
+from pipelines.errors import SlipwayError, Undecided, UsageError
 
 app = typer.Typer(
     name="slipway",
@@ -39,15 +40,17 @@ def main() -> None:
         report_progress('detached; it goes on without you: "slipway status"')
         sys.exit(130)
     except Exception as error:
-        usage = _as_usage(error)
-        if usage is None:
+        refusal = _as_refusal(error)
+        if refusal is None:
             raise
-        _print_refusal(usage, as_json=as_json)
-        sys.exit(2)
+        _print_refusal(refusal, as_json=as_json)
+        sys.exit(refusal.exit_code)
 
 
-def _as_usage(error: Exception) -> UsageError | None:
-    """Return the refusal for a wrong command line, which Typer raises as Click's own error."""
+def _as_refusal(error: Exception) -> SlipwayError | None:
+    """Return the refusal for a wrong command line, which Typer raises as Click's own error, or for a full disk."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Undecided(f"can't write: {error}", next="make room on the disk, then do it again")
     message = getattr(error, "format_message", None)
     return UsageError(message(), next="slipway --help") if message else None
 

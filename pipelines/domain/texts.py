@@ -8,10 +8,23 @@ import unicodedata
 MAX_CHARS = 1000
 # Of what a gate or a job has to say.
 MAX_LINE_CHARS = 4000
-# Controls, halves of surrogate pairs, and what ends a line or a paragraph elsewhere than in a terminal.
-_UNSEEN = {"Cc", "Cs", "Zl", "Zp"}
-# What turns the direction of reading around.
-_TURNING = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# Controls, formats (joiners, turned direction, tags), halves of surrogate pairs, and what ends a line or a paragraph
+# elsewhere than in a terminal.
+_UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+# What Unicode says to show nothing for besides, fillers and variation selectors; and the blank of Braille.
+_EMPTY = (
+    (0x034F, 0x034F),
+    (0x115F, 0x1160),
+    (0x17B4, 0x17B5),
+    (0x180B, 0x180F),
+    (0x2065, 0x2065),
+    (0x2800, 0x2800),
+    (0x3164, 0x3164),
+    (0xFE00, 0xFE0F),
+    (0xFFA0, 0xFFA0),
+    (0xFFF0, 0xFFF8),
+    (0xE0000, 0xE0FFF),
+)
 
 
 def checked_text(text: str) -> str:
@@ -40,7 +53,10 @@ def one_line(text: str, most: int = MAX_LINE_CHARS) -> str:
 
 
 def _is_unseen(character: str) -> bool:
-    return unicodedata.category(character) in _UNSEEN or character in _TURNING
+    if character.isascii():
+        return not character.isprintable()
+    number = ord(character)
+    return unicodedata.category(character) in _UNSEEN or any(first <= number <= last for first, last in _EMPTY)
 
 
 def _escaped(character: str) -> str:

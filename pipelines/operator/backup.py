@@ -127,7 +127,7 @@ def _head(copied: Settings, expected: Checkpoint | None = None) -> Checkpoint | 
 
     Raises BackupDamaged unless the log holds and has the entry that was expected.
     """
-    from pipelines.wiring.stores import open_checkpoints, open_records
+    from pipelines.wiring.stores import open_checkpoints, open_records, upgrade_tables
 
     if copied.target is not TargetName.LOCAL:
         if expected:
@@ -136,6 +136,7 @@ def _head(copied: Settings, expected: Checkpoint | None = None) -> Checkpoint | 
                 next='restore without a head, then compare it with what "make audit-verify" prints',
             )
         return None
+    upgrade_tables(copied)
     records = open_records(copied)
     try:
         if expected:

@@ -22,15 +22,17 @@ def take_down(settings: Settings, environ: Mapping[str, str], report_progress: P
 
 def destroy_home(settings: Settings, environ: Mapping[str, str], report_progress: ProgressReporter) -> None:
     """Stop everything and delete the home, if it is one; raise Refused while another command changes it."""
+    from pipelines.settings.installation import FILE
     from pipelines.wiring.targets import hold_home, open_installation
 
     if not settings.home.exists():
         raise UsageError(f"there is no {settings.home}", next="nothing to destroy")
-    if not settings.tokens_file.exists():
+    known_by = [path for path in (settings.home / FILE, settings.tokens_file) if path.exists()]
+    if not known_by:
         raise UsageError(f"{settings.home} is not a Slipway home", next="set SLIPWAY_HOME to one")
     with hold_home(settings, "destroy"):
         open_installation(settings, environ).destroy(report_progress)
-        _remove(settings.home, last=settings.tokens_file)
+        _remove(settings.home, last=known_by[0])
     report_progress(f"removed {settings.home}")
 
 

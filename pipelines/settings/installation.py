@@ -3,7 +3,6 @@
 `up` writes it and every other verb goes by it, so that none talks to another installation by accident.
 """
 
-import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipelines.disk import write_whole
 from pipelines.domain.formats import refuse_newer
 from pipelines.errors import OtherModel, UsageError
 from pipelines.settings.settings import Settings, home_of, model_name
@@ -62,12 +62,7 @@ class InstallationRecord(BaseModel):
 
     def write(self, home: Path) -> None:
         """Write the record at once or not at all."""
-        partial = home / f"{FILE}.partial"
-        with partial.open("w") as file:
-            file.write(self.model_dump_json(indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(home / FILE)
+        write_whole(home / FILE, self.model_dump_json(indent=1))
 
     def joined(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return `environ` with what is remembered for all that it does not name; the binding is taken as a whole."""

@@ -1,10 +1,10 @@
 """The tokens file of a home: who may ask this installation, each person by a random token."""
 
 import json
-import os
 import secrets
 from pathlib import Path
 
+from pipelines.disk import write_whole
 from pipelines.errors import UsageError
 
 # As whom the verbs that bring all up and take it down act, and who approves in the demonstration.
@@ -16,11 +16,7 @@ def make_tokens(path: Path) -> None:
     """Write a random token for each person into a 0600 file, unless it exists."""
     if path.exists():
         return
-    partial = path.with_suffix(".partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump({person: secrets.token_urlsafe(32) for person in PEOPLE}, file)
-    partial.rename(path)
+    write_whole(path, json.dumps({person: secrets.token_urlsafe(32) for person in PEOPLE}))
 
 
 def read_tokens(path: Path) -> dict[str, str]:

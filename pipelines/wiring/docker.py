@@ -32,6 +32,7 @@ from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.adapters.swarm.services import EndpointServices, SwarmServices
 from pipelines.adapters.swarm.target import SwarmTarget
 from pipelines.api.client import ApiClient, executor_silence
+from pipelines.disk import write_whole
 from pipelines.domain.backup import Manifest
 from pipelines.domain.release import Endpoint, Environment, Slot
 from pipelines.errors import DeployFailed, UsageError
@@ -118,7 +119,7 @@ def open_backup_place(settings: Settings, environ: Mapping[str, str]) -> BackupP
 
 def note_restored(settings: Settings, manifest: Manifest) -> None:
     """Leave a note of what a home is restored from, which the first executor takes into the records."""
-    (settings.home / NOTE).write_text(json.dumps(manifest.origin()))
+    write_whole(settings.home / NOTE, json.dumps(manifest.origin()))
 
 
 def take_note_of_restore(settings: Settings, records: Records) -> None:

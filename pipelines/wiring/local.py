@@ -12,13 +12,13 @@ from pipelines.adapters.local.target import LocalTarget
 from pipelines.adapters.storage.checkpoints_file import FileCheckpoints
 from pipelines.domain.backup import Manifest
 from pipelines.domain.records import LeaderLease
-from pipelines.errors import TargetUnavailable, UsageError
+from pipelines.errors import OlderTables, TargetUnavailable, UsageError
 from pipelines.ports import BackupPlace, Checkpoints, DataRemote, JobRunner, LoadRunner, Records, SecretKeeper, Target
 from pipelines.releases.leader import is_alive
 from pipelines.releases.services import Timing
 from pipelines.settings.installation import installation_id
 from pipelines.settings.settings import Settings
-from pipelines.wiring.stores import open_bundles, open_records
+from pipelines.wiring.stores import open_bundles, open_records, upgrade_tables
 
 LOAD_PATH = "direct"
 BACKUP_FORMATS: Mapping[str, int | str] = {}
@@ -28,9 +28,14 @@ def open_installation(settings: Settings, environ: Mapping[str, str]) -> LocalIn
     """Open the record of this home's processes."""
 
     def executor_alive(pid: int) -> bool:
-        return any(leader.pid == pid and is_alive(leader, now()) for leader in open_records(settings).find(LeaderLease))
+        try:
+            records = open_records(settings)
+        except OlderTables:
+            # It is of the older Slipway too, and is ended as that.
+            return True
+        return any(leader.pid == pid and is_alive(leader, now()) for leader in records.find(LeaderLease))
 
-    return LocalInstallation(settings, environ, executor_alive)
+    return LocalInstallation(settings, environ, executor_alive, lambda: upgrade_tables(settings))
 
 
 def open_secrets(settings: Settings, environ: Mapping[str, str]) -> SecretKeeper:
@@ -48,6 +53,7 @@ def note_restored(settings: Settings, manifest: Manifest) -> None:
 
     An older Slipway's tables are brought up to date for that.
     """
+    upgrade_tables(settings)
     records = open_records(settings)
     try:
         with records.write() as transaction:

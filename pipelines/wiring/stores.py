@@ -1,6 +1,6 @@
 """Opens what an installation keeps: records, bundles, and the model registry."""
 
-from pipelines.adapters.database.records import SqlRecords
+from pipelines.adapters.database.records import SqlRecords, upgrade_file
 from pipelines.adapters.mlflow.versions import MlflowVersions
 from pipelines.adapters.storage.bundle_store import BundleStore
 from pipelines.ports import Checkpoints, ModelRegistry
@@ -9,9 +9,14 @@ from pipelines.wiring.targets import wiring_of
 
 
 def open_records(settings: Settings) -> SqlRecords:
-    """Open Slipway's own state and its checkpoints."""
+    """Open Slipway's own state and its checkpoints; raise OlderTables, or UsageError for those of a newer Slipway."""
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     return SqlRecords(settings.database_url, open_checkpoints(settings))
+
+
+def upgrade_tables(settings: Settings) -> None:
+    """Bring the tables in a home up to date, once no process of an older Slipway uses them."""
+    upgrade_file(settings.database_url)
 
 
 def open_checkpoints(settings: Settings) -> Checkpoints:

@@ -12,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from pipelines.adapters.database import migration
-from pipelines.adapters.database.records import SqlRecords, prepare_records
+from pipelines.adapters.database.records import SqlRecords, prepare_records, upgrade_file
 from pipelines.adapters.database.tables import NAMES, SCHEMA_VERSION, record_tables
 from pipelines.domain.audit import prove
 from pipelines.domain.promotion import RunState
@@ -26,8 +26,10 @@ from pipelines.domain.records import (
     Promotion,
     Record,
     ReleaseRecord,
+    Rollback,
 )
-from pipelines.errors import UsageError
+from pipelines.domain.release import Environment
+from pipelines.errors import OlderTables, UsageError
 from pipelines.governance.progress import progress_of
 from pipelines.releases.maintenance import LIMIT_S, left_s
 from tests.support.servers.databases import APPLICATION, Place, bare_place, bare_sqlite
@@ -56,6 +58,8 @@ def old(bare: Place) -> Place:
 def upgrade(place: Place) -> None:
     if place.url.startswith("postgresql"):
         prepare_records(place.owner_url, APPLICATION)
+    else:
+        upgrade_file(place.url)
     place.open().close()
 
 
@@ -123,6 +127,25 @@ def test_ids_of_an_old_installation_go_on(old: Place) -> None:
             assert transaction.new_id(kind) == f"{NAMES[kind][1]}-{len(there) + 1}"
 
 
+def test_opening_the_tables_of_an_older_slipway_changes_nothing_and_is_refused_with_both_versions(old: Place) -> None:
+    with pytest.raises(OlderTables, match=f"has slipway schema 2, this Slipway needs .* {SCHEMA_VERSION}") as refused:
+        old.open()
+
+    assert "make up" in refused.value.next
+    assert number_of(old) == 2
+
+
+def test_an_id_that_an_older_process_gave_while_the_tables_were_upgraded_is_not_given_again(old: Place) -> None:
+    upgrade(old)
+    old.execute("INSERT INTO rollbacks (id) VALUES ('b-1'), ('b-2')", owner=True)
+
+    with old.opened() as records:
+        for expected in ("b-3", "b-4"):
+            with records.write() as transaction:
+                assert transaction.new_id(Rollback) == expected
+                transaction.add(Rollback(expected, "toy-model", Environment.PRODUCTION, "alice", NOW))
+
+
 def test_upgrading_again_changes_nothing(old: Place) -> None:
     upgrade(old)
     with old.opened() as records:
@@ -157,8 +180,7 @@ def test_an_upgrade_that_is_cut_off_has_changed_nothing_and_is_begun_again(
     begin = """
         import os, signal, sys
         from pipelines.adapters.database import dialects
-        from pipelines.adapters.database.records import SqlRecords, prepare_records
-        from tests.support.world.fakes import FakeCheckpoints
+        from pipelines.adapters.database.records import prepare_records, upgrade_file
 
         migrate = dialects.migrate
 
@@ -170,7 +192,7 @@ def test_an_upgrade_that_is_cut_off_has_changed_nothing_and_is_begun_again(
         url, owner = sys.argv[1:]
         if url.startswith("postgresql"):
             prepare_records(owner, "slipway")
-        SqlRecords(url, FakeCheckpoints())
+        upgrade_file(url)
     """
     command = [sys.executable, "-c", textwrap.dedent(begin), old.url, old.owner_url]
     assert subprocess.run(command, cwd=ROOT, check=False, timeout=60).returncode == -9

@@ -32,6 +32,7 @@ class Bench:
     registry: ModelRegistry
     register: Callable[..., RegisteredVersion]
     model: str
+    delete: Callable[[str, str], None]
 
     def add(self, onnx_model: bytes | None, types: dict[str, str] = TYPES) -> RegisteredVersion:
         """Register one version of `model`."""
@@ -54,9 +55,9 @@ def bench(request: pytest.FixtureRequest) -> Bench:
     model = f"plant-{uuid4().hex[:8]}"
     if request.param == "fake":
         fake = FakeModelRegistry()
-        return Bench(fake, fake.register, model)
+        return Bench(fake, fake.register, model, fake.delete)
     uri = request.getfixturevalue("mlflow_uri")
-    return Bench(MlflowModelRegistry(uri), MlflowTrainer(uri).register, model)
+    return Bench(MlflowModelRegistry(uri), MlflowTrainer(uri).register, model, MlflowClient(uri).delete_model_version)
 
 
 def test_a_version_is_found_by_its_number_and_as_the_newest(bench: Bench, model_bytes: bytes) -> None:
@@ -124,6 +125,23 @@ def test_an_alias_moves_and_goes(bench: Bench, model_bytes: bytes) -> None:
     bench.registry.move_alias(bench.model, "production", None)
     bench.registry.move_alias(bench.model, "production", None)
     assert bench.registry.aliases(bench.model) == {"staging": "2"}
+
+
+def test_an_alias_goes_with_its_version_and_can_not_come_back(bench: Bench, model_bytes: bytes) -> None:
+    bench.add(model_bytes)
+    bench.add(model_bytes)
+    bench.registry.move_alias(bench.model, "production", "1")
+    bench.registry.move_alias(bench.model, "staging", "2")
+    bench.delete(bench.model, "1")
+    assert bench.registry.aliases(bench.model) == {"staging": "2"}
+    assert bench.registry.newest(bench.model).version == "2"
+    with pytest.raises(UnknownVersion):
+        bench.registry.version(bench.model, "1")
+    for alias in ("production", "staging"):
+        with pytest.raises(UnknownVersion):
+            bench.registry.move_alias(bench.model, alias, "1")
+    bench.registry.move_alias(bench.model, "staging", None)
+    assert bench.registry.aliases(bench.model) == {}
 
 
 def test_tags_of_a_version_are_kept(bench: Bench, model_bytes: bytes) -> None:

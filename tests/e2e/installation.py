@@ -210,7 +210,7 @@ class Installation:
 
     def process(self, name: str) -> psutil.Process | None:
         """Return a part's process, if it runs."""
-        return LocalInstallation(self.settings, self.environ, lambda pid: True).running().get(name)
+        return LocalInstallation(self.settings, self.environ, lambda pid: True, lambda: None).running().get(name)
 
     def kill(self, name: str) -> None:
         """SIGKILL one part and wait for its end."""

@@ -140,6 +140,18 @@ def test_what_may_be_read_in_two_ways_is_refused_and_the_connection_closed(
     assert b"connection: close" in answer and b'"code":"bad_request"' in answer
 
 
+def test_an_offer_is_ignored_behind_another_request_too(replica: ReplicaProcess) -> None:
+    offer = LAST_ROW.replace(b"Connection: close", b"Connection: Upgrade\r\nUpgrade: h2c")
+    assert exchange(replica.port, GET + offer + LAST_ROW).count(b"HTTP/1.1 200 ") == 3
+
+
+def test_who_is_refused_reads_it_though_the_body_is_still_to_come(replica: ReplicaProcess) -> None:
+    body = b" " * (2 << 20)
+    head = HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+    for _ in range(5):
+        assert exchange(replica.port, head + body).startswith(b"HTTP/1.1 413 ")
+
+
 @pytest.mark.parametrize("host", [b"a b", b"user@x", b"x/y", b"[::1", b"x:y", b"<x>", b"\xe4"])
 def test_a_host_that_is_none_is_refused(host: bytes, replica: ReplicaProcess) -> None:
     assert exchange(replica.port, GET.replace(b"Host: x", b"Host: " + host)).startswith(b"HTTP/1.1 400 ")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-from pipelines.adapters.disk import sync
+from pipelines.disk import sync
 from pipelines.errors import Undecided, UsageError
 
 ProgressReporter = Callable[[str], None]

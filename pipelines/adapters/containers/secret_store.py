@@ -5,12 +5,12 @@ A rotated secret keeps its former values until `settle`, so that who still knows
 
 import base64
 import json
-import os
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipelines.disk import write_whole
 from pipelines.errors import UsageError
 
 TOKENS = "tokens"
@@ -159,7 +159,7 @@ class SecretStore:
 
     def _rotate_tokens(self) -> None:
         people: Sequence[str] = list(json.loads(self._tokens_file.read_text()))
-        _write_private(self._tokens_file, json.dumps({person: secrets.token_urlsafe(32) for person in people}))
+        write_whole(self._tokens_file, json.dumps({person: secrets.token_urlsafe(32) for person in people}))
 
     def _read(self) -> dict[str, list[str]]:
         if not self._file.exists():
@@ -180,7 +180,7 @@ class SecretStore:
 
     def _write(self, kept: dict[str, list[str]]) -> None:
         self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write_private(self._file, json.dumps(kept, indent=1, sort_keys=True))
+        write_whole(self._file, json.dumps(kept, indent=1, sort_keys=True))
 
 
 def read_given(path: Path, setting: str) -> Any:
@@ -195,14 +195,3 @@ def read_given(path: Path, setting: str) -> Any:
         return json.loads(text)
     except ValueError:
         raise UsageError(f"{setting}={path} is not JSON", next="mend it") from None
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Write a 0600 file whole or not at all."""
-    partial = path.with_suffix(".partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

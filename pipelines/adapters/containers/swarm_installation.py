@@ -96,8 +96,9 @@ class SwarmInstallation:
         """
         with held(self._lock, "up"):
             self._check_prefix()
-            if self._terraform.exists():
-                self._outside.check_unmoved(self._terraform.variables())
+            kept = self._terraform.variables()
+            if self._terraform.exists() and kept:
+                self._outside.check_unmoved(kept)
             variables = self._prepared(report_progress)
             with self._hold.unchanged("up", report_progress):
                 before = self._parts.served()

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipelines.disk import write_whole
 from pipelines.errors import Refused, SlipwayError, Undecided, UsageError
 
 OLDEST = (1, 11)
@@ -100,8 +101,10 @@ class Terraform:
         """Return the variables of the last run, empty before the first."""
         if not self._variables.exists():
             return {}
-        given: dict[str, Any] = json.loads(self._variables.read_text())
-        return given
+        return _read_object(
+            self._variables,
+            'remove it: then "make up" writes it anew by the same settings as before, and "make destroy" needs none',
+        )
 
     def cut_off(self) -> datetime | None:
         """Return when the last change began, if its process was killed before it ended."""
@@ -117,7 +120,8 @@ class Terraform:
         """Return the ids of all that the state knows."""
         if not self.exists():
             return set()
-        resources = json.loads(self._state.read_text()).get("resources", [])
+        state = _read_object(self._state, f"put {self._state.name}.backup, which is beside it, in its place")
+        resources = state.get("resources", [])
         return {str(each["attributes"].get("id")) for resource in resources for each in resource["instances"]}
 
     def _prepare(self, variables: Variables) -> None:
@@ -128,14 +132,14 @@ class Terraform:
             copy = self._copy / path.relative_to(self._sources)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
-        _write_whole(self._variables, json.dumps(variables, indent=1, sort_keys=True))
+        write_whole(self._variables, json.dumps(variables, indent=1, sort_keys=True))
         done = self._run("init", "-reconfigure", f"-backend-config=path={self._state}", limit_s=INIT_S)
         if done.returncode != 0:
             raise _refusal("init", done.stderr)
 
     def _change(self, verb: str, watch: Watch) -> None:
         if not self._cut_off.exists():
-            _write_whole(self._cut_off, datetime.now(UTC).isoformat())
+            write_whole(self._cut_off, datetime.now(UTC).isoformat())
         done = self._run(verb, "-auto-approve", f"-var-file={self._variables}", limit_s=APPLY_S, watch=watch)
         # A negative code is a signal's: what it was making then, the state may not know.
         if done.returncode >= 0:
@@ -180,10 +184,15 @@ def find_settings(environ: Mapping[str, str], root: Path) -> Path:
     return Path(environ.get("SLIPWAY_TOOLS") or root / ".tools") / "terraform.rc"
 
 
-def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    partial.replace(path)
+def _read_object(path: Path, next: str) -> dict[str, Any]:
+    """Return a JSON object that Terraform is given or keeps; raise UsageError when the file has lost it."""
+    try:
+        kept = json.loads(path.read_text())
+    except ValueError:
+        kept = None
+    if not isinstance(kept, dict):
+        raise UsageError(f"{path} is damaged", next=next)
+    return kept
 
 
 def _ended(process: "subprocess.Popen[str]", deadline: float, watch: Watch) -> tuple[str, str]:

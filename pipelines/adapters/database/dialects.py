@@ -71,7 +71,7 @@ class Dialect(Protocol):
 
 
 class SqliteDialect:
-    """One file, whose owner is whoever runs Slipway: it makes its own tables."""
+    """One file, whose owner is whoever runs Slipway."""
 
     def engine(self, url: sa.URL) -> sa.Engine:
         """Return an engine that opens its transactions by itself."""
@@ -80,11 +80,22 @@ class SqliteDialect:
         return engine
 
     def open(self, connection: sa.Connection) -> None:
-        """Bring the tables up to date; raise UsageError for those of a newer Slipway."""
+        """Make the tables of an empty database; raise OlderTables, or UsageError for those of a newer Slipway."""
+        version = self._version(connection)
+        refuse_newer(version)
         # Who only reads must not wait for a writer.
-        if self._version(connection) == SCHEMA_VERSION:
+        if version == SCHEMA_VERSION:
             return
-        # Several may start at once: one does it, the others wait and find it done.
+        # Processes of the older Slipway may be at work on them.
+        if connection.exec_driver_sql("SELECT 1 FROM sqlite_master").first() and self._is_older(connection):
+            raise older_tables(version)
+        self.make(connection)
+
+    def make(self, connection: sa.Connection) -> None:
+        """Bring the tables up to date, while no process of an older Slipway uses them; raise UsageError for newer ones.
+
+        Several may do it at once: one does, the others wait and find it done.
+        """
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {MIGRATION_S * 1000}")
         self.lock(connection)
         migrate(connection, self._version(connection))
@@ -93,6 +104,10 @@ class SqliteDialect:
         connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.commit()
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {WAIT_S * 1000}")
+
+    def _is_older(self, connection: sa.Connection) -> bool:
+        """Look once more: what makes the tables of an empty database commits them with their version."""
+        return self._version(connection) < SCHEMA_VERSION
 
     def _version(self, connection: sa.Connection) -> int:
         return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
@@ -147,11 +162,7 @@ class PostgresDialect:
         version = self._version(connection)
         refuse_newer(version)
         if version < SCHEMA_VERSION:
-            raise OlderTables(
-                f"the database has {'no tables' if version == _NO_TABLES else f'{SCHEMA}{version}'}, "
-                f"this Slipway needs {SCHEMA}{SCHEMA_VERSION}",
-                next='"make up" makes them: see what "slipway logs" says of tables, then "make up" again',
-            )
+            raise older_tables(version)
         rights = sa.text(f"SELECT current_user, has_table_privilege('{AUDIT_LOG}', 'UPDATE, DELETE, TRUNCATE')")
         role, may_change = connection.execute(rights).one()
         if may_change:
@@ -173,6 +184,15 @@ class PostgresDialect:
     def signals(self, url: sa.URL) -> PostgresSignals:
         """Use the server's own."""
         return PostgresSignals(url)
+
+
+def older_tables(version: int) -> OlderTables:
+    """Return the refusal to work on the tables of an older Slipway, or on none."""
+    return OlderTables(
+        f"the database has {'no tables' if version == _NO_TABLES else f'{SCHEMA}{version}'}, "
+        f"this Slipway needs {SCHEMA}{SCHEMA_VERSION}",
+        next='"make up" brings them up to date: see what "slipway logs" says of tables, then "make up" again',
+    )
 
 
 def dialect_of(url: sa.URL) -> SqliteDialect | PostgresDialect:

@@ -6,14 +6,14 @@ and whoever has read an event has seen every one before it.
 
 import dataclasses
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from pipelines.adapters.database.dialects import WAIT_S, PostgresDialect, dialect_of
+from pipelines.adapters.database.dialects import WAIT_S, Dialect, PostgresDialect, SqliteDialect, dialect_of
 from pipelines.adapters.database.signals import FifoListener, PostgresListener
 from pipelines.adapters.database.tables import (
     NAMES,
@@ -49,16 +49,31 @@ def now() -> str:
 def prepare_records(owner_url: str, application_role: str) -> None:
     """Bring the tables of a PostgreSQL database up to date as their owner, for the application's role to use.
 
-    Repeating it changes nothing; of several at once one does it. SQLite needs none of it: SqlRecords does it there.
+    Repeating it changes nothing; of several at once one does it.
     """
-    url = sa.make_url(owner_url)
-    dialect = dialect_of(url)
+    dialect = dialect_of(sa.make_url(owner_url))
     if not isinstance(dialect, PostgresDialect):
-        raise UsageError(f"{url.get_backend_name()} has no roles to prepare", next="give a postgresql:// URL")
-    engine = dialect.engine(url)
+        raise UsageError("a file has no roles to prepare", next="give a postgresql:// URL")
+    metadata = record_tables().metadata
+    _prepare(owner_url, dialect, lambda connection: dialect.make(connection, metadata, application_role))
+
+
+def upgrade_file(url: str) -> None:
+    """Bring the tables of an SQLite database up to date, once no process of an older Slipway uses them.
+
+    Raises UsageError for the tables of a newer Slipway, or for a database that is no file.
+    """
+    dialect = dialect_of(sa.make_url(url))
+    if not isinstance(dialect, SqliteDialect):
+        raise UsageError("these tables are their owner's", next="give an sqlite:// URL")
+    _prepare(url, dialect, dialect.make)
+
+
+def _prepare(url: str, dialect: Dialect, make: Callable[[sa.Connection], None]) -> None:
+    engine = dialect.engine(sa.make_url(url))
     try:
         with _translated(), engine.connect() as connection:
-            dialect.make(connection, record_tables().metadata, application_role)
+            make(connection)
     finally:
         engine.dispose()
 
@@ -193,9 +208,12 @@ class SqlTransaction:
 
     def new_id(self, kind: type[Record]) -> str:
         """Return the id after the greatest that a record of a kind ever had, whether or not it is still there."""
-        prefix, sequences = NAMES[kind][1], self._tables.sequences
-        last = self._connection.scalar(sa.select(sequences.c.last).where(sequences.c.name == prefix))
-        return f"{prefix}-{(last or 0) + 1}"
+        prefix, sequences, ids = NAMES[kind][1], self._tables.sequences, self._tables[kind].c.id
+        last = self._connection.scalar(sa.select(sequences.c.last).where(sequences.c.name == prefix)) or 0
+        # An API of before sequences may have recorded while its tables were brought up to date.
+        while self._connection.scalar(sa.select(ids).where(ids == f"{prefix}-{last + 1}")) is not None:
+            last += 1
+        return f"{prefix}-{last + 1}"
 
     def add(self, record: Record) -> None:
         """Store a new record."""

@@ -19,7 +19,6 @@ from typing import BinaryIO
 
 import psutil
 
-from pipelines.adapters.disk import remove_tree
 from pipelines.adapters.jobs.files import (
     MOST_WRITTEN_BYTES,
     MOST_WRITTEN_FILES,
@@ -36,6 +35,7 @@ from pipelines.adapters.jobs.files import (
     too_much,
 )
 from pipelines.adapters.jobs.inside import OUT_OF_THREADS
+from pipelines.disk import remove_tree
 from pipelines.errors import Undecided
 from pipelines.ports import JobBounds, never_ending
 

@@ -36,16 +36,24 @@ ProgressReporter = Callable[[str], None]
 class LocalInstallation:
     """Starts, finds and stops the parts of one home.
 
-    `executor_alive` says whether the executor with a process id has lately shown that it lives.
+    `executor_alive` says whether the executor with a process id has lately shown that it lives. `upgrade_tables` brings
+    the tables up to date, for which no process of an older Slipway may use them.
     """
 
-    def __init__(self, settings: Settings, environ: Mapping[str, str], executor_alive: Callable[[int], bool]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        environ: Mapping[str, str],
+        executor_alive: Callable[[int], bool],
+        upgrade_tables: Callable[[], None],
+    ) -> None:
         self._settings = settings
         self._environ = settings.child_environ(environ)
         self._processes = Processes(settings.home, settings.logs)
         self._api = ToldApi(settings)
         self._code = StartedCode(settings.home)
         self._executor_alive = executor_alive
+        self._upgrade_tables = upgrade_tables
 
     def known_id(self) -> str | None:
         """Return the id that the home's API was started with last."""
@@ -62,6 +70,7 @@ class LocalInstallation:
         self._end_estranged(report_progress)
         self._end_silent(parts, report_progress)
         replaced = self._end_outdated(parts, report_progress)
+        self._upgrade_tables()
         running = self.running()
         missing = [part for part in parts if part.name not in running or part.name in replaced]
         for part in missing:

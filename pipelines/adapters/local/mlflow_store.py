@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from pipelines.adapters.disk import sync
+from pipelines.disk import sync
 from pipelines.errors import Undecided, UsageError
 
 _TABLE = "alembic_version"

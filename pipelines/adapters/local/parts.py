@@ -8,13 +8,18 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from pipelines.adapters.exchange import deadline
 from pipelines.adapters.local.code import own_code
-from pipelines.adapters.local.supervisor.home import former_record_paths, record_path, supervisor_name, wire_of
+from pipelines.adapters.local.supervisor.home import (
+    former_record_paths,
+    read_record,
+    record_path,
+    supervisor_name,
+    wire_of,
+)
 from pipelines.adapters.local.supervisor.wire import HANDS_OVER, Command
 from pipelines.adapters.local.target import converse
 from pipelines.domain.release import REPLICAS, Endpoint, Environment, Slot
@@ -47,7 +52,7 @@ class Part:
     @property
     def hands_over(self) -> bool:
         """Whether the process that runs passes its place on to a successor by itself."""
-        return any(path.exists() and wire_of(_read(path)) >= HANDS_OVER for path in self.records[:1])
+        return any(path.exists() and wire_of(read_record(path)) >= HANDS_OVER for path in self.records[:1])
 
     @property
     def has_left_replicas(self) -> bool:
@@ -55,8 +60,8 @@ class Part:
         record = next((path for path in self.records if path.exists()), None)
         if record is None:
             return False
-        left = _read(record)
-        replicas = [*left["processes"], *left.get("former", [])]
+        left = read_record(record)
+        replicas = [*left.get("processes", []), *left.get("former", [])]
         pids = [process[kind] for process in replicas for kind in ("pid", "worker") if process[kind]]
         return any(psutil.pid_exists(pid) for pid in pids)
 
@@ -104,15 +109,15 @@ def _supervisor(settings: Settings, endpoint: Endpoint, code: str) -> Part:
 
 def _has_succeeded(record: Path, pid: int) -> bool:
     """Whether a supervisor keeps its record, and nothing of the one before it is left."""
-    kept = _read(record) if record.exists() else {"pid": None}
-    return bool(kept["pid"] == pid and not kept.get("former"))
+    kept = read_record(record) if record.exists() else {}
+    return bool(kept.get("pid") == pid and not kept.get("former"))
 
 
 def _obeys(record: Path) -> bool:
     """Whether a supervisor answers whoever asks it, whatever becomes of its replicas."""
     request = json.dumps({"command": Command.OBSERVE, "slot": Slot.LIVE}).encode() + b"\n"
     try:
-        return bool(converse(_read(record)["socket"], request, _OBEY_S))
+        return bool(converse(read_record(record).get("socket", ""), request, _OBEY_S))
     except (OSError, ValueError):
         return False
 
@@ -134,8 +139,3 @@ def _answers(port: int) -> Callable[[int], bool]:
             connection.close()
 
     return ready
-
-
-def _read(record: Path) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(record.read_text())
-    return body

@@ -4,15 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pipelines.disk import write_whole
 from pipelines.documents import parse_json
 
 
 def write_private(path: Path, body: dict[str, Any]) -> None:
     """Write JSON into a private folder, at once or not at all."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(body))
-    partial.replace(path)
+    write_whole(path, json.dumps(body))
 
 
 def read_private(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The processes of one home: started once, found again, ended with all that they started.
 
 A process is ours only if its id and the mark of its birth, which no step of a clock moves, are in the home's record.
+Where that has lost its content, processes are known by what they were started with.
 One that is to take another's place is recorded beside it, and counts as soon as that one has left.
 """
 
@@ -21,6 +22,8 @@ from pipelines.adapters.local.supervisor.identity import birth
 # Longer than a supervisor takes to drain its replicas.
 STOP_S = 30.0
 SUCCESSOR = "successor of "
+# In the environment of what is started: from which home, and as what.
+_STARTED = "SLIPWAY_STARTED_AS"
 
 Born = str | float | None
 
@@ -30,6 +33,7 @@ class Processes:
 
     def __init__(self, home: Path, logs: Path) -> None:
         self._record = home / "run" / "processes.json"
+        self._mark = f"{home}:"
         self._logs = logs
         # By name, the latest last.
         self._started: dict[str, list[subprocess.Popen[bytes]]] = {}
@@ -52,16 +56,22 @@ class Processes:
             process = subprocess.Popen(
                 command,
                 cwd=cwd,
-                env=environ,
+                env={**environ, _STARTED: f"{self._mark}{name}"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
             )
+        try:
+            recorded = {known: list(found) for known, found in self._settled().items() if known != SUCCESSOR + name}
+            recorded[SUCCESSOR + name if replaces else name] = [process.pid, birth(process.pid)]
+            write_private(self._record, recorded)
+        except BaseException:
+            # Nobody would ever find it, as when the disk is full.
+            kill([psutil.Process(process.pid)])
+            process.wait()
+            raise
         self._started.setdefault(name, []).append(process)
-        recorded = {known: list(found) for known, found in self._settled().items() if known != SUCCESSOR + name}
-        recorded[SUCCESSOR + name if replaces else name] = [process.pid, birth(process.pid)]
-        write_private(self._record, recorded)
 
     def latest(self, name: str) -> int | None:
         """Return the id of the process that was started last by a name, None once that has ended."""
@@ -99,7 +109,22 @@ class Processes:
     def _recorded(self) -> dict[str, tuple[int, Born]]:
         if not self._record.exists():
             return {}
-        return {name: (pid, born) for name, (pid, born) in json.loads(self._record.read_text()).items()}
+        try:
+            return {name: (pid, born) for name, (pid, born) in json.loads(self._record.read_text()).items()}
+        except (ValueError, TypeError, AttributeError):
+            return self._found()
+
+    def _found(self) -> dict[str, tuple[int, Born]]:
+        """Return what was started from here and still runs, as the record has it; their children are not theirs."""
+        found: dict[str, tuple[int, Born]] = {}
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, ProcessLookupError):
+                mark = process.environ().get(_STARTED, "")
+                if mark.startswith(self._mark) and os.getsid(process.pid) == process.pid:
+                    name = mark.removeprefix(self._mark)
+                    # The later one of two is to take the place of the other.
+                    found[SUCCESSOR + name if name in found else name] = (process.pid, birth(process.pid))
+        return found
 
 
 def end(processes: Iterable[psutil.Process]) -> None:

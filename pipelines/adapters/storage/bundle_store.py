@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from pipelines.adapters.disk import sync
+from pipelines.disk import sync
 from pipelines.domain.bundle import canonical, digest_of
 from pipelines.domain.names import checked_name
 from pipelines.errors import DeployFailed, UsageError

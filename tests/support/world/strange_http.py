@@ -22,6 +22,7 @@ REFUSED = {
     "a length with underscores": _POST + b"Content-Length: 1_0\r\n\r\nhellohello",
     "no length": _POST + b"Content-Length: \r\n\r\n",
     "a name before a space": _POST + b"Content-Length : 5\r\n\r\nhello",
+    "an offer before a space": _GET + b"Host: x\r\nConnection: Upgrade\r\nUpgrade : x\r\n\r\n",
     "an unknown coding": _POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
     "chunked is not the last": _POST + b"Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
     "a chunk's size that is no number": _POST + b"Transfer-Encoding: chunked\r\n\r\nz\r\nhello\r\n0\r\n\r\n",

@@ -101,6 +101,20 @@ def test_what_may_be_read_in_two_ways_is_refused_and_the_connection_closed(setti
     assert {answer.count(b"HTTP/1.1 ") for answer in answers.values()} == {1}
 
 
+def test_who_is_refused_reads_it_though_the_body_is_still_to_come(settings: Settings) -> None:
+    # More than fits between the two, so that the answer comes while the client sends.
+    body = b" " * (8 << 20)
+    head = b"POST /api/v1/rollbacks HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+    for _ in range(5):
+        assert exchange(settings.api_port, head + body).startswith(b"HTTP/1.1 401 ")
+
+
+def test_requests_in_one_piece_are_answered_one_by_one(settings: Settings) -> None:
+    get = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = get.replace(b"Host: x", b"Host: x\r\nConnection: close")
+    assert exchange(settings.api_port, get * 20 + last).count(b"HTTP/1.1 200 ") == 21
+
+
 def test_a_slash_too_many_is_no_way_to_another_host(settings: Settings) -> None:
     answer = exchange(
         settings.api_port, b"GET /api/v1/status/ HTTP/1.1\r\nHost: elsewhere\r\nConnection: close\r\n\r\n"

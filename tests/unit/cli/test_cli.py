@@ -1,5 +1,6 @@
 """What the command line refuses by itself, before anything is asked or changed."""
 
+import errno
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import cli
 from pipelines.settings.tokens import make_tokens
 
 SLIPWAY = [sys.executable, "-m", "pipelines.cli"]
@@ -50,6 +52,22 @@ def test_a_person_without_a_token_is_told_who_has_one(home: Path) -> None:
 
 def test_a_no_needs_its_reason(home: Path) -> None:
     assert refused(home, "reject", "--version", "3", "--reason", " ")["message"] == "a rejection needs a reason"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_undecided_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    def full(**_: object) -> None:
+        raise OSError(number, os.strerror(number), "processes.json")
+
+    monkeypatch.setattr(cli, "app", full)
+    monkeypatch.setattr(sys, "argv", ["slipway", "up", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 4
+    refusal = json.loads(capsys.readouterr().out)["error"]
+    assert os.strerror(number) in refusal["message"] and "make room" in refusal["next"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pipelines.adapters.home_lock import held
 from pipelines.errors import Refused
 from pipelines.operator.down import destroy_home, take_down
 from pipelines.operator.up import bring_up
+from pipelines.settings.installation import InstallationRecord
 from pipelines.settings.settings import Settings
 from pipelines.settings.tokens import make_tokens
 
@@ -59,5 +60,13 @@ def test_a_removal_that_was_cut_off_anywhere_is_finished_by_the_next(
         destroy_home(settings, {}, print)
     assert settings.tokens_file.exists()
     monkeypatch.undo()
+    destroy_home(settings, {}, print)
+    assert not settings.home.exists()
+
+
+def test_a_home_that_an_earlier_slipways_removal_left_without_tokens_is_removed_too(tmp_path: Path) -> None:
+    settings = Settings.from_environ({"SLIPWAY_HOME": str(tmp_path / "home")})
+    settings.logs.mkdir(parents=True)
+    InstallationRecord(id="ours", settings={}).write(settings.home)
     destroy_home(settings, {}, print)
     assert not settings.home.exists()

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.adapters.local.supervisor.wire import WIRE_VERSION, Deployment
+from pipelines.disk import write_whole
 from pipelines.domain.release import Endpoint, Environment, Phase, Slot
 from pipelines.errors import UsageError
 
 # sun_path holds 108 bytes on Linux and 104 on macOS, the closing zero included.
 SOCKET_PATH_LIMIT_BYTES = 103
 _LOCK_POLL_S = 0.02
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,23 @@ def wire_of(record: dict[str, Any]) -> int:
     return int(record.get("wire", 1))
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """Return the form on disk of a record of any version; raise UsageError when it cannot be read."""
+    try:
+        body = json.loads(path.read_bytes())
+        wire_of(body)
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    return dict(body)
+
+
+def _unreadable(path: Path, error: Exception) -> UsageError:
+    return UsageError(
+        f"the supervisor's record {path} is not readable: {error!r}",
+        next='move it away, then "make up": the executor has it serve again what is recorded',
+    )
+
+
 def supervisor_name(endpoint: Endpoint) -> str:
     """Return how the supervisor of an endpoint is known: its record, its log and its process."""
     return f"supervisor-{endpoint.environment}-{endpoint.model}"
@@ -205,20 +224,12 @@ class SupervisorHome:
             body = json.loads(self.record_path.read_bytes())
             refuse_newer(self.record_path, wire_of(body))
             return Record.from_dict(body)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise UsageError(
-                f"the supervisor's record {self.record_path} is not readable: {error!r}",
-                next="put it back from a backup, or move it away to start with empty slots",
-            ) from error
+        except _UNREADABLE as error:
+            raise _unreadable(self.record_path, error) from error
 
     def save(self, record: Record) -> None:
         """Write the record so that a reader, also one after a power cut, finds the old or the new one."""
-        draft = self.record_path.with_suffix(".json.new")
-        with open(draft, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-            json.dump(record.as_dict(), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self.record_path)
+        write_whole(self.record_path, json.dumps(record.as_dict(), indent=1))
 
     def _short_socket_path(self) -> Path:
         usual = self.record_path.with_suffix(".sock")

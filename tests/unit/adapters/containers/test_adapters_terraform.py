@@ -224,6 +224,18 @@ def test_a_torn_note_of_a_killed_run_counts_from_when_it_was_written(machine: Ma
     assert machine.terraform().cut_off() is None
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"prefix"'])
+def test_what_lost_its_content_is_refused_with_what_to_do(machine: Machine, content: str) -> None:
+    machine.work.mkdir()
+    for name in ("variables.tfvars.json", "terraform.tfstate"):
+        (machine.work / name).write_text(content)
+    with pytest.raises(UsageError, match=r"variables\.tfvars\.json is damaged") as variables:
+        machine.terraform().variables()
+    with pytest.raises(UsageError, match=r"terraform\.tfstate is damaged") as state:
+        machine.terraform().known_ids()
+    assert "remove it" in variables.value.next and "terraform.tfstate.backup" in state.value.next
+
+
 def test_the_note_of_a_run_is_written_whole(machine: Machine) -> None:
     machine.let("apply", f"ls {machine.work} >$here/seen; cat {machine.work}/cut-off >>$here/seen")
     machine.terraform().apply({})

@@ -55,7 +55,7 @@ def test_a_file_of_a_newer_slipway_is_refused_and_left_as_it_is(tmp_path: Path) 
     assert place.execute("SELECT count(*) FROM sqlite_master") == [(0,)]
 
 
-def test_a_file_of_an_older_slipway_is_brought_up_to_date_by_whoever_opens_it(tmp_path: Path) -> None:
+def test_a_file_without_tables_gets_them_by_whoever_opens_it(tmp_path: Path) -> None:
     place = bare_sqlite(tmp_path)
     place.execute("PRAGMA user_version = 1")
 

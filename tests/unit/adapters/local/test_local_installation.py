@@ -1,5 +1,6 @@
 """What `up`, `down` and `destroy` do with processes that the home records, and are not today's own."""
 
+import errno
 import json
 import os
 import re
@@ -17,6 +18,7 @@ import pytest
 
 from pipelines.adapters.local import installation as installation_module
 from pipelines.adapters.local import parts as parts_module
+from pipelines.adapters.local import processes as processes_module
 from pipelines.adapters.local.installation import LocalInstallation
 from pipelines.adapters.local.parts import Part
 from pipelines.adapters.local.processes import Processes, kill
@@ -59,6 +61,11 @@ class Given(LocalInstallation):
 
     given: tuple[Part, ...] = ()
 
+    @property
+    def home(self) -> Path:
+        """Return where it keeps its state."""
+        return self._settings.home
+
     def parts(self) -> list[Part]:
         """Return those."""
         return list(self.given)
@@ -96,7 +103,7 @@ def test_what_an_earlier_slipway_started_is_ended(
 ) -> None:
     (former,) = recorded("supervisor-staging")
     told: list[str] = []
-    installation = Nothing(settings, {}, lambda pid: True)
+    installation = Nothing(settings, {}, lambda pid: True, lambda: None)
     getattr(installation, verb)(told.append)
     assert not psutil.pid_exists(former.pid)
     assert "stopping supervisor-staging" in told[0]
@@ -109,7 +116,7 @@ def test_what_serves_another_model_is_not_ended_even_without_a_record_of_the_mod
     recorded: Callable[..., list["subprocess.Popen[bytes]"]], settings: Settings, verb: str, environment: Environment
 ) -> None:
     processes = recorded("api", "executor", f"supervisor-{environment}-other-model")
-    installation = Nothing(settings, {}, lambda pid: True)
+    installation = Nothing(settings, {}, lambda pid: True, lambda: None)
     with pytest.raises(OtherModel, match=r"of model 'other-model', and .* names 'churn-model'"):
         getattr(installation, verb)(lambda line: None)
     assert [process.poll() for process in processes] == [None, None, None]
@@ -119,7 +126,7 @@ def test_destroy_ends_it_whatever_its_model(
     recorded: Callable[..., list["subprocess.Popen[bytes]"]], settings: Settings
 ) -> None:
     recorded("api", "supervisor-staging-other-model")
-    installation = Nothing(settings, {}, lambda pid: True)
+    installation = Nothing(settings, {}, lambda pid: True, lambda: None)
     installation.destroy(lambda line: None)
     assert installation.running() == {}
 
@@ -130,7 +137,7 @@ def test_an_api_that_knows_another_id_or_other_tokens_is_started_anew(
     InstallationRecord(id="ours", settings={}).write(settings.home)
     make_tokens(settings.tokens_file)
     (api,) = recorded("api")
-    installation = Nothing(settings, {}, lambda pid: True)
+    installation = Nothing(settings, {}, lambda pid: True, lambda: None)
     ToldApi(settings).keep_told()
     assert installation.known_id() == "ours"
     installation.up(lambda line: None)
@@ -151,7 +158,7 @@ def test_what_the_api_was_told_is_unknown_when_it_can_not_be_read(settings: Sett
 
 def test_replicas_of_a_crashed_supervisor_of_an_earlier_slipway_do_not_take_its_port(settings: Settings) -> None:
     command = [sys.executable, "-c", LISTENER, str(settings.staging_port)]
-    installation = StagingOnly(settings, {}, lambda pid: True)
+    installation = StagingOnly(settings, {}, lambda pid: True, lambda: None)
     with subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE) as replica:
         assert replica.stdout and replica.stdout.readline()
         # Who ends it is not its parent, and waits for as long as there is a zombie.
@@ -174,7 +181,7 @@ def test_a_successor_whose_replicas_never_come_up_is_not_ended_nor_what_serves_m
 ) -> None:
     monkeypatch.setattr(installation_module, "READY_S", 4.0)
     monkeypatch.setattr(installation_module, "SILENT_S", 4.0)
-    installation = StagingOnly(settings, {}, lambda pid: True)
+    installation = StagingOnly(settings, {}, lambda pid: True, lambda: None)
     (own,) = installation.parts()
     broken = Deployment(Release("r-1", "churn-model", Environment.STAGING, "1", "sha256:b"), settings.home / "none")
     slots = {Slot.LIVE: SlotRecord(serving=broken, wanted=broken, phase=Phase.SETTLED)}
@@ -207,7 +214,7 @@ def test_a_successor_whose_replicas_never_come_up_is_not_ended_nor_what_serves_m
 
 
 def test_what_a_former_supervisor_left_counts_until_its_successor_has_ended_it(settings: Settings) -> None:
-    (own,) = StagingOnly(settings, {}, lambda pid: True).parts()
+    (own,) = StagingOnly(settings, {}, lambda pid: True, lambda: None).parts()
     (settings.home / "run").mkdir()
     left = ProcessRecord("live-0", os.getpid(), birth(os.getpid()), None, None, "none.sock")
     for record, holds in ((Record(former=[left]), True), (Record(processes=[left]), True), (Record(), False)):
@@ -219,7 +226,7 @@ def test_a_supervisor_that_listens_and_says_nothing_is_frozen(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts_module, "_OBEY_S", 0.1)
-    (own,) = StagingOnly(settings, {}, lambda pid: True).parts()
+    (own,) = StagingOnly(settings, {}, lambda pid: True, lambda: None).parts()
     (settings.home / "run").mkdir()
     control = str(settings.home / "run" / "control.sock")
     own.records[0].write_text(json.dumps(Record(socket=control).as_dict()))
@@ -247,7 +254,7 @@ def after(seconds: float) -> Callable[[int], bool]:
 
 @pytest.fixture
 def given(settings: Settings) -> Iterator[Given]:
-    installation = Given(settings, {}, lambda pid: True)
+    installation = Given(settings, {}, lambda pid: True, lambda: None)
     yield installation
     installation.down(lambda line: None)
 
@@ -293,7 +300,7 @@ def test_a_part_that_never_becomes_ready_is_told_with_its_own_words(
 def test_who_was_to_be_replaced_stays_on_record_until_its_successor_has_its_place(
     given: Given, settings: Settings
 ) -> None:
-    (own,) = StagingOnly(settings, {}, lambda pid: True).parts()
+    (own,) = StagingOnly(settings, {}, lambda pid: True, lambda: None).parts()
     given.given = (own,)
     given.up(lambda line: None)
     former = given.running()[own.name].pid
@@ -323,3 +330,60 @@ def test_a_successor_counts_as_soon_as_the_one_before_it_has_left(settings: Sett
     finally:
         kill(running.values())
         processes.forget()
+
+
+def test_the_tables_are_upgraded_once_nothing_runs_that_knows_those_of_before(
+    recorded: Callable[..., list["subprocess.Popen[bytes]"]], settings: Settings
+) -> None:
+    before = recorded("api", "executor")
+    ran: list[list[bool]] = []
+    installation = Given(
+        settings, {}, lambda pid: True, lambda: ran.append([psutil.pid_exists(process.pid) for process in before])
+    )
+    installation.given = tuple(part(name, lambda pid: True) for name in ("api", "executor"))
+    try:
+        installation.up(lambda line: None)
+        assert ran == [[False, False]]
+        assert not {process.pid for process in before} & {each.pid for each in installation.running().values()}
+    finally:
+        installation.down(lambda line: None)
+
+
+def full(path: Path, body: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+
+def test_a_process_that_can_not_be_recorded_is_ended(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    processes, before = Processes(settings.home, settings.logs), set(psutil.Process().children())
+    monkeypatch.setattr(processes_module, "write_private", full)
+    with pytest.raises(OSError, match="No space left"):
+        processes.start("part", ["sleep", "60"], cwd=settings.home, environ={}, replaces=False)
+    assert set(psutil.Process().children()) == before
+    assert processes.running() == {} and processes.latest("part") is None
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"api": 1}', '{"api"'])
+def test_what_runs_is_found_again_where_the_record_of_it_lost_its_content(given: Given, content: str) -> None:
+    # Its child is no part, and neither is one of another home.
+    child = ("sh", "-c", "sleep 60 & wait")
+    given.given = (part("first", lambda pid: True, *child), part("second", lambda pid: True))
+    given.up(lambda line: None)
+    before = {name: process.pid for name, process in given.running().items()}
+    (given.home / "run" / "processes.json").write_text(content)
+    assert {name: process.pid for name, process in given.running().items()} == before
+    told: list[str] = []
+    given.up(told.append)
+    assert told == []
+    given.down(lambda line: None)
+    assert not any(map(psutil.pid_exists, before.values()))
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{"])
+def test_a_supervisors_record_that_lost_its_content_is_refused_in_words(settings: Settings, content: str) -> None:
+    installation = StagingOnly(settings, {}, lambda pid: True, lambda: None)
+    (own,) = installation.parts()
+    (settings.home / "run").mkdir()
+    own.records[0].write_text(content)
+    with pytest.raises(UsageError, match=r"record .* is not readable") as refused:
+        installation.up(lambda line: None)
+    assert "move it away" in refused.value.next and installation.running() == {}
