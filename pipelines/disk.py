@@ -1,4 +1,4 @@
-"""Writes to the disk what a power cut must not take back, nor leave without its content; removes what lies deep in it."""
+"""Writes to the disk what a power cut must not take back, nor leave without its content, and removes deep folders."""
 
 import os
 import secrets
