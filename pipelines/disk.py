@@ -1,6 +1,7 @@
-"""Writes to the disk what a power cut must not take back, nor leave without its content."""
+"""Writes to the disk what a power cut must not take back, nor leave without its content, and removes deep folders."""
 
 import os
+import secrets
 from pathlib import Path
 
 
@@ -29,3 +30,35 @@ def write_whole(path: Path, text: str) -> None:
         partial.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder, however deep the folders in it lie in one another; raise OSError for what resists.
+
+    What goes down with them, as the standard library does, ends where Python's stack does: here each is moved up first.
+    """
+    top = os.open(folder, os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        _empty(top, top)
+        while left := os.listdir(top):
+            for name in left:
+                inner = os.open(name, os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
+                try:
+                    _empty(inner, top)
+                finally:
+                    os.close(inner)
+                os.rmdir(name, dir_fd=top)
+    finally:
+        os.close(top)
+    os.rmdir(folder)
+
+
+def _empty(folder: int, top: int) -> None:
+    """Remove the files of a folder, and move the folders in it to the top, by names that nobody else has given."""
+    for name in os.listdir(folder):
+        try:
+            os.unlink(name, dir_fd=folder)
+        except (IsADirectoryError, PermissionError):
+            # What Linux and macOS say of a folder. Without rights to it, it could be neither moved nor emptied.
+            os.chmod(name, 0o700, dir_fd=folder)
+            os.rename(name, secrets.token_hex(16), src_dir_fd=folder, dst_dir_fd=top)

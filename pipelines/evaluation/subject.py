@@ -5,6 +5,7 @@ is used again only after its digest was checked.
 """
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipelines.domain.policy import Policy
 from pipelines.domain.records import Evaluation
 from pipelines.domain.verdict import GateResult
 from pipelines.errors import Refused
+from pipelines.packaging.file_digest import digest_of_file
 from pipelines.ports import Step
 from pipelines.releases.services import Services
 
@@ -85,7 +87,7 @@ def results_step(step: Step, name: str, action: Callable[[], list[GateResult]]) 
 def kept_evaluation_set(services: Services, digest: str) -> Path:
     """Return the file of the evaluation set of that digest, unread; raise Refused when the file kept is another."""
     path = evalset_path(services, digest)
-    if (found := digest_of(path.read_bytes())) != digest:
+    if (found := digest_of_file(path)) != digest:
         raise Refused(
             f"digest mismatch, expected {digest} got {found}: {path.name} was changed after it was kept",
             next="evaluate the version again, which keeps the set anew",
@@ -116,11 +118,11 @@ def kept_rows(services: Services, evaluation: Evaluation, digest: str) -> list[d
 def keep_evaluation_set(services: Services, source: Path, digest: str) -> None:
     """Keep an evaluation set by its digest, in place of a file that has another by now."""
     kept = evalset_path(services, digest)
-    if kept.exists() and digest_of(kept.read_bytes()) == digest:
+    if kept.exists() and digest_of_file(kept) == digest:
         return
     kept.parent.mkdir(parents=True, exist_ok=True)
     partial = kept.with_suffix(".partial")
-    partial.write_bytes(source.read_bytes())
+    shutil.copyfile(source, partial)
     partial.rename(kept)
 
 

@@ -15,6 +15,7 @@ from pipelines.domain.description import Datasets, Description, Provenance
 from pipelines.domain.version import RegisteredVersion
 from pipelines.errors import JobFailed, NotServable, Refused
 from pipelines.packaging.confined import EVALUATION, MODEL, PREDICTIONS, PackagingTask, Parsed, Read, Run, ask
+from pipelines.packaging.file_digest import digest_of_file
 from pipelines.ports import ModelRegistry
 
 _EVALUATION = "slipway/evaluation.parquet"
@@ -22,6 +23,8 @@ _PREDICTIONS = "slipway/predictions.parquet"
 _EVALUATION_TAG = "slipway.dataset.evaluation"
 _TRAIN_TAG = "slipway.dataset.train"
 _COMMIT_TAG = "mlflow.source.git.commit"
+_REQUIREMENTS = "requirements.txt"
+_MOST_REQUIREMENTS_BYTES = 1 << 20
 
 
 class BundleFiles(Protocol):
@@ -90,14 +93,14 @@ def make_bundle(
     parsed = _parsed(run, material, kept)
     onnx = material.model / parsed.model_file
     if kept and pinned:
-        _refuse_changed(version, kept["files"]["model.onnx"], _file_digest(onnx))
+        _refuse_changed(version, kept["files"]["model.onnx"], digest_of_file(onnx))
         digest, body = pinned, kept
     else:
         body = _described(material, parsed.read, onnx)
         if pinned is not None:
             _refuse_changed(version, pinned, digest_of(canonical(body)))
         digest = store.put(body, {"model.onnx": onnx})
-    predictions = _file_digest(material.predictions) if material.predictions else None
+    predictions = digest_of_file(material.predictions) if material.predictions else None
     return Packaged(
         digest=digest,
         body=body,
@@ -120,11 +123,11 @@ def kept_predictions(
     if digest is None:
         return None
     kept = workdir / "predictions" / _PREDICTIONS
-    if not digest or not kept.exists() or _file_digest(kept) != digest:
+    if not digest or not kept.exists() or digest_of_file(kept) != digest:
         version = find_version()
         fetched = _fetch_predictions(registry, version, workdir)
         if digest:
-            _refuse_changed(version, digest, _file_digest(fetched) if fetched else "nothing")
+            _refuse_changed(version, digest, digest_of_file(fetched) if fetched else "nothing")
         return fetched
     return kept
 
@@ -170,17 +173,26 @@ def _described(material: _Material, read: Read | None, onnx: Path) -> dict[str, 
         run_id=version.run_id or None,
         git_commit=tags.get(_COMMIT_TAG),
         datasets=Datasets(train=tags.get(_TRAIN_TAG), evaluation=material.evaluation_digest),
-        dependencies=digest_of(_requirements(material.model)),
+        dependencies=digest_of(_requirements(version, material.model)),
     )
     parts = {name: getattr(read, name) for name in type(read).model_fields}
-    files = {"model.onnx": _file_digest(onnx)}
+    files = {"model.onnx": digest_of_file(onnx)}
     return Description(model=version.model, provenance=provenance, files=files, **parts).as_json()
 
 
-def _requirements(model: Path) -> bytes:
+def _requirements(version: RegisteredVersion, model: Path) -> bytes:
     """Return the logged dependency set with the line ends of text, empty where none was logged."""
-    path = model / "requirements.txt"
-    content = path.read_bytes() if path.exists() else b""
+    path = model / _REQUIREMENTS
+    if not path.exists():
+        return b""
+    with path.open("rb") as file:
+        content = file.read(_MOST_REQUIREMENTS_BYTES + 1)
+    if len(content) > _MOST_REQUIREMENTS_BYTES:
+        raise NotServable(
+            f"version {version.version} of {version.model} can't be served: its {_REQUIREMENTS} has more than"
+            f" {_MOST_REQUIREMENTS_BYTES:,} bytes",
+            next="log the model again with the packages that it needs",
+        )
     return content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
@@ -205,7 +217,7 @@ def _evaluation(
     if version.run_id:
         path = registry.fetch_artifact(version.run_id, _EVALUATION, workdir / "evaluation")
     if path is not None:
-        found = _file_digest(path)
+        found = digest_of_file(path)
         expected = tags.get(_EVALUATION_TAG, found)
         if expected != found:
             raise Refused(
@@ -221,7 +233,7 @@ def _evaluation(
             " passed has one",
             next=f'log {_EVALUATION} on its run, or have a version with one pass first (see "make candidate")',
         )
-    return fallback, _file_digest(fallback), False
+    return fallback, digest_of_file(fallback), False
 
 
 def _fetch_predictions(registry: ModelRegistry, version: RegisteredVersion, workdir: Path) -> Path | None:
@@ -233,7 +245,3 @@ def _fetch_predictions(registry: ModelRegistry, version: RegisteredVersion, work
     kept = workdir / "predictions" / _PREDICTIONS
     kept.parent.mkdir(parents=True, exist_ok=True)
     return path.replace(kept)
-
-
-def _file_digest(path: Path) -> str:
-    return digest_of(path.read_bytes())

@@ -2,7 +2,9 @@
 
 import json
 import os
+import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -151,6 +153,36 @@ def test_what_leaves_a_jobs_session_ends_with_a_job_that_is_ended(jobs: ProcessJ
     with pytest.raises(Cancelled):
         ask(jobs, task, check=check)
     assert left(tmp_path) == []
+
+
+@pytest.fixture
+def burrows(tmp_path: Path) -> Iterator[Path]:
+    """The jobs' directory, of which nothing may be left: pytest itself can't remove what lies so deep."""
+    yield tmp_path / "jobs"
+    subprocess.run(["rm", "-rf", str(tmp_path / "jobs")], check=True)
+
+
+def test_folders_however_deep_are_removed_and_nothing_that_they_point_at(
+    jobs: ProcessJobs, burrows: Path, tmp_path: Path
+) -> None:
+    # As many as a job may make, and as one may have made before it was looked at.
+    assert ask(jobs, "burrow 990") == "there"
+    assert list(burrows.iterdir()) == []
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").touch()
+    job = burrows / "job-left"
+    (job / "shut" / "in").mkdir(parents=True)
+    (job / "shut").chmod(0)
+    inside = os.open(job, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d", dir_fd=inside)
+        outside, inside = inside, os.open("d", os.O_RDONLY, dir_fd=inside)
+        os.close(outside)
+    os.symlink(tmp_path / "kept", "link", dir_fd=inside)
+    os.close(inside)
+    assert jobs.remove_left() == {"job-left"}
+    assert list(burrows.iterdir()) == []
+    assert (tmp_path / "kept" / "file").exists()
 
 
 @pytest.mark.parametrize("place", ["", "secret"])

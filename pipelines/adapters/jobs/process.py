@@ -7,7 +7,6 @@ containers keep more away.
 import logging
 import os
 import selectors
-import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from pipelines.adapters.jobs.files import (
     too_much,
 )
 from pipelines.adapters.jobs.inside import OUT_OF_THREADS
+from pipelines.disk import remove_tree
 from pipelines.errors import Undecided
 from pipelines.ports import JobBounds, never_ending
 
@@ -69,17 +69,19 @@ class ProcessJobs:
     ) -> bytes:
         """Run the program over copies of `files` and return what it answers; nothing of it is left afterwards."""
         self._place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="job-", dir=self._place, ignore_cleanup_errors=True) as folder:
-            lay_out(Path(folder), task, files)
-            with self._started(Path(folder), bounds) as (process, log):
-                answer = _Watch(process, bounds, check, log, _Growth(Path(folder))).await_answer()
-        return answer
+        folder = Path(tempfile.mkdtemp(prefix="job-", dir=self._place))
+        try:
+            lay_out(folder, task, files)
+            with self._started(folder, bounds) as (process, log):
+                return _Watch(process, bounds, check, log, _Growth(folder)).await_answer()
+        finally:
+            _remove(folder)
 
     def remove_left(self) -> set[str]:
         """Remove the directories of jobs whose executor died; the jobs themselves have ended with it."""
         left = {path.name for path in self._place.glob("job-*")}
         for name in left:
-            shutil.rmtree(self._place / name, ignore_errors=True)
+            _remove(self._place / name)
         return left
 
     @contextmanager
@@ -104,6 +106,15 @@ class ProcessJobs:
                     yield process, log
                 finally:
                     _end(process)
+
+
+def _remove(folder: Path) -> None:
+    try:
+        # The job may have taken its own rights to it.
+        folder.chmod(0o700)
+        remove_tree(folder)
+    except OSError as error:
+        logger.warning("what a confined job has left resists: %s", error)
 
 
 class _Watch:

@@ -3,7 +3,6 @@
 Raw values count only as long as they are the bytes that the run hashed into its result.
 """
 
-import hashlib
 import io
 import json
 import shutil
@@ -19,6 +18,7 @@ from pipelines.documents import DocumentError, parse_json
 from pipelines.domain.texts import one_line
 from pipelines.domain.verdict import Verdict
 from pipelines.errors import Undecided
+from pipelines.packaging.file_digest import digest_of_file
 from pipelines.ports import LoadRun
 
 PLAN, ROWS, RESULT, PAGE = "plan.json", "rows.json", "result.json", "report.html"
@@ -129,7 +129,7 @@ def read_run(directory: Path) -> LoadRun:
         file = directory / PurePosixPath(raw["file"]).name
         if not file.is_file():
             raise Undecided(f"{file.name} of the load run is missing", next=_AGAIN)
-        if (found := _sha256_of(file)) != raw["sha256"]:
+        if (found := digest_of_file(file)) != raw["sha256"]:
             raise Undecided(f"{file.name}: digest mismatch, expected {raw['sha256']}, got {found}", next=_AGAIN)
     page = directory / PAGE
     return LoadRun(result, page.read_bytes() if page.exists() else b"")
@@ -144,8 +144,3 @@ def read_result(path: Path) -> dict[str, Any]:
     except (OSError, DocumentError, ValidationError) as error:
         raise Undecided(f"the load run left what is no result: {one_line(str(error), 300)}", next=_AGAIN) from error
     return result
-
-
-def _sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

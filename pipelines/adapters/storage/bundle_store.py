@@ -1,5 +1,6 @@
 """Bundles on disk, each in a folder named by its digest; no byte of one is handed out unverified."""
 
+import io
 import json
 import os
 import re
@@ -8,13 +9,17 @@ import shutil
 import stat
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeVar
 
 from pipelines.disk import sync
 from pipelines.domain.bundle import canonical, digest_of
 from pipelines.domain.names import checked_name
 from pipelines.errors import DeployFailed, UsageError
+from pipelines.packaging.file_digest import digest_of_file
+
+T = TypeVar("T")
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _BODY = "bundle.json"
@@ -50,8 +55,9 @@ class BundleStore:
         try:
             for name, source in files.items():
                 checked = checked_name(name, what="file name")
-                _write(partial / checked, source.read_bytes())
-            _write(partial / _BODY, content)
+                with source.open("rb") as file:
+                    _write(partial / checked, file)
+            _write(partial / _BODY, io.BytesIO(content))
             partial.chmod(0o755)
             _verify(partial, digest)
             self._publish(partial, self._folder(digest))
@@ -129,13 +135,13 @@ def _verify(folder: Path, digest: str) -> None:
     body = _verified_body(folder, digest)
     # What lies beside the listed files is nobody's: it is never read, and keeps nobody from the right bytes.
     for name, wanted in body["files"].items():
-        _same(f"{name} of bundle {digest}", wanted, digest_of(_read(folder / name)), folder)
+        _same(f"{name} of bundle {digest}", wanted, _read(folder / name, digest_of_file), folder)
 
 
 def _verified_body(folder: Path, digest: str) -> dict[str, Any]:
     if not folder.is_dir():
         raise DeployFailed(f"bundle {digest} is not in the store", next='run "make deploy-staging" to build it again')
-    content = _read(folder / _BODY)
+    content = _read(folder / _BODY, Path.read_bytes)
     _same(_BODY, digest, digest_of(content), folder)
     body: dict[str, Any] = json.loads(content)
     return body
@@ -150,18 +156,18 @@ def _repair(folder: Path) -> str:
     return f'delete {folder} and run "make deploy-staging" to build it again'
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, how: Callable[[Path], T]) -> T:
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             raise DeployFailed(f"{path} is not a plain file", next=_repair(path.parent))
-        return path.read_bytes()
+        return how(path)
     except OSError as error:
         raise DeployFailed(f"{path} can't be read: {error}", next=_repair(path.parent)) from error
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: IO[bytes]) -> None:
     with path.open("xb") as file:
-        file.write(content)
+        shutil.copyfileobj(content, file)
         file.flush()
         os.fsync(file.fileno())
     path.chmod(0o644)

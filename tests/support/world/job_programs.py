@@ -61,6 +61,14 @@ def do_fill(place: Path, rest: str) -> None:
     time.sleep(600)
 
 
+def do_burrow(place: Path, rest: str) -> str:
+    """Put so many folders into one another."""
+    for _ in range(int(rest)):
+        os.mkdir("d")
+        os.chdir("d")
+    return "there"
+
+
 def do_print(place: Path, rest: str) -> str:
     sys.stdout.write("no part of the answer")
     os.write(1, b"nor this")

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,10 @@ from onnx import TensorProto, helper
 from pipelines.adapters.storage.bundle_store import BundleStore
 from pipelines.domain.bundle import Feature, FeatureType, canonical, digest_of
 from pipelines.domain.description import GOLDEN_TOLERANCE
+from pipelines.domain.version import RegisteredVersion
 from pipelines.errors import DeployFailed, JobFailed, NotServable, Refused, UsageError
 from pipelines.packaging.confined import PackagingTask, Parsed, Read, ask
+from pipelines.packaging.file_digest import digest_of_file
 from pipelines.packaging.onnx_model import MAX_BYTES, OnnxModel
 from pipelines.packaging.package import Packaged, kept_predictions, make_bundle
 from pipelines.packaging.reading import read_predictions
@@ -294,6 +297,38 @@ def test_a_model_that_is_not_plain_is_refused(
 def test_what_is_no_model_is_refused(desk: Desk, content: bytes) -> None:
     with pytest.raises(NotServable):
         desk.package(onnx=content)
+
+
+class ListingRegistry(FakeModelRegistry):
+    """A registry whose models bring a list of dependencies of `listed`."""
+
+    listed = b""
+
+    def fetch_model(self, version: RegisteredVersion, into: Path) -> None:
+        super().fetch_model(version, into)
+        (into / "requirements.txt").write_bytes(self.listed)
+
+
+def test_a_list_of_dependencies_has_so_many_bytes(tmp_path: Path, workspace: Workspace) -> None:
+    registry = ListingRegistry()
+    desk, registry.listed = Desk(tmp_path, workspace, registry), b"\r" * (1 << 20)
+    assert desk.package().body["provenance"]["dependencies"] == digest_of(b"\n" * (1 << 20))
+    registry.listed += b"\r"
+    with pytest.raises(NotServable, match=r"its requirements\.txt has more than 1,048,576 bytes"):
+        desk.again()
+
+
+def test_a_large_file_is_named_in_little_memory(tmp_path: Path) -> None:
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(64 << 20)
+    tracemalloc.start()
+    try:
+        found = digest_of_file(tmp_path / "large")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 << 20
+    assert found == digest_of(bytes(64 << 20))
 
 
 def test_a_model_above_the_size_limit_is_refused_unread(tmp_path: Path) -> None:
