@@ -6,7 +6,7 @@ SlipwayError
 │   ├── NotServable         a version without ONNX model or signature
 │   ├── OtherModel          the request is about another model than the installation's
 │   ├── OtherInstallation   who was asked belongs to another installation
-│   ├── OlderTables         the database's tables are an earlier Slipway's, until the executor changes them
+│   ├── OlderTables         the database's tables are an earlier Slipway's, until "up" changes them
 │   ├── PortTaken
 │   ├── PolicyInvalid
 │   ├── TargetUnavailable
@@ -96,7 +96,7 @@ class OtherInstallation(UsageError):
 
 
 class OlderTables(UsageError):
-    """The database's tables are an earlier Slipway's until the executor has brought them up to date."""
+    """The database's tables are an earlier Slipway's until `up` has brought them up to date."""
 
     code = "older_tables"
 
