@@ -133,13 +133,13 @@ def test_a_slow_service_fails_and_the_result_is_one_object(operator: Operator) -
     ("words", "message"),
     [
         (["--env", "production"], "'production' is never loaded, only staging is"),
-        (["--rate", "fast"], "could not convert string to float: 'fast'"),
+        (["--rate", "fast"], "RATE 'fast' is no number"),
         (["--rate", "nan"], "rate_per_s is nan, not a valid number"),
         (["--rate", "20", "--duration", "1"], "p95 needs at least 59 requests, 20 req/s x 1 s gives 20"),
         (["--duration", "9"], "duration_s is 9, must be 10 or more"),
         (["--shape", "zigzag"], "shape: kind is 'zigzag', not steady, ramp, spike, soak or step"),
         (["--find-capacity", "--shape", "spike"], "--find-capacity tries steady rates, not 'spike'"),
-        (["--workers", "0"], "workers is 0, must be 1 or more"),
+        (["--workers", "0"], "WORKERS 0 is out of range"),
     ],
 )
 def test_what_could_prove_nothing_is_refused_before_anything_is_sent(

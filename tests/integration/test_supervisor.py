@@ -276,9 +276,10 @@ def test_a_successor_that_is_refused_says_why_and_leaves_the_one_before_in_its_p
     supervisor = supervisor_of(supervisors, tmp_path / "home", {})
     record = tmp_path / "home" / "run" / "supervisor-staging-toy-model.json"
     # As on a full disk.
-    record.with_suffix(".json.new").mkdir()
+    partial = record.with_name(f"{record.name}.partial")
+    partial.mkdir()
     refused = supervisor.run_another("--replace")
-    record.with_suffix(".json.new").rmdir()
+    partial.rmdir()
     assert refused.returncode == 5
     assert "the supervisor cannot record a change" in refused.stderr
     assert supervisor.live().phase is Phase.EMPTY

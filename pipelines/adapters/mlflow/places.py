@@ -55,9 +55,9 @@ class Places:
         if of_a_run := _OF_A_RUN.fullmatch(version.source):
             run_id, path = of_a_run.groups()
             _refuse_other_run(version, what, run_id)
-            location = self._run_location(run_id)
+            place = own_place(f"{self._run_location(run_id)}/{path}", what)
             found = self._logged_by(run_id, path, version)
-            return own_place(found.artifact_uri if found else f"{location}/{path}", what)
+            return own_place(found.artifact_uri, what) if found else place
         place = own_place(version.source, what)
         if in_a_model := _IN_A_MODEL.search(place):
             _refuse_other_run(version, what, self._logged(in_a_model[1]).source_run_id)
