@@ -57,6 +57,8 @@ def _run(command: list[str], cwd: Path, environ: Mapping[str, str], report_progr
         ) as process,
     ):
         late = threading.Timer(TRAINING_S, process.kill)
+        # Whoever leaves it by Ctrl-C does not wait for it.
+        late.daemon = True
         late.start()
         code: int | None = None
         assert process.stderr is not None

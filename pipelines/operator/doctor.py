@@ -20,10 +20,11 @@ from pipelines.domain.promotion import PastRelease, ReleaseState, RunState, repo
 from pipelines.domain.records import Approval, Evaluation, Lease, Promotion, ReleaseRecord
 from pipelines.domain.release import Endpoint, Environment, Slot
 from pipelines.domain.report import Report
-from pipelines.errors import NoRollbackTarget, RegistryUnavailable, SlipwayError, Undecided, UnknownVersion, UsageError
+from pipelines.errors import NoRollbackTarget, RegistryUnavailable, SlipwayError, Undecided, UsageError
 from pipelines.governance.standing import contradicted, half_undone, serving_release
 from pipelines.operator.privacy import find_readable_secrets
-from pipelines.ports import Bundles, Checkpoints, Records, Target, VersionList
+from pipelines.ports import Bundles, Checkpoints, Records, Target
+from pipelines.releases.alias import is_deleted
 from pipelines.releases.leased import KINDS
 from pipelines.releases.stalled import stalled_work
 from pipelines.settings.settings import Settings, model_name
@@ -115,21 +116,13 @@ def _examined(settings: Settings) -> dict[str, Any]:
         target=open_target(settings),
         bundles=open_bundles(settings),
         aliases=lambda: versions.aliases(model),
-        is_deleted=lambda version: not _knows(versions, model, version),
+        is_deleted=lambda version: is_deleted(versions.resolve, model, version),
         process=Path("/proc/1/status") if settings.runtime else None,
     )
     return {
         "invariants": [vars(invariant) for invariant in examine(patient)],
         "open_intents": [vars(entry) for entry in audit.open_intents(records.audit_trail())],
     }
-
-
-def _knows(versions: VersionList, model: str, version: str) -> bool:
-    try:
-        versions.resolve(model, version)
-    except UnknownVersion:
-        return False
-    return True
 
 
 def examine(patient: Patient) -> list[Invariant]:

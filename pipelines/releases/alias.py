@@ -8,6 +8,8 @@ the lease right before and right after, and whoever holds it then puts right wha
 write up that was not answered.
 """
 
+from collections.abc import Callable
+
 from pipelines.domain import audit
 from pipelines.domain.release import Endpoint
 from pipelines.errors import RegistryUnavailable, UnknownVersion
@@ -19,10 +21,10 @@ from pipelines.releases.waiting import keep_trying
 _MOVE = "alias.move"
 
 
-def is_deleted(registry: ModelRegistry, model: str, version: str) -> bool:
-    """Whether the registry does not know a version that was released; raise RegistryUnavailable."""
+def is_deleted(find: Callable[[str, str], object], model: str, version: str) -> bool:
+    """Whether the registry, which `find` asks, does not know a version that was released; raise RegistryUnavailable."""
     try:
-        registry.version(model, version)
+        find(model, version)
     except UnknownVersion:
         return True
     return False

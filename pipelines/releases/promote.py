@@ -61,7 +61,7 @@ def _refuse_moved_alias(services: Services, promotion: Promotion) -> None:
         return
     serving = f"version {champion.version}" if champion else "nothing"
     back = f"set the alias back in MLflow to {serving}"
-    if champion and is_deleted(services.registry, promotion.model, champion.version):
+    if champion and is_deleted(services.registry.version, promotion.model, champion.version):
         if aliased is None:
             return
         serving, back = f"{serving}, deleted since,", "remove the alias in MLflow"

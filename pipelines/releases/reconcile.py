@@ -64,7 +64,7 @@ def observe_environment(
             alias = services.registry.aliases(model).get(environment)
             seen_drift = find_drift(release, alias, state)
         if seen_drift and release and alias is None:
-            deleted = is_deleted(services.registry, model, release.version)
+            deleted = is_deleted(services.registry.version, model, release.version)
             seen_drift = find_drift(release, alias, state, deleted=deleted)
     except SlipwayError as error:
         unseen = f"can't look: {error.message}"

@@ -33,7 +33,10 @@ def open_installation(settings: Settings, environ: Mapping[str, str]) -> LocalIn
         except OlderTables:
             # It is of the older Slipway too, and is ended as that.
             return True
-        return any(leader.pid == pid and is_alive(leader, now()) for leader in records.find(LeaderLease))
+        try:
+            return any(leader.pid == pid and is_alive(leader, now()) for leader in records.find(LeaderLease))
+        finally:
+            records.close()
 
     return LocalInstallation(settings, environ, executor_alive, lambda: upgrade_tables(settings))
 

@@ -55,8 +55,9 @@ class Places:
         if of_a_run := _OF_A_RUN.fullmatch(version.source):
             run_id, path = of_a_run.groups()
             _refuse_other_run(version, what, run_id)
-            place = own_place(f"{self._run_location(run_id)}/{path}", what)
-            found = self._logged_by(run_id, path, version)
+            run = self.run(run_id)
+            place = own_place(f"{run.info.artifact_uri}/{path}", what)
+            found = self._logged_by(run_id, run.info.experiment_id, path, version)
             return own_place(found.artifact_uri, what) if found else place
         place = own_place(version.source, what)
         if in_a_model := _IN_A_MODEL.search(place):
@@ -67,10 +68,7 @@ class Places:
 
     def of_run(self, run_id: str) -> str:
         """Return where a run's files lie."""
-        return own_place(self._run_location(run_id), f"run {run_id}")
-
-    def _run_location(self, run_id: str) -> str:
-        return self.run(run_id).info.artifact_uri
+        return own_place(self.run(run_id).info.artifact_uri, f"run {run_id}")
 
     def run(self, run_id: str) -> Run:
         """Return a run."""
@@ -83,7 +81,9 @@ class Places:
         path, what = f"/logged-models/{quote(model_id, safe='')}", f"logged model {model_id}"
         return self._server.get(path, OneLoggedModel, what).model.info
 
-    def _logged_by(self, run_id: str, name: str, version: RegisteredVersion) -> LoggedModelInfo | None:
+    def _logged_by(
+        self, run_id: str, experiment_id: str, name: str, version: RegisteredVersion
+    ) -> LoggedModelInfo | None:
         """Return the newest model that a run had logged by a name when a version was registered from it.
 
         A plain folder of the run is none, and what the run logs later is no part of the version.
@@ -94,7 +94,7 @@ class Places:
             f"source_run_id = '{run_id}' AND name = '{name}' AND creation_timestamp < {self._registered_at(version)}"
         )
         asked = {
-            "experiment_ids": [self.run(run_id).info.experiment_id],
+            "experiment_ids": [experiment_id],
             "filter": which,
             "order_by": [{"field_name": "creation_timestamp", "ascending": False}],
             "max_results": 1,

@@ -2,15 +2,15 @@
 
 import os
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import docker
 from docker.errors import APIError, DockerException
 from docker.utils.socket import STDERR, frames_iter
 
+from pipelines.adapters.exchange import deadline
 from pipelines.errors import TargetUnavailable, Undecided, UsageError
 
 _INSIDE_S = 600.0
@@ -93,20 +93,26 @@ class DockerEngine:
         Raises TargetUnavailable when the stream ends before the command does, by the engine or after `limit_s`.
         """
         errors = bytearray()
+        cut_off = TargetUnavailable(f"{name}: {command[0]} was cut off", next='run "make up", then try again')
         with self.api() as api:
             run = api.exec_create(self._container(api, name), command)["Id"]
             # Read here: the stream that the library offers ends without a word when its connection breaks.
             stream = api.exec_start(run, socket=True)
-            # The library hands the response over with its socket, and leaves closing it to whoever reads.
-            with closing(stream._response), _ended_after(limit_s, stream.fileno()):
-                for source, written in frames_iter(stream, tty=False):
-                    if source == STDERR:
-                        errors += written
-                    else:
-                        keep(written)
+            try:
+                # The library hands the response over with its socket, and leaves closing it to whoever reads.
+                with closing(stream._response), deadline(limit_s) as until:
+                    with socket.socket(fileno=os.dup(stream.fileno())) as connection:
+                        until.watch(connection)
+                    for source, written in frames_iter(stream, tty=False):
+                        if source == STDERR:
+                            errors += written
+                        else:
+                            keep(written)
+            except TimeoutError as error:
+                raise cut_off from error
             status = api.exec_inspect(run)["ExitCode"]
         if status is None:
-            raise TargetUnavailable(f"{name}: {command[0]} was cut off", next='run "make up", then try again')
+            raise cut_off
         return int(status), errors.decode(errors="replace")
 
     def _container(self, api: docker.APIClient, name: str) -> str:
@@ -116,23 +122,3 @@ class DockerEngine:
             if any(each == name or each.startswith(f"{name}.") for each in found):
                 return str(container["Id"])
         raise TargetUnavailable(f"{name} does not run on the container engine {self._url}", next='run "make up"')
-
-
-@contextmanager
-def _ended_after(limit_s: float, connection: int) -> Iterator[None]:
-    """End a connection that is still being read after so long: the library waits for its next byte for ever."""
-
-    def end() -> None:
-        # The engine may have ended it in this very moment.
-        with suppress(OSError):
-            same.shutdown(socket.SHUT_RDWR)
-
-    with socket.socket(fileno=os.dup(connection)) as same:
-        timer = threading.Timer(limit_s, end)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-            timer.join()

@@ -65,10 +65,13 @@ class Desk:
             into.append(sent[0]["status"])
         return sent[0]["status"], dict(sent[0]["headers"])
 
-    def guess(self, group: TaskGroup, count: int, into: list[int]) -> None:
-        """Begin as many requests with wrong passwords."""
-        for number in range(count):
+    async def crowd(self, group: TaskGroup, into: list[int]) -> None:
+        """Send 40 wrong passwords more than may wait, and return once those have been sent away."""
+        for number in range(self.most_strangers + 40):
             group.start_soon(lambda number=number: self.ask(login("trainer", f"guess-{number}"), into=into))
+        with anyio.fail_after(20):
+            while len(into) < 40:
+                await anyio.sleep(0.001)
 
 
 def login(user: str, password: str) -> tuple[bytes, bytes]:
@@ -126,10 +129,7 @@ def test_of_many_guesses_one_is_compared_some_wait_and_the_others_are_sent_away(
     async def attack() -> None:
         desk.go.clear()
         async with anyio.create_task_group() as group:
-            desk.guess(group, desk.most_strangers + 40, told)
-            with anyio.fail_after(20):
-                while len(told) < 40:
-                    await anyio.sleep(0.001)
+            await desk.crowd(group, told)
             status, headers = await desk.ask(login("trainer", "one more"))
             assert (status, headers[b"retry-after"]) == (429, b"1")
             desk.go.set()
@@ -148,10 +148,7 @@ def test_guesses_keep_nobody_out_who_was_known_before(desk: Desk) -> None:
         desk.cache.clear()
         desk.go.clear()
         async with anyio.create_task_group() as group:
-            desk.guess(group, desk.most_strangers + 40, told)
-            with anyio.fail_after(20):
-                while len(told) < 40:
-                    await anyio.sleep(0.001)
+            await desk.crowd(group, told)
             returned: list[int] = []
             for _ in range(5):
                 group.start_soon(lambda: desk.ask(login(*RIGHT), into=returned))
