@@ -36,7 +36,9 @@ from tests.support.world.fakes import FakeCheckpoints, FakeVersions
 from tests.support.world.records import MODEL, bundle_digest, put_in_force, release
 
 PRODUCTION = Environment.PRODUCTION
-PATIENCE = HoldPatience(turn_s=3.0, look_s=5.0, proof_s=1.0, give_back_s=2.0)
+# As much as a busy machine may need where something is awaited, little where it is awaited in vain.
+PATIENCE = HoldPatience(turn_s=30.0, look_s=30.0, proof_s=30.0, give_back_s=30.0)
+IN_VAIN = HoldPatience(turn_s=5.0, look_s=30.0, proof_s=1.0, give_back_s=2.0)
 
 
 class Installation:
@@ -57,15 +59,14 @@ class Installation:
         self.told: list[str] = []
         self.work: list[str] | SlipwayError = []
 
-    @property
-    def hold(self) -> MaintenanceHold:
+    def hold(self, patience: HoldPatience = PATIENCE) -> MaintenanceHold:
         return MaintenanceHold(
             partial(ApiClient, self.settings),
             executor_silence,
             self.settings.home,
             self.settings.tokens_file,
             work=self.ask_inside,
-            patience=PATIENCE,
+            patience=patience,
         )
 
     def ask_inside(self) -> list[str]:
@@ -161,7 +162,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installat
 
 def test_nothing_is_released_during_the_block_and_every_replica_is_asked_after_it(place: Installation) -> None:
     with place.api(), place.executor():
-        with place.hold.unchanged("up", place.told.append):
+        with place.hold().unchanged("up", place.told.append):
             assert place.holders() == {"c-1"}
         assert place.holders() == {None}
     assert place.changes() == [("up", RunState.DONE)]
@@ -170,7 +171,7 @@ def test_nothing_is_released_during_the_block_and_every_replica_is_asked_after_i
 
 def test_another_digest_after_the_block_is_found(place: Installation) -> None:
     with place.api(), place.executor():
-        with pytest.raises(DeployFailed) as refused, place.hold.unchanged("up", place.told.append):
+        with pytest.raises(DeployFailed) as refused, place.hold(IN_VAIN).unchanged("up", place.told.append):
             place.serve("2")
         assert place.holders() == {None}
     assert refused.value.message == f"production served {bundle_digest('1')}, now {bundle_digest('2')}"
@@ -183,7 +184,7 @@ def test_it_says_what_it_waits_for_and_goes_on_when_that_has_ended(place: Instal
         place.told.append(line)
         leases.give_back(place.services, "p-12")
 
-    with place.api(), place.executor(), place.hold.held("down", report_progress) as holding:
+    with place.api(), place.executor(), place.hold().held("down", report_progress) as holding:
         assert holding
         assert place.holders() == {"c-1"}
     assert place.told == ["waiting for p-12, which changes production"]
@@ -192,7 +193,7 @@ def test_it_says_what_it_waits_for_and_goes_on_when_that_has_ended(place: Instal
 def test_work_that_does_not_end_in_time_is_a_refusal_that_leaves_nothing_behind(place: Installation) -> None:
     leases.acquire(place.services, MODEL, PRODUCTION, "p-12")
     with place.api(), place.executor():
-        hold = place.hold.held("up", place.told.append)
+        hold = place.hold(IN_VAIN).held("up", place.told.append)
         with pytest.raises(LeaseHeld, match="for p-12, which changes production") as refused, hold:
             pytest.fail("the block was run")
         assert (refused.value.exit_code, bool(refused.value.next)) == (3, True)
@@ -201,14 +202,14 @@ def test_work_that_does_not_end_in_time_is_a_refusal_that_leaves_nothing_behind(
 
 
 def test_without_an_api_it_goes_on_and_says_so_in_one_line(place: Installation) -> None:
-    with place.hold.unchanged("up", place.told.append):
+    with place.hold().unchanged("up", place.told.append):
         pass
     (line,) = place.told
     assert "nobody can be asked: the API at" in line
 
 
 def test_an_api_that_does_not_know_the_request_yet_can_be_replaced(place: Installation) -> None:
-    with place.api(lacking="maintenance"), place.hold.unchanged("up", place.told.append):
+    with place.api(lacking="maintenance"), place.hold().unchanged("up", place.told.append):
         pass
     (line,) = place.told
     assert "nobody can be asked: " in line
@@ -216,7 +217,7 @@ def test_an_api_that_does_not_know_the_request_yet_can_be_replaced(place: Instal
 
 def test_an_installation_of_another_model_is_neither_held_nor_changed(place: Installation) -> None:
     (place.settings.project / "model.yaml").write_text("name: other-model\n")
-    changing, entered = place.hold.unchanged("up", place.told.append), []
+    changing, entered = place.hold().unchanged("up", place.told.append), []
     with place.api(), place.executor(), pytest.raises(OtherModel, match="'other-model'"), changing:
         entered.append("up")
     assert (entered, place.changes()) == ([], [])
@@ -226,7 +227,7 @@ def test_without_an_executor_it_goes_on_and_says_so(place: Installation) -> None
     with place.records.write() as transaction:
         for leader in transaction.find(LeaderLease):
             transaction.change(leader, heartbeat_at="2026-01-01T00:00:00.000+00:00")
-    with place.api(), place.hold.unchanged("up", place.told.append):
+    with place.api(), place.hold(IN_VAIN).unchanged("up", place.told.append):
         pass
     assert "the executor was last seen at 2026-01-01" in place.told[0]
     assert "c-1 still holds the environments" in place.told[1]
@@ -245,7 +246,7 @@ def test_an_executor_that_dies_while_it_is_waited_for_holds_nobody_up(place: Ins
                 transaction.change(leader, heartbeat_at="2026-01-01T00:00:00.000+00:00")
 
     rounds.__enter__()
-    with place.api(), place.hold.held("up", report_progress) as holding:
+    with place.api(), place.hold(IN_VAIN).held("up", report_progress) as holding:
         assert not holding
     assert place.told[0] == "waiting for p-12, which changes production"
     assert place.told[1].startswith("nothing is held: the executor was last seen at 2026-01-01")
@@ -259,29 +260,30 @@ def test_a_stream_that_the_api_ends_is_taken_up_again(place: Installation) -> No
         place.feed.end()
         leases.give_back(place.services, "p-12")
 
-    with place.api(), place.executor(), place.hold.held("up", report_progress) as holding:
+    with place.api(), place.executor(), place.hold().held("up", report_progress) as holding:
         assert holding
     assert place.told == ["waiting for p-12, which changes production"]
 
 
 def test_an_api_that_streams_no_status_yet_is_said_to_be_what_keeps_from_comparing(place: Installation) -> None:
     with place.api(lacking="status/events"), place.executor():
-        with place.hold.held("up", place.told.append), pytest.raises(Undecided) as refused:
-            place.hold.await_executor()
+        with place.hold(IN_VAIN).held("up", place.told.append), pytest.raises(Undecided) as refused:
+            place.hold(IN_VAIN).await_executor()
         assert "looks at no replica" not in refused.value.message
 
 
 def test_the_api_of_another_installation_is_not_held(place: Installation) -> None:
     (place.settings.project / "model.yaml").write_text("name: other-model\n")
     with place.api(), place.executor(), pytest.raises(OtherModel, match="'other-model'"):
-        place.hold.await_executor()
+        place.hold().await_executor()
 
 
 def test_the_hold_of_one_that_was_killed_is_taken_over(place: Installation) -> None:
     with place.api(), place.executor():
-        killed = place.hold.held("up", place.told.append)
+        # It gives back when it is forgotten, at the test's end, when nobody answers any more.
+        killed = place.hold(IN_VAIN).held("up", place.told.append)
         killed.__enter__()
-        with place.hold.held("up", place.told.append):
+        with place.hold().held("up", place.told.append):
             assert place.holders() == {"c-2"}
         assert place.holders() == {None}
     assert place.changes() == [("up", RunState.DONE), ("up", RunState.DONE)]
@@ -289,12 +291,12 @@ def test_the_hold_of_one_that_was_killed_is_taken_over(place: Installation) -> N
 
 def test_what_down_holds_when_all_stops_the_next_up_gives_back(place: Installation) -> None:
     with place.api(), place.executor():
-        down = place.hold.held("down", place.told.append)
+        down = place.hold().held("down", place.told.append)
         down.__enter__()
     down.__exit__(None, None, None)
     assert place.holders() == {"c-1"}
 
-    with place.hold.unchanged("up", place.told.append):
+    with place.hold().unchanged("up", place.told.append):
         api, rounds = place.api(), place.executor()
         api.__enter__()
         rounds.__enter__()
@@ -307,12 +309,12 @@ def test_what_down_holds_when_all_stops_the_next_up_gives_back(place: Installati
 
 def test_an_executor_that_shows_itself_is_awaited(place: Installation) -> None:
     with place.api(), place.executor():
-        place.hold.await_executor()
+        place.hold().await_executor()
 
 
 def test_the_last_sign_of_an_executor_that_is_gone_is_not_enough(place: Installation) -> None:
     with place.api(), pytest.raises(Undecided, match="has not shown itself again") as refused:
-        place.hold.await_executor()
+        place.hold(IN_VAIN).await_executor()
     assert "slipway logs" in refused.value.next
 
 
@@ -321,7 +323,7 @@ def test_an_executor_that_never_shows_itself_is_told(place: Installation) -> Non
         for leader in transaction.find(LeaderLease):
             transaction.change(leader, heartbeat_at="2026-01-01T00:00:00.000+00:00")
     with place.api(), pytest.raises(Undecided, match="the executor was last seen at 2026-01-01"):
-        place.hold.await_executor()
+        place.hold(IN_VAIN).await_executor()
 
 
 @pytest.mark.parametrize("rotations", [1, 2])
@@ -331,7 +333,7 @@ def test_tokens_that_a_killed_rotation_left_are_no_hindrance(place: Installation
         for _ in range(rotations):
             SecretStore(home / "secrets.json", place.settings.tokens_file).rotate("tokens")
         # A process that never knew the former ones.
-        with place.hold.held("up", place.told.append) as holding:
+        with place.hold().held("up", place.told.append) as holding:
             assert holding
     assert place.told == []
 
@@ -339,7 +341,7 @@ def test_tokens_that_a_killed_rotation_left_are_no_hindrance(place: Installation
 @pytest.mark.parametrize("work", ["p-12", "e-3"])
 def test_without_an_api_an_executor_at_work_is_left_alone(place: Installation, work: str) -> None:
     place.work = [work]
-    hold = place.hold.held("up", place.told.append)
+    hold = place.hold().held("up", place.told.append)
     with pytest.raises(LeaseHeld, match=f"does not answer.*goes on with {work}") as refused, hold:
         pytest.fail("the block was run")
     assert '"make up" again' in refused.value.next
@@ -349,7 +351,7 @@ def test_without_tokens_that_the_api_knows_an_executor_at_work_is_left_alone(pla
     place.work = ["p-12"]
     with place.api(), place.executor():
         place.settings.tokens_file.write_text('{"alice": "unknown"}')
-        hold = place.hold.held("up", place.told.append)
+        hold = place.hold().held("up", place.told.append)
         with pytest.raises(LeaseHeld, match="p-12"), hold:
             pytest.fail("the block was run")
 
@@ -357,6 +359,6 @@ def test_without_tokens_that_the_api_knows_an_executor_at_work_is_left_alone(pla
 @pytest.mark.parametrize("why", [TargetUnavailable("none runs"), Undecided("it has no database")])
 def test_an_executor_that_can_not_be_asked_either_is_mended(place: Installation, why: SlipwayError) -> None:
     place.work = why
-    with place.hold.held("up", place.told.append) as holding:
+    with place.hold().held("up", place.told.append) as holding:
         assert not holding
     assert "nobody can be asked: the API at" in place.told[0]
