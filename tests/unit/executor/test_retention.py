@@ -389,6 +389,28 @@ def test_an_image_whose_bundle_is_needed_again_is_kept(place: Place, monkeypatch
     assert len(place.bundles.digests()) == 7
 
 
+def test_an_image_that_was_built_again_is_discarded_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(8):
+        place.day(1)
+    place.at += timedelta(days=400)
+    removed = place.keeper.archive().bundles
+    assert place.target.discarded == set(removed) and len(removed) == 2
+    place.target.discarded.clear()
+    for digest in removed:
+        folder = place.home / f"bundles/{digest.replace(':', '-')}"
+        folder.mkdir()
+        os.utime(folder, (0, 0))
+
+    def full(digest: str) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(place.bundles, "set_aside", full)
+        assert not place.keeper.archive().bundles
+    assert sorted(place.keeper.archive().bundles) == sorted(removed)
+    assert place.target.discarded == set(removed)
+
+
 def test_no_image_is_discarded_once_something_has_begun(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(8):
         place.day(1)

@@ -1,19 +1,22 @@
 """Work that is refused on its way leaves nothing half-done, or what is left is recorded for whoever comes next."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pipelines import commands
 from pipelines.adapters.database.records import now
+from pipelines.domain.events import EventKind
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Evaluation, Promotion, ReleaseRecord
 from pipelines.domain.release import Endpoint, Phase, Slot
 from pipelines.errors import DatabaseUnavailable, TargetUnavailable
 from pipelines.evaluation.evaluate import evaluate
+from pipelines.releases import leases
 from pipelines.releases.promote import release_promotion
-from tests.support.world.world import MODEL, STAGING, World
+from tests.support.world.world import MODEL, PRODUCTION, STAGING, World
 
 TRIAL = (Endpoint(MODEL, STAGING), Slot.TRIAL)
 
@@ -133,3 +136,13 @@ def test_work_that_never_had_the_lease_empties_no_slot_of_its_holder(world: Worl
     evaluate(world.services, first.id, step)
     assert [(each.error or {})["code"] for each in refused] == ["lease_held"]
     assert world.records.get(Evaluation, first.id).state is RunState.DONE
+
+
+def test_an_operator_who_holds_the_lease_is_not_waited_for(world: World) -> None:
+    promotion = world.approved(world.register())
+    leases.acquire(world.services, MODEL, PRODUCTION, "c-1")
+    release_promotion(replace(world.services, works_on=lambda id: False), promotion.id, world.step)
+    stopped = world.records.get(Promotion, promotion.id)
+    assert (stopped.state, (stopped.error or {})["code"]) == (RunState.STOPPED, "lease_held")
+    told = [event.detail["message"] for event in world.records.events(kinds=[EventKind.PROGRESS_MADE])]
+    assert not [message for message in told if "waiting" in message]

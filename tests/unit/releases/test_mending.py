@@ -87,7 +87,8 @@ def test_what_can_not_be_served_again_yet_stays_an_open_intent_once_and_is_serve
     for _ in range(2):
         with pytest.raises(DeployFailed):
             mend_slots(world.services, ENDPOINTS[0])
-    assert [e.action for e in open_intents(world.records.audit_trail())] == ["revival"]
+    told = [(e.action, e.phase) for e in world.records.audit_trail() if e.action == "revival"]
+    assert told == [("revival", "intent")]
     assert world.records.get(Lease, lease_id(MODEL, PRODUCTION)).holder is None
     world.target.missing.clear()
     assert mended(world) == []
@@ -122,12 +123,16 @@ def test_a_target_that_is_away_is_no_empty_one(world: World, monkeypatch: pytest
     assert world.target.highest_epoch(ENDPOINTS[0]) == 0
 
 
-def begun_and_cut_off(world: World) -> None:
-    """Let a revival be killed after the target was asked, before its outcome was written."""
+def tell_of_revival(world: World, phase: str) -> None:
     serving = world.services.serving(MODEL, PRODUCTION)
     assert serving is not None
     with world.records.write() as transaction:
-        transaction.audit("executor", "revival", "intent", subject=serving.id, detail={})
+        transaction.audit("executor", "revival", phase, subject=serving.id, detail={})
+
+
+def begun_and_cut_off(world: World) -> None:
+    """Let a revival be killed after the target was asked, before its outcome was written."""
+    tell_of_revival(world, "intent")
 
 
 def test_a_revival_that_was_cut_off_before_its_outcome_is_ended_by_the_next_look(world: World) -> None:
@@ -142,3 +147,34 @@ def test_a_revival_that_never_came_about_ends_with_the_release_of_another_versio
     begun_and_cut_off(world)
     assert world.promoted(world.register()).error is None
     assert open_intents(world.records.audit_trail()) == []
+
+
+def test_the_outcome_of_a_revival_is_written_once_also_when_another_writes_it_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.promoted(world.register())
+    begun_and_cut_off(world)
+    observe = world.target.observe
+
+    def meanwhile(endpoint: Endpoint, slot: Slot) -> object:
+        monkeypatch.undo()
+        tell_of_revival(world, "outcome")
+        return observe(endpoint, slot)
+
+    monkeypatch.setattr(world.target, "observe", meanwhile)
+    assert mend_slots(world.services, ENDPOINTS[0]) == []
+    told = [entry.phase for entry in world.records.audit_trail() if entry.action == "revival"]
+    assert told == ["intent", "outcome"]
+
+
+def test_where_no_revival_was_begun_a_slot_is_looked_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.promoted(world.register())
+    observe, looks = world.target.observe, list[Slot]()
+
+    def counted(endpoint: Endpoint, slot: Slot) -> object:
+        looks.append(slot)
+        return observe(endpoint, slot)
+
+    monkeypatch.setattr(world.target, "observe", counted)
+    assert mend_slots(world.services, ENDPOINTS[0]) == []
+    assert looks.count(Slot.LIVE) == 1
