@@ -44,8 +44,8 @@ backup: ## Write all state into one file: FILE=name [TO=age1...]
 restore: setup ## Make a new home of a backup: FILE=name [IDENTITY=key.txt] [HEAD=SEQ:HASH]
 	@$(SLIPWAY) restore "$(FILE)" --identity "$(IDENTITY)" --head "$(HEAD)"
 
-logs: ## Show the last lines that every process wrote
-	@$(SLIPWAY) logs
+logs: ## Show the last lines that every process wrote: [LINES=20]
+	@$(SLIPWAY) logs $(if $(LINES),--lines "$(LINES)")
 
 doctor: ## Check the invariants
 	@$(SLIPWAY) doctor
