@@ -1,0 +1,75 @@
+"""Which characters the bytes of a text file stand for: as declared, or as the bytes themselves say for certain."""
+
+import codecs
+
+from pipelines.errors import UsageError
+
+# The longer marks first: UTF-32's begins as UTF-16's does.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# What spreadsheets in Western Europe and America write where it is not UTF-8.
+SPREADSHEET = "cp1252"
+
+
+def decoded(content: bytes, declared: str | None, name: str) -> tuple[str, str]:
+    """Return the text of a file without its byte order mark, and the encoding that it was read by.
+
+    Without a declared encoding it is what its byte order mark says, or else UTF-8. Raises UsageError with the line
+    where the bytes are not of the encoding.
+    """
+    encoding = _known(declared, name) if declared else marked(content) or "utf-8"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        before = content[: error.start].decode(encoding, "replace")
+        what = f"declared {declared}" if declared else encoding.upper()
+        raise UsageError(
+            f"{name} is not {what}: line {line_at(before, len(before))} holds"
+            f" {content[error.start : error.end][:4]!r}, which is {error.reason}",
+            next=f'declare in model.yaml how it is written, such as "encoding: {SPREADSHEET}" under source,'
+            " or save it as UTF-8",
+        ) from error
+    if declared and codecs.lookup(encoding).name in _SINGLE_BYTE and _is_utf8_beyond_ascii(content):
+        raise UsageError(
+            f"{name} is declared {declared}, but it is UTF-8: it would be read as other characters",
+            next="take encoding out of source in model.yaml",
+        )
+    return text.removeprefix("\ufeff"), encoding
+
+
+def marked(content: bytes) -> str | None:
+    """Return the encoding that the byte order mark of a file names; None where there is none."""
+    return next((encoding for mark, encoding in _MARKS if content.startswith(mark)), None)
+
+
+def line_at(text: str, position: int) -> int:
+    """Return the number of the line that holds a position, counted from 1."""
+    ends = text.count("\n", 0, position) + text.count("\r", 0, position) - text.count("\r\n", 0, position)
+    return ends + 1
+
+
+_SINGLE_BYTE = {codecs.lookup(name).name for name in ("latin-1", "cp1252", "iso8859-15", "cp1250", "cp850", "cp437")}
+
+
+def _known(declared: str, name: str) -> str:
+    try:
+        # Some codecs make bytes of bytes.
+        if codecs.lookup(declared).encode("x")[0] and isinstance(b"".decode(declared), str):
+            return declared
+    except (LookupError, ValueError, TypeError):
+        pass
+    raise UsageError(
+        f"{name}: no encoding is called {declared!r}", next="write utf-8, cp1252, latin-1 or utf-16 in model.yaml"
+    )
+
+
+def _is_utf8_beyond_ascii(content: bytes) -> bool:
+    try:
+        return not content.isascii() and bool(content.decode("utf-8"))
+    except UnicodeDecodeError:
+        return False
