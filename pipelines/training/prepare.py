@@ -15,7 +15,7 @@ def prepare(workspace: Workspace) -> None:
     """Write the three snapshots of a working tree."""
     model = ModelFile.load(workspace.model_file)
     table = read_source(model.source, workspace.root)
-    report(f"{table.name}: {len(table):,} rows, {table.told}")
+    report(f"{table.name}: {len(table):,} rows, read with {table.told}")
     check_columns(model, table)
     frame = typed_frame(model, table)
     description = describe(model, frame)

@@ -59,7 +59,7 @@ def read_csv(content: bytes, source: Source) -> Table:
         places=np.array(lines, dtype=np.int64),
         unit="line",
         missing=frozenset({"", *source.missing}),
-        told=f"CSV, encoding {encoding}, separator {dialect.separator!r}, quote {dialect.quote!r}",
+        written={"encoding": encoding, "separator": dialect.separator, "quote": dialect.quote},
     )
 
 

@@ -14,6 +14,7 @@ _MARKS = (
 )
 # What spreadsheets in Western Europe and America write where it is not UTF-8.
 SPREADSHEET = "cp1252"
+_SAMPLE_BYTES = 4096
 
 
 def decoded(content: bytes, declared: str | None, name: str) -> tuple[str, str]:
@@ -45,6 +46,23 @@ def decoded(content: bytes, declared: str | None, name: str) -> tuple[str, str]:
 def marked(content: bytes) -> str | None:
     """Return the encoding that the byte order mark of a file names; None where there is none."""
     return next((encoding for mark, encoding in _MARKS if content.startswith(mark)), None)
+
+
+def probable(content: bytes) -> str | None:
+    """Return the encoding to propose for a file that does not say it for certain; None where it does."""
+    if marked(content):
+        return None
+    sample = content[:_SAMPLE_BYTES]
+    if sample.count(0) > len(sample) / 4:
+        # Of plain letters in UTF-16, the one byte or the other is zero.
+        return "utf-16-le" if sample[1::2].count(0) > sample[::2].count(0) else "utf-16-be"
+    for encoding in ("utf-8", SPREADSHEET):
+        try:
+            content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        return None if encoding == "utf-8" else encoding
+    return "latin-1"
 
 
 def line_at(text: str, position: int) -> int:

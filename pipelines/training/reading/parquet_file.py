@@ -42,7 +42,7 @@ def read_parquet(content: bytes, source: Source) -> Table:
         places=np.arange(1, read.num_rows + 1, dtype=np.int64),
         unit="row",
         missing=frozenset({"", *source.missing}),
-        told="Parquet",
+        written={"format": "parquet"},
     )
 
 

@@ -26,8 +26,12 @@ def read_source(source: Source, root: Path) -> Table:
             f"{source.path} was changed: expected sha256 {source.sha256}, got {found}",
             next="restore the file, or take sha256 out of source in model.yaml: DVC records what the file was",
         )
-    kind = source.format or ("parquet" if path.suffix.lower() in (".parquet", ".pq") else "csv")
-    return read_parquet(content, source) if kind == "parquet" else read_csv(content, source)
+    return read_parquet(content, source) if is_parquet(source) else read_csv(content, source)
+
+
+def is_parquet(source: Source) -> bool:
+    """Tell whether a source is a Parquet file, by what is declared or else by its name."""
+    return source.path.lower().endswith((".parquet", ".pq")) if source.format is None else source.format == "parquet"
 
 
 def check_columns(model: ModelFile, table: Table) -> None:
@@ -38,6 +42,6 @@ def check_columns(model: ModelFile, table: Table) -> None:
     if missing or strangers:
         raise UsageError(
             f"{table.name} lacks columns {missing} and has columns {strangers} without a role"
-            f" (it was read as {table.told})",
+            f" (it was read with {table.told})",
             next="give every column a role in model.yaml: target, id_columns, features or ignore",
         )

@@ -1,5 +1,6 @@
 """A source as it was read: texts by column, and where in the file each row stands."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ class Table:
 
     `columns` holds a text for each row, `places` the number of the row's line (`unit` "line", counted from 1 with
     the header) or of the row itself (`unit` "row", counted from 1). `missing` are the texts that stand for no value,
-    the blank one always among them. `told` says how the file was read, for people.
+    the blank one always among them. `written` is how the file was read, in the words of `source` in model.yaml.
     """
 
     name: str
@@ -22,10 +23,15 @@ class Table:
     places: NDArray[np.int64]
     unit: str
     missing: frozenset[str]
-    told: str
+    written: Mapping[str, str]
 
     def __len__(self) -> int:
         return len(self.places)
+
+    @property
+    def told(self) -> str:
+        """How the file was read, for people."""
+        return ", ".join(f"{name} {value!r}" for name, value in self.written.items())
 
     def trimmed(self, column: str) -> pa.StringArray:
         """Return the texts of a column without the blanks around them."""
