@@ -71,6 +71,14 @@ class Source(_Strict):
     decimal: Literal[".", ","] | None = None
     missing: tuple[StrictStr, ...] = ()
 
+    @model_validator(mode="after")
+    def _fields_can_be_told_apart(self) -> Self:
+        if self.separator in ("\n", "\r", "\0") or self.quote in ("\n", "\r", "\0"):
+            raise ValueError("separator and quote can't be line ends")
+        if (self.quote or '"') == self.separator:
+            raise ValueError("separator and quote can't be the same")
+        return self
+
 
 class Numeric(_Strict):
     """A numeric feature: declared bounds are enforced when serving; `blank` is what a missing value means.

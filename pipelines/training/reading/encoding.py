@@ -26,12 +26,10 @@ def decoded(content: bytes, declared: str | None, name: str) -> tuple[str, str]:
     encoding = _known(declared, name) if declared else marked(content) or "utf-8"
     try:
         text = content.decode(encoding)
-    except UnicodeDecodeError as error:
-        before = content[: error.start].decode(encoding, "replace")
+    except UnicodeError as error:
         what = f"declared {declared}" if declared else encoding.upper()
         raise UsageError(
-            f"{name} is not {what}: line {line_at(before, len(before))} holds"
-            f" {content[error.start : error.end][:4]!r}, which is {error.reason}",
+            f"{name} is not {what}: {_where(content, encoding, error)}",
             next=f'declare in model.yaml how it is written, such as "encoding: {SPREADSHEET}" under source,'
             " or save it as UTF-8",
         ) from error
@@ -76,14 +74,24 @@ _SINGLE_BYTE = {codecs.lookup(name).name for name in ("latin-1", "cp1252", "iso8
 
 def _known(declared: str, name: str) -> str:
     try:
-        # Some codecs make bytes of bytes.
-        if codecs.lookup(declared).encode("x")[0] and isinstance(b"".decode(declared), str):
-            return declared
-    except (LookupError, ValueError, TypeError):
+        b"x".decode(declared)
+    except UnicodeDecodeError:
+        # Of an encoding in which one byte is no character.
         pass
-    raise UsageError(
-        f"{name}: no encoding is called {declared!r}", next="write utf-8, cp1252, latin-1 or utf-16 in model.yaml"
-    )
+    except (LookupError, ValueError) as error:
+        raise UsageError(
+            f"{name}: no encoding of texts is called {declared!r}",
+            next="write utf-8, cp1252, latin-1 or utf-16 in model.yaml",
+        ) from error
+    return declared
+
+
+def _where(content: bytes, encoding: str, error: UnicodeError) -> str:
+    if not isinstance(error, UnicodeDecodeError):
+        return str(error)
+    before = content[: error.start].decode(encoding, "replace")
+    held = content[error.start : error.end][:4]
+    return f"line {line_at(before, len(before))} holds {held!r}, which is {error.reason}"
 
 
 def _is_utf8_beyond_ascii(content: bytes) -> bool:

@@ -9,6 +9,9 @@ from pipelines.training.reading.csv_file import read_csv
 from pipelines.training.reading.parquet_file import read_parquet
 from pipelines.training.reading.table import Table
 
+# How zip files, of which newer spreadsheets are made, gzip files and older spreadsheets begin.
+_PACKED = (b"PK\x03\x04", b"\x1f\x8b", b"\xd0\xcf\x11\xe0")
+
 
 def read_source(source: Source, root: Path) -> Table:
     """Read a source; raise UsageError where it is absent, another than declared, or can't be read."""
@@ -25,6 +28,11 @@ def read_source(source: Source, root: Path) -> Table:
         raise UsageError(
             f"{source.path} was changed: expected sha256 {source.sha256}, got {found}",
             next="restore the file, or take sha256 out of source in model.yaml: DVC records what the file was",
+        )
+    if content.startswith(_PACKED):
+        raise UsageError(
+            f"{source.path} is a spreadsheet or an archive, and no CSV or Parquet file",
+            next="save its table as CSV in UTF-8, or unpack it",
         )
     return read_parquet(content, source) if is_parquet(source) else read_csv(content, source)
 

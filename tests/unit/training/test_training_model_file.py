@@ -88,6 +88,8 @@ def test_all_wrong_keys_are_named_at_once_by_their_place(tmp_path: Path) -> None
             "split.evaluation_from: Value error, Invalid isoformat string: 'soon'",
         ),
         ({"source": {"path": "raw.csv", "separator": "::"}}, "source.separator: "),
+        ({"source": {"path": "raw.csv", "separator": "\n"}}, "separator and quote can't be line ends"),
+        ({"source": {"path": "raw.csv", "separator": '"'}}, "separator and quote can't be the same"),
         ({"source": {"path": "raw.csv", "sha256": "x"}}, "source.sha256: "),
     ],
 )

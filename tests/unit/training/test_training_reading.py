@@ -89,8 +89,22 @@ def test_a_file_that_is_not_of_its_encoding_is_refused_by_its_line() -> None:
     assert "encoding: cp1252" in refused.next
     assert "is not declared ascii: line 4" in refusal(latin, encoding="ascii").message
     assert "it is UTF-8" in refusal("name\nZoë\n", encoding="latin-1").message
-    assert "no encoding is called 'klingon'" in refusal(latin, encoding="klingon").message
-    assert "no encoding is called 'base64'" in refusal(latin, encoding="base64").message
+
+
+@pytest.mark.parametrize("encoding", ["klingon", "base64", "rot13", "punycode", "undefined", "a\0b"])
+def test_an_encoding_that_is_none_of_texts_is_refused(encoding: str) -> None:
+    assert f"no encoding of texts is called {encoding!r}" in refusal(ROWS, encoding=encoding).message
+
+
+def test_an_encoding_that_says_not_where_it_fails_is_refused_too() -> None:
+    assert "raw.csv is not declared idna: " in refusal("xn--99999999999,b\n1,2\n", encoding="idna").message
+
+
+@pytest.mark.parametrize("begins", [b"PK\x03\x04", b"\x1f\x8b\x08"])
+def test_a_spreadsheet_or_an_archive_is_refused_as_one(tmp_path: Path, begins: bytes) -> None:
+    (tmp_path / "raw.csv").write_bytes(begins + bytes(range(256)))
+    with pytest.raises(UsageError, match="is a spreadsheet or an archive"):
+        read_source(Source(path="raw.csv"), tmp_path)
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
