@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -36,18 +36,22 @@ def _model_name(name: str) -> str:
         raise ValueError(f"{error.message}; {error.next}") from error
 
 
-def instant(value: Any) -> datetime:
+def instant(text: str) -> datetime:
     """Return an ISO 8601 date or date-time as a time of UTC, which one without a zone is taken to be.
 
     Raises ValueError for anything else.
     """
-    if isinstance(value, date) and not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day)
-    if isinstance(value, str):
-        value = datetime.fromisoformat(value)
-    if not isinstance(value, datetime):
-        raise ValueError("a date such as 2025-01-31 is needed")
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    value = datetime.fromisoformat(text)
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{text} is no time of UTC") from error
+
+
+def _declared_instant(value: Any) -> datetime:
+    if not isinstance(value, str):
+        raise ValueError('write a date in quotes, as "2025-01-31": DVC reads this file too, and takes no other')
+    return instant(value)
 
 
 class _Strict(BaseModel):
@@ -129,7 +133,7 @@ class Split(_Strict):
     by: Literal["hash", "time"] = "hash"
     evaluation: Fraction | None = None
     column: Name | None = None
-    evaluation_from: Annotated[datetime, BeforeValidator(instant)] | None = None
+    evaluation_from: Annotated[datetime, BeforeValidator(_declared_instant)] | None = None
     reference: Fraction
     seed: Annotated[int, Field(ge=0)]
 

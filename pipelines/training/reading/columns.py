@@ -53,7 +53,7 @@ def instants(table: Table, column: str, wrong: Refusals) -> NDArray[np.datetime6
     for position, text in enumerate(table.trimmed(column).to_pylist()):
         try:
             times[position] = instant(text).replace(tzinfo=None)
-        except (ValueError, OverflowError):
+        except ValueError:
             continue
     wrong.add_values(table, column, np.isnat(times), "is no date or time as ISO 8601 writes it (2025-01-31)")
     return times

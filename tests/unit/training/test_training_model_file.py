@@ -1,5 +1,6 @@
 """model.yaml: one truth for the features, and all wrong keys in one go."""
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from pipelines.errors import UsageError
 from pipelines.training.model_file import ModelFile
 from tests.support.world import trained
 
+BY_TIME = {"by": "time", "column": "seen", "evaluation_from": "2025-03-01", "reference": 0.5, "seed": 0}
 HEIGHT, AGE = {"type": "number", "blank": 0.0}, {"type": "integer", "minimum": 1}
 
 
@@ -79,14 +81,10 @@ def test_all_wrong_keys_are_named_at_once_by_their_place(tmp_path: Path) -> None
         ({"split": {"by": "time", "reference": 0.5, "seed": 0}}, "wrong: column, evaluation_from"),
         ({"split": {"evaluation": 0.2, "column": "seen", "reference": 0.5, "seed": 0}}, "wrong: column"),
         ({"split": {"reference": 0.5, "seed": 0}}, "by: hash needs evaluation alone"),
-        (
-            {"split": {"by": "time", "column": "outcome", "evaluation_from": "soon", "reference": 0.5, "seed": 0}},
-            "split.column: outcome can't be the target",
-        ),
-        (
-            {"split": {"by": "time", "column": "seen", "evaluation_from": "soon", "reference": 0.5, "seed": 0}},
-            "split.evaluation_from: Value error, Invalid isoformat string: 'soon'",
-        ),
+        ({"split": {**BY_TIME, "column": "outcome"}}, "split.column: outcome can't be the target"),
+        ({"split": {**BY_TIME, "evaluation_from": "soon"}}, "split.evaluation_from: Value error, Invalid isoformat"),
+        ({"split": {**BY_TIME, "evaluation_from": date(2025, 3, 1)}}, "write a date in quotes"),
+        ({"split": {**BY_TIME, "evaluation_from": "0001-01-01T00:00+05:00"}}, "is no time of UTC"),
         ({"source": {"path": "raw.csv", "separator": "::"}}, "source.separator: "),
         ({"source": {"path": "raw.csv", "separator": "\n"}}, "separator and quote can't be line ends"),
         ({"source": {"path": "raw.csv", "separator": '"'}}, "separator and quote can't be the same"),
