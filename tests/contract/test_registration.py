@@ -102,7 +102,7 @@ def test_a_registered_tree_becomes_a_bundle_twice_the_same(
     assert packaged.body["provenance"]["run_id"] == registered["run_id"]
     assert packaged.body["provenance"]["datasets"]["evaluation"] == tags["slipway.dataset.evaluation"]
     assert packaged.body["provenance"]["datasets"]["train"] == tags["slipway.dataset.train"]
-    assert len(packaged.rows) == 100
+    assert len(packaged.rows) == trained.EVALUATION_ROWS
     assert package(registry, tmp_path / "other", version, None).digest == packaged.digest
     assert package(registry, tmp_path, version, packaged.digest).digest == packaged.digest
 

@@ -64,7 +64,7 @@ def test_the_same_source_gives_the_same_bytes(tmp_path: Path) -> None:
         assert one.read_bytes() == other.read_bytes()
 
 
-def test_a_changed_source_whose_hash_is_declared_stops_the_pipeline_with_exit_code_2(
+def test_changed_raw_data_stops_the_pipeline_with_exit_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = trained.workspace(tmp_path, source={"path": "raw/plants.csv", "sha256": HASH})
