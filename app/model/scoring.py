@@ -75,7 +75,12 @@ def load(bundle: Bundle) -> Scorer:
 def _check_graph(session: ort.InferenceSession, bundle: Bundle) -> None:
     onnx = bundle.description.onnx
     expected = {each.name: (each.dtype, len(each.features)) for each in onnx.inputs}
-    found = {each.name: (_ORT_TYPES.get(each.type, each.type), each.shape[-1]) for each in session.get_inputs()}
+    found: dict[str, tuple[str, int | None]] = {}
+    for each in session.get_inputs():
+        # A width that the model leaves open fits any number of features.
+        _, asked = expected.get(each.name, ("", None))
+        width = each.shape[-1] if each.shape and isinstance(each.shape[-1], int) else asked
+        found[each.name] = (_ORT_TYPES.get(each.type, each.type), width)
     if found != expected:
         raise BundleError(f"model.onnx takes {found}, the bundle says {expected}")
     wanted = {name for name in (onnx.label, onnx.probabilities, onnx.value) if name}

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from pipelines.domain.bundle import Feature
+from pipelines.domain.bundle import Feature, FeatureType
 from pipelines.domain.description import ModelInput
 from pipelines.errors import NotServable
 from pipelines.packaging.served import model_values
@@ -26,6 +26,17 @@ _DTYPES = {
     "tensor(int64)": "int64",
     "tensor(bool)": "bool",
     "tensor(string)": "string",
+}
+# The inputs that a feature may be fed to; the service refuses all others too.
+_FITTING = {
+    FeatureType.INTEGER: {"float32", "float64", "int64"},
+    FeatureType.NUMBER: {"float32", "float64"},
+    FeatureType.BOOLEAN: {"float32", "float64", "int64", "bool"},
+    FeatureType.CATEGORY: {"string"},
+    FeatureType.TEXT: {"string"},
+    FeatureType.DATE: {"float32", "float64", "int64"},
+    # The seconds of today are more than a float32 can tell apart.
+    FeatureType.DATETIME: {"float64", "int64"},
 }
 _ORT_ERRORS = (
     ort_errors.Fail,
@@ -157,15 +168,10 @@ class ServedModel:
                 f"the ONNX model takes {taken}, and the signature names {sorted(names)}",
                 next="log it with the signature of the features it takes: an input [N, 1] for each, or one for all",
             )
-        of_text = {feature.name for feature in features if feature.type.is_text}
+        known = {feature.name: feature for feature in features}
         for each in model.inputs:
             for name in fed[each.name]:
-                if (name in of_text) != (each.dtype == "string"):
-                    raise NotServable(
-                        f"feature {name!r} is {'text' if name in of_text else 'no text'}, and the model's input"
-                        f" {each.name!r} takes {each.dtype}",
-                        next="export texts and categories as inputs of strings, and all else as inputs of numbers",
-                    )
+                _refuse_misfit(known[name], each.dtype)
         inputs = [{"name": each.name, "dtype": each.dtype, "features": fed[each.name]} for each in model.inputs]
         return cls(model, features, tuple(map(ModelInput.model_validate, inputs)))
 
@@ -178,6 +184,19 @@ class ServedModel:
             columns = [model_values(frame[name], known[name]).astype(kind) for name in each.features]
             feeds[each.name] = np.column_stack(columns) if len(columns) > 1 else columns[0].reshape(-1, 1)
         return self.model.run(feeds, len(frame))
+
+
+def _refuse_misfit(feature: Feature, dtype: str) -> None:
+    if dtype not in _FITTING[feature.type]:
+        raise NotServable(
+            f"feature {feature.name!r} is a {feature.type}, and its input of the model takes {dtype}",
+            next=f"export it as an input of {' or '.join(sorted(_FITTING[feature.type]))}",
+        )
+    if feature.nullable and dtype not in ("float32", "float64", "string"):
+        raise NotServable(
+            f"feature {feature.name!r} may be missing, which its input of {dtype} can't say",
+            next="export it as an input of float32 or float64, where NaN stands for a missing value",
+        )
 
 
 def _options() -> ort.SessionOptions:

@@ -7,10 +7,12 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
+from app.model import bundle
 from app.model import description as served
 from app.model.bundle import read_bundle
 from pipelines.domain.bundle import FeatureType
 from pipelines.domain.description import Description, Task
+from pipelines.packaging import onnx_model
 from pipelines.settings.settings import ROOT
 from tests.support.world.bundles import make_bundle, read_description
 from tests.support.world.typed_bundles import make_typed_bundle
@@ -67,6 +69,11 @@ def test_both_know_the_same_element_types_tasks_and_version() -> None:
     assert set(SCHEMA["$defs"]["Task"]["enum"]) == set(served.Task) == set(Task)
     (version,) = get_args(msgspec.structs.fields(served.Description)[0].type)
     assert SCHEMA["properties"]["schema_version"]["const"] == version
+
+
+def test_packaging_makes_no_bundle_whose_inputs_the_service_refuses() -> None:
+    served_types = {str(kind): set(map(str, dtypes)) for kind, dtypes in bundle._DTYPES.items()}
+    assert {str(kind): dtypes for kind, dtypes in onnx_model._FITTING.items()} == served_types
 
 
 @pytest.mark.parametrize("task", Task)
