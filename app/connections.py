@@ -146,7 +146,8 @@ class Connections(ServerState):
             self._patient = sorted(self._all(), key=lambda each: (each.watch.sweeps, -each.watch.number))
         while self._patient:
             connection = self._patient.pop()
-            if connection.stage in _CLIENTS_TURN:
+            # One that has ended since makes no room.
+            if connection in self.connections and connection.stage in _CLIENTS_TURN:
                 return connection
         return None
 

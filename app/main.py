@@ -16,7 +16,7 @@ from app.model.bundle import read_bundle
 from app.model.scoring import Scorer, load
 from app.openapi import REQUEST_ID, DescribedApi
 from app.protocols.budget import Budget
-from app.protocols.native import BATCH_PATH, PREDICTION_ANSWERS, ROW_PATH, Predictor, prediction_router
+from app.protocols.native import BATCH_PATH, ROW_PATH, Predictor, forms_of, prediction_router
 from app.protocols.reply import Reply, Send, refused, send_reply
 from app.protocols.request import ClientLeft, Receive, RequestHead
 from app.settings import Settings
@@ -48,14 +48,14 @@ class Service:
         self._log_every = settings.access_log_every
         self._answered = 0
         described = DescribedApi(
-            (*STATE_ANSWERS, *PREDICTION_ANSWERS),
+            (*STATE_ANSWERS, *forms_of(scorer)),
             title=settings.model or "Slipway",
             version=settings.version or "none",
         )
         self.openapi = described.openapi
         self._api = described.app
         self._api.include_router(state_router(settings, self._readiness, self._metrics))
-        self._api.include_router(prediction_router(scorer.schema if scorer else None))
+        self._api.include_router(prediction_router(scorer))
         self._api.add_exception_handler(HTTPException, _refused)
         self._api.add_exception_handler(Exception, _failed)
 

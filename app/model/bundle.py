@@ -1,111 +1,29 @@
 """Reads a bundle from disk; nothing of it is used before its digest is the released one."""
 
 import hashlib
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta
 
 from app.errors import BundleError
+from app.model.description import Description, Dtype, Feature, FeatureType, Task, read_answers, read_description
 
 DESCRIPTION = "bundle.json"
 MODEL = "model.onnx"
 
 
-class FeatureType(StrEnum):
-    """What a request may carry in a feature."""
-
-    INTEGER = "integer"
-    NUMBER = "number"
-    CATEGORY = "category"
-
-
-class Dtype(StrEnum):
-    """Element type of an ONNX input."""
-
-    FLOAT32 = "float32"
-    FLOAT64 = "float64"
-    INT64 = "int64"
-    STRING = "string"
-
-
 _DTYPES = {
     FeatureType.INTEGER: {Dtype.FLOAT32, Dtype.FLOAT64, Dtype.INT64},
     FeatureType.NUMBER: {Dtype.FLOAT32, Dtype.FLOAT64},
+    FeatureType.BOOLEAN: {Dtype.FLOAT32, Dtype.FLOAT64, Dtype.INT64, Dtype.BOOL},
     FeatureType.CATEGORY: {Dtype.STRING},
+    FeatureType.TEXT: {Dtype.STRING},
+    FeatureType.DATE: {Dtype.FLOAT32, Dtype.FLOAT64, Dtype.INT64},
+    # The seconds of today are more than a float32 can tell apart.
+    FeatureType.DATETIME: {Dtype.FLOAT64, Dtype.INT64},
 }
-
-
-class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The values seen in the data; informs only."""
-
-    minimum: float
-    maximum: float
-
-
-class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One field of a request; values outside `minimum` and `maximum` are refused, both included."""
-
-    name: str
-    type: FeatureType
-    minimum: float | None = None
-    maximum: float | None = None
-    observed: Range | None = None
-    categories: tuple[str, ...] = ()
-
-
-class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is predicted; `classes` are the label values as text."""
-
-    target: str
-    classes: tuple[str, ...]
-    positive: str
-
-
-class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An ONNX input of shape [N, 1]."""
-
-    name: str
-    dtype: Dtype
-
-
-class Onnx(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Names in the ONNX graph; `positive_index` is the column of P(positive)."""
-
-    inputs: tuple[Input, ...]
-    label: str
-    probabilities: str
-    positive_index: int
-
-
-class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is answered for a row."""
-
-    prediction: Annotated[str, Meta(description="The predicted class.")]
-    probability: Annotated[float, Meta(description="P(positive class).")]
-
-
-class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Rows with the answers they had at packaging; `tolerance` is on the probability."""
-
-    rows: tuple[dict[str, Any], ...]
-    expected: tuple[Answer, ...]
-    tolerance: float
-
-
-class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The content of bundle.json."""
-
-    schema_version: Literal[1]
-    model: str
-    features: tuple[Feature, ...]
-    output: Output
-    onnx: Onnx
-    golden: Golden
-    provenance: dict[str, Any]
-    files: dict[str, str]
+# What can say that a value is missing: NaN, or the empty text.
+_NULLABLE_DTYPES = {Dtype.FLOAT32, Dtype.FLOAT64, Dtype.STRING}
 
 
 class Bundle(msgspec.Struct, frozen=True):
@@ -121,7 +39,7 @@ def read_bundle(directory: Path, *, digest: str) -> Bundle:
     encoded = _read(directory / DESCRIPTION)
     _check_digest(DESCRIPTION, encoded, digest)
     try:
-        description = msgspec.json.decode(encoded, type=Description)
+        description = read_description(encoded)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{DESCRIPTION} of {digest} is not understood: {error}") from error
     _check_names(description.files)
@@ -157,18 +75,47 @@ def _check_names(files: dict[str, str]) -> None:
 
 
 def _check_schema(description: Description) -> None:
-    dtypes = {each.name: each.dtype for each in description.onnx.inputs}
+    dtypes = {name: each.dtype for each in description.onnx.inputs for name in each.features}
     names = [feature.name for feature in description.features]
-    if not names or len(names) != len(description.onnx.inputs) or sorted(names) != sorted(dtypes):
-        raise BundleError(f"features {names} are not the model's inputs {list(dtypes)}, one for one")
+    fed = [name for each in description.onnx.inputs for name in each.features]
+    if not names or sorted(names) != sorted(fed) or len(set(names)) != len(names):
+        raise BundleError(f"features {names} are not the model's columns {fed}, one for one")
     for feature in description.features:
-        if dtypes[feature.name] not in _DTYPES[feature.type]:
-            raise BundleError(f"feature {feature.name} is {feature.type}, its input {dtypes[feature.name]}")
-        if (feature.type is FeatureType.CATEGORY) != bool(feature.categories):
-            count = len(feature.categories)
-            raise BundleError(f"feature {feature.name} is {feature.type} with {count} categories")
-    output, golden, index = description.output, description.golden, description.onnx.positive_index
-    if dict(enumerate(output.classes)).get(index) != output.positive:
-        raise BundleError(f"class {index} of {output.classes} is not {output.positive}")
+        _check_feature(feature, dtypes[feature.name])
+    _check_output(description)
+    golden = description.golden
     if not golden.rows or len(golden.rows) != len(golden.expected):
         raise BundleError(f"{len(golden.rows)} golden rows with {len(golden.expected)} answers")
+    try:
+        read_answers(description)
+    except msgspec.ValidationError as error:
+        raise BundleError(f"the golden answers are not those of a {description.task} model: {error}") from error
+
+
+def _check_feature(feature: Feature, dtype: Dtype) -> None:
+    if dtype not in _DTYPES[feature.type]:
+        raise BundleError(f"feature {feature.name} is {feature.type}, its input {dtype}")
+    if feature.nullable and dtype not in _NULLABLE_DTYPES:
+        raise BundleError(f"feature {feature.name} is nullable, which its input of {dtype} can't say")
+    if (feature.type is FeatureType.CATEGORY) != bool(feature.categories):
+        count = len(feature.categories)
+        raise BundleError(f"feature {feature.name} is {feature.type} with {count} categories")
+    if feature.nullable and "" in feature.categories:
+        raise BundleError(f"feature {feature.name} is nullable and has an empty category: nobody could tell them apart")
+    if (feature.type is FeatureType.TEXT) != (feature.maximum_length is not None):
+        raise BundleError(f"feature {feature.name} is {feature.type} with maximum_length {feature.maximum_length}")
+
+
+def _check_output(description: Description) -> None:
+    output, onnx, task = description.output, description.onnx, description.task
+    if task is Task.REGRESSION:
+        fits = onnx.value and not (onnx.label or onnx.probabilities or output.classes or output.positive is not None)
+    else:
+        fits = onnx.label and onnx.probabilities and not onnx.value and len(output.classes) > 1
+        # Of one type each, so that neither is 1 the same as true.
+        of_type = {type(each) for each in output.classes}
+        fits = fits and len(of_type) == 1 and len(set(output.classes)) == len(output.classes)
+        found = output.positive in output.classes and type(output.positive) in of_type
+        fits = fits and (found if task is Task.BINARY else output.positive is None)
+    if not fits:
+        raise BundleError(f"classes {list(output.classes)}, positive {output.positive!r}: no outputs of a {task} model")

@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from app.errors import Busy
-from app.model.bundle import Answer
+from app.model.description import AnyAnswer
 from app.model.scoring import Scorer
 
 T = TypeVar("T")
@@ -31,12 +31,12 @@ class MicroBatcher:
 
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer
-        self._waiting: list[tuple[msgspec.Struct, asyncio.Future[Answer], float]] = []
+        self._waiting: list[tuple[msgspec.Struct, asyncio.Future[AnyAnswer], float]] = []
         self._rows_a_stretch = _FIRST_ROWS
         self._single_rows = 0
         self._turn = asyncio.Lock()
 
-    async def score(self, row: msgspec.Struct) -> Answer:
+    async def score(self, row: msgspec.Struct) -> AnyAnswer:
         """Return the answer to one row; raises as `Scorer.score_row` does, for this row alone, or Busy."""
         loop = asyncio.get_running_loop()
         worked_s = time.thread_time()
@@ -44,7 +44,7 @@ class MicroBatcher:
             loop.call_soon(self._flush)
         elif len(self._waiting) > self._rows_a_stretch and worked_s - self._waiting[0][2] > MAX_AHEAD_S:
             raise Busy("more rows are waiting than the model can answer in time")
-        future: asyncio.Future[Answer] = loop.create_future()
+        future: asyncio.Future[AnyAnswer] = loop.create_future()
         self._waiting.append((row, future, worked_s))
         self._single_rows += 1
         try:
@@ -52,9 +52,9 @@ class MicroBatcher:
         finally:
             self._single_rows -= 1
 
-    async def score_many(self, rows: Sequence[msgspec.Struct]) -> list[Answer]:
+    async def score_many(self, rows: Sequence[msgspec.Struct]) -> list[AnyAnswer]:
         """Return the answers to rows of a batch, stretch by stretch; raises as `Scorer.score_rows` does."""
-        answers: list[Answer] = []
+        answers: list[AnyAnswer] = []
         while len(answers) < len(rows):
             piece = rows[len(answers) : len(answers) + self._rows_a_stretch]
             answers += await self.stretch(lambda piece=piece: self._score_piece(piece))  # type: ignore[misc]
@@ -69,7 +69,7 @@ class MicroBatcher:
                     break
             return work()
 
-    def _score_piece(self, rows: Sequence[msgspec.Struct]) -> list[Answer]:
+    def _score_piece(self, rows: Sequence[msgspec.Struct]) -> list[AnyAnswer]:
         begun_s = time.thread_time()
         answers = self.scorer.score_rows(rows)
         self._learn(len(rows), time.thread_time() - begun_s)

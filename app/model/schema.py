@@ -6,6 +6,7 @@ Both refuse unknown, missing and mistyped fields, NaN and infinities. Of a repea
 import math
 import re
 from collections.abc import Sequence
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, cr
 from pydantic_core import ErrorDetails
 
 from app.errors import FieldError, InvalidFields, NotJson, RequestError
-from app.model.bundle import Dtype, Feature, FeatureType
+from app.model.description import Dtype, Feature, FeatureType
 
 # Beyond it JSON readers disagree about an integer's value.
 _INTEGER_LIMIT = 2**53
@@ -23,6 +24,15 @@ _NUMBER_LIMIT = {Dtype.FLOAT32: 3.4e38, Dtype.FLOAT64: 1.7e308}
 _FULL_LIST_BYTES = 65_536
 # So many of a category's values are named, and how many there are.
 _NAMED_VALUES = 10
+_PLAIN_TYPES: dict[FeatureType, Any] = {
+    FeatureType.INTEGER: int,
+    FeatureType.NUMBER: float,
+    FeatureType.BOOLEAN: bool,
+    FeatureType.TEXT: str,
+    FeatureType.DATE: date,
+    FeatureType.DATETIME: datetime,
+}
+_NUMBERS = (FeatureType.INTEGER, FeatureType.NUMBER)
 _AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _NAMED = re.compile(r"(?:missing required|unknown) field `(?P<name>.*?)`")
 # msgspec raises the second for field names that are not UTF-8.
@@ -37,11 +47,11 @@ class RequestSchema:
         bounds = {each.name: _bounds(each, dtypes[each.name]) for each in features}
         # Feature names need not be Python names, hence the attributes f0, f1, ...
         renamed = {f"f{position}": each.name for position, each in enumerate(features)}
-        types = [_struct_type(each, bounds[each.name]) for each in features]
+        fields = [
+            _struct_field(attribute, each, bounds[each.name]) for attribute, each in zip(renamed, features, strict=True)
+        ]
         self.attributes = tuple(renamed)
-        row_type = msgspec.defstruct(
-            "Row", list(zip(renamed, types, strict=True)), rename=renamed, forbid_unknown_fields=True
-        )
+        row_type = msgspec.defstruct("Row", fields, rename=renamed, forbid_unknown_fields=True, kw_only=True)
         rows_type: Any = Annotated[list[row_type], msgspec.Meta(min_length=1)]  # type: ignore[valid-type]
         batch_type = msgspec.defstruct("Batch", [("rows", rows_type)], forbid_unknown_fields=True)
         self._row_decoder = msgspec.json.Decoder(row_type)
@@ -118,25 +128,34 @@ def _bounds(feature: Feature, dtype: Dtype) -> tuple[float, float]:
     return max(low, -limit), min(high, limit)
 
 
-def _struct_type(feature: Feature, bounds: tuple[float, float]) -> Any:
+def _struct_field(attribute: str, feature: Feature, bounds: tuple[float, float]) -> tuple[Any, ...]:
+    kind: Any = _PLAIN_TYPES.get(feature.type)
     if feature.type is FeatureType.CATEGORY:
-        return Literal[feature.categories]
-    number = int if feature.type is FeatureType.INTEGER else float
-    return Annotated[number, msgspec.Meta(ge=bounds[0], le=bounds[1])]
+        kind = Literal[feature.categories]
+    elif feature.type is FeatureType.TEXT:
+        kind = Annotated[str, msgspec.Meta(max_length=feature.maximum_length)]
+    elif feature.type in _NUMBERS:
+        kind = Annotated[kind, msgspec.Meta(ge=bounds[0], le=bounds[1])]
+    return (attribute, kind | None, None) if feature.nullable else (attribute, kind)
 
 
 def _row_model(features: Sequence[Feature], bounds: dict[str, tuple[float, float]]) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for position, feature in enumerate(features):
-        kind: Any = Literal[feature.categories]
-        field: Any = Field(alias=feature.name, title=feature.name)
-        if feature.type is not FeatureType.CATEGORY:
-            kind = int if feature.type is FeatureType.INTEGER else float
+        kind: Any = _PLAIN_TYPES.get(feature.type)
+        limits: dict[str, Any] = {}
+        if feature.type is FeatureType.CATEGORY:
+            kind = Literal[feature.categories]
+        elif feature.type is FeatureType.TEXT:
+            limits = {"max_length": feature.maximum_length}
+        elif feature.type in _NUMBERS:
             low, high = bounds[feature.name]
             seen = feature.observed
             text = f"observed from {seen.minimum:g} to {seen.maximum:g}" if seen else None
-            field = Field(alias=feature.name, title=feature.name, ge=low, le=high, description=text)
-        fields[f"f{position}"] = (kind, field)
+            limits = {"ge": low, "le": high, "description": text}
+        default: Any = None if feature.nullable else ...
+        field: Any = Field(default, alias=feature.name, title=feature.name, **limits)
+        fields[f"f{position}"] = (kind | None if feature.nullable else kind, field)
     model: type[BaseModel] = create_model("Row", __config__=_CONFIG, **fields)
     return model
 

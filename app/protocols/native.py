@@ -2,7 +2,7 @@
 
 import asyncio
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from fastapi import APIRouter, Response
@@ -10,9 +10,8 @@ from msgspec import Meta
 from pydantic import BaseModel
 
 from app.errors import RequestError, TooLate
-from app.model.bundle import Answer
+from app.model.description import Answer, ClassAnswer, Task, ValueAnswer
 from app.model.microbatch import MicroBatcher
-from app.model.schema import RequestSchema
 from app.model.scoring import Scorer
 from app.model.slices import decode_in_slices
 from app.openapi import answer, refusals
@@ -32,11 +31,25 @@ _Version = Annotated[str, Meta(description="Its version in the model registry, a
 _RequestId = Annotated[str, Meta(description="The same as the header X-Request-Id.")]
 
 
-class Prediction(msgspec.Struct):
+class Prediction(Answer, frozen=True):
     """The answer to one row."""
 
-    prediction: Annotated[str, Meta(description="The predicted class.")]
-    probability: Annotated[float, Meta(ge=0, le=1, description="P(positive class).")]
+    model: _Model
+    version: _Version
+    request_id: _RequestId
+
+
+class ClassPrediction(ClassAnswer, frozen=True):
+    """The answer to one row by a model of several classes."""
+
+    model: _Model
+    version: _Version
+    request_id: _RequestId
+
+
+class ValuePrediction(ValueAnswer, frozen=True):
+    """The answer to one row by a regression."""
+
     model: _Model
     version: _Version
     request_id: _RequestId
@@ -51,7 +64,41 @@ class BatchPrediction(msgspec.Struct):
     request_id: _RequestId
 
 
-PREDICTION_ANSWERS = (Prediction, BatchPrediction)
+class ClassBatchPrediction(msgspec.Struct):
+    """The answers to many rows by a model of several classes, in their order."""
+
+    predictions: list[ClassAnswer]
+    model: _Model
+    version: _Version
+    request_id: _RequestId
+
+
+class ValueBatchPrediction(msgspec.Struct):
+    """The answers to many rows by a regression, in their order."""
+
+    predictions: list[ValueAnswer]
+    model: _Model
+    version: _Version
+    request_id: _RequestId
+
+
+class Forms(NamedTuple):
+    """What is answered to one row, and to many: what the model says, its name and version, and the request's id."""
+
+    row: type[msgspec.Struct]
+    batch: type[msgspec.Struct]
+
+
+_FORMS = {
+    Task.BINARY: Forms(Prediction, BatchPrediction),
+    Task.MULTICLASS: Forms(ClassPrediction, ClassBatchPrediction),
+    Task.REGRESSION: Forms(ValuePrediction, ValueBatchPrediction),
+}
+
+
+def forms_of(scorer: Scorer | None) -> Forms:
+    """Return the forms of what a release answers; without one, those of most models."""
+    return _FORMS[scorer.task if scorer else Task.BINARY]
 
 
 class Predictor:
@@ -61,6 +108,7 @@ class Predictor:
         self, scorer: Scorer | None, settings: Settings, budget: Budget, *, deadline_s: float = DEADLINE_S
     ) -> None:
         self._batcher = MicroBatcher(scorer) if scorer else None
+        self._forms = forms_of(scorer)
         self._model = settings.model or ""
         self._version = settings.version or ""
         self._budget = budget
@@ -76,7 +124,7 @@ class Predictor:
             answer = await batcher.score(batcher.scorer.schema.decode_row(body))
         except RequestError as error:
             return refused(error, request_id)
-        prediction = Prediction(answer.prediction, answer.probability, self._model, self._version, request_id)
+        prediction = self._forms.row(*msgspec.structs.astuple(answer), self._model, self._version, request_id)
         return Reply(HTTPStatus.OK, self._encode(prediction), request_id)
 
     async def batch(self, head: RequestHead, receive: Receive) -> Reply:
@@ -91,7 +139,7 @@ class Predictor:
             return refused(TooLate(f"the batch was not done within {self._deadline_s:g} s"), head.request_id)
         except RequestError as error:
             return refused(error, head.request_id)
-        empty = self._encode(BatchPrediction([], self._model, self._version, head.request_id))
+        empty = self._encode(self._forms.batch([], self._model, self._version, head.request_id))
         opening, listed, closing = empty.partition(b"[]")
         return Reply(HTTPStatus.OK, b"".join((opening, listed[:1], content, listed[1:], closing)), head.request_id)
 
@@ -117,14 +165,15 @@ class Predictor:
         return self._batcher
 
 
-def prediction_router(schema: RequestSchema | None) -> APIRouter:
+def prediction_router(scorer: Scorer | None) -> APIRouter:
     """Return the description of the prediction routes by the schema of the release that is served."""
     router = APIRouter(tags=["prediction"], default_response_class=Response)
+    forms = forms_of(scorer)
     kinds: list[tuple[str, str, type[msgspec.Struct], str]] = [
-        (ROW_PATH, "row", Prediction, "Predict one row"),
-        (BATCH_PATH, "batch", BatchPrediction, "Predict many rows"),
+        (ROW_PATH, "row", forms.row, "Predict one row"),
+        (BATCH_PATH, "batch", forms.batch, "Predict many rows"),
     ]
-    models = (schema.row_model, schema.batch_model) if schema else (None, None)
+    models = (scorer.schema.row_model, scorer.schema.batch_model) if scorer else (None, None)
     for (path, name, kind, summary), model in zip(kinds, models, strict=True):
         router.add_api_route(
             path,

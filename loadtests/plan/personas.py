@@ -4,6 +4,7 @@ Each has bodies drawn from the same rows, and its own idea of a right answer.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ BATCH_ROWS = 20
 JSON = "application/json"
 REFUSALS = frozenset({400, 415, 422})
 UNKNOWN_FIELD = "no_such_field"
+_LABEL = str | int | float | bool
 # Shares are ratios of weights, which must be numbers still.
 MAX_WEIGHT = 1e9
 
@@ -114,15 +116,24 @@ def _predictions(request: Request, body: dict[str, Any]) -> list[Any]:
 def _mistake_in(predictions: list[Any], request: Request) -> str:
     if len(predictions) != request.predictions:
         return f"{len(predictions)} predictions instead of {request.predictions}"
-    return "" if all(map(_is_prediction, predictions)) else "a prediction without its class or its probability"
+    return "" if all(map(_is_prediction, predictions)) else "a prediction that is no answer of any task"
 
 
 def _is_prediction(value: Any) -> bool:
-    if not isinstance(value, dict) or not isinstance(value.get("prediction"), str):
+    """Whether it is a class with its probability or with those of all, or a finite number."""
+    if not isinstance(value, dict):
         return False
-    probability = value.get("probability")
+    prediction, probabilities = value.get("prediction"), value.get("probabilities")
+    if "probability" in value:
+        return isinstance(prediction, _LABEL) and _is_probability(value["probability"])
+    if isinstance(probabilities, dict):
+        return isinstance(prediction, _LABEL) and all(map(_is_probability, probabilities.values()))
+    return isinstance(prediction, int | float) and not isinstance(prediction, bool) and math.isfinite(prediction)
+
+
+def _is_probability(value: Any) -> bool:
     # NaN compares false.
-    return isinstance(probability, int | float) and not isinstance(probability, bool) and 0 <= probability <= 1
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _mistakes(row: dict[str, Any], path: str) -> list[Request]:

@@ -6,11 +6,19 @@ other file of the bundle.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from pipelines.domain.description import CategoryFeature, Description, NumericFeature, Range
+from pipelines.domain.description import (
+    CategoryFeature,
+    Description,
+    Label,
+    NumericFeature,
+    PlainFeature,
+    Range,
+    TextFeature,
+)
 
 
 class FeatureType(StrEnum):
@@ -18,15 +26,25 @@ class FeatureType(StrEnum):
 
     INTEGER = "integer"
     NUMBER = "number"
+    BOOLEAN = "boolean"
     CATEGORY = "category"
+    TEXT = "text"
+    DATE = "date"
+    DATETIME = "datetime"
+
+    @property
+    def is_text(self) -> bool:
+        """Whether a model takes it as text; it takes all else as numbers."""
+        return self in (FeatureType.CATEGORY, FeatureType.TEXT)
 
 
 @dataclass(frozen=True)
 class Feature:
     """One input of a model.
 
-    `minimum` and `maximum` are declared bounds, refused outside; `observed` is the range seen in the
-    data, which only informs. `categories` is empty unless the type is CATEGORY.
+    `minimum` and `maximum` are declared bounds, refused outside; `observed` is the range seen in the data, which only
+    informs. `categories` is empty unless the type is CATEGORY, `maximum_length` (in characters) None unless it is TEXT.
+    A nullable one may be missing.
     """
 
     name: str
@@ -35,47 +53,59 @@ class Feature:
     maximum: float | None = None
     observed: tuple[float, float] | None = None
     categories: tuple[str, ...] = ()
+    maximum_length: int | None = None
+    nullable: bool = False
 
-    def written(self) -> CategoryFeature | NumericFeature:
+    def written(self) -> CategoryFeature | NumericFeature | TextFeature | PlainFeature:
         """Return the form that stands in `bundle.json`."""
+        known = {"name": self.name, "type": self.type.value, "nullable": self.nullable}
         if self.type is FeatureType.CATEGORY:
-            return CategoryFeature(name=self.name, type="category", categories=self.categories)
-        return NumericFeature(
-            name=self.name,
-            type="integer" if self.type is FeatureType.INTEGER else "number",
-            minimum=self.minimum,
-            maximum=self.maximum,
-            observed=Range(minimum=self.observed[0], maximum=self.observed[1]) if self.observed else None,
-        )
+            return CategoryFeature.model_validate({**known, "categories": self.categories})
+        if self.type is FeatureType.TEXT:
+            return TextFeature.model_validate({**known, "maximum_length": self.maximum_length})
+        if self.type not in (FeatureType.INTEGER, FeatureType.NUMBER):
+            return PlainFeature.model_validate(known)
+        observed = Range(minimum=self.observed[0], maximum=self.observed[1]) if self.observed else None
+        bounds = {"minimum": self.minimum, "maximum": self.maximum}
+        return NumericFeature.model_validate({**known, **bounds, "observed": observed})
 
     @classmethod
-    def read(cls, written: CategoryFeature | NumericFeature) -> "Feature":
+    def read(cls, written: CategoryFeature | NumericFeature | TextFeature | PlainFeature) -> "Feature":
         """Rebuild what `written` returned."""
+        feature = cls(written.name, FeatureType(written.type), nullable=written.nullable)
         if isinstance(written, CategoryFeature):
-            return cls(written.name, FeatureType.CATEGORY, categories=written.categories)
-        seen = written.observed
-        return cls(
-            name=written.name,
-            type=FeatureType(written.type),
-            minimum=written.minimum,
-            maximum=written.maximum,
-            observed=(seen.minimum, seen.maximum) if seen else None,
-        )
+            return replace(feature, categories=written.categories)
+        if isinstance(written, TextFeature):
+            return replace(feature, maximum_length=written.maximum_length)
+        if isinstance(written, NumericFeature):
+            seen = written.observed
+            observed = (seen.minimum, seen.maximum) if seen else None
+            return replace(feature, minimum=written.minimum, maximum=written.maximum, observed=observed)
+        return feature
 
 
 @dataclass(frozen=True)
 class Schema:
-    """What a model takes and what it answers; `classes` are the labels as text."""
+    """What a model takes and what it answers: a number without `classes`, P(positive), or without it P of each."""
 
     features: tuple[Feature, ...]
-    classes: tuple[str, ...]
-    positive: str
+    classes: tuple[Label, ...]
+    positive: Label | None
 
     @classmethod
     def of(cls, bundle: Description) -> "Schema":
         """Return the schema of a bundle."""
         features = tuple(Feature.read(feature) for feature in bundle.features)
         return cls(features, bundle.output.classes, bundle.output.positive)
+
+    @property
+    def answers(self) -> tuple[frozenset[tuple[type, Label]], Label | None]:
+        """What is answered, whatever the order of the classes; 1 is not the same as true."""
+        return frozenset((type(each), each) for each in self.classes), self.positive
+
+
+# From a type to one that takes all that it took.
+_WIDER = {(FeatureType.INTEGER, FeatureType.NUMBER), (FeatureType.CATEGORY, FeatureType.TEXT)}
 
 
 def canonical(body: dict[str, Any]) -> bytes:
@@ -92,30 +122,50 @@ def digest_of(content: bytes) -> str:
 def schema_breaks(serving: Schema, candidate: Schema) -> tuple[str, ...]:
     """Return why requests that `serving` accepts would be refused, or answered otherwise, by `candidate`.
 
-    Empty means compatible: the same features and types, no category or value range lost, the same classes.
+    Empty means compatible: the features of before with their types, no category or value range lost, none new that may
+    not be missing, and the same answers.
     """
     breaks = []
     offered = {feature.name: feature for feature in candidate.features}
     known = {feature.name for feature in serving.features}
-    breaks += [f"feature {name} is new and required" for name in offered if name not in known]
+    fresh = [each for each in candidate.features if each.name not in known and not each.nullable]
+    breaks += [f"feature {each.name} is new and required" for each in fresh]
     for feature in serving.features:
         if feature.name not in offered:
             breaks.append(f"feature {feature.name} is gone, and unknown fields are refused")
         else:
             breaks += _feature_breaks(feature, offered[feature.name])
-    if set(serving.classes) != set(candidate.classes) or serving.positive != candidate.positive:
-        breaks.append(f"answers {list(candidate.classes)} instead of {list(serving.classes)}")
+    if serving.answers != candidate.answers:
+        breaks.append(f"answers {_answers(candidate)} instead of {_answers(serving)}")
     return tuple(breaks)
 
 
+def _answers(schema: Schema) -> str:
+    if not schema.classes:
+        return "a number"
+    return f"{list(schema.classes)}" + (f" with P({schema.positive})" if schema.positive is not None else "")
+
+
 def _feature_breaks(serving: Feature, candidate: Feature) -> list[str]:
-    widened = (serving.type, candidate.type) == (FeatureType.INTEGER, FeatureType.NUMBER)
-    if serving.type is not candidate.type and not widened:
+    if serving.type is not candidate.type and (serving.type, candidate.type) not in _WIDER:
         return [f"feature {serving.name} was {serving.type} and is {candidate.type}"]
-    lost = [category for category in serving.categories if category not in candidate.categories]
-    breaks = [f"feature {serving.name} no longer accepts {category!r}" for category in lost]
+    breaks = [f"feature {serving.name} may no longer be missing"] * (serving.nullable and not candidate.nullable)
+    if candidate.type is FeatureType.CATEGORY:
+        lost = [category for category in serving.categories if category not in candidate.categories]
+        breaks += [f"feature {serving.name} no longer accepts {category!r}" for category in lost]
+    breaks += _shorter(serving, candidate)
     if candidate.minimum is not None and (serving.minimum is None or candidate.minimum > serving.minimum):
         breaks.append(f"feature {serving.name} no longer accepts values below {candidate.minimum:g}")
     if candidate.maximum is not None and (serving.maximum is None or candidate.maximum < serving.maximum):
         breaks.append(f"feature {serving.name} no longer accepts values above {candidate.maximum:g}")
     return breaks
+
+
+def _shorter(serving: Feature, candidate: Feature) -> list[str]:
+    """Return what a text no longer accepts that a text of before, or one of its categories, was."""
+    if candidate.maximum_length is None:
+        return []
+    longest = max([serving.maximum_length or 0, *map(len, serving.categories)])
+    if longest <= candidate.maximum_length:
+        return []
+    return [f"feature {serving.name} no longer accepts texts of more than {candidate.maximum_length} characters"]

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import from_json
 
-from pipelines.domain.description import GOLDEN_TOLERANCE, Golden, Onnx, Output, WrittenFeature
+from pipelines.domain.description import Golden, Onnx, Output, Task, Value, WrittenFeature, tolerance_of
 from pipelines.domain.texts import one_line
 from pipelines.errors import JobFailed, NotServable
 
@@ -47,6 +47,7 @@ class PackagingTask(Form):
 class Read(Form):
     """What the files say of the model; the rest of a bundle's description is known without reading them."""
 
+    task: Task
     features: tuple[WrittenFeature, ...]
     output: Output
     onnx: Onnx
@@ -56,8 +57,8 @@ class Read(Form):
     @classmethod
     def _of_the_one_tolerance(cls, golden: Golden) -> Golden:
         # Who reads a stranger's files must not say how far its model may be off.
-        if golden.tolerance != GOLDEN_TOLERANCE:
-            raise ValueError(f"its tolerance is {golden.tolerance:g} in place of {GOLDEN_TOLERANCE:g}")
+        if golden.tolerance != (right := tolerance_of(golden.expected)):
+            raise ValueError(f"its tolerance is {golden.tolerance:g} in place of {right:g}")
         return golden
 
 
@@ -65,7 +66,7 @@ class Parsed(Form):
     """The name of the model's file, rows of the evaluation set as requests, and what is read where no bundle was."""
 
     model_file: str = Field(max_length=128)
-    rows: tuple[dict[str, int | float | str], ...] = Field(max_length=REQUEST_ROWS)
+    rows: tuple[dict[str, Value], ...] = Field(max_length=REQUEST_ROWS)
     read: Read | None
 
 

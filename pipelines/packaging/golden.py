@@ -1,43 +1,67 @@
 """What a model answers on chosen rows, so that every replica can prove that it answers the same."""
 
-from typing import Any
-
 import numpy as np
 
-from pipelines.domain.bundle import Feature, FeatureType
-from pipelines.domain.description import GOLDEN_TOLERANCE, Answer, Golden
+from pipelines.domain.description import (
+    Answer,
+    AnyAnswer,
+    ClassAnswer,
+    Golden,
+    Label,
+    Output,
+    Task,
+    ValueAnswer,
+    label_text,
+    tolerance_of,
+)
 from pipelines.errors import NotServable
-from pipelines.packaging.onnx_model import OnnxModel
+from pipelines.packaging.onnx_model import Scores, ServedModel
+from pipelines.packaging.served import request_value
 from pipelines.packaging.snapshot import Snapshot
 
 ROWS = 16
+# Two probabilities that are no further apart are a tie.
+TIE = 1e-5
 # Kept coarser than float32 rounding, so that another processor most likely yields the same bundle.
-_DECIMALS = 6
+_DECIMALS = _DIGITS = 6
 
 
-def golden_rows(
-    model: OnnxModel, evaluation: Snapshot, features: tuple[Feature, ...], *, positive_index: int
-) -> Golden:
-    """Return request rows spread over all classes, and the answer to each of them asked alone."""
+def golden_rows(model: ServedModel, evaluation: Snapshot, output: Output) -> Golden:
+    """Return request rows spread over all classes, or over a target's values, and the answer to each asked alone."""
     rows, expected = [], []
     for position in _spread(evaluation):
         one = evaluation.frame.iloc[[position]]
-        scores = model.score(one, positive_index=positive_index)
-        rows.append({feature.name: request_value(feature, one[feature.name].iloc[0]) for feature in features})
-        probability = round(float(scores.probabilities[0]), _DECIMALS)
-        expected.append(Answer(prediction=str(scores.labels[0]), probability=probability))
-    return Golden(rows=tuple(rows), expected=tuple(expected), tolerance=GOLDEN_TOLERANCE)
+        rows.append({feature.name: request_value(feature, one[feature.name].iloc[0]) for feature in model.features})
+        expected += [_rounded(answer) for answer in answers_of(model.score(one), output)]
+    return Golden(rows=tuple(rows), expected=tuple(expected), tolerance=tolerance_of(expected))
 
 
-def label_columns(model: OnnxModel, evaluation: Snapshot) -> tuple[str, ...]:
-    """Return the class of each column of `probabilities`, found by asking the model.
+def answers_of(scores: Scores, output: Output) -> list[AnyAnswer]:
+    """Return scores as the service answers them."""
+    if scores.labels is None:
+        return [ValueAnswer(prediction=value) for value in scores.values.tolist()]
+    labels: dict[str, Label] = {label_text(each): each for each in output.classes}
+    # A label that is no class of the bundle stays what it is: no golden row has it.
+    answered = [labels.get(text, text) for text in scores.labels]
+    if output.positive is not None:
+        positives = scores.numbers[:, output.classes.index(output.positive)].tolist()
+        return [Answer(prediction=label, probability=p) for label, p in zip(answered, positives, strict=True)]
+    return [
+        ClassAnswer(prediction=label, probabilities=dict(zip(labels, row, strict=True)))
+        for label, row in zip(answered, scores.numbers.tolist(), strict=True)
+    ]
+
+
+def label_columns(scores: Scores, classes: tuple[Label, ...]) -> tuple[Label, ...]:
+    """Return the class of each column of probabilities, found by what a model has answered.
 
     An ONNX file does not say which column is which in one standard place: the column that is largest must
     carry the label answered. One class that is never answered has the one column left. Raises NotServable
     when labels and probabilities contradict each other.
     """
-    labels, probabilities = model.run(evaluation.frame)
-    known = evaluation.description.classes
+    labels, probabilities = scores.labels, scores.numbers
+    assert labels is not None
+    known = [label_text(each) for each in classes]
     strangers = sorted(set(labels) - set(known))
     if strangers or probabilities.shape[1] != len(known) or not np.isfinite(probabilities).all():
         raise NotServable(
@@ -47,7 +71,7 @@ def label_columns(model: OnnxModel, evaluation: Snapshot) -> tuple[str, ...]:
         )
     largest = np.sort(probabilities, axis=1)
     # In a tie either label is right.
-    clear = largest[:, -1] - largest[:, -2] > GOLDEN_TOLERANCE
+    clear = largest[:, -1] - largest[:, -2] > TIE
     pairs = set(zip(np.argmax(probabilities, axis=1)[clear].tolist(), labels[clear].tolist(), strict=True))
     column_of = {label: column for column, label in pairs}
     left = sorted(set(range(len(known))) - {column for column, _ in pairs})
@@ -58,25 +82,29 @@ def label_columns(model: OnnxModel, evaluation: Snapshot) -> tuple[str, ...]:
             next="export a classifier whose label is the most probable class, seen for all classes but one",
         )
     column_of.update(zip(unseen, left, strict=True))
-    return tuple(sorted(known, key=lambda label: column_of[label]))
+    return tuple(sorted(classes, key=lambda each: column_of[label_text(each)]))
 
 
 def _spread(evaluation: Snapshot) -> list[int]:
-    """Return up to 16 positions, evenly spaced within the rows of each class."""
-    truth = evaluation.target.to_numpy(dtype=object)
-    classes = evaluation.description.classes
+    """Return up to 16 positions: evenly spaced within the rows of each class, or over the ordered values."""
+    truth = evaluation.target.to_numpy()
+    if evaluation.description.task is Task.REGRESSION:
+        groups = [np.argsort(truth, kind="stable")]
+    else:
+        groups = [np.flatnonzero(truth == label_text(label)) for label in evaluation.description.classes]
     chosen: set[int] = set()
-    for label in classes:
-        positions = np.flatnonzero(truth == label)
-        count = min(len(positions), max(1, ROWS // len(classes)))
+    for positions in groups:
+        count = min(len(positions), max(1, ROWS // len(groups)))
         if count:
             picks = np.linspace(0, len(positions) - 1, count).round().astype(int)
             chosen.update(positions[picks].tolist())
     return sorted(chosen)
 
 
-def request_value(feature: Feature, value: Any) -> int | float | str:
-    """Return a value of the evaluation set as a request carries it."""
-    if feature.type is FeatureType.CATEGORY:
-        return str(value)
-    return int(value) if feature.type is FeatureType.INTEGER else float(value)
+def _rounded(answer: AnyAnswer) -> AnyAnswer:
+    if isinstance(answer, Answer):
+        return answer.model_copy(update={"probability": round(answer.probability, _DECIMALS)})
+    if isinstance(answer, ClassAnswer):
+        rounded = {text: round(each, _DECIMALS) for text, each in answer.probabilities.items()}
+        return answer.model_copy(update={"probabilities": rounded})
+    return ValueAnswer(prediction=float(f"{answer.prediction:.{_DIGITS}g}"))

@@ -1,6 +1,6 @@
 """An ONNX model from outside: nothing but plain operators in one file is ever run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +13,10 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from pipelines.domain.bundle import Feature, FeatureType
+from pipelines.domain.description import ModelInput
 from pipelines.errors import NotServable
+from pipelines.packaging.served import model_values
 
 MAX_BYTES = 256 * 1024 * 1024
 _DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
@@ -21,7 +24,19 @@ _DTYPES = {
     "tensor(float)": "float32",
     "tensor(double)": "float64",
     "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
     "tensor(string)": "string",
+}
+# The inputs that a feature may be fed to; the service refuses all others too.
+_FITTING = {
+    FeatureType.INTEGER: {"float32", "float64", "int64"},
+    FeatureType.NUMBER: {"float32", "float64"},
+    FeatureType.BOOLEAN: {"float32", "float64", "int64", "bool"},
+    FeatureType.CATEGORY: {"string"},
+    FeatureType.TEXT: {"string"},
+    FeatureType.DATE: {"float32", "float64", "int64"},
+    # The seconds of today are more than a float32 can tell apart.
+    FeatureType.DATETIME: {"float64", "int64"},
 }
 _ORT_ERRORS = (
     ort_errors.Fail,
@@ -36,22 +51,47 @@ _NO_MEMORY = ("bad allocation", "bad_alloc", "Failed to allocate memory")
 
 @dataclass(frozen=True)
 class Scores:
-    """Answers to n rows: `labels` are texts (n,), `probabilities` are P(positive), float64 (n,)."""
+    """Answers to n rows.
 
-    labels: NDArray[np.object_]
-    probabilities: NDArray[np.float64]
+    `numbers` are float64 (n, k): of a classifier the probabilities of its k classes, of a regression its values, with k
+    = 1. `labels` are the classes answered as texts (n,), None of a regression.
+    """
+
+    numbers: NDArray[np.float64]
+    labels: NDArray[np.object_] | None = None
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """What a regression answers, (n,)."""
+        return self.numbers[:, 0]
+
+    def take(self, rows: NDArray[np.int_]) -> "Scores":
+        """Return the answers to some of the rows, in that order."""
+        return Scores(self.numbers[rows], None if self.labels is None else self.labels[rows])
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input of shape [N, width]; the width is None where the model leaves it open."""
+
+    name: str
+    dtype: str
+    width: int | None
 
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """A model that is safe to run: `inputs` are (name, dtype), each of shape [N, 1]."""
+    """A model that is safe to run; `label` and `probabilities` are outputs of a classifier, `value` of a regression."""
 
-    inputs: tuple[tuple[str, str], ...]
+    inputs: tuple[Tensor, ...]
+    label: str | None
+    probabilities: str | None
+    value: str | None
     session: ort.InferenceSession
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read, check and open `path`; raise NotServable for anything else than a plain classifier."""
+        """Read, check and open `path`; raise NotServable for anything else than a plain classifier or regression."""
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise NotServable(f"{path.name} has {size} bytes, more than {MAX_BYTES}", next="register a smaller model")
@@ -71,34 +111,92 @@ class OnnxModel:
                 f"ONNX Runtime refuses {path.name}: {str(error)[:300]}",
                 next="export it for an operator set that ONNX Runtime knows",
             ) from error
-        _refuse_outputs(session)
-        return cls(inputs=tuple(_input(node) for node in session.get_inputs()), session=session)
+        inputs = tuple(_input(node) for node in session.get_inputs())
+        return cls(inputs, *_outputs(session), session=session)
 
-    def run(self, frame: pd.DataFrame) -> tuple[NDArray[np.object_], NDArray[np.float64]]:
-        """Return labels as text (n,) and the probabilities of all classes (n, C) for the rows of `frame`."""
-        feeds = {name: _tensor(frame[name], dtype) for name, dtype in self.inputs}
+    def run(self, feeds: Mapping[str, NDArray[Any]], rows: int) -> Scores:
+        """Return the answers to as many rows, given by the names of the inputs; raise NotServable where it fails."""
+        outputs = [name for name in (self.label, self.probabilities, self.value) if name]
         try:
-            labels, probabilities = self.session.run(["label", "probabilities"], feeds)
+            answers = self.session.run(outputs, dict(feeds))
         except _ORT_ERRORS as error:
             if any(words in str(error) for words in _NO_MEMORY):
                 raise MemoryError from error
             raise NotServable(
-                f"the ONNX model fails on {len(frame)} rows: {str(error)[:300]}",
+                f"the ONNX model fails on {rows} rows: {str(error)[:300]}",
                 next="check that it was exported from the model that was trained on these features",
             ) from error
-        texts = np.array([str(label) for label in np.ravel(labels)], dtype=object)
-        if np.ndim(probabilities) != 2 or len(probabilities) != len(frame) or len(texts) != len(frame):
+        numbers, labels = np.asarray(answers[-1]), None
+        if self.label:
+            labels = np.array([str(label) for label in np.ravel(answers[0])], dtype=object)
+        elif numbers.ndim == 1:
+            numbers = numbers.reshape(-1, 1)
+        odd = numbers.ndim != 2 or len(numbers) != rows or (self.label is None and numbers.shape[1] != 1)
+        if odd or (labels is not None and len(labels) != rows):
+            shapes = [np.shape(each) for each in answers]
             raise NotServable(
-                f"the ONNX model answers {len(frame)} rows with labels {np.shape(labels)}"
-                f" and probabilities {np.shape(probabilities)}",
-                next="export it with outputs label [N] and probabilities [N, classes]",
+                f"the ONNX model answers {rows} rows with {', '.join(outputs)} of shapes {shapes}",
+                next="export a model with one answer for each row",
             )
-        return texts, np.asarray(probabilities, dtype=np.float64)
+        return Scores(numbers.astype(np.float64), labels)
 
-    def score(self, frame: pd.DataFrame, *, positive_index: int) -> Scores:
-        """Score the rows of `frame`; `positive_index` is the positive class's column of `probabilities`."""
-        labels, probabilities = self.run(frame)
-        return Scores(labels, probabilities[:, positive_index])
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model with the features that its inputs are fed from."""
+
+    model: OnnxModel
+    features: tuple[Feature, ...]
+    inputs: tuple[ModelInput, ...]
+
+    @classmethod
+    def wired(cls, model: OnnxModel, features: tuple[Feature, ...]) -> Self:
+        """Feed each input with the feature of its name, or a single one with all, in their order.
+
+        Raises NotServable where the inputs are not made for such features.
+        """
+        names = tuple(feature.name for feature in features)
+        found = {each.name for each in model.inputs}
+        fed: dict[str, tuple[str, ...]] = {}
+        if found == set(names) and all(each.width in (1, None) for each in model.inputs):
+            fed = {name: (name,) for name in found}
+        elif len(model.inputs) == 1 and model.inputs[0].width in (len(names), None):
+            fed = {model.inputs[0].name: names}
+        else:
+            taken = ", ".join(sorted(f"{each.name} [N, {each.width or 'n'}]" for each in model.inputs))
+            raise NotServable(
+                f"the ONNX model takes {taken}, and the signature names {sorted(names)}",
+                next="log it with the signature of the features it takes: an input [N, 1] for each, or one for all",
+            )
+        known = {feature.name: feature for feature in features}
+        for each in model.inputs:
+            for name in fed[each.name]:
+                _refuse_misfit(known[name], each.dtype)
+        inputs = [{"name": each.name, "dtype": each.dtype, "features": fed[each.name]} for each in model.inputs]
+        return cls(model, features, tuple(map(ModelInput.model_validate, inputs)))
+
+    def score(self, frame: pd.DataFrame) -> Scores:
+        """Return the answers to the rows of a frame that has a column for each feature; raises as `run` does."""
+        known = {feature.name: feature for feature in self.features}
+        feeds = {}
+        for each in self.inputs:
+            kind: Any = object if each.dtype == "string" else np.dtype(each.dtype)
+            columns = [model_values(frame[name], known[name]).astype(kind) for name in each.features]
+            feeds[each.name] = np.column_stack(columns) if len(columns) > 1 else columns[0].reshape(-1, 1)
+        return self.model.run(feeds, len(frame))
+
+
+def _refuse_misfit(feature: Feature, dtype: str) -> None:
+    if dtype not in _FITTING[feature.type]:
+        raise NotServable(
+            f"feature {feature.name!r} is a {feature.type}, and its input of the model takes {dtype}",
+            next=f"export it as an input of {' or '.join(sorted(_FITTING[feature.type]))}",
+        )
+    if feature.nullable and dtype not in ("float32", "float64", "string"):
+        raise NotServable(
+            f"feature {feature.name!r} may be missing, which its input of {dtype} can't say",
+            next="export it as an input of float32 or float64, where NaN stands for a missing value",
+        )
 
 
 def _options() -> ort.SessionOptions:
@@ -110,35 +208,35 @@ def _options() -> ort.SessionOptions:
     return options
 
 
-def _input(node: Any) -> tuple[str, str]:
+def _input(node: Any) -> Tensor:
     shape = list(node.shape)
-    if len(shape) != 2 or shape[1] != 1 or isinstance(shape[0], int):
+    if len(shape) != 2 or isinstance(shape[0], int):
         raise NotServable(
             f"ONNX input {node.name!r} has shape {shape}",
-            next="export one input of shape [None, 1] for each feature",
+            next="export one input of shape [None, 1] for each feature, or one of shape [None, n] for all",
         )
     if node.type not in _DTYPES:
         raise NotServable(
             f"ONNX input {node.name!r} is a {node.type}",
             next=f"export it as one of {', '.join(_DTYPES.values())}",
         )
-    return str(node.name), _DTYPES[node.type]
+    return Tensor(str(node.name), _DTYPES[node.type], shape[1] if isinstance(shape[1], int) else None)
 
 
-def _refuse_outputs(session: ort.InferenceSession) -> None:
+def _outputs(session: ort.InferenceSession) -> tuple[str | None, str | None, str | None]:
+    """Return which outputs are label and probabilities, or value: told by their types, whatever their names are."""
     outputs = {node.name: node.type for node in session.get_outputs()}
-    label_ok = outputs.get("label") in ("tensor(string)", "tensor(int64)")
-    probabilities_ok = outputs.get("probabilities") in ("tensor(float)", "tensor(double)")
-    if not (label_ok and probabilities_ok):
-        raise NotServable(
-            f"the ONNX model answers {outputs}",
-            next='export a classifier with outputs "label" and "probabilities" (skl2onnx: zipmap=False)',
-        )
-
-
-def _tensor(column: pd.Series, dtype: str) -> NDArray[Any]:
-    kind: Any = object if dtype == "string" else np.dtype(dtype)
-    return column.to_numpy().astype(kind).reshape(-1, 1)
+    labels = [name for name, kind in outputs.items() if kind in ("tensor(string)", "tensor(int64)")]
+    numbers = [name for name, kind in outputs.items() if kind in ("tensor(float)", "tensor(double)")]
+    if len(labels) == 1 and len(numbers) == 1:
+        return labels[0], numbers[0], None
+    if not labels and len(numbers) == 1 and len(outputs) == 1:
+        return None, None, numbers[0]
+    raise NotServable(
+        f"the ONNX model answers {outputs}",
+        next="export a classifier that answers its label and a tensor of probabilities (skl2onnx: zipmap=False),"
+        " or a regression that answers its value",
+    )
 
 
 def _refuse_unsafe(proto: onnx.ModelProto) -> None:

@@ -96,9 +96,15 @@ def make_bundle(
         _refuse_changed(version, kept["files"]["model.onnx"], digest_of_file(onnx))
         digest, body = pinned, kept
     else:
-        body = _described(material, parsed.read, onnx)
-        if pinned is not None:
-            _refuse_changed(version, pinned, digest_of(canonical(body)))
+        described = _described(material, parsed.read, onnx)
+        older = described.in_format_1()
+        if pinned is not None and older and digest_of(canonical(older)) == pinned:
+            # Pinned by a Slipway that wrote format 1: the same version stays the same bundle.
+            body = older
+        else:
+            body = described.as_json()
+            if pinned is not None:
+                _refuse_changed(version, pinned, digest_of(canonical(body)))
         digest = store.put(body, {"model.onnx": onnx})
     predictions = digest_of_file(material.predictions) if material.predictions else None
     return Packaged(
@@ -166,7 +172,7 @@ def _parsed(run: Run, material: _Material, kept: dict[str, Any] | None) -> Parse
     return parsed
 
 
-def _described(material: _Material, read: Read | None, onnx: Path) -> dict[str, Any]:
+def _described(material: _Material, read: Read | None, onnx: Path) -> Description:
     assert read is not None
     version, tags = material.version, material.tags
     provenance = Provenance(
@@ -177,7 +183,7 @@ def _described(material: _Material, read: Read | None, onnx: Path) -> dict[str, 
     )
     parts = {name: getattr(read, name) for name in type(read).model_fields}
     files = {"model.onnx": digest_of_file(onnx)}
-    return Description(model=version.model, provenance=provenance, files=files, **parts).as_json()
+    return Description(model=version.model, provenance=provenance, files=files, **parts)
 
 
 def _requirements(version: RegisteredVersion, model: Path) -> bytes:

@@ -1,6 +1,7 @@
 """Reads the files of a registered version, inside of a confined job: what a bundle says of its model is from here."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -8,21 +9,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.domain.bundle import Feature, FeatureType
-from pipelines.domain.description import ModelInput, Onnx, Output
+from pipelines.domain.description import Onnx, Output, Task, Value
 from pipelines.errors import NotServable
 from pipelines.packaging.confined import EVALUATION, MODEL, PREDICTIONS, REQUEST_ROWS, PackagingTask, Parsed, Read
-from pipelines.packaging.golden import golden_rows, label_columns, request_value
+from pipelines.packaging.golden import golden_rows, label_columns
 from pipelines.packaging.mlmodel import read_mlmodel
-from pipelines.packaging.onnx_model import OnnxModel
+from pipelines.packaging.onnx_model import OnnxModel, ServedModel
+from pipelines.packaging.served import request_value
 from pipelines.packaging.snapshot import Snapshot, SnapshotDescription, read_snapshot
 
+# What a column of a signature may hold, by its type there.
 _TYPES = {
-    "long": FeatureType.INTEGER,
-    "integer": FeatureType.INTEGER,
-    "double": FeatureType.NUMBER,
-    "float": FeatureType.NUMBER,
-    "string": FeatureType.CATEGORY,
+    "long": (FeatureType.INTEGER,),
+    "integer": (FeatureType.INTEGER,),
+    "double": (FeatureType.NUMBER, FeatureType.INTEGER),
+    "float": (FeatureType.NUMBER, FeatureType.INTEGER),
+    "boolean": (FeatureType.BOOLEAN,),
+    "string": (FeatureType.CATEGORY, FeatureType.TEXT, FeatureType.DATE, FeatureType.DATETIME),
+    "datetime": (FeatureType.DATETIME, FeatureType.DATE),
 }
+
+_PREDICTED = ("label", "probability", "value")
 
 
 def read_version(task: PackagingTask, place: Path) -> Parsed:
@@ -41,36 +48,45 @@ def read_version(task: PackagingTask, place: Path) -> Parsed:
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """Return the training's own predictions: a row each, with `probability` and `label`."""
-    frame: pd.DataFrame = pq.read_table(path, columns=["probability", "label"]).to_pandas()
+    """Return the training's own predictions, a row each.
+
+    That is `label` with `probability` (of the positive class) or `probability:CLASS` for each, or `value`.
+    """
+    names = [name for name in pq.read_schema(path).names if name in _PREDICTED or name.startswith("probability:")]
+    if not names:
+        raise ValueError(f"it has none of the columns {', '.join(_PREDICTED)}")
+    frame: pd.DataFrame = pq.read_table(path, columns=names).to_pandas()
     return frame
 
 
 def _read_model(path: Path, features: tuple[Feature, ...], evaluation: Snapshot) -> Read:
-    model = OnnxModel.load(path)
-    if {name for name, _ in model.inputs} != {feature.name for feature in features}:
-        raise NotServable(
-            f"the ONNX model takes {sorted(name for name, _ in model.inputs)} but the signature names"
-            f" {sorted(feature.name for feature in features)}",
-            next="log the ONNX model with the signature of the features it takes",
-        )
-    description = evaluation.description
-    classes = label_columns(model, evaluation)
-    index = classes.index(description.positive)
+    opened = OnnxModel.load(path)
+    model = ServedModel.wired(opened, features)
+    output = _output(model, evaluation)
     return Read(
+        task=evaluation.description.task,
         features=tuple(feature.written() for feature in features),
-        output=Output(target=description.target, classes=classes, positive=description.positive),
-        onnx=Onnx(
-            inputs=tuple(ModelInput.model_validate({"name": name, "dtype": dtype}) for name, dtype in model.inputs),
-            label="label",
-            probabilities="probabilities",
-            positive_index=index,
-        ),
-        golden=golden_rows(model, evaluation, features, positive_index=index),
+        output=output,
+        onnx=Onnx(inputs=model.inputs, label=opened.label, probabilities=opened.probabilities, value=opened.value),
+        golden=golden_rows(model, evaluation, output),
     )
 
 
-def _requests(frame: pd.DataFrame, features: tuple[Feature, ...]) -> tuple[dict[str, int | float | str], ...]:
+def _output(model: ServedModel, evaluation: Snapshot) -> Output:
+    description = evaluation.description
+    if (model.model.value is not None) is not (description.task is Task.REGRESSION):
+        held = "a regression" if model.model.value is not None else "a classifier"
+        raise NotServable(
+            f"the ONNX model is {held}, but the evaluation set is of a {description.task} model",
+            next="log slipway/evaluation.parquet of this version's own task on its run",
+        )
+    if description.task is Task.REGRESSION:
+        return Output(target=description.target, classes=(), positive=None)
+    classes = label_columns(model.score(evaluation.frame), description.classes)
+    return Output(target=description.target, classes=classes, positive=description.positive)
+
+
+def _requests(frame: pd.DataFrame, features: tuple[Feature, ...]) -> tuple[dict[str, Value], ...]:
     """Return the first rows as requests: of the features that the bundle takes, and nothing else."""
     columns = {each.name: [request_value(each, value) for value in frame[each.name].head(REQUEST_ROWS)]
                for each in features}  # fmt: skip
@@ -79,7 +95,7 @@ def _requests(frame: pd.DataFrame, features: tuple[Feature, ...]) -> tuple[dict[
 
 
 def _refuse_empty(frame: pd.DataFrame, features: tuple[Feature, ...]) -> None:
-    """Refuse rows that nobody could ask: the service takes no empty value."""
+    """Refuse rows that nobody could ask: the service takes no empty value where none is declared."""
     for feature in features:
         if feature.name not in frame.columns:
             raise NotServable(
@@ -87,11 +103,11 @@ def _refuse_empty(frame: pd.DataFrame, features: tuple[Feature, ...]) -> None:
                 next="log an evaluation set with this version's features on its run",
             )
         empty = frame[feature.name].isna().to_numpy()
-        if empty.any():
+        if empty.any() and not feature.nullable:
             raise NotServable(
                 f"feature {feature.name!r} is empty in row {int(empty.argmax()) + 1} of the evaluation set,"
                 f" in {int(empty.sum())} rows in all",
-                next="fill it, or leave such rows out: the service takes no empty value",
+                next="fill it, leave such rows out, or declare it nullable in the evaluation set",
             )
 
 
@@ -108,7 +124,7 @@ def _refuse_unreadable(path: Path, version: str) -> None:
 
 
 def _features(input_types: Mapping[str, str], description: SnapshotDescription) -> tuple[Feature, ...]:
-    """Type every column by the signature; categories and bounds come from the evaluation set."""
+    """Type every column by the signature; what else is known of it comes from the evaluation set."""
     known = {feature.name: feature for feature in description.features}
     features = []
     for name, type_name in input_types.items():
@@ -118,20 +134,24 @@ def _features(input_types: Mapping[str, str], description: SnapshotDescription) 
                 next=f"use one of {', '.join(_TYPES)}",
             )
         feature = known.get(name)
-        if feature is None or not _agree(feature.type, _TYPES[type_name]):
+        kind = None if feature is None else _kind(feature, type_name)
+        if feature is None or kind is None:
             held = "no such column" if feature is None else f"a {feature.type}"
             raise NotServable(
                 f"feature {name!r} is a {type_name}, but the evaluation set holds {held}",
                 next="log slipway/evaluation.parquet with this version's features on its run",
             )
-        kind = _TYPES[type_name]
-        if kind is FeatureType.CATEGORY:
-            features.append(Feature(name, kind, categories=feature.categories))
-        else:
-            features.append(Feature(name, kind, feature.minimum, feature.maximum, feature.observed))
+        features.append(replace(feature, type=kind))
     return tuple(features)
 
 
-def _agree(held: FeatureType, asked: FeatureType) -> bool:
-    # Whole numbers may feed a model that takes any number, but not the other way round.
-    return held is asked or (held, asked) == (FeatureType.INTEGER, FeatureType.NUMBER)
+def _kind(held: Feature, type_name: str) -> FeatureType | None:
+    """Return what a column is by a signature and an evaluation set, None where they contradict each other."""
+    meant = _TYPES[type_name]
+    if held.type not in meant:
+        return None
+    # Whole numbers may feed a model that takes any number, but not the other way round; a column of whole numbers with
+    # missing ones is one of numbers in every signature.
+    if meant[0] is FeatureType.NUMBER and held.type is FeatureType.INTEGER and not held.nullable:
+        return FeatureType.NUMBER
+    return held.type

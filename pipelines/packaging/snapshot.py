@@ -16,14 +16,18 @@ from pydantic import BaseModel, ConfigDict
 
 from pipelines.documents import parse_json
 from pipelines.domain.bundle import Feature, FeatureType, canonical, digest_of
-from pipelines.domain.description import WrittenFeature
+from pipelines.domain.description import Label, Task, WrittenFeature
 from pipelines.errors import NotServable
 
 _KEY = b"slipway.description"
 _ARROW = {
     FeatureType.INTEGER: pa.int64(),
     FeatureType.NUMBER: pa.float64(),
+    FeatureType.BOOLEAN: pa.bool_(),
     FeatureType.CATEGORY: pa.string(),
+    FeatureType.TEXT: pa.string(),
+    FeatureType.DATE: pa.date32(),
+    FeatureType.DATETIME: pa.timestamp("us", tz="UTC"),
 }
 
 
@@ -33,23 +37,30 @@ class _Described(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str
+    # A snapshot that says nothing of it is older than other tasks.
+    task: Task = Task.BINARY
     target: str
-    positive: str
-    classes: tuple[str, ...]
+    positive: Label | None
+    classes: tuple[Label, ...]
     features: tuple[WrittenFeature, ...]
     protected: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class SnapshotDescription:
-    """What the columns of a snapshot mean; `classes` are the target's values as text, sorted."""
+    """What the columns of a snapshot mean.
+
+    `classes` are the target's values, sorted by their texts; none of a regression. `positive` is None unless the task
+    is BINARY.
+    """
 
     model: str
     target: str
-    positive: str
-    classes: tuple[str, ...]
+    positive: Label | None
+    classes: tuple[Label, ...]
     features: tuple[Feature, ...]
     protected: tuple[str, ...]
+    task: Task = Task.BINARY
 
     def as_dict(self) -> dict[str, Any]:
         """Return the form that stands in the file's metadata."""
@@ -83,14 +94,15 @@ class Snapshot:
 
     @property
     def target(self) -> pd.Series:
-        """The true labels, as text."""
+        """The true labels as texts, or the true values of a regression as float64."""
         return self.frame[self.description.target]
 
 
 def write_snapshot(path: Path, frame: pd.DataFrame, description: SnapshotDescription) -> str:
     """Write features and target of `frame` to `path`; return the digest. Same rows, same bytes."""
     types = [(feature.name, _ARROW[feature.type]) for feature in description.features]
-    schema = pa.schema([*types, (description.target, pa.string())])
+    target = pa.float64() if description.task is Task.REGRESSION else pa.string()
+    schema = pa.schema([*types, (description.target, target)])
     columns = frame[[name for name, _ in types] + [description.target]].reset_index(drop=True)
     table = pa.Table.from_pandas(columns, schema=schema, preserve_index=False)
     content = canonical(description.as_dict())

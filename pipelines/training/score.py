@@ -5,20 +5,26 @@ import json
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
     brier_score_loss,
     f1_score,
+    log_loss,
+    mean_absolute_error,
     precision_score,
+    r2_score,
     recall_score,
     roc_auc_score,
+    root_mean_squared_error,
 )
 from sklearn.pipeline import Pipeline
 
+from pipelines.domain.description import Task, label_text
 from pipelines.errors import NotServable
-from pipelines.packaging.onnx_model import OnnxModel, Scores
-from pipelines.packaging.snapshot import Snapshot, read_snapshot, write_table
+from pipelines.packaging.onnx_model import OnnxModel, Scores, ServedModel
+from pipelines.packaging.snapshot import Snapshot, SnapshotDescription, read_snapshot, write_table
 from pipelines.training.train import as_served, load_trained
 from pipelines.training.workspace import Workspace, report, run_stage
 
@@ -28,61 +34,116 @@ TOLERANCE = 1e-5
 def score(workspace: Workspace) -> None:
     """Write the predictions and metrics of a working tree's model on the evaluation snapshot."""
     evaluation = read_snapshot(workspace.evaluation)
-    pipeline = load_trained(workspace.sklearn_model.read_bytes())
-    predictions = predict(pipeline, evaluation)
-    positive_index = list(pipeline.classes_).index(evaluation.description.positive)
-    onnx = OnnxModel.load(workspace.onnx_model)
-    scores = onnx.score(evaluation.features, positive_index=positive_index)
+    predictions = predict(load_trained(workspace.sklearn_model.read_bytes()), evaluation)
+    served = ServedModel.wired(OnnxModel.load(workspace.onnx_model), evaluation.description.features)
     metrics = measure(evaluation, predictions)
-    metrics["onnx_max_abs_difference"] = largest_difference(predictions, scores)
+    difference = largest_difference(predictions, served.score(evaluation.features), evaluation.description)
+    metrics["onnx_max_abs_difference"] = difference
     write_table(workspace.predictions, pa.Table.from_pandas(predictions, preserve_index=False))
     workspace.metrics.write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     report(json.dumps(metrics, sort_keys=True))
 
 
 def predict(pipeline: Pipeline, rows: Snapshot) -> pd.DataFrame:
-    """Return scikit-learn's `probability` of the positive class and `label` for each row."""
-    served = as_served(rows.features, rows.description)
-    probabilities = pipeline.predict_proba(served)
-    labels = pipeline.classes_[np.argmax(probabilities, axis=1)]
-    positive = list(pipeline.classes_).index(rows.description.positive)
-    return pd.DataFrame({"probability": probabilities[:, positive].astype(np.float64), "label": labels.astype(str)})
+    """Return what the trained model answers to each row.
+
+    That is `label` with `probability` of the positive class, or `probability:CLASS` of each, or `value`.
+    """
+    description = rows.description
+    served = as_served(rows.features, description)
+    if description.task is Task.REGRESSION:
+        return pd.DataFrame({"value": np.asarray(pipeline.predict(served), dtype=np.float64).reshape(-1)})
+    probabilities = pipeline.predict_proba(served).astype(np.float64)
+    known = [str(each) for each in pipeline.classes_]
+    columns = {name: probabilities[:, known.index(text)] for name, text in probability_columns(description).items()}
+    return pd.DataFrame({**columns, "label": np.array(known, dtype=object)[np.argmax(probabilities, axis=1)]})
+
+
+def probability_columns(description: SnapshotDescription) -> dict[str, str]:
+    """Return the columns of a classifier's predictions, and the class that each is the probability of, as text."""
+    if description.positive is not None:
+        return {"probability": label_text(description.positive)}
+    return {f"probability:{text}": text for text in map(label_text, description.classes)}
 
 
 def measure(rows: Snapshot, predictions: pd.DataFrame) -> dict[str, float]:
-    """Return the metrics of `predictions` on `rows`; those of two classes are of the positive one."""
-    truth = rows.target.to_numpy(dtype=object)
-    is_positive = truth == rows.description.positive
-    said_positive = predictions["label"].to_numpy(dtype=object) == rows.description.positive
-    probability = predictions["probability"].to_numpy()
-    return {
-        "accuracy": float(accuracy_score(truth, predictions["label"].to_numpy(dtype=object))),
-        "roc_auc": float(roc_auc_score(is_positive, probability)),
-        "average_precision": float(average_precision_score(is_positive, probability)),
-        "brier_score": float(brier_score_loss(is_positive, probability)),
-        "f1": float(f1_score(is_positive, said_positive, zero_division=0.0)),
-        "precision": float(precision_score(is_positive, said_positive, zero_division=0.0)),
-        "recall": float(recall_score(is_positive, said_positive, zero_division=0.0)),
-        "evaluation_rows": float(len(rows.frame)),
-    }
+    """Return the metrics of `predictions` on `rows`, as the task has them; those of two classes are of the positive."""
+    description, truth = rows.description, rows.target.to_numpy()
+    if description.task is Task.REGRESSION:
+        metrics = _of_values(truth, predictions["value"].to_numpy())
+    else:
+        labels = predictions["label"].to_numpy(dtype=object)
+        columns = probability_columns(description)
+        probabilities = predictions[list(columns)].to_numpy()
+        metrics = {"accuracy": accuracy_score(truth, labels)}
+        if description.positive is not None:
+            positive = label_text(description.positive)
+            metrics |= _of_the_positive(truth == positive, labels == positive, probabilities[:, 0])
+        else:
+            metrics |= _of_classes(truth, labels, probabilities, list(columns.values()))
+    return {name: float(value) for name, value in {**metrics, "evaluation_rows": len(rows.frame)}.items()}
 
 
-def largest_difference(predictions: pd.DataFrame, scores: Scores) -> float:
-    """Return the largest absolute difference of P(positive) between scikit-learn and ONNX.
+def largest_difference(predictions: pd.DataFrame, scores: Scores, description: SnapshotDescription) -> float:
+    """Return the largest difference of a probability between the trained model and ONNX, or of a value's share.
 
-    Raises NotServable when it is above 1e-5 or a label differs: another model than the trained one would
-    be served.
+    A value's share is that of the largest one, which is 1 at least. Raises NotServable when it is above 1e-5 or a label
+    differs: another model than the trained one would be served.
     """
-    difference = float(np.max(np.abs(predictions["probability"].to_numpy() - scores.probabilities)))
-    differing = int(np.sum(predictions["label"].to_numpy(dtype=object) != scores.labels))
+    if scores.labels is None:
+        trained, answered = predictions[["value"]].to_numpy(), scores.numbers
+        scale, differing = max(1.0, float(np.max(np.abs(trained)))), 0
+    else:
+        columns = probability_columns(description)
+        # The order of the export's columns is that of the sorted texts, as scikit-learn's is.
+        order = sorted(map(label_text, description.classes))
+        trained = predictions[list(columns)].to_numpy()
+        answered = scores.numbers[:, [order.index(text) for text in columns.values()]]
+        scale, differing = 1.0, int(np.sum(predictions["label"].to_numpy(dtype=object) != scores.labels))
+    difference = float(np.max(np.abs(trained - answered))) / scale
     # Written so that NaN is refused too.
     if differing or not difference <= TOLERANCE:
         raise NotServable(
             f"the ONNX export answers {differing} of {len(predictions)} evaluation rows with another label"
-            f" and differs by up to {difference:.2e} in probability (allowed: {TOLERANCE:g})",
+            f" and differs by up to {difference:.2e} (allowed: {TOLERANCE:g})",
             next="choose another estimator in model.yaml: skl2onnx does not reproduce this one",
         )
     return difference
+
+
+def _of_the_positive(
+    is_positive: NDArray[np.bool_], said_positive: NDArray[np.bool_], probability: NDArray[np.float64]
+) -> dict[str, float]:
+    return {
+        "roc_auc": roc_auc_score(is_positive, probability),
+        "average_precision": average_precision_score(is_positive, probability),
+        "brier_score": brier_score_loss(is_positive, probability),
+        "f1": f1_score(is_positive, said_positive, zero_division=0.0),
+        "precision": precision_score(is_positive, said_positive, zero_division=0.0),
+        "recall": recall_score(is_positive, said_positive, zero_division=0.0),
+    }
+
+
+def _of_classes(
+    truth: NDArray[np.object_], labels: NDArray[np.object_], probabilities: NDArray[np.float64], known: list[str]
+) -> dict[str, float]:
+    order = sorted(known)
+    columns = probabilities[:, [known.index(text) for text in order]]
+    # Some converters' sums are off by a float32's rounding, which scikit-learn refuses.
+    columns = columns / columns.sum(axis=1, keepdims=True)
+    return {
+        "macro_f1": f1_score(truth, labels, average="macro", zero_division=0.0),
+        "macro_roc_auc": roc_auc_score(truth, columns, multi_class="ovr", labels=order),
+        "log_loss": log_loss(truth, columns, labels=order),
+    }
+
+
+def _of_values(truth: NDArray[np.float64], values: NDArray[np.float64]) -> dict[str, float]:
+    return {
+        "rmse": root_mean_squared_error(truth, values),
+        "mae": mean_absolute_error(truth, values),
+        "r2": r2_score(truth, values),
+    }
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ class Need(StrEnum):
     EVALUATION_SET = "evaluation set"
     PREDICTIONS = "predictions of the training"
     CHAMPION = "champion"
+    CLASSES = "classes to predict"
+    NUMBER = "a number to predict"
     SERVICE = "running service"
 
 

@@ -20,6 +20,7 @@ from pipelines.evaluation.gates.offline.comparison import COMPARISON
 from pipelines.evaluation.gates.offline.digest import DIGEST
 from pipelines.evaluation.gates.offline.golden_rows import GOLDEN_ROWS
 from pipelines.evaluation.gates.offline.parity import PARITY
+from pipelines.evaluation.gates.offline.r2 import R2
 from pipelines.evaluation.gates.offline.schema import SCHEMA
 from pipelines.evaluation.gates.service.slo import SLO
 from pipelines.evaluation.gates.service.smoke import SMOKE
@@ -86,6 +87,7 @@ GATES = Gates(
         SCHEMA,
         PARITY,
         ACCURACY,
+        R2,
         COMPARISON,
         SMOKE,
         SLO,

@@ -79,10 +79,10 @@ def make_bundle(
         "provenance": {
             "run_id": f"toy-run-{seed}",
             "git_commit": "0" * 40,
-            "datasets": {"train": _sha256(b"train"), "evaluation": _sha256(b"evaluation")},
-            "dependencies": _sha256(b"dependencies"),
+            "datasets": {"train": sha256(b"train"), "evaluation": sha256(b"evaluation")},
+            "dependencies": sha256(b"dependencies"),
         },
-        "files": {"model.onnx": _sha256(content)},
+        "files": {"model.onnx": sha256(content)},
     }
     if fails_on_region is not None:
         region = next(each for each in description["features"] if each["name"] == "home_region")
@@ -95,7 +95,7 @@ def write_bundle(directory: Path, description: dict[str, Any], content: bytes) -
     canonical = json.dumps(
         description, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()
-    digest = _sha256(canonical)
+    digest = sha256(canonical)
     path = directory / digest.replace(":", "-")
     path.mkdir(parents=True, exist_ok=True)
     (path / "bundle.json").write_bytes(canonical)
@@ -106,7 +106,7 @@ def write_bundle(directory: Path, description: dict[str, Any], content: bytes) -
 def with_model(bundle: Path, content: bytes) -> tuple[Path, str]:
     """Write a bundle beside another that differs in its model alone; return its path and its digest."""
     description = read_description(bundle)
-    description["files"]["model.onnx"] = _sha256(content)
+    description["files"]["model.onnx"] = sha256(content)
     return write_bundle(bundle.parent, description, content)
 
 
@@ -198,5 +198,6 @@ def _rows(frame: pd.DataFrame) -> list[Row]:
     ]
 
 
-def _sha256(content: bytes) -> str:
+def sha256(content: bytes) -> str:
+    """Return `sha256:<hex>` of `content`."""
     return "sha256:" + hashlib.sha256(content).hexdigest()

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from app.model.bundle import Answer, read_bundle
+from app.model.bundle import read_bundle
+from app.model.description import Answer
 from app.model.scoring import Scorer, load
 from app.protocols.budget import Budget
 from app.protocols.native import Predictor
@@ -24,7 +25,7 @@ class CountingScorer:
     """A scorer that notes how many rows each of its runs had."""
 
     def __init__(self, scorer: Scorer) -> None:
-        self.schema = scorer.schema
+        self.schema, self.task = scorer.schema, scorer.task
         self.runs: list[int] = []
         self._scorer = scorer
 

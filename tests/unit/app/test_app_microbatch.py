@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from app.errors import Busy
-from app.model.bundle import Answer, read_bundle
+from app.model.bundle import read_bundle
+from app.model.description import Answer
 from app.model.microbatch import MicroBatcher
 from app.model.scoring import Scorer, load
 from tests.support.world.bundles import make_bundle, valid_row

@@ -10,7 +10,8 @@ import pytest
 from onnx import TensorProto, checker, helper
 
 from app.errors import BundleError, RequestError
-from app.model.bundle import Answer, read_bundle
+from app.model.bundle import read_bundle
+from app.model.description import Answer
 from app.model.scoring import Scorer, load
 from tests.support.world.bundles import make_bundle, read_description, write_bundle
 

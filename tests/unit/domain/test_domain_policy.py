@@ -253,7 +253,8 @@ def test_what_is_put_in_force_says_every_limit_so_that_a_new_default_changes_not
     assert body["gates"] == {
         "parity": {"tolerance": 1e-5},
         "accuracy": {"minimum": 0.78},
-        "comparison": {"margin": 0.01},
+        "r2": {"minimum": 0.0},
+        "comparison": {"margin": 0.01, "relative_margin": 0.02},
     }
     assert body["slo"]["comparison"]["blocks"] == 100
     assert body["approvals"] == {"count": 1, "valid_h": 24}

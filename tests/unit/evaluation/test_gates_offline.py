@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from app.model import microbatch
 from pipelines.domain.bundle import Feature, FeatureType, digest_of
-from pipelines.domain.description import Description
+from pipelines.domain.description import Description, Task
 from pipelines.domain.verdict import GateResult, Verdict
 from pipelines.errors import NotServable
 from pipelines.evaluation.gates.gate import Gate, NoLimits
@@ -20,14 +20,15 @@ from pipelines.evaluation.gates.offline import accuracy, comparison, golden_rows
 from pipelines.evaluation.gates.offline.accuracy import ACCURACY, Counts
 from pipelines.evaluation.gates.offline.artifact_safety import ARTIFACT_SAFETY
 from pipelines.evaluation.gates.offline.asking import MOST_ROWS, ROWS_ALONE, ask_as_served
-from pipelines.evaluation.gates.offline.comparison import COMPARISON, Difference, auc
+from pipelines.evaluation.gates.offline.comparison import COMPARISON, Difference
 from pipelines.evaluation.gates.offline.digest import DIGEST
 from pipelines.evaluation.gates.offline.golden_rows import GOLDEN_ROWS, Replay
+from pipelines.evaluation.gates.offline.metrics import auc
 from pipelines.evaluation.gates.offline.parity import PARITY, Differences
 from pipelines.evaluation.gates.offline.schema import SCHEMA
 from pipelines.evaluation.gates.offline.world import Offline, OpenedBundle
 from pipelines.evaluation.gates.registry import GATES
-from pipelines.packaging.onnx_model import OnnxModel, Scores
+from pipelines.packaging.onnx_model import OnnxModel
 from pipelines.packaging.snapshot import Snapshot, SnapshotDescription
 from tests.support.world.bundles import make_bundle, read_description, valid_row, with_model
 from tests.support.world.records import policy
@@ -56,7 +57,7 @@ def result_of(gate: Gate[Offline, Any, Any], measured: Offline) -> GateResult:
 
 
 def compared(candidate: np.ndarray, champion: np.ndarray, positive: np.ndarray) -> GateResult:
-    (result,) = comparison.judge(comparison.compare(candidate, champion, positive), BY_MARGIN)
+    (result,) = comparison.judge(comparison.compare(Task.BINARY, candidate, champion, positive), BY_MARGIN)
     return result
 
 
@@ -116,7 +117,7 @@ def test_accuracy_counts_equal_labels(tmp_path: Path) -> None:
     ],
 )
 def test_comparison_has_three_answers(interval: tuple[float, float], verdict: Verdict) -> None:
-    (result,) = comparison.judge(Difference(-0.02, interval), BY_MARGIN)
+    (result,) = comparison.judge({"": Difference(-0.02, interval)}, BY_MARGIN)
 
     assert result.verdict is verdict
     assert result.message.startswith(
@@ -212,10 +213,6 @@ def test_parity_allows_a_difference_up_to_its_tolerance(difference: float, other
     assert result.verdict is verdict
 
 
-def scores_of(labels: list[str], probabilities: list[float]) -> Scores:
-    return Scores(np.array(labels, dtype=object), np.array(probabilities, dtype=np.float64))
-
-
 @pytest.mark.parametrize(
     ("labels", "probabilities", "verdict"),
     [
@@ -230,11 +227,13 @@ def scores_of(labels: list[str], probabilities: list[float]) -> Scores:
 def test_parity_is_measured_row_by_row(labels: list[str], probabilities: list[float], verdict: Verdict) -> None:
     trained = pd.DataFrame({"label": ["No", "Yes"], "probability": [0.2, 0.7]})
 
-    assert parity_of(scores_of(labels, probabilities), trained).verdict is verdict
+    assert parity_of(labels, probabilities, trained).verdict is verdict
 
 
-def parity_of(scores: Scores, trained: pd.DataFrame) -> GateResult:
-    (result,) = parity.judge(parity.compare(scores, trained), parity.ParityLimits(tolerance=1e-5))
+def parity_of(labels: list[str], probabilities: list[float], trained: pd.DataFrame) -> GateResult:
+    numbers = {"probability": np.array(probabilities, dtype=np.float64)}
+    found = parity.compare(numbers, np.array(labels, dtype=object), trained)
+    (result,) = parity.judge(found, parity.ParityLimits(tolerance=1e-5))
     return result
 
 
@@ -244,13 +243,13 @@ def test_parity_without_predictions_is_not_applicable_and_without_rows_inconclus
 
     assert absent.verdict is Verdict.NOT_APPLICABLE
     assert absent.message == "no scikit-learn predictions were logged with this version"
-    assert parity_of(scores_of([], []), empty).verdict is Verdict.INCONCLUSIVE
+    assert parity_of([], [], empty).verdict is Verdict.INCONCLUSIVE
 
 
 def test_parity_is_measured_with_the_predictions_of_the_training(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path)
-    answered = world(bundle).candidate.scores
-    same = pd.DataFrame({"label": answered.labels, "probability": answered.probabilities})
+    candidate = world(bundle).candidate
+    same = pd.DataFrame({"label": candidate.scores.labels, "probability": candidate.probability("Yes")})
 
     assert result_of(PARITY, world(bundle, predictions=same)).verdict is Verdict.PASSED
     assert result_of(PARITY, world(bundle, predictions=same.assign(label="No"))).verdict is Verdict.FAILED
@@ -286,21 +285,20 @@ def test_golden_rows_are_replayed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("difference", "labels_agree", "verdict"),
+    ("difference", "verdict", "said"),
     [
-        (0.0, True, Verdict.PASSED),
-        (1e-5, True, Verdict.PASSED),
-        (1.1e-5, True, Verdict.FAILED),
-        (0.0, False, Verdict.FAILED),
-        (math.nan, True, Verdict.FAILED),
+        (0.0, Verdict.PASSED, "PASS"),
+        (1e-5, Verdict.PASSED, "PASS"),
+        (1.1e-5, Verdict.FAILED, "=1.1e-05 >"),
+        (math.inf, Verdict.FAILED, "another label"),
+        (math.nan, Verdict.FAILED, "nan"),
     ],
 )
-def test_golden_rows_allow_a_difference_up_to_their_tolerance(
-    difference: float, labels_agree: bool, verdict: Verdict
-) -> None:
-    (result,) = golden_rows.judge(Replay(difference, labels_agree, tolerance=1e-5), NoLimits())
+def test_golden_rows_allow_a_difference_up_to_their_tolerance(difference: float, verdict: Verdict, said: str) -> None:
+    (result,) = golden_rows.judge(Replay(difference, tolerance=1e-5), NoLimits())
 
     assert result.verdict is verdict
+    assert said in result.message
 
 
 def test_the_schema_gate_tells_every_break_and_needs_a_champion(tmp_path: Path) -> None:
@@ -350,27 +348,27 @@ def changing(bundle: tuple[Path, str], size: str, limit: int) -> tuple[Path, str
 def test_a_model_that_tells_by_the_number_of_rows_that_it_is_measured_is_refused(
     tmp_path: Path, size: str, limit: int
 ) -> None:
-    model = OnnxModel.load(changing(make_bundle(tmp_path), size, limit)[0] / "model.onnx")
+    model = world(changing(make_bundle(tmp_path), size, limit)).candidate.model
     frame = pd.DataFrame([valid_row(age=age % 90, income=float(age)) for age in range(3000)])
 
     with pytest.raises(NotServable, match=r"to row [0-9]+ of the evaluation set alone, and .* among others"):
-        ask_as_served(model, frame, positive_index=1)
+        ask_as_served(model, frame)
 
 
 def test_rows_are_asked_in_no_order_and_in_the_sizes_of_the_service_and_answered_in_theirs(tmp_path: Path) -> None:
-    model = OnnxModel.load(make_bundle(tmp_path)[0] / "model.onnx")
+    model = world(make_bundle(tmp_path)).candidate.model
     frame = pd.DataFrame([valid_row(age=age % 90, income=float(age)) for age in range(3000)])
     asked: list[pd.DataFrame] = []
 
     class Watched:
-        def run(self, rows: pd.DataFrame) -> Any:
+        def score(self, rows: pd.DataFrame) -> Any:
             asked.append(rows)
-            return model.run(rows)
+            return model.score(rows)
 
-    scores = ask_as_served(Watched(), frame, positive_index=1)  # type: ignore[arg-type]
+    scores = ask_as_served(Watched(), frame)  # type: ignore[arg-type]
 
-    plain = model.score(frame, positive_index=1)
-    assert scores.probabilities == pytest.approx(plain.probabilities, abs=1e-6)
+    plain = model.score(frame)
+    assert scores.numbers == pytest.approx(plain.numbers, abs=1e-6)
     assert (scores.labels == plain.labels).all()
     sizes = [len(rows) for rows in asked]
     assert max(sizes) <= MOST_ROWS == microbatch._MOST_ROWS

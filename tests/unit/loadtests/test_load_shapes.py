@@ -22,7 +22,7 @@ from tests.unit.loadtests.test_slo import latencies, look_of, plan_of
 
 ROWS: list[dict[str, Any]] = [{"tenure": number, "plan": "basic"} for number in range(45)]
 SCORE = {"prediction": "No", "probability": 0.2}
-WRONG = "a prediction without its class or its probability"
+WRONG = "a prediction that is no answer of any task"
 # The share of a run's rate over its five fifths, on average.
 FIFTHS = {
     ShapeKind.STEADY: (1, 1, 1, 1, 1),
@@ -125,6 +125,12 @@ def test_a_path_of_batches_is_asked_by_batches(tmp_path: Path) -> None:
     [
         (Persona.SINGLE, 200, SCORE | {"version": "6"}, Reply("6", "")),
         (Persona.SINGLE, 200, {"prediction": "No", "version": "6"}, Reply("6", WRONG)),
+        (Persona.SINGLE, 200, SCORE | {"prediction": True, "version": "6"}, Reply("6", "")),
+        (Persona.SINGLE, 200, {"prediction": 1, "probabilities": {"0": 0.5, "1": 0.5}, "version": "6"}, Reply("6", "")),
+        (Persona.SINGLE, 200, {"prediction": 1, "probabilities": {"0": math.nan}, "version": "6"}, Reply("6", WRONG)),
+        (Persona.SINGLE, 200, {"prediction": -12.5, "version": "6"}, Reply("6", "")),
+        (Persona.SINGLE, 200, {"prediction": math.inf, "version": "6"}, Reply("6", WRONG)),
+        (Persona.SINGLE, 200, {"prediction": True, "version": "6"}, Reply("6", WRONG)),
         (Persona.SINGLE, 200, SCORE | {"prediction": None, "version": "6"}, Reply("6", WRONG)),
         (Persona.SINGLE, 200, SCORE | {"probability": math.nan, "version": "6"}, Reply("6", WRONG)),
         (Persona.SINGLE, 200, SCORE | {"probability": 10**400, "version": "6"}, Reply("6", WRONG)),

@@ -14,12 +14,13 @@ from onnx import TensorProto, helper
 
 from pipelines.adapters.storage.bundle_store import BundleStore
 from pipelines.domain.bundle import Feature, FeatureType, canonical, digest_of
-from pipelines.domain.description import GOLDEN_TOLERANCE
+from pipelines.domain.description import Description
 from pipelines.domain.version import RegisteredVersion
 from pipelines.errors import DeployFailed, JobFailed, NotServable, Refused, UsageError
 from pipelines.packaging.confined import PackagingTask, Parsed, Read, ask
 from pipelines.packaging.file_digest import digest_of_file
-from pipelines.packaging.onnx_model import MAX_BYTES, OnnxModel
+from pipelines.packaging.golden import answers_of
+from pipelines.packaging.onnx_model import MAX_BYTES, OnnxModel, ServedModel
 from pipelines.packaging.package import Packaged, kept_predictions, make_bundle
 from pipelines.packaging.reading import read_predictions
 from pipelines.packaging.snapshot import read_snapshot, write_snapshot
@@ -109,14 +110,22 @@ def test_a_bundle_holds_schema_golden_rows_and_provenance(desk: Desk) -> None:
     body = json.loads(content)
     assert body["output"] == {"target": "outcome", "classes": ["flowers", "green"], "positive": "flowers"}
     assert body["features"][1]["minimum"] == 1
-    assert body["features"][3] == {"name": "soil", "type": "category", "categories": ["clay", "loam", "sand"]}
-    assert body["onnx"]["inputs"][0] == {"name": "height", "dtype": "float32"}
+    soil = {"name": "soil", "type": "category", "categories": ["clay", "loam", "sand"], "nullable": False}
+    assert body["features"][3] == soil
+    assert body["onnx"]["inputs"][0] == {"name": "height", "dtype": "float32", "features": ["height"]}
     assert body["files"] == {"model.onnx": digest_of((folder / "model.onnx").read_bytes())}
     assert body["provenance"]["git_commit"] == "c0ffee"
     assert body["provenance"]["datasets"] == {"train": "sha256:1", "evaluation": packaged.evaluation_digest}
     kept = desk.predictions(packaged)
     assert kept is not None
     assert len(read_predictions(kept)) == len(read_snapshot(packaged.evaluation).frame)
+
+
+def test_outputs_are_told_by_their_types_whatever_their_names_are(desk: Desk) -> None:
+    proto = onnx.load(str(desk.workspace.onnx_model))
+    renamed_output(proto)
+    body = desk.package(onnx=proto.SerializeToString()).body
+    assert (body["onnx"]["label"], body["onnx"]["probabilities"], body["onnx"]["value"]) == ("label", "p", None)
 
 
 def test_golden_rows_replay_and_cover_both_classes(desk: Desk) -> None:
@@ -126,11 +135,12 @@ def test_golden_rows_replay_and_cover_both_classes(desk: Desk) -> None:
     golden = packaged.body["golden"]
     assert len(golden["rows"]) == len(golden["expected"]) == 16
     assert {answer["prediction"] for answer in golden["expected"]} == {"flowers", "green"}
-    model = OnnxModel.load(desk.store.path(packaged.digest) / "model.onnx")
+    description = Description.read(packaged.body)
+    features = tuple(map(Feature.read, description.features))
+    model = ServedModel.wired(OnnxModel.load(desk.store.path(packaged.digest) / "model.onnx"), features)
     for row, expected in zip(golden["rows"], golden["expected"], strict=True):
-        scores = model.score(pd.DataFrame([row]), positive_index=packaged.body["onnx"]["positive_index"])
-        assert scores.labels[0] == expected["prediction"]
-        assert scores.probabilities[0] == pytest.approx(expected["probability"], abs=GOLDEN_TOLERANCE)
+        (answer,) = answers_of(model.score(pd.DataFrame([row])), description.output)
+        assert answer.as_json() == expected | {"probability": pytest.approx(expected["probability"], abs=1e-5)}
 
 
 @pytest.mark.parametrize("tolerance", [1000.0, 0.0])
@@ -216,7 +226,8 @@ def test_a_version_without_evaluation_set_is_judged_by_the_newest_known(desk: De
 @pytest.mark.parametrize(
     ("types", "message"),
     [
-        ({**TYPES, "age": "boolean"}, "'age' has the type boolean"),
+        ({**TYPES, "age": "binary"}, "'age' has the type binary"),
+        ({**TYPES, "age": "boolean"}, "'age' is a boolean, but the evaluation set holds a integer"),
         ({**TYPES, "age": "string"}, "'age' is a string, but the evaluation set holds a integer"),
         ({**TYPES, "height": "long"}, "'height' is a long"),
         ({**TYPES, "leaves": "long"}, "holds no such column"),
@@ -263,6 +274,12 @@ def renamed_output(proto: onnx.ModelProto) -> None:
     proto.graph.output[1].name = "p"
 
 
+def no_label(proto: onnx.ModelProto) -> None:
+    proto.graph.node.append(helper.make_node("Identity", ["probabilities"], ["p"]))
+    proto.graph.output[0].CopyFrom(proto.graph.output[1])
+    proto.graph.output[0].name = "p"
+
+
 def one_label(proto: onnx.ModelProto) -> None:
     """Answer "green" whatever the probabilities say."""
     attributes = (attribute for node in proto.graph.node for attribute in node.attribute)
@@ -277,8 +294,8 @@ def one_label(proto: onnx.ModelProto) -> None:
         (nested_external_data, "keeps tensor 'stolen' in another file"),
         (foreign_operator, "operator Run of domain 'evil'"),
         (foreign_domain, "com.microsoft"),
-        (wide_input, "refuses model.onnx|has shape"),
-        (renamed_output, "the ONNX model answers"),
+        (wide_input, r"refuses model.onnx|height \[N, 2\]"),
+        (no_label, "the ONNX model answers"),
         (one_label, "label is not that of its largest probability"),
     ],
 )

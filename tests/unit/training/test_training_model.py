@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from pipelines.errors import NotServable, UsageError
-from pipelines.packaging.onnx_model import OnnxModel, Scores
-from pipelines.packaging.snapshot import read_snapshot
+from pipelines.packaging.onnx_model import OnnxModel, Scores, ServedModel
+from pipelines.packaging.snapshot import SnapshotDescription, read_snapshot
 from pipelines.training.prepare import prepare
 from pipelines.training.score import largest_difference, score
 from pipelines.training.train import train
@@ -18,6 +18,8 @@ from pipelines.training.workspace import Workspace
 from tests.support.world import trained
 
 ROOT = Path(__file__).parents[3]
+
+OF_TWO = SnapshotDescription("toy-model", "y", "a", ("a", "b"), (), ())
 
 
 def project_with(root: Path, estimator: dict[str, Any] | None) -> dict[str, float]:
@@ -52,12 +54,12 @@ def test_another_data_set_trains_and_its_export_answers_the_same(tmp_path: Path,
     made = trained.trained(tmp_path, **changes)
     evaluation = read_snapshot(made.evaluation)
     predictions = pd.read_parquet(made.predictions)
-    model = OnnxModel.load(made.onnx_model)
-    scores = model.score(evaluation.features, positive_index=0)
+    model = ServedModel.wired(OnnxModel.load(made.onnx_model), evaluation.description.features)
+    scores = model.score(evaluation.features)
     assert list(predictions["label"]) == list(scores.labels)
-    assert np.allclose(predictions["probability"], scores.probabilities, atol=1e-5, rtol=0.0)
+    assert np.allclose(predictions["probability"], scores.numbers[:, 0], atol=1e-5, rtol=0.0)
     dtypes = {"height": "float32", "age": "float32", "potted": "float32", "soil": "string"}
-    assert dict(model.inputs) == dtypes
+    assert {each.name: each.dtype for each in model.inputs} == dtypes
 
 
 @pytest.mark.parametrize("changes", [{}, {"estimator": trained.GRADIENT_BOOSTING}], ids=["linear", "trees"])
@@ -103,12 +105,12 @@ def test_an_estimator_that_cannot_serve_is_refused(tmp_path: Path, estimator: di
 )
 def test_an_export_that_answers_otherwise_is_refused(probability: float, label: str) -> None:
     predictions = pd.DataFrame({"probability": [0.5], "label": ["a"]})
-    scores = Scores(np.array([label], dtype=object), np.array([probability]))
+    scores = Scores(np.array([[probability, 1 - probability]]), np.array([label], dtype=object))
     with pytest.raises(NotServable, match="of 1 evaluation rows"):
-        largest_difference(predictions, scores)
+        largest_difference(predictions, scores, OF_TWO)
 
 
 def test_an_export_within_the_tolerance_is_measured() -> None:
     predictions = pd.DataFrame({"probability": [0.5], "label": ["a"]})
-    scores = Scores(np.array(["a"], dtype=object), np.array([0.500009]))
-    assert largest_difference(predictions, scores) == pytest.approx(9e-6)
+    scores = Scores(np.array([[0.500009, 0.499991]]), np.array(["a"], dtype=object))
+    assert largest_difference(predictions, scores, OF_TWO) == pytest.approx(9e-6)

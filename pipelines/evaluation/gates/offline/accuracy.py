@@ -1,6 +1,7 @@
 """Gate: the share of right predictions on the frozen evaluation set."""
 
 import math
+import operator
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -30,7 +31,9 @@ class Counts:
 
 def measure(world: Offline, limits: AccuracyLimits) -> Counts:
     """Count the labels that are the true ones, both as text."""
-    return Counts(int((world.candidate.scores.labels == world.actual).sum()), len(world.actual))
+    labels = world.candidate.scores.labels
+    assert labels is not None
+    return Counts(sum(map(operator.eq, labels, world.actual)), len(world.actual))
 
 
 def judge(counts: Counts, limits: AccuracyLimits) -> list[GateResult]:
@@ -59,6 +62,7 @@ ACCURACY = Gate(
     limits=AccuracyLimits,
     measure=measure,
     judge=judge,
-    needs=frozenset({Need.MODEL, Need.EVALUATION_SET}),
+    needs=frozenset({Need.MODEL, Need.EVALUATION_SET, Need.CLASSES}),
+    unless="a regression has no right and wrong answers",
     overridable=True,
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.errors import NotServable
-from pipelines.packaging.onnx_model import OnnxModel, Scores
+from pipelines.packaging.onnx_model import Scores, ServedModel
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,25 +22,24 @@ ROWS_ALONE = 256
 TOLERANCE = 1e-5
 
 
-def ask_as_served(model: OnnxModel, frame: "pd.DataFrame", *, positive_index: int) -> Scores:
+def ask_as_served(model: ServedModel, frame: "pd.DataFrame") -> Scores:
     """Score the rows of `frame`; raise NotServable when an answer depends on the rows that are asked with it."""
     random = np.random.default_rng()
     order = random.permutation(len(frame))
     # Without any rows the model is asked for none.
     slices = list(_slices(order, random)) or [order]
-    answers = [model.run(frame.iloc[rows]) for rows in slices]
-    where = np.argsort(order)
-    labels = np.concatenate([each for each, _ in answers])[where]
-    probabilities = np.concatenate([each for _, each in answers])[where]
+    answers = [model.score(frame.iloc[rows]) for rows in slices]
+    labels = None if answers[0].labels is None else np.concatenate([each.labels for each in answers])
+    asked = Scores(np.concatenate([each.numbers for each in answers]), labels).take(np.argsort(order))
     for row in random.permutation(len(frame))[:ROWS_ALONE]:
-        (label,), (alone,) = model.run(frame.iloc[[row]])
-        if not _same(str(label), alone, str(labels[row]), probabilities[row]):
+        alone, among = model.score(frame.iloc[[row]]), asked.take(np.array([row]))
+        if not _same(alone, among):
             raise NotServable(
-                f"the ONNX model answers {label} {alone.round(6).tolist()} to row {row + 1} of the evaluation set"
-                f" alone, and {labels[row]} {probabilities[row].round(6).tolist()} among others",
+                f"the ONNX model answers {_shown(alone)} to row {row + 1} of the evaluation set alone, and"
+                f" {_shown(among)} among others",
                 next="export a model that answers each row by its own values alone",
             )
-    return Scores(labels, probabilities[:, positive_index])
+    return asked
 
 
 def _slices(order: "NDArray[np.int_]", random: np.random.Generator) -> "Iterator[NDArray[np.int_]]":
@@ -54,8 +53,19 @@ def _slices(order: "NDArray[np.int_]", random: np.random.Generator) -> "Iterator
             at += size
 
 
-def _same(label: str, probabilities: "NDArray[np.float64]", other_label: str, others: "NDArray[np.float64]") -> bool:
-    near = np.allclose(probabilities, others, rtol=0, atol=TOLERANCE, equal_nan=True)
+def _same(one: Scores, other: Scores) -> bool:
+    """Whether two answers to one row are the same, but for the rounding of sums in another order."""
+    numbers, others = one.numbers[0], other.numbers[0]
+    scale = 1.0 if one.labels is not None else max(1.0, float(np.max(np.abs(others))))
+    if not np.allclose(numbers, others, rtol=0, atol=TOLERANCE * scale, equal_nan=True):
+        return False
+    if one.labels is None or other.labels is None:
+        return True
     # In a tie either label is right.
     tied = len(others) > 1 and np.diff(np.sort(others)[-2:])[0] <= TOLERANCE
-    return bool(near and (label == other_label or tied))
+    return bool(one.labels[0] == other.labels[0] or tied)
+
+
+def _shown(one: Scores) -> str:
+    numbers = str(one.numbers[0].round(6).tolist())
+    return numbers if one.labels is None else f"{one.labels[0]} {numbers}"

@@ -5,22 +5,28 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from pipelines.domain.description import label_text
 from pipelines.domain.sections import Section
 from pipelines.domain.verdict import GateResult, Verdict
 from pipelines.evaluation.gates.gate import Gate, Need
 from pipelines.evaluation.gates.offline.world import Offline
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from collections.abc import Mapping
 
-    from pipelines.packaging.onnx_model import Scores
+    import numpy as np
+    import pandas as pd
 
 
 class ParityLimits(Section):
-    """Largest allowed difference of a probability between ONNX and scikit-learn."""
+    """Largest allowed difference between ONNX and the model that was trained."""
 
     tolerance: float = Field(
-        1e-5, gt=0, le=0.001, description="the largest difference of a probability, ONNX against scikit-learn"
+        1e-5,
+        gt=0,
+        le=0.001,
+        description="the largest difference of a probability, ONNX against scikit-learn; of a value, its share of the"
+        " largest one",
     )
 
 
@@ -28,7 +34,8 @@ class ParityLimits(Section):
 class Differences:
     """How far two models are apart on `rows` rows, of which `logged` were answered when it was trained.
 
-    `largest` is of a probability, `labels` counts those that differ; both are None where the rows can't be matched.
+    `largest` is of a probability, or the share of a value; `labels` counts those that differ. Both are None where they
+    can't be matched.
     """
 
     rows: int
@@ -40,26 +47,38 @@ class Differences:
 def measure(world: Offline, limits: ParityLimits) -> Differences:
     """Compare the ONNX scores with the training's own predictions on the same rows, in the same order."""
     assert world.predictions is not None
-    return compare(world.candidate.scores, world.predictions)
+    output, scores = world.candidate.description.output, world.candidate.scores
+    if scores.labels is None:
+        columns = {"value": scores.values}
+    elif output.positive is not None:
+        columns = {"probability": world.candidate.probability(output.positive)}
+    else:
+        columns = {f"probability:{label_text(each)}": world.candidate.probability(each) for each in output.classes}
+    return compare(columns, scores.labels, world.predictions)
 
 
-def compare(scores: "Scores", trained: "pd.DataFrame") -> Differences:
-    """Compare scores with a frame of the columns `label` and `probability`."""
+def compare(numbers: "Mapping[str, np.ndarray]", labels: "np.ndarray | None", trained: "pd.DataFrame") -> Differences:
+    """Compare numbers (n,) by their column, and labels (n,), with a frame of the same columns and `label`."""
     import numpy as np
 
-    rows, logged = len(scores.probabilities), len(trained)
-    if rows != logged or not rows:
+    rows, logged = len(next(iter(numbers.values()))), len(trained)
+    if rows != logged or not rows or not {*numbers, *(["label"] if labels is not None else [])} <= set(trained):
         return Differences(rows, logged)
-    largest = float(np.max(np.abs(scores.probabilities - trained["probability"].to_numpy())))
-    labels = int(np.sum(scores.labels != trained["label"].astype(str).to_numpy()))
-    return Differences(rows, logged, largest, labels)
+    answered, expected = (np.column_stack([each[name] for name in numbers]) for each in (numbers, trained))
+    # Of a value, the share of the largest one counts.
+    scale = 1.0 if labels is not None else max(1.0, float(np.max(np.abs(expected))))
+    largest = float(np.max(np.abs(answered - expected))) / scale
+    differing = 0 if labels is None else int(np.sum(labels != trained["label"].astype(str).to_numpy()))
+    return Differences(rows, logged, largest, differing)
 
 
 def judge(found: Differences, limits: ParityLimits) -> list[GateResult]:
-    """Pass when no label differs and no probability by more than the tolerance; NaN fails."""
+    """Pass when no label differs and no number by more than the tolerance; NaN fails."""
     if found.rows != found.logged:
         message = f"{found.logged} predictions were logged for {found.rows} evaluation rows"
         return [GateResult("parity", Verdict.ERROR, message)]
+    if found.largest is None and found.rows:
+        return [GateResult("parity", Verdict.ERROR, "the predictions that were logged are of another kind of model")]
     if found.largest is None:
         return [GateResult("parity", Verdict.INCONCLUSIVE, "INCONCLUSIVE: parity: no evaluation rows")]
     if found.labels == 0 and found.largest <= limits.tolerance:
@@ -74,7 +93,7 @@ def judge(found: Differences, limits: ParityLimits) -> list[GateResult]:
 PARITY = Gate(
     name="parity",
     description="The ONNX model that is served answers the evaluation set like the scikit-learn model that was trained:"
-    " the same labels, and no probability further away than the tolerance.",
+    " the same labels, and no probability, nor share of a value, further away than the tolerance.",
     limits=ParityLimits,
     measure=measure,
     judge=judge,

@@ -5,14 +5,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.domain.description import Description
+from pipelines.domain.bundle import Feature
+from pipelines.domain.description import Description, Label, Task
 from pipelines.evaluation.gates.gate import Need
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from pipelines.packaging.onnx_model import OnnxModel, Scores
+    from pipelines.packaging.onnx_model import Scores, ServedModel
     from pipelines.packaging.snapshot import Snapshot
 
 
@@ -25,22 +26,27 @@ class OpenedBundle:
     snapshot: "Snapshot"
 
     @cached_property
-    def model(self) -> "OnnxModel":
+    def model(self) -> "ServedModel":
         """The model, opened at first use; raises NotServable when it is none that may be run."""
-        from pipelines.packaging.onnx_model import OnnxModel
+        from pipelines.packaging.onnx_model import OnnxModel, ServedModel
 
-        return OnnxModel.load(self.path / "model.onnx")
+        features = tuple(map(Feature.read, self.description.features))
+        return ServedModel(OnnxModel.load(self.path / "model.onnx"), features, self.description.onnx.inputs)
 
     @cached_property
     def scores(self) -> "Scores":
-        """The model's answers to the rows of the evaluation set, (n,); raises NotServable as `ask_as_served` does."""
+        """The model's answers to the rows of the evaluation set; raises NotServable as `ask_as_served` does."""
         return self.ask(self.snapshot.frame)
 
     def ask(self, frame: "pd.DataFrame") -> "Scores":
         """Return the model's answers to rows."""
         from pipelines.evaluation.gates.offline.asking import ask_as_served
 
-        return ask_as_served(self.model, frame, positive_index=self.description.onnx.positive_index)
+        return ask_as_served(self.model, frame)
+
+    def probability(self, label: Label) -> "np.ndarray":
+        """Return the probability of a class on the rows of the evaluation set, (n,); raises as `scores` does."""
+        return self.scores.numbers[:, self.description.output.classes.index(label)]
 
 
 @dataclass(frozen=True)
@@ -59,9 +65,16 @@ class Offline:
         found = {Need.MODEL, Need.EVALUATION_SET}
         found |= {Need.PREDICTIONS} if self.predictions is not None else set()
         found |= {Need.CHAMPION} if self.champion is not None else set()
+        found |= {Need.NUMBER if self.task is Task.REGRESSION else Need.CLASSES}
         return frozenset(found)
 
     @property
     def actual(self) -> "np.ndarray":
-        """The true labels of the evaluation set, as text (n,)."""
-        return self.snapshot.target.astype(str).to_numpy()
+        """The truth of the evaluation set, (n,): labels as texts, or the values of a regression."""
+        target = self.snapshot.target
+        return target.to_numpy() if self.task is Task.REGRESSION else target.astype(str).to_numpy()
+
+    @property
+    def task(self) -> Task:
+        """What the candidate answers."""
+        return self.candidate.description.task

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.domain.description import Answer, Golden
+from pydantic import ValidationError
+
+from pipelines.domain.description import AnyAnswer, Golden, ValueAnswer, difference
 from pipelines.domain.release import Release
 from pipelines.domain.verdict import GateResult, Verdict
 from pipelines.errors import DeployFailed
@@ -114,14 +116,19 @@ def _check_refusals(probe: ServiceProbe, url: str, row: dict[str, Any]) -> str |
     return None
 
 
-def _is_prediction(answer: HttpReply, expected: Answer, tolerance: float) -> bool:
+def _is_prediction(answer: HttpReply, expected: AnyAnswer, tolerance: float) -> bool:
     return answer.status == 200 and _close(answer.body, expected, tolerance)
 
 
-def _close(got: Any, expected: Answer, tolerance: float) -> bool:
-    probability = _fields(got).get("probability")
-    near = isinstance(probability, int | float) and abs(probability - expected.probability) <= tolerance
-    return near and bool(got.get("prediction") == expected.prediction)
+def _close(got: Any, expected: AnyAnswer, tolerance: float) -> bool:
+    """Whether an answer, beside what else it names, is the expected one; a label counts with its type."""
+    fields = _fields(got)
+    try:
+        answer = type(expected).model_validate({name: fields.get(name) for name in type(expected).model_fields})
+    except ValidationError:
+        return False
+    of_type = type(answer.prediction) is type(expected.prediction) or isinstance(expected, ValueAnswer)
+    return of_type and difference(answer, expected) <= tolerance
 
 
 def _fields(answered: Any) -> dict[str, Any]:
