@@ -1,6 +1,7 @@
 """An ONNX model from outside: nothing but plain operators in one file is ever run."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -12,9 +13,12 @@ import pandas as pd
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+from pydantic import StrictStr, TypeAdapter, ValidationError
 
 from pipelines.errors import NotServable
 
+# Metadata of a model that says which class each column of its probabilities is of: a JSON list of texts.
+CLASSES_KEY = "slipway.classes"
 MAX_BYTES = 256 * 1024 * 1024
 _DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _DTYPES = {
@@ -31,6 +35,8 @@ _ORT_ERRORS = (
     ort_errors.NotImplemented,
     ort_errors.RuntimeException,
 )
+# What the service can't take in the name of a field.
+_UNSPEAKABLE = re.compile(r'["\\\x00-\x1f]')
 _NO_MEMORY = ("bad allocation", "bad_alloc", "Failed to allocate memory")
 
 
@@ -42,11 +48,31 @@ class Scores:
     probabilities: NDArray[np.float64]
 
 
+def output_names(inputs: Iterable[str]) -> tuple[str, str]:
+    """Return the names of label and probabilities: `label` and `probabilities`, unless an input is called so.
+
+    In that case they begin with `output_`.
+    """
+    taken = set(inputs)
+    label, probabilities = "label", "probabilities"
+    while label in taken:
+        label = f"output_{label}"
+    while probabilities in taken:
+        probabilities = f"output_{probabilities}"
+    return label, probabilities
+
+
 @dataclass(frozen=True)
 class OnnxModel:
-    """A model that is safe to run: `inputs` are (name, dtype), each of shape [N, 1]."""
+    """A model that is safe to run.
+
+    `inputs` are (name, dtype), each of shape [N, 1]; `outputs` the names of label and probabilities; `classes` are
+    those of the columns of the probabilities, empty where the model does not say.
+    """
 
     inputs: tuple[tuple[str, str], ...]
+    outputs: tuple[str, str]
+    classes: tuple[str, ...]
     session: ort.InferenceSession
 
     @classmethod
@@ -71,14 +97,16 @@ class OnnxModel:
                 f"ONNX Runtime refuses {path.name}: {str(error)[:300]}",
                 next="export it for an operator set that ONNX Runtime knows",
             ) from error
-        _refuse_outputs(session)
-        return cls(inputs=tuple(_input(node) for node in session.get_inputs()), session=session)
+        inputs = tuple(_input(node) for node in session.get_inputs())
+        outputs = output_names(name for name, _ in inputs)
+        _refuse_outputs(session, outputs)
+        return cls(inputs=inputs, outputs=outputs, classes=_classes(session), session=session)
 
     def run(self, frame: pd.DataFrame) -> tuple[NDArray[np.object_], NDArray[np.float64]]:
         """Return labels as text (n,) and the probabilities of all classes (n, C) for the rows of `frame`."""
         feeds = {name: _tensor(frame[name], dtype) for name, dtype in self.inputs}
         try:
-            labels, probabilities = self.session.run(["label", "probabilities"], feeds)
+            labels, probabilities = self.session.run(list(self.outputs), feeds)
         except _ORT_ERRORS as error:
             if any(words in str(error) for words in _NO_MEMORY):
                 raise MemoryError from error
@@ -91,7 +119,7 @@ class OnnxModel:
             raise NotServable(
                 f"the ONNX model answers {len(frame)} rows with labels {np.shape(labels)}"
                 f" and probabilities {np.shape(probabilities)}",
-                next="export it with outputs label [N] and probabilities [N, classes]",
+                next=f"export it with outputs {self.outputs[0]} [N] and {self.outputs[1]} [N, classes]",
             )
         return texts, np.asarray(probabilities, dtype=np.float64)
 
@@ -111,6 +139,11 @@ def _options() -> ort.SessionOptions:
 
 
 def _input(node: Any) -> tuple[str, str]:
+    if _UNSPEAKABLE.search(node.name):
+        raise NotServable(
+            f"ONNX input {node.name!r} can't be a field of a request",
+            next="give the column a name without double quotes, backslashes and control characters",
+        )
     shape = list(node.shape)
     if len(shape) != 2 or shape[1] != 1 or isinstance(shape[0], int):
         raise NotServable(
@@ -125,14 +158,27 @@ def _input(node: Any) -> tuple[str, str]:
     return str(node.name), _DTYPES[node.type]
 
 
-def _refuse_outputs(session: ort.InferenceSession) -> None:
+def _classes(session: ort.InferenceSession) -> tuple[str, ...]:
+    written = session.get_modelmeta().custom_metadata_map.get(CLASSES_KEY)
+    if written is None:
+        return ()
+    try:
+        return TypeAdapter(tuple[StrictStr, ...]).validate_json(written)
+    except ValidationError as error:
+        raise NotServable(
+            f"the ONNX model's metadata {CLASSES_KEY} is {written[:80]!r}",
+            next="write the classes as a JSON list of texts, or leave it out",
+        ) from error
+
+
+def _refuse_outputs(session: ort.InferenceSession, names: tuple[str, str]) -> None:
     outputs = {node.name: node.type for node in session.get_outputs()}
-    label_ok = outputs.get("label") in ("tensor(string)", "tensor(int64)")
-    probabilities_ok = outputs.get("probabilities") in ("tensor(float)", "tensor(double)")
+    label_ok = outputs.get(names[0]) in ("tensor(string)", "tensor(int64)")
+    probabilities_ok = outputs.get(names[1]) in ("tensor(float)", "tensor(double)")
     if not (label_ok and probabilities_ok):
         raise NotServable(
             f"the ONNX model answers {outputs}",
-            next='export a classifier with outputs "label" and "probabilities" (skl2onnx: zipmap=False)',
+            next=f'export a classifier with outputs "{names[0]}" and "{names[1]}" (skl2onnx: zipmap=False)',
         )
 
 

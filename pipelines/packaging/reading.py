@@ -62,8 +62,8 @@ def _read_model(path: Path, features: tuple[Feature, ...], evaluation: Snapshot)
         output=Output(target=description.target, classes=classes, positive=description.positive),
         onnx=Onnx(
             inputs=tuple(ModelInput.model_validate({"name": name, "dtype": dtype}) for name, dtype in model.inputs),
-            label="label",
-            probabilities="probabilities",
+            label=model.outputs[0],
+            probabilities=model.outputs[1],
             positive_index=index,
         ),
         golden=golden_rows(model, evaluation, features, positive_index=index),

@@ -19,6 +19,8 @@ from sklearn.pipeline import Pipeline
 from pipelines.errors import NotServable
 from pipelines.packaging.onnx_model import OnnxModel, Scores
 from pipelines.packaging.snapshot import Snapshot, read_snapshot, write_table
+from pipelines.training.advice import advice, named
+from pipelines.training.estimators import probabilities_of
 from pipelines.training.train import as_served, load_trained
 from pipelines.training.workspace import Workspace, report, run_stage
 
@@ -29,12 +31,15 @@ def score(workspace: Workspace) -> None:
     """Write the predictions and metrics of a working tree's model on the evaluation snapshot."""
     evaluation = read_snapshot(workspace.evaluation)
     pipeline = load_trained(workspace.sklearn_model.read_bytes())
-    predictions = predict(pipeline, evaluation)
-    positive_index = list(pipeline.classes_).index(evaluation.description.positive)
-    onnx = OnnxModel.load(workspace.onnx_model)
-    scores = onnx.score(evaluation.features, positive_index=positive_index)
-    metrics = measure(evaluation, predictions)
-    metrics["onnx_max_abs_difference"] = largest_difference(predictions, scores)
+    positive_index = evaluation.description.classes.index(evaluation.description.positive)
+    try:
+        predictions = predict(pipeline, evaluation)
+        onnx = OnnxModel.load(workspace.onnx_model)
+        scores = onnx.score(evaluation.features, positive_index=positive_index)
+        difference = largest_difference(predictions, scores)
+    except NotServable as error:
+        raise NotServable(f"{named(pipeline)}: {error.message}", next=advice(pipeline)) from error
+    metrics = {**measure(evaluation, predictions), "onnx_max_abs_difference": difference}
     write_table(workspace.predictions, pa.Table.from_pandas(predictions, preserve_index=False))
     workspace.metrics.write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     report(json.dumps(metrics, sort_keys=True))
@@ -42,11 +47,11 @@ def score(workspace: Workspace) -> None:
 
 def predict(pipeline: Pipeline, rows: Snapshot) -> pd.DataFrame:
     """Return scikit-learn's `probability` of the positive class and `label` for each row."""
-    served = as_served(rows.features, rows.description)
-    probabilities = pipeline.predict_proba(served)
-    labels = pipeline.classes_[np.argmax(probabilities, axis=1)]
-    positive = list(pipeline.classes_).index(rows.description.positive)
-    return pd.DataFrame({"probability": probabilities[:, positive].astype(np.float64), "label": labels.astype(str)})
+    probabilities = probabilities_of(pipeline, as_served(rows.features, rows.description))
+    # A model of numbered labels has the same classes in the same order.
+    labels = np.array(rows.description.classes, dtype=object)[np.argmax(probabilities, axis=1)]
+    positive = rows.description.classes.index(rows.description.positive)
+    return pd.DataFrame({"probability": probabilities[:, positive], "label": labels})
 
 
 def measure(rows: Snapshot, predictions: pd.DataFrame) -> dict[str, float]:
@@ -80,7 +85,6 @@ def largest_difference(predictions: pd.DataFrame, scores: Scores) -> float:
         raise NotServable(
             f"the ONNX export answers {differing} of {len(predictions)} evaluation rows with another label"
             f" and differs by up to {difference:.2e} in probability (allowed: {TOLERANCE:g})",
-            next="choose another estimator in model.yaml: skl2onnx does not reproduce this one",
         )
     return difference
 
