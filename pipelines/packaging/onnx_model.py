@@ -62,6 +62,15 @@ def output_names(inputs: Iterable[str]) -> tuple[str, str]:
     return label, probabilities
 
 
+def refuse_unspeakable(name: str) -> None:
+    """Raise NotServable for the name of an input that no request can carry."""
+    if _UNSPEAKABLE.search(name):
+        raise NotServable(
+            f"{name!r} can't be a field of a request",
+            next="give it a name without double quotes, backslashes and control characters",
+        )
+
+
 @dataclass(frozen=True)
 class OnnxModel:
     """A model that is safe to run.
@@ -139,11 +148,7 @@ def _options() -> ort.SessionOptions:
 
 
 def _input(node: Any) -> tuple[str, str]:
-    if _UNSPEAKABLE.search(node.name):
-        raise NotServable(
-            f"ONNX input {node.name!r} can't be a field of a request",
-            next="give the column a name without double quotes, backslashes and control characters",
-        )
+    refuse_unspeakable(node.name)
     shape = list(node.shape)
     if len(shape) != 2 or shape[1] != 1 or isinstance(shape[0], int):
         raise NotServable(

@@ -40,6 +40,10 @@ def label_by_text(proto: onnx.ModelProto, classes: tuple[str, ...]) -> None:
             values_strings=list(classes),
         )
     )
+    # Texts for numbers are since version 2, in which nothing else changed.
+    for domain in proto.opset_import:
+        if domain.domain == "ai.onnx.ml":
+            domain.version = max(domain.version, 2)
     output.CopyFrom(helper.make_tensor_value_info("label", onnx.TensorProto.STRING, [None]))
 
 

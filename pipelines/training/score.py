@@ -16,7 +16,7 @@ from sklearn.metrics import (
 )
 from sklearn.pipeline import Pipeline
 
-from pipelines.errors import NotServable
+from pipelines.errors import NotServable, UsageError
 from pipelines.packaging.onnx_model import OnnxModel, Scores
 from pipelines.packaging.snapshot import Snapshot, read_snapshot, write_table
 from pipelines.training.advice import advice, named
@@ -29,6 +29,9 @@ TOLERANCE = 1e-5
 
 def score(workspace: Workspace) -> None:
     """Write the predictions and metrics of a working tree's model on the evaluation snapshot."""
+    missing = [path.name for path in (workspace.sklearn_model, workspace.onnx_model) if not path.is_file()]
+    if missing:
+        raise UsageError(f"not trained yet: {', '.join(missing)} missing", next='run "dvc repro"')
     evaluation = read_snapshot(workspace.evaluation)
     pipeline = load_trained(workspace.sklearn_model.read_bytes())
     positive_index = evaluation.description.classes.index(evaluation.description.positive)

@@ -21,6 +21,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from pipelines.domain.bundle import FeatureType
 from pipelines.errors import UsageError
+from pipelines.packaging.onnx_model import refuse_unspeakable
 from pipelines.packaging.snapshot import Snapshot, SnapshotDescription, read_snapshot
 from pipelines.training.estimators import build, fit
 from pipelines.training.export import to_onnx
@@ -37,6 +38,8 @@ def train(workspace: Workspace) -> None:
     snapshot = read_snapshot(workspace.train)
     description = snapshot.description
     _refuse_missing_class(snapshot)
+    for name in description.columns:
+        refuse_unspeakable(name)
     estimator = build(model.estimator, description.features, seed=model.split.seed, root=workspace.root)
     labels = snapshot.target.to_numpy(dtype=object)
     if needs_numeric_labels(estimator):

@@ -142,6 +142,12 @@ def test_a_refusal_of_a_stage_ends_with_2_and_no_traceback(
     assert "can't be fitted: The 'C' parameter" in told and "Traceback" not in told
 
 
+def test_scoring_before_training_says_what_to_run(tree: Workspace) -> None:
+    prepare(tree)
+    with pytest.raises(UsageError, match=r"not trained yet: model\.skops, model\.onnx missing"):
+        score(tree)
+
+
 def test_a_library_that_is_not_installed_is_refused_with_the_command(
     trees: tuple[Workspace, Workspace], monkeypatch: MonkeyPatch
 ) -> None:
