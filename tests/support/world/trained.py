@@ -14,6 +14,7 @@ from pipelines.training.train import train
 from pipelines.training.workspace import Workspace
 
 ROWS = 400
+STAGES = (prepare, train, score)
 # Few and small trees: their export to ONNX takes longer than all else.
 GRADIENT_BOOSTING = {
     "path": "sklearn.ensemble.HistGradientBoostingClassifier",
@@ -68,6 +69,6 @@ def workspace(root: Path, frame: pd.DataFrame | None = None, **changes: Any) -> 
 def trained(root: Path, **changes: Any) -> Workspace:
     """Write data and model.yaml into `root` and run all stages."""
     made = workspace(root, **changes)
-    for stage in (prepare, train, score):
+    for stage in STAGES:
         stage(made)
     return made

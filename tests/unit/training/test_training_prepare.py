@@ -89,7 +89,8 @@ def test_changed_raw_data_stops_the_pipeline_with_exit_code_2(
         ({"id_columns": []}, r"columns \['tag'\] without a role"),
         ({"categorical": {"soil": {"categories": ["clay", "loam"]}}}, "'sand' in line"),
         ({"split": {"evaluation": 0.7, "reference": 0.5, "seed": 0}}, "more than all rows"),
-        ({"estimator": {"path": "os.system"}}, "estimator.path"),
+        ({"estimator": {"path": "system"}}, "estimator.path"),
+        ({"estimator": {"path": "a.B", "module": "b"}}, "estimator: Value error, give either path or module"),
         ({"name": "../escape"}, "not a name"),
     ],
 )

@@ -1,0 +1,56 @@
+"""What an estimator is made of, and what follows from that for the data it is given."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+# Libraries of the extra, and the modules of their estimators.
+BOOSTING = {"lightgbm", "xgboost", "catboost", "onnxmltools"}
+# Estimators that compare one value with a threshold: scaling changes nothing for them but the rounding, which could
+# send a value to the other side.
+_THRESHOLD_MODULES = ("sklearn.tree", "sklearn.ensemble", "lightgbm", "xgboost", "catboost")
+# They take numbers as labels, and nothing else.
+_NUMERIC_LABELS = ("XGBClassifier", "XGBRFClassifier")
+
+
+def parts(estimator: Any) -> Iterator[Any]:
+    """Yield the estimators that `estimator` is made of, itself first: those it was given, and those it has fitted."""
+    pending, seen = [estimator], set()
+    while pending:
+        part = pending.pop()
+        if id(part) in seen or isinstance(part, type):
+            continue
+        seen.add(id(part))
+        if isinstance(part, Mapping):
+            pending += part.values()
+        elif isinstance(part, list | tuple):
+            pending += part
+        elif isinstance(part, np.ndarray) and part.dtype == object:
+            pending += part.ravel().tolist()
+        elif hasattr(part, "get_params"):
+            yield part
+            pending += vars(part).values() if isinstance(part, BaseEstimator) else []
+        elif type(part).__module__.startswith("sklearn.calibration"):
+            pending += vars(part).values()
+
+
+def libraries(estimator: Any) -> list[str]:
+    """Return the libraries of the extra `boosting` that `estimator` needs, sorted."""
+    return sorted({type(part).__module__.partition(".")[0] for part in parts(estimator)} & BOOSTING)
+
+
+def needs_scaling(estimator: Any) -> bool:
+    """Whether numbers should be scaled for it: not if anything in it compares them with a threshold."""
+    return not any(_is_threshold(part) for part in parts(estimator))
+
+
+def needs_numeric_labels(estimator: Any) -> bool:
+    """Whether labels have to be given to it as their numbers in the sorted classes."""
+    return any(type(part).__name__ in _NUMERIC_LABELS for part in parts(estimator))
+
+
+def _is_threshold(part: Any) -> bool:
+    inner = [each for each in parts(part) if each is not part and hasattr(each, "predict")]
+    return not inner and type(part).__module__.startswith(_THRESHOLD_MODULES)
