@@ -1,6 +1,6 @@
 """What holds for every test: where SLIPWAY_REQUIRE says what this machine can run, a skip is a failure.
 
-`all` is everything; `local` is everything but what needs containers, or what provisions and fills them.
+`all` is everything; `local` is everything but what needs containers, what provisions and fills them, or an extra.
 """
 
 import os
@@ -13,7 +13,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 from tests.support.containers.engine import engine, images, network, remove_what_is_left
-from tests.support.containers.needs import CONTAINERS
+from tests.support.containers.needs import BOOSTING, CONTAINERS
 from tests.support.containers.swarm import image_registry, swarm
 from tests.support.servers.object_store import minio, store
 from tests.support.servers.postgres import postgres
@@ -90,7 +90,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     required = os.environ.get("SLIPWAY_REQUIRE")
-    excused = required == "local" and f"Skipped: {CONTAINERS}" in str(report.longrepr)
+    excused = required == "local" and any(f"Skipped: {why}" in str(report.longrepr) for why in (CONTAINERS, BOOSTING))
     if report.skipped and required and not excused and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped, but SLIPWAY_REQUIRE={required}: {report.longrepr}"

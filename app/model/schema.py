@@ -10,14 +10,14 @@ from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
 from app.errors import FieldError, InvalidFields, NotJson, RequestError
 from app.model.description import Dtype, Feature, FeatureType
 
-# Beyond it JSON readers disagree about an integer's value.
-_INTEGER_LIMIT = 2**53
+# Beyond it JSON readers disagree about an integer's value, and so do the validators here: one rounds, one does not.
+_INTEGER_LIMIT = 2**53 - 1
 # Beyond it a float32 input would become infinite, and the prediction NaN.
 _NUMBER_LIMIT = {Dtype.FLOAT32: 3.4e38, Dtype.FLOAT64: 1.7e308}
 # Listing every fault of a larger body could take seconds and gigabytes; its first fault is named.
@@ -25,16 +25,17 @@ _FULL_LIST_BYTES = 65_536
 # So many of a category's values are named, and how many there are.
 _NAMED_VALUES = 10
 _PLAIN_TYPES: dict[FeatureType, Any] = {
-    FeatureType.INTEGER: int,
-    FeatureType.NUMBER: float,
     FeatureType.BOOLEAN: bool,
     FeatureType.TEXT: str,
     FeatureType.DATE: date,
     FeatureType.DATETIME: datetime,
 }
 _NUMBERS = (FeatureType.INTEGER, FeatureType.NUMBER)
-_AT = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
-_NAMED = re.compile(r"(?:missing required|unknown) field `(?P<name>.*?)`")
+# Names may hold any of these marks themselves, so the last place counts.
+_AT = re.compile(r"^(?P<what>.*) - at `\$(?P<path>.*)`$", re.DOTALL)
+_PATH = re.compile(r"\.?(?P<rows>rows(?=\[))?(?:\[(?P<row>\d+)\])?\.?(?P<name>.*)", re.DOTALL)
+_NAMED = re.compile(r"(?:missing required|unknown) field `(?P<name>.*)`", re.DOTALL)
+_NOT_WHOLE = "`float` that's a multiple of 1.0"
 # msgspec raises the second for field names that are not UTF-8.
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError)
 _CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -135,7 +136,9 @@ def _struct_field(attribute: str, feature: Feature, bounds: tuple[float, float])
     elif feature.type is FeatureType.TEXT:
         kind = Annotated[str, msgspec.Meta(max_length=feature.maximum_length)]
     elif feature.type in _NUMBERS:
-        kind = Annotated[kind, msgspec.Meta(ge=bounds[0], le=bounds[1])]
+        # 2.0 is a whole number as well, which the type int does not take.
+        step = 1 if feature.type is FeatureType.INTEGER else None
+        kind = Annotated[float, msgspec.Meta(ge=bounds[0], le=bounds[1], multiple_of=step)]
     return (attribute, kind | None, None) if feature.nullable else (attribute, kind)
 
 
@@ -149,6 +152,7 @@ def _row_model(features: Sequence[Feature], bounds: dict[str, tuple[float, float
         elif feature.type is FeatureType.TEXT:
             limits = {"max_length": feature.maximum_length}
         elif feature.type in _NUMBERS:
+            kind = Annotated[int, BeforeValidator(_whole)] if feature.type is FeatureType.INTEGER else float
             low, high = bounds[feature.name]
             seen = feature.observed
             text = f"observed from {seen.minimum:g} to {seen.maximum:g}" if seen else None
@@ -166,13 +170,17 @@ def _batch_model(row_model: type[BaseModel]) -> type[BaseModel]:
     return model
 
 
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _from_msgspec(message: str) -> FieldError:
-    path = _AT.search(message)
-    parts = re.findall(r"[^.\[\]]+", path["path"]) if path else []
-    named = _NAMED.search(message)
-    if named:
-        parts.append(named["name"])
-    return FieldError(".".join(parts), _AT.sub("", message))
+    at = _AT.match(message)
+    what = at["what"] if at else message
+    path = _PATH.fullmatch(at["path"] if at else "")
+    named = _NAMED.search(what)
+    parts = [*(path.groups() if path else ()), named["name"] if named else None]
+    return FieldError(".".join(filter(None, parts)), what.replace(_NOT_WHOLE, "whole number"))
 
 
 def _not_json(reason: str) -> NotJson:

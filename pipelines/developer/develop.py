@@ -12,6 +12,8 @@ from pipelines.settings.settings import ROOT
 
 BIN = Path(sys.executable).parent
 PROCESSES = ("app", "control", "pipelines", "loadtests", "mlflow", "dev")
+# What `make setup` does not install.
+OPTIONAL = ("boosting",)
 TOOLCHAIN = "toolchain"
 # Most tests wait for something that starts or ends, so there is room for more of them than cores. Where containers run
 # beside the end-to-end tests, which judge latencies, a fourth would disturb them.
@@ -65,11 +67,14 @@ def become_benchmark(words: list[str], environ: Mapping[str, str], root: Path = 
 
 
 def lock() -> None:
-    """Resolve all dependencies together, then write one hash-locked file a process, and one for the Go compiler."""
+    """Resolve all dependencies together, then write one hash-locked file a process, and one for the Go compiler.
+
+    An optional extra is resolved on top of all others, whose versions it leaves alone.
+    """
     every = Path("requirements/all.txt")
-    _compile(["--all-extras"], every)
-    for process in PROCESSES:
-        _compile(["--extra", process, "--no-annotate", "-c", str(every)], every.with_stem(process))
+    _compile([word for process in PROCESSES for word in ("--extra", process)], every)
+    for extra in (*PROCESSES, *OPTIONAL):
+        _compile(["--extra", extra, "--no-annotate", "-c", str(every)], every.with_stem(extra))
     _compile(["--group", TOOLCHAIN, "--no-annotate"], every.with_stem(TOOLCHAIN))
 
 

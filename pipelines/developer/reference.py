@@ -5,7 +5,7 @@ A schema comes from the code that reads or answers the format, never by hand; a 
 
 import json
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +32,24 @@ SCHEMAS = {
     "policy.schema.json": "pipelines.evaluation.gates.reference:describe_policy",
     "report.schema.json": "pipelines.domain.report:describe",
 }
+# What is made by trying, which takes a minute.
+TRIED = {"estimators.md": "tests.support.world.estimator_table:describe_estimators"}
 
 
 def schema_text(name: str) -> str:
     """Return what the file `name` of docs/reference has to say: a page as it is, a schema as JSON."""
-    describe: Callable[[], dict[str, Any] | str] = pkgutil.resolve_name(SCHEMAS[name])
+    describe: Callable[[], dict[str, Any] | str] = pkgutil.resolve_name({**SCHEMAS, **TRIED}[name])
     described = describe()
     if isinstance(described, str):
         return described
     return json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_reference(directory: Path = REFERENCE) -> list[str]:
-    """Write all schemas into `directory`; return the names of the files that changed."""
+def write_reference(directory: Path = REFERENCE, names: Iterable[str] = (*SCHEMAS, *TRIED)) -> list[str]:
+    """Write the files `names` into `directory`; return the names of those that changed."""
     directory.mkdir(parents=True, exist_ok=True)
     changed = []
-    for name in SCHEMAS:
+    for name in names:
         path, text = directory / name, schema_text(name)
         if not path.exists() or path.read_text() != text:
             path.write_text(text)

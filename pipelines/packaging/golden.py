@@ -15,7 +15,7 @@ from pipelines.domain.description import (
     tolerance_of,
 )
 from pipelines.errors import NotServable
-from pipelines.packaging.onnx_model import Scores, ServedModel
+from pipelines.packaging.onnx_model import CLASSES_KEY, Scores, ServedModel
 from pipelines.packaging.served import request_value
 from pipelines.packaging.snapshot import Snapshot
 
@@ -52,12 +52,12 @@ def answers_of(scores: Scores, output: Output) -> list[AnyAnswer]:
     ]
 
 
-def label_columns(scores: Scores, classes: tuple[Label, ...]) -> tuple[Label, ...]:
-    """Return the class of each column of probabilities, found by what a model has answered.
+def label_columns(scores: Scores, classes: tuple[Label, ...], noted: tuple[str, ...]) -> tuple[Label, ...]:
+    """Return the class of each column of probabilities: as a model notes them, or found by what it has answered.
 
     An ONNX file does not say which column is which in one standard place: the column that is largest must
-    carry the label answered. One class that is never answered has the one column left. Raises NotServable
-    when labels and probabilities contradict each other.
+    carry the label answered. Where Slipway's own note is missing, one class that is never answered has the one
+    column left. Raises NotServable when labels and probabilities contradict each other, or the note.
     """
     labels, probabilities = scores.labels, scores.numbers
     assert labels is not None
@@ -74,14 +74,28 @@ def label_columns(scores: Scores, classes: tuple[Label, ...]) -> tuple[Label, ..
     clear = largest[:, -1] - largest[:, -2] > TIE
     pairs = set(zip(np.argmax(probabilities, axis=1)[clear].tolist(), labels[clear].tolist(), strict=True))
     column_of = {label: column for column, label in pairs}
-    left = sorted(set(range(len(known))) - {column for column, _ in pairs})
-    unseen = [label for label in known if label not in column_of]
-    if len(pairs) + len(left) != len(known) or len(column_of) != len(pairs) or len(unseen) > 1:
+    by_note = {label: column for column, label in enumerate(noted)}
+    if noted and set(noted) != set(known):
+        raise NotServable(
+            f"the ONNX model says that its classes are {list(noted)}, the evaluation set {known}",
+            next="log the evaluation set of the data that it was trained on",
+        )
+    one_each = len(pairs) == len(column_of) == len({column for column, _ in pairs})
+    if not one_each or any(by_note.get(label, column) != column for label, column in column_of.items()):
         raise NotServable(
             "the ONNX model's label is not that of its largest probability on all evaluation rows",
-            next="export a classifier whose label is the most probable class, seen for all classes but one",
+            next="export a classifier whose label is the most probable class",
         )
-    column_of.update(zip(unseen, left, strict=True))
+    column_of = by_note or column_of
+    unseen = [label for label in known if label not in column_of]
+    if len(unseen) > 1:
+        raise NotServable(
+            f"the ONNX model never answers {', '.join(map(repr, unseen))} on the evaluation rows, so which of its"
+            " probabilities are theirs is not known",
+            next=f"write the classes in the order of its columns into its metadata: {CLASSES_KEY}, a JSON list",
+        )
+    left = set(range(len(known))) - set(column_of.values())
+    column_of = {**column_of, **dict(zip(unseen, left, strict=True))}
     return tuple(sorted(classes, key=lambda each: column_of[label_text(each)]))
 
 

@@ -1,6 +1,7 @@
 """An ONNX model from outside: nothing but plain operators in one file is ever run."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -12,12 +13,15 @@ import pandas as pd
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+from pydantic import StrictStr, TypeAdapter, ValidationError
 
 from pipelines.domain.bundle import Feature, FeatureType
 from pipelines.domain.description import ModelInput
 from pipelines.errors import NotServable
 from pipelines.packaging.served import model_values
 
+# Metadata of a model that says which class each column of its probabilities is of: a JSON list of texts.
+CLASSES_KEY = "slipway.classes"
 MAX_BYTES = 256 * 1024 * 1024
 _DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _DTYPES = {
@@ -46,6 +50,8 @@ _ORT_ERRORS = (
     ort_errors.NotImplemented,
     ort_errors.RuntimeException,
 )
+# What the service can't take in the name of a field.
+_UNSPEAKABLE = re.compile(r'["\\\x00-\x1f]')
 _NO_MEMORY = ("bad allocation", "bad_alloc", "Failed to allocate memory")
 
 
@@ -70,6 +76,29 @@ class Scores:
         return Scores(self.numbers[rows], None if self.labels is None else self.labels[rows])
 
 
+def output_names(inputs: Iterable[str]) -> tuple[str, str]:
+    """Return the names of label and probabilities: `label` and `probabilities`, unless an input is called so.
+
+    In that case they begin with `output_`.
+    """
+    taken = set(inputs)
+    label, probabilities = "label", "probabilities"
+    while label in taken:
+        label = f"output_{label}"
+    while probabilities in taken:
+        probabilities = f"output_{probabilities}"
+    return label, probabilities
+
+
+def refuse_unspeakable(name: str) -> None:
+    """Raise NotServable for the name of a feature that no request can carry."""
+    if _UNSPEAKABLE.search(name):
+        raise NotServable(
+            f"{name!r} can't be a field of a request",
+            next="give it a name without double quotes, backslashes and control characters",
+        )
+
+
 @dataclass(frozen=True)
 class Tensor:
     """An input of shape [N, width]; the width is None where the model leaves it open."""
@@ -81,9 +110,13 @@ class Tensor:
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """A model that is safe to run; `label` and `probabilities` are outputs of a classifier, `value` of a regression."""
+    """A model that is safe to run; `label` and `probabilities` are outputs of a classifier, `value` of a regression.
+
+    `classes` are those of the columns of the probabilities as texts, empty where the model does not say.
+    """
 
     inputs: tuple[Tensor, ...]
+    classes: tuple[str, ...]
     label: str | None
     probabilities: str | None
     value: str | None
@@ -112,7 +145,7 @@ class OnnxModel:
                 next="export it for an operator set that ONNX Runtime knows",
             ) from error
         inputs = tuple(_input(node) for node in session.get_inputs())
-        return cls(inputs, *_outputs(session), session=session)
+        return cls(inputs, _classes(session), *_outputs(session), session=session)
 
     def run(self, feeds: Mapping[str, NDArray[Any]], rows: int) -> Scores:
         """Return the answers to as many rows, given by the names of the inputs; raise NotServable where it fails."""
@@ -168,6 +201,8 @@ class ServedModel:
                 f"the ONNX model takes {taken}, and the signature names {sorted(names)}",
                 next="log it with the signature of the features it takes: an input [N, 1] for each, or one for all",
             )
+        for name in names:
+            refuse_unspeakable(name)
         known = {feature.name: feature for feature in features}
         for each in model.inputs:
             for name in fed[each.name]:
@@ -221,6 +256,19 @@ def _input(node: Any) -> Tensor:
             next=f"export it as one of {', '.join(_DTYPES.values())}",
         )
     return Tensor(str(node.name), _DTYPES[node.type], shape[1] if isinstance(shape[1], int) else None)
+
+
+def _classes(session: ort.InferenceSession) -> tuple[str, ...]:
+    written = session.get_modelmeta().custom_metadata_map.get(CLASSES_KEY)
+    if written is None:
+        return ()
+    try:
+        return TypeAdapter(tuple[StrictStr, ...]).validate_json(written)
+    except ValidationError as error:
+        raise NotServable(
+            f"the ONNX model's metadata {CLASSES_KEY} is {written[:80]!r}",
+            next="write the classes as a JSON list of texts, or leave it out",
+        ) from error
 
 
 def _outputs(session: ort.InferenceSession) -> tuple[str | None, str | None, str | None]:

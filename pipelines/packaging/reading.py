@@ -82,7 +82,7 @@ def _output(model: ServedModel, evaluation: Snapshot) -> Output:
         )
     if description.task is Task.REGRESSION:
         return Output(target=description.target, classes=(), positive=None)
-    classes = label_columns(model.score(evaluation.frame), description.classes)
+    classes = label_columns(model.score(evaluation.frame), description.classes, model.model.classes)
     return Output(target=description.target, classes=classes, positive=description.positive)
 
 

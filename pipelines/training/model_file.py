@@ -153,11 +153,31 @@ class Split(_Strict):
         return self
 
 
-class Estimator(_Strict):
-    """A scikit-learn classifier by import path, with its parameters."""
+_ClassPath = Annotated[StrictStr, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
+_ModulePath = Annotated[StrictStr, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
 
-    path: Annotated[StrictStr, Field(pattern=r"^sklearn(\.[A-Za-z_]\w*)+$")]
+
+class Estimator(_Strict):
+    """A classifier with its parameters: by import path, or made by `make_estimator(features)` of an own `module`.
+
+    A parameter can itself be `{path, parameters}`. Unless `encoded`, it gets the columns themselves, by name.
+    """
+
+    path: _ClassPath | None = None
+    module: _ModulePath | None = None
     parameters: dict[str, Any] = Field(default_factory=dict)
+    encoded: bool = True
+
+    @model_validator(mode="after")
+    def _names_one_source(self) -> Self:
+        if (self.path is None) == (self.module is None):
+            raise ValueError("give either path or module")
+        return self
+
+    @property
+    def source(self) -> str:
+        """What it is called by: the import path, or the module."""
+        return self.path or str(self.module)
 
 
 class ModelFile(_Strict):

@@ -5,7 +5,7 @@ import pandas as pd
 from pipelines.domain.bundle import Feature, FeatureType
 from pipelines.packaging.snapshot import SnapshotDescription, write_snapshot
 from pipelines.training.model_file import ModelFile, Numeric
-from pipelines.training.parts import divided
+from pipelines.training.places import divided
 from pipelines.training.reading.columns import typed_frame
 from pipelines.training.reading.source import check_columns, read_source
 from pipelines.training.workspace import Workspace, report, run_stage

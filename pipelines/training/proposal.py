@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.errors import UsageError
+from pipelines.errors import NotServable, UsageError
+from pipelines.packaging.onnx_model import refuse_unspeakable
 from pipelines.training.model_file import ModelFile, Source, instant
-from pipelines.training.parts import divided
+from pipelines.training.places import divided
 from pipelines.training.reading import numbers as of
 from pipelines.training.reading.columns import guessed_decimal, typed_frame
 from pipelines.training.reading.encoding import probable
@@ -162,6 +163,8 @@ class _Judge:
             return Role(column, "ignore", f"{missing:,} values are missing, and nothing says what that means")
         if len(distinct) == 1:
             return Role(column, "ignore", f"every row has {quoted(distinct[0].as_py())}")
+        if _is_unspeakable(column):
+            return Role(column, "ignore", "its name can't be a field of a request")
         values = of.parsed(texts, self._decimal)
         if np.isnan(values).any() or self._has_leading_zeros(texts):
             return self._role_of_texts(column, distinct)
@@ -208,6 +211,14 @@ class _Judge:
     @staticmethod
     def _has_leading_zeros(texts: pa.StringArray) -> bool:
         return bool(pc.any(pc.match_substring_regex(texts, "^0[0-9]")).as_py())
+
+
+def _is_unspeakable(column: str) -> bool:
+    try:
+        refuse_unspeakable(column)
+    except NotServable:
+        return True
+    return False
 
 
 def _is_time(text: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipelines.errors import RegistryUnavailable, SlipwayError, UsageError
 from pipelines.training.lineage import refuse_spoiled
-from pipelines.training.workspace import Workspace, utter
+from pipelines.training.workspace import Workspace, make_importable, utter
 
 # Takes the working tree, the address of the registry, and where git is asked; returns what the line on stdout says.
 Register = Callable[[Workspace, str, Path], dict[str, Any]]
@@ -30,6 +30,7 @@ def main(register: Register, argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--git-root", type=Path, help="where the commit is read (default: --root)")
     arguments = parser.parse_args(argv)
     root = arguments.root.resolve()
+    make_importable(root)
     uri = arguments.tracking_uri.rstrip("/")
     try:
         refuse_spoiled(root)

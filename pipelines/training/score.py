@@ -22,9 +22,11 @@ from sklearn.metrics import (
 from sklearn.pipeline import Pipeline
 
 from pipelines.domain.description import Task, label_text
-from pipelines.errors import NotServable
+from pipelines.errors import NotServable, UsageError
 from pipelines.packaging.onnx_model import OnnxModel, Scores, ServedModel
 from pipelines.packaging.snapshot import Snapshot, SnapshotDescription, read_snapshot, write_table
+from pipelines.training.advice import advice, named
+from pipelines.training.estimators import probabilities_of
 from pipelines.training.train import as_served, load_trained
 from pipelines.training.workspace import Workspace, report, run_stage
 
@@ -33,12 +35,18 @@ TOLERANCE = 1e-5
 
 def score(workspace: Workspace) -> None:
     """Write the predictions and metrics of a working tree's model on the evaluation snapshot."""
+    missing = [path.name for path in (workspace.sklearn_model, workspace.onnx_model) if not path.is_file()]
+    if missing:
+        raise UsageError(f"not trained yet: {', '.join(missing)} missing", next='run "dvc repro"')
     evaluation = read_snapshot(workspace.evaluation)
-    predictions = predict(load_trained(workspace.sklearn_model.read_bytes()), evaluation)
-    served = ServedModel.wired(OnnxModel.load(workspace.onnx_model), evaluation.description.features)
-    metrics = measure(evaluation, predictions)
-    difference = largest_difference(predictions, served.score(evaluation.features), evaluation.description)
-    metrics["onnx_max_abs_difference"] = difference
+    pipeline = load_trained(workspace.sklearn_model.read_bytes())
+    try:
+        predictions = predict(pipeline, evaluation)
+        served = ServedModel.wired(OnnxModel.load(workspace.onnx_model), evaluation.description.features)
+        difference = largest_difference(predictions, served.score(evaluation.features), evaluation.description)
+    except NotServable as error:
+        raise NotServable(f"{named(pipeline)}: {error.message}", next=advice(pipeline)) from error
+    metrics = {**measure(evaluation, predictions), "onnx_max_abs_difference": difference}
     write_table(workspace.predictions, pa.Table.from_pandas(predictions, preserve_index=False))
     workspace.metrics.write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     report(json.dumps(metrics, sort_keys=True))
@@ -53,8 +61,9 @@ def predict(pipeline: Pipeline, rows: Snapshot) -> pd.DataFrame:
     served = as_served(rows.features, description)
     if description.task is Task.REGRESSION:
         return pd.DataFrame({"value": np.asarray(pipeline.predict(served), dtype=np.float64).reshape(-1)})
-    probabilities = pipeline.predict_proba(served).astype(np.float64)
-    known = [str(each) for each in pipeline.classes_]
+    probabilities = probabilities_of(pipeline, served)
+    # A model of numbered labels has the same classes in the same order.
+    known = [label_text(each) for each in description.classes]
     columns = {name: probabilities[:, known.index(text)] for name, text in probability_columns(description).items()}
     return pd.DataFrame({**columns, "label": np.array(known, dtype=object)[np.argmax(probabilities, axis=1)]})
 
@@ -96,7 +105,7 @@ def largest_difference(predictions: pd.DataFrame, scores: Scores, description: S
     else:
         columns = probability_columns(description)
         # The order of the export's columns is that of the sorted texts, as scikit-learn's is.
-        order = sorted(map(label_text, description.classes))
+        order = [label_text(each) for each in description.classes]
         trained = predictions[list(columns)].to_numpy()
         answered = scores.numbers[:, [order.index(text) for text in columns.values()]]
         scale, differing = 1.0, int(np.sum(predictions["label"].to_numpy(dtype=object) != scores.labels))
@@ -106,7 +115,6 @@ def largest_difference(predictions: pd.DataFrame, scores: Scores, description: S
         raise NotServable(
             f"the ONNX export answers {differing} of {len(predictions)} evaluation rows with another label"
             f" and differs by up to {difference:.2e} (allowed: {TOLERANCE:g})",
-            next="choose another estimator in model.yaml: skl2onnx does not reproduce this one",
         )
     return difference
 

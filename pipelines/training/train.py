@@ -4,8 +4,6 @@ The model sees numbers as float32, as the served one does: else a tree could sen
 a threshold to the other side.
 """
 
-import importlib
-import inspect
 import io
 import json
 import re
@@ -16,20 +14,21 @@ import numpy as np
 import pandas as pd
 import skops.io
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin, is_classifier
+from sklearn.base import ClassifierMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from pipelines.domain.bundle import FeatureType
 from pipelines.errors import UsageError
-from pipelines.packaging.snapshot import SnapshotDescription, read_snapshot
+from pipelines.packaging.onnx_model import refuse_unspeakable
+from pipelines.packaging.snapshot import Snapshot, SnapshotDescription, read_snapshot
+from pipelines.training.estimators import build, fit
 from pipelines.training.export import to_onnx
-from pipelines.training.model_file import Estimator, ModelFile, Numeric
+from pipelines.training.model_file import ModelFile, Numeric
+from pipelines.training.parts import needs_numeric_labels, needs_scaling
 from pipelines.training.workspace import Workspace, run_stage
 
-# Estimators that compare one value with a threshold: scaling changes nothing for them but the rounding.
-_THRESHOLD_MODULES = ("sklearn.tree", "sklearn.ensemble")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -37,15 +36,28 @@ def train(workspace: Workspace) -> None:
     """Fit the model of a working tree; write it as skops and as ONNX."""
     model = ModelFile.load(workspace.model_file)
     snapshot = read_snapshot(workspace.train)
-    pipeline = build_pipeline(model, snapshot.description)
-    pipeline.fit(as_served(snapshot.features, snapshot.description), snapshot.target.to_numpy(dtype=object))
+    description = snapshot.description
+    _refuse_missing_class(snapshot)
+    for name in description.columns:
+        refuse_unspeakable(name)
+    estimator = build(model.estimator, description.features, seed=model.split.seed, root=workspace.root)
+    labels = snapshot.target.to_numpy(dtype=object)
+    if needs_numeric_labels(estimator):
+        labels = np.searchsorted(np.array(description.classes, dtype=object), labels)
+    pipeline = build_pipeline(model, description, estimator)
+    fit(pipeline, as_served(snapshot.features, description), labels, model.estimator)
     workspace.onnx_model.parent.mkdir(parents=True, exist_ok=True)
     workspace.sklearn_model.write_bytes(stable_skops(pipeline))
-    workspace.onnx_model.write_bytes(to_onnx(pipeline, snapshot.description))
+    workspace.onnx_model.write_bytes(to_onnx(pipeline, description))
 
 
-def build_pipeline(model: ModelFile, description: SnapshotDescription) -> Pipeline:
-    """Return the unfitted pipeline: categories one-hot, numbers scaled except for threshold estimators."""
+def build_pipeline(model: ModelFile, description: SnapshotDescription, estimator: ClassifierMixin) -> Pipeline:
+    """Return the unfitted pipeline of `estimator`: categories one-hot, numbers scaled except before thresholds.
+
+    An estimator that takes the columns themselves stands alone in it.
+    """
+    if not model.estimator.encoded:
+        return Pipeline([("estimator", estimator)])
     choices: dict[str, Any] = {
         item.name: np.array(item.categories, dtype=object)
         for item in description.features
@@ -53,7 +65,7 @@ def build_pipeline(model: ModelFile, description: SnapshotDescription) -> Pipeli
     }
     flags = {name: _whole_numbers(rule) for name, rule in model.numeric.items() if rule.one_hot}
     numbers = [name for name in model.numeric if name not in flags]
-    scaled = not model.estimator.path.startswith(_THRESHOLD_MODULES)
+    scaled = needs_scaling(estimator)
     steps: list[tuple[str, Any, list[str]]] = []
     if numbers:
         steps.append(("numbers", StandardScaler() if scaled else "passthrough", numbers))
@@ -61,7 +73,6 @@ def build_pipeline(model: ModelFile, description: SnapshotDescription) -> Pipeli
         if values:
             encoder = OneHotEncoder(categories=list(values.values()), dtype=np.float32, sparse_output=False)
             steps.append((name, encoder, list(values)))
-    estimator = _estimator(model.estimator, model.split.seed)
     return Pipeline([("features", ColumnTransformer(steps)), ("estimator", estimator)])
 
 
@@ -111,26 +122,13 @@ def _whole_numbers(rule: Numeric) -> NDArray[np.float32]:
     return np.arange(rule.minimum, rule.maximum + 1, dtype=np.float32)
 
 
-def _estimator(rule: Estimator, seed: int) -> ClassifierMixin:
-    module, _, name = rule.path.rpartition(".")
-    try:
-        kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+def _refuse_missing_class(snapshot: Snapshot) -> None:
+    missing = sorted(set(snapshot.description.classes) - set(snapshot.target))
+    if missing:
         raise UsageError(
-            f"estimator {rule.path} does not exist", next="give a scikit-learn class by its import path"
-        ) from error
-    if not inspect.isclass(kind):
-        raise UsageError(f"estimator {rule.path} is not a class", next="name a scikit-learn classifier")
-    known = inspect.signature(kind).parameters
-    strangers = sorted(set(rule.parameters) - set(known))
-    if strangers:
-        raise UsageError(f"estimator {rule.path} has no parameters {strangers}", next="correct model.yaml")
-    seeded = {"random_state": seed} if "random_state" in known else {}
-    estimator = kind(**{**seeded, **rule.parameters})
-    if not (is_classifier(estimator) and hasattr(estimator, "predict_proba")):
-        raise UsageError(f"estimator {rule.path} gives no probabilities", next="choose a classifier with predict_proba")
-    checked: ClassifierMixin = estimator
-    return checked
+            f"no training row has {snapshot.description.target} {', '.join(map(repr, missing))}",
+            next="give it more rows, or take the label out of the data",
+        )
 
 
 if __name__ == "__main__":

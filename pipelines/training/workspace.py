@@ -62,11 +62,18 @@ class Workspace:
 REFUSAL_FILE = "SLIPWAY_REFUSAL_FILE"
 
 
+def make_importable(root: Path) -> None:
+    """Let the modules of a working tree be found, as they are by `python -m` in it."""
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+
+
 def run_stage(stage: Callable[[Workspace], None], argv: Sequence[str] | None = None) -> int:
     """Run `stage` on the tree given by `--root` and return its exit code; refusals go to stderr."""
     parser = argparse.ArgumentParser(description=stage.__doc__)
     parser.add_argument("--root", type=Path, default=Path(), help="project root (default: here)")
     workspace = Workspace(parser.parse_args(argv).root.resolve())
+    make_importable(workspace.root)
     try:
         stage(workspace)
     except SlipwayError as error:

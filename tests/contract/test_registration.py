@@ -107,6 +107,31 @@ def test_a_registered_tree_becomes_a_bundle_twice_the_same(
     assert package(registry, tmp_path, version, packaged.digest).digest == packaged.digest
 
 
+def test_columns_of_any_name_are_registered_and_packaged(
+    registry: MlflowModelRegistry, mlflow_uri: str, tmp_path: Path
+) -> None:
+    names = ("gross weight [kg], net", "label", "100%", "Größe")
+    new = dict(zip(("height", "age", "potted", "soil"), names, strict=True))
+    features = {new[name]: rule for name, rule in trained.describe("")["features"].items()}
+    made = trained.workspace(
+        tmp_path / "tree",
+        trained.plants().rename(columns=new),
+        name="odd-plants",
+        features=features,
+        protected=[],
+    )
+    for stage in trained.STAGES:
+        stage(made)
+    done = run_register(mlflow_uri, made.root)
+    assert done.returncode == 0, done.stderr
+    version = registry.newest("odd-plants")
+    body = package(registry, tmp_path, version, None).body
+    assert tuple(feature["name"] for feature in body["features"]) == names
+    assert (body["onnx"]["label"], body["onnx"]["probabilities"]) == ("output_label", "probabilities")
+    logged = MlflowClient(mlflow_uri).get_run(version.run_id).data.params
+    assert logged["features.gross weight _kg__ net.type"] == "number"
+
+
 # MLflow warns of its own code as it is imported.
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")
 def test_an_artifact_overwritten_after_the_pin_is_refused(

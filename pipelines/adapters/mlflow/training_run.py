@@ -1,8 +1,11 @@
 """A trained working tree as one MLflow run with its data, metrics and models, and as a registered version."""
 
 import json
+import re
 import subprocess
 import warnings
+from collections.abc import Iterable, Mapping
+from importlib.metadata import packages_distributions
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from pipelines.domain.bundle import FeatureType
 from pipelines.errors import RegistryUnavailable
 from pipelines.packaging.snapshot import Snapshot, SnapshotDescription, read_snapshot
 from pipelines.training.model_file import ModelFile
+from pipelines.training.parts import libraries
 from pipelines.training.train import load_trained
 from pipelines.training.workspace import Workspace, report
 
@@ -28,6 +32,10 @@ _TYPES = {
     FeatureType.NUMBER: DataType.double,
     FeatureType.CATEGORY: DataType.string,
 }
+# MLflow takes slashes too, but not everywhere in a name, and shows them as folders.
+_NOT_IN_A_NAME = re.compile(r"[^\w.\- ]")
+# MLflow's own limit is 250.
+_NAME_LENGTH = 240
 _CALL_TIMEOUT_S = 30.0
 _READY_TIMEOUT_S = 60
 
@@ -45,7 +53,7 @@ def register(workspace: Workspace, tracking_uri: str, git_root: Path) -> dict[st
         mlflow.set_experiment(model.name)
         with mlflow.start_run(tags=_git_tags(git_root)) as run:
             report(f"run {run.info.run_id}")
-            mlflow.log_params(model.flattened())
+            mlflow.log_params(parameters(model.flattened()))
             mlflow.log_metrics(metrics)
             description = _log_datasets(workspace, model)
             for path in (workspace.evaluation, workspace.predictions, workspace.model_file):
@@ -62,6 +70,22 @@ def register(workspace: Workspace, tracking_uri: str, git_root: Path) -> dict[st
         "accuracy": round(metrics["accuracy"], 4),
         "model_version": str(registered.version),
     }
+
+
+def parameters(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return `settings` under names that MLflow takes, of letters, digits, `_`, `-`, `.` and blanks, all different.
+
+    Any other character becomes `_`; of names that are then the same, the second gets ` 2` at its end.
+    """
+    named: dict[str, str] = {}
+    for key, value in settings.items():
+        plain = name = _NOT_IN_A_NAME.sub("_", key)[:_NAME_LENGTH]
+        number = 1
+        while name in named:
+            number += 1
+            name = f"{plain} {number}"
+        named[name] = value
+    return named
 
 
 def _log_datasets(workspace: Workspace, model: ModelFile) -> SnapshotDescription:
@@ -93,13 +117,14 @@ def _log_models(workspace: Workspace, description: SnapshotDescription) -> str:
     inputs = Schema([ColSpec(_TYPES[feature.type], feature.name) for feature in description.features])
     label = ColSpec(DataType.string, "label")
     trained = workspace.sklearn_model.read_bytes()
+    pipeline = load_trained(trained)
     mlflow.sklearn.log_model(
-        load_trained(trained),
+        pipeline,
         name="sklearn",
         signature=ModelSignature(inputs, Schema([label])),
         serialization_format="skops",
         skops_trusted_types=skops.io.get_untrusted_types(data=trained),
-        pip_requirements=_pinned("scikit-learn", "skops", "numpy", "pandas"),
+        pip_requirements=_pinned("scikit-learn", "skops", "numpy", "pandas", *_distributions(libraries(pipeline))),
     )
     report("logged the scikit-learn model")
     probabilities = ColSpec(Array(DataType.float), "probabilities")
@@ -113,6 +138,11 @@ def _log_models(workspace: Workspace, description: SnapshotDescription) -> str:
     )
     report("logged the ONNX model")
     return str(logged.model_uri)
+
+
+def _distributions(modules: Iterable[str]) -> list[str]:
+    known = packages_distributions()
+    return [known[module][0] for module in modules]
 
 
 def _pinned(*packages: str) -> list[str]:

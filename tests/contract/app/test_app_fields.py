@@ -20,6 +20,7 @@ from tests.support.world.service import fields_of, post
         ({"age": "41"}, "age"),
         ({"age": None}, "age"),
         ({"visits": 2**53 + 1}, "visits"),
+        ({"visits": 2.0**53}, "visits"),
         ({"visits": 10**30}, "visits"),
         ({"income": "much"}, "income"),
         ({"income": False}, "income"),
@@ -46,6 +47,13 @@ def test_number_that_is_not_finite_is_refused_by_field(client: httpx.Client, num
 def test_value_at_a_declared_bound_is_accepted(client: httpx.Client) -> None:
     for age in (0, 120):
         assert client.post("/predict", json=valid_row(age=age)).status_code == 200
+
+
+def test_a_whole_number_with_a_decimal_point_is_an_integer(client: httpx.Client) -> None:
+    body = json.dumps(valid_row(age=41))
+    answers = [post(client, body.replace('"age": 41', f'"age": {age}').encode()) for age in ("41", "41.0", "4.1e1")]
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert len({answer.json()["probability"] for answer in answers}) == 1
 
 
 def test_all_faults_of_a_row_are_named(client: httpx.Client) -> None:

@@ -15,6 +15,7 @@ from pipelines.training.workspace import Workspace
 ROWS = 400
 # So many of them evaluate, by the hash of their tags.
 EVALUATION_ROWS = 106
+STAGES = (prepare, train, score)
 # Few and small trees: their export to ONNX takes longer than all else.
 GRADIENT_BOOSTING = {
     "path": "sklearn.ensemble.HistGradientBoostingClassifier",
@@ -69,6 +70,6 @@ def workspace(root: Path, frame: pd.DataFrame | None = None, **changes: Any) -> 
 def trained(root: Path, **changes: Any) -> Workspace:
     """Write data and model.yaml into `root` and run all stages."""
     made = workspace(root, **changes)
-    for stage in (prepare, train, score):
+    for stage in STAGES:
         stage(made)
     return made

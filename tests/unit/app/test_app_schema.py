@@ -115,3 +115,27 @@ def test_long_values_of_a_model_do_not_make_a_long_refusal() -> None:
     values = tuple(each * 100_000 for each in "abc")
     schema = _schema(Feature("x", FeatureType.CATEGORY, categories=values))
     assert "... (of 300," in _reply(schema, b'{"x": "c"}')["fields"][0]["message"]
+
+
+@pytest.mark.parametrize("value", ["2.0", "2", "2e0", "-0.0", "9007199254740991.0"])
+def test_a_whole_number_is_an_integer_however_it_is_written(value: str) -> None:
+    schema = _schema(Feature("x", FeatureType.INTEGER))
+    body = b'{"x": %s}' % value.encode()
+    assert schema.decode_row(body).f0 == schema.row_model.model_validate_json(body).f0 == float(value)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("value", ["2.5", "9007199254740993.0", "9007199254740992", "1e300", "true", '"2"'])
+def test_what_is_no_whole_number_that_all_read_alike_is_no_integer(value: str) -> None:
+    schema = _schema(Feature("x", FeatureType.INTEGER))
+    assert [each["field"] for each in _reply(schema, b'{"x": %s}' % value.encode())["fields"]] == ["x"]
+    large = b'{"rows": [{"x": %s}, %s]}' % (value.encode(), b",".join([b'{"x": 1}'] * 10_000))
+    assert [each["field"] for each in _reply(schema, large)["fields"]] == ["rows.0.x"]
+
+
+@pytest.mark.parametrize("name", ["a.b", "a[0]", "gross weight [kg]", "a`b", "rows", " ", "é%,/-"])
+def test_the_fast_validator_too_names_a_field_as_it_is_called(name: str) -> None:
+    schema = _schema(Feature(name, FeatureType.NUMBER))
+    many = [{name: 1.0}] * 10_000
+    for row, field in (({name: "x"}, name), ({}, name), ({name: 1, "o`[1].": 2}, "o`[1].")):
+        reply = _reply(schema, json.dumps({"rows": [*many, row]}).encode())
+        assert [each["field"] for each in reply["fields"]] == [f"rows.10000.{field}"]

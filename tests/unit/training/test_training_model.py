@@ -88,7 +88,9 @@ def test_trees_are_fitted_on_numbers_as_they_are_served(tmp_path: Path) -> None:
     ("estimator", "message"),
     [
         ({"path": "sklearn.linear_model.Nonsense"}, "does not exist"),
-        ({"path": "sklearn.linear_model.LogisticRegression", "parameters": {"trees": 3}}, r"\['trees'\]"),
+        ({"path": "sklearn.linear_model.LogisticRegression", "parameters": {"trees": 3}}, "argument 'trees'"),
+        ({"path": "os.system"}, "is not a class"),
+        ({"path": "subprocess.Popen", "parameters": {"args": "true"}}, "is not an estimator"),
         ({"path": "sklearn.linear_model.LinearRegression"}, "gives no probabilities"),
         ({"path": "sklearn.metrics.accuracy_score"}, "is not a class"),
     ],

@@ -49,7 +49,7 @@ def test_all_wrong_keys_are_named_at_once_by_their_place(tmp_path: Path) -> None
         },
         id_columns=["tag", "soil"],
         protected=["shoe_size"],
-        estimator={"path": "os.system"},
+        estimator={"path": "system"},
         split={"evaluation": 0.7, "reference": 0.5, "seed": 0},
     )
     for part in (
@@ -85,6 +85,8 @@ def test_all_wrong_keys_are_named_at_once_by_their_place(tmp_path: Path) -> None
         ({"split": {**BY_TIME, "evaluation_from": "soon"}}, "split.evaluation_from: Value error, Invalid isoformat"),
         ({"split": {**BY_TIME, "evaluation_from": date(2025, 3, 1)}}, "write a date in quotes"),
         ({"split": {**BY_TIME, "evaluation_from": "0001-01-01T00:00+05:00"}}, "is no time of UTC"),
+        ({"estimator": {"path": "system"}}, "estimator.path: "),
+        ({"estimator": {"path": "a.B", "module": "b"}}, "estimator: Value error, give either path or module"),
         ({"source": {"path": "raw.csv", "separator": "::"}}, "source.separator: "),
         ({"source": {"path": "raw.csv", "separator": "\n"}}, "separator and quote can't be line ends"),
         ({"source": {"path": "raw.csv", "separator": '"'}}, "separator and quote can't be the same"),

@@ -9,7 +9,7 @@ import yaml
 
 from pipelines.errors import UsageError
 from pipelines.operator.model_init import init_model
-from pipelines.training.parts import drawn
+from pipelines.training.places import drawn
 from pipelines.training.prepare import prepare
 from pipelines.training.proposal import MOST_CATEGORIES, Proposal, propose
 from pipelines.training.score import score
@@ -115,6 +115,12 @@ def test_a_parquet_file_is_proposed_for_as_well(tmp_path: Path) -> None:
 )
 def test_the_positive_label_says_yes_or_is_the_rarest(tmp_path: Path, labels: list[str], positive: str) -> None:
     assert proposal(tmp_path, trained.plants().assign(outcome=labels)).body["positive"] == positive
+
+
+def test_a_column_whose_name_no_request_can_carry_is_ignored(tmp_path: Path) -> None:
+    made = proposal(tmp_path, trained.plants().rename(columns={"age": 'a"ge', "soil": "soil, [kg]"}))
+    assert made.body["ignore"] == ['a"ge']
+    assert "soil, [kg]" in made.body["features"]
 
 
 def test_a_rare_label_takes_another_seed(tmp_path: Path) -> None:

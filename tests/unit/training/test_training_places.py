@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.errors import UsageError
 from pipelines.packaging.snapshot import read_snapshot
-from pipelines.training.parts import drawn
+from pipelines.training.places import drawn
 from pipelines.training.prepare import prepare
 from pipelines.training.workspace import Workspace
 from tests.support.world import trained
