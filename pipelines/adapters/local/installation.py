@@ -32,6 +32,9 @@ _FORMER = frozenset(name for environment in Environment for name in former_super
 
 ProgressReporter = Callable[[str], None]
 
+# MLflow has no authentication here, and reads what it is told to with whatever it finds.
+_MLFLOW_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "NO_PROXY", "no_proxy")
+
 
 class LocalInstallation:
     """Starts, finds and stops the parts of one home.
@@ -200,7 +203,7 @@ class LocalInstallation:
         environ = {
             # What libraries say to programmers would stand where a part says why it does not start.
             "PYTHONWARNINGS": "ignore",
-            **self._environ,
+            **(self._mlflow_environ() if part.name == "mlflow" else self._environ),
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "PYTHONUNBUFFERED": "1",
@@ -214,6 +217,11 @@ class LocalInstallation:
         if not replaces:
             # One that replaces another may not get its place: then the code of before is what runs.
             self._code.keep(part.name, part.code)
+
+    def _mlflow_environ(self) -> dict[str, str]:
+        """Return what MLflow needs of the environment: who may ask it gets at nothing by an operator's logins."""
+        needed = {name: value for name, value in self._environ.items() if name in _MLFLOW_INHERITED}
+        return {**needed, "HOME": str(self._settings.home)}
 
     def _await_ready(self, part: Part, report_progress: ProgressReporter) -> None:
         """Wait until a part is ready, and say now and then for what; raise with its own words if it never is."""
