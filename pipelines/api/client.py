@@ -42,9 +42,15 @@ class _Message:
 
 
 def executor_silence(status: dict[str, Any]) -> str:
-    """Say what the API's status tells of an executor that does not show itself, or "" when it does."""
-    seen_at = status["executor"]["heartbeat_at"]
-    if seen_at and (datetime.now(UTC) - datetime.fromisoformat(seen_at)).total_seconds() < SILENT_S:
+    """Say what the API's status tells of an executor that does not show itself, or "" when it does.
+
+    How long it has not, the API tells. Of one of before that does not, the clocks on the walls are all there is.
+    """
+    sign = status["executor"]
+    seen_at, age_s = sign["heartbeat_at"], sign.get("age_s")
+    if seen_at and age_s is None:
+        age_s = (datetime.now(UTC) - datetime.fromisoformat(seen_at)).total_seconds()
+    if seen_at and age_s < SILENT_S:
         return ""
     since = f"was last seen at {seen_at}" if seen_at else "has never been there"
     return f'the executor {since}: "make up" starts it, and what was asked for goes on'
