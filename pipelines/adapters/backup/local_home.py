@@ -18,6 +18,7 @@ from contextlib import closing
 from pathlib import Path
 
 from pipelines.adapters.backup.numbered_files import INDEX, number, read_index, write_index
+from pipelines.adapters.database.lost_files import CHECKPOINTS, JOURNAL, RECORDS, REGISTRY, refuse_lost
 from pipelines.adapters.storage.bundle_store import PASSING
 from pipelines.disk import sync
 from pipelines.domain.backup import is_name
@@ -27,10 +28,8 @@ ProgressReporter = Callable[[str], None]
 
 # Before every name: what it belongs to. Files of the home that are kept by numbers are beside it.
 HOME, NUMBERED = "home", "numbered"
-CHECKPOINTS = "audit-heads.jsonl"
-RECORDS = "slipway.db"
 # In the order in which they are taken.
-_DATABASES = ("workflows.db", RECORDS, "mlflow.db")
+_DATABASES = (JOURNAL, RECORDS, REGISTRY)
 # What tells of processes, or can be had again.
 _LEFT_OUT = frozenset({"demo", "executor-lives", "jobs", "loadtests", "logs", "run", "slipway.db-signals", "work"})
 # What is being written, or removed, by the folders in which Slipway itself does so; other files may end likewise.
@@ -49,8 +48,10 @@ class LocalHome:
     def capture(self, scratch: Path, report_progress: ProgressReporter) -> dict[str, Path]:
         """Return every file of the home's state by its name in a backup.
 
-        Raises Undecided while releases end faster than the databases can be copied, OSError for what can't be read.
+        Raises UsageError for a home that has lost a database, Undecided while releases end faster than the databases
+        can be copied, OSError for what can't be read.
         """
+        refuse_lost(self._home, *_DATABASES)
         for _ in range(_TRIES):
             taken = self._databases(scratch)
             # A release that ended in between would be in MLflow's copy, and not in that of the records.

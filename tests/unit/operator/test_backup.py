@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,13 +44,16 @@ def settings(tmp_path: Path) -> Settings:
     settings = Settings.from_environ({"SLIPWAY_HOME": str(home), **PORTS})
     make_tokens(settings.tokens_file)
     begin_record(settings)
-    keep_record(settings)
     records = open_records(settings)
     put_in_force(records)
     with records.write() as transaction:
         transaction.audit("alice", "policy", "intent", subject="y-1")
         transaction.add(LeaderLease("executor", "one", 1, 0.0, NOW))
     records.close()
+    for name in ("mlflow.db", "workflows.db"):
+        with closing(sqlite3.connect(home / name)) as database:
+            database.execute("CREATE TABLE kept (row)")
+    keep_record(settings)
     bundle = home / "bundles" / "sha256-1"
     bundle.mkdir(parents=True)
     (bundle / "model.onnx").write_bytes(b"model")
@@ -133,12 +138,13 @@ def test_a_backup_that_was_forged_with_its_checkpoints_is_found_by_a_head_from_e
     tmp_path: Path, settings: Settings
 ) -> None:
     head = back_up(tmp_path / "true", [], settings, {}, told)["head"]
-    for name in ("slipway.db", "audit-heads.jsonl"):
-        (settings.home / name).unlink()
-    records = open_records(settings)
+    forged = replace(settings, home=tmp_path / "forged")
+    records = open_records(forged)
     with records.write() as transaction:
         transaction.audit("mallory", "policy", "intent", subject="y-1")
     records.close()
+    for name in ("slipway.db", "audit-heads.jsonl"):
+        (forged.home / name).replace(settings.home / name)
     back_up(tmp_path / "backup", [], settings, {}, told)
     with pytest.raises(BackupDamaged, match="entry 1 differs from its checkpoint outside"):
         restored(tmp_path, expected=head)
