@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.errors import BackupDamaged
 
 GOOD = {"key": "artifacts/1/MLmodel", "file": "00000001"}
-FORGED = {
+FORGED: dict[str, list[Any]] = {
     "a file of the machine": [GOOD, {"key": "k", "file": "/etc/hostname"}],
     "a file of the backup": [GOOD, {"key": "k", "file": "../../home/secrets.json"}],
     "a file twice": [GOOD, GOOD],
