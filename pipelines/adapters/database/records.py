@@ -5,6 +5,7 @@ and whoever has read an event has seen every one before it.
 """
 
 import dataclasses
+import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from pipelines.adapters.database.dialects import WAIT_S, Dialect, PostgresDialect, SqliteDialect, dialect_of
+from pipelines.adapters.database.lost_files import RESTORE_IT
 from pipelines.adapters.database.signals import FifoListener, PostgresListener
 from pipelines.adapters.database.tables import (
     NAMES,
@@ -334,6 +336,9 @@ def _translated(*, reading: bool = False) -> Iterator[None]:
         yield
     except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
         reason = str(error.__cause__ or error)[:200]
+        # What SQLite calls by this very name, and by none of the kinds below it, is a file that is damaged.
+        if type(error.__cause__) is sqlite3.DatabaseError:
+            raise DatabaseUnavailable(f"the file of the database is damaged: {reason}", next=RESTORE_IT) from error
         if reading:
             raise DatabaseUnavailable(
                 f"the database can't be read: {reason}", next='see "slipway doctor"; what was asked for before goes on'

@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 
+from pipelines.adapters.database.lost_files import JOURNAL, RECORDS, REGISTRY, refuse_lost
 from pipelines.adapters.local.code import StartedCode
 from pipelines.adapters.local.mlflow_store import upgrade_mlflow
 from pipelines.adapters.local.parts import DECIDING, Part, parts_of
@@ -65,9 +66,11 @@ class LocalInstallation:
     def up(self, report_progress: ProgressReporter) -> None:
         """Start what does not run, or was started by other code, and wait until all is ready.
 
-        Supervisors are replaced without a lost request. Raises OtherModel, PortTaken or Undecided.
+        Supervisors are replaced without a lost request. Raises OtherModel, PortTaken or Undecided, and UsageError,
+        before anything is ended or started, for a home that has lost a database.
         """
         self._refuse_other_model()
+        refuse_lost(self._settings.home, RECORDS, JOURNAL, REGISTRY)
         parts = self.parts()
         self._end_former(report_progress)
         self._end_estranged(report_progress)
