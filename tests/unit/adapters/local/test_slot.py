@@ -1,13 +1,14 @@
 """When a slot that is told what to serve begins anew, and when it has nothing to do."""
 
 import asyncio
+import resource
 import socket
 from pathlib import Path
 
 import pytest
 
 from pipelines.adapters.local.supervisor.home import SlotRecord, SupervisorHome
-from pipelines.adapters.local.supervisor.replica import Site
+from pipelines.adapters.local.supervisor.replica import MEMORY_BYTES, Site
 from pipelines.adapters.local.supervisor.slot import Rules, SlotSupervisor
 from pipelines.adapters.local.supervisor.sockets import claim_kept, claim_live
 from pipelines.adapters.local.supervisor.wire import Deployment
@@ -75,6 +76,10 @@ def test_a_slot_that_can_not_start_anything_yet_does_so_as_soon_as_it_can(tmp_pa
             after = await slot.observe()
             assert [replica.name for replica in after.replicas] == ["live-1"] and after.phase is Phase.EMPTY
             assert slot.port == port
+            worker = after.replicas[0].pid
+            assert worker
+            if hasattr(resource, "prlimit"):
+                assert resource.prlimit(worker, resource.RLIMIT_DATA) == (MEMORY_BYTES, MEMORY_BYTES)
         finally:
             await slot.shut_down()
         return before
