@@ -152,7 +152,7 @@ def rollback_target(history: Sequence[PastRelease]) -> PastRelease:
 def _restored(release: PastRelease, history: Sequence[PastRelease], by_id: Mapping[str, int]) -> PastRelease:
     """Return the release that a chain of rollbacks restored, itself where it restores none."""
     seen = {release.id}
-    while release.restores in by_id and release.restores not in seen:
+    while release.restores is not None and release.restores in by_id and release.restores not in seen:
         seen.add(release.restores)
         release = history[by_id[release.restores]]
     return release
