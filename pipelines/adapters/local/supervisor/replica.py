@@ -40,11 +40,11 @@ _OPTIONS = ("SLIPWAY_ACCESS_LOG_EVERY",)
 
 
 class StartError(Exception):
-    """A replica did not come up; `last_log` holds its last lines."""
+    """A replica did not come up; `last_log` holds its last lines, `ran` is whether there ever was a process of it."""
 
-    def __init__(self, reason: str, last_log: tuple[str, ...] = ()) -> None:
+    def __init__(self, reason: str, last_log: tuple[str, ...] = (), *, ran: bool = True) -> None:
         super().__init__(reason)
-        self.last_log = last_log
+        self.last_log, self.ran = last_log, ran
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ class RunningReplica:
             return process
         except OSError as error:
             self._socket_path.unlink(missing_ok=True)
-            raise StartError(f"{self.name} cannot be started: {error}") from error
+            raise StartError(f"{self.name} cannot be started: {error}", ran=False) from error
 
 
 async def look_at(orphan: ProcessRecord) -> Replica | None:
