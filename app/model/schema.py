@@ -20,8 +20,10 @@ from app.model.description import Dtype, Feature, FeatureType
 _INTEGER_LIMIT = 2**53 - 1
 # Beyond it a float32 input would become infinite, and the prediction NaN.
 _NUMBER_LIMIT = {Dtype.FLOAT32: 3.4e38, Dtype.FLOAT64: 1.7e308}
-# Listing every fault of a larger body could take seconds and gigabytes; its first fault is named.
-_FULL_LIST_BYTES = 65_536
+# Listing every fault of a larger body would keep the others waiting; its first fault is named. That is a body of more
+# than a few times what a row of all features takes, which has at least this many bytes for each.
+_FULL_LIST_BYTES = 4096
+_FULL_LIST_BYTES_A_FEATURE = 64
 # So many of a category's values are named, and how many there are.
 _NAMED_VALUES = 10
 _PLAIN_TYPES: dict[FeatureType, Any] = {
@@ -61,6 +63,7 @@ class RequestSchema:
         self.row_model = _row_model(features, bounds)
         self._allowed = {each.name: _allowed(each) for each in features if len(each.categories) > _NAMED_VALUES}
         self.batch_model = _batch_model(self.row_model)
+        self._full_list_bytes = max(_FULL_LIST_BYTES, _FULL_LIST_BYTES_A_FEATURE * len(features))
 
     def decode_row(self, body: bytes | bytearray) -> msgspec.Struct:
         """Return the row; raise NotJson, or InvalidFields for JSON that is no row."""
@@ -93,7 +96,7 @@ class RequestSchema:
     def _refusal(
         self, model: type[BaseModel], body: bytes | bytearray, error: msgspec.DecodeError | UnicodeDecodeError
     ) -> RequestError:
-        if len(body) <= _FULL_LIST_BYTES:
+        if len(body) <= self._full_list_bytes:
             try:
                 model.model_validate_json(body)
             except ValidationError as faults:

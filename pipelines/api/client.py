@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from http.client import HTTPException, HTTPResponse
 from typing import Any
 
+from pipelines.api.listener import stranger_on
 from pipelines.errors import ApiUnavailable, OtherInstallation, SlipwayError, Undecided, UsageError
 from pipelines.settings.installation import HEADER, installation_id
 from pipelines.settings.settings import Settings, model_name
@@ -41,9 +42,15 @@ class _Message:
 
 
 def executor_silence(status: dict[str, Any]) -> str:
-    """Say what the API's status tells of an executor that does not show itself, or "" when it does."""
-    seen_at = status["executor"]["heartbeat_at"]
-    if seen_at and (datetime.now(UTC) - datetime.fromisoformat(seen_at)).total_seconds() < SILENT_S:
+    """Say what the API's status tells of an executor that does not show itself, or "" when it does.
+
+    How long it has not, the API tells. Of one of before that does not, the clocks on the walls are all there is.
+    """
+    sign = status["executor"]
+    seen_at, age_s = sign["heartbeat_at"], sign.get("age_s")
+    if seen_at and age_s is None:
+        age_s = (datetime.now(UTC) - datetime.fromisoformat(seen_at)).total_seconds()
+    if seen_at and age_s < SILENT_S:
         return ""
     since = f"was last seen at {seen_at}" if seen_at else "has never been there"
     return f'the executor {since}: "make up" starts it, and what was asked for goes on'
@@ -179,6 +186,7 @@ class ApiClient:
         if self._installation:
             given[HEADER] = self._installation
         request = urllib.request.Request(f"{self._url}/api/v1{path}", data=content, headers=given)
+        self._refuse_stranger()
         try:
             with self._opener.open(request, timeout=timeout_s) as response:
                 self._check_installation(response.headers.get(HEADER))
@@ -192,6 +200,18 @@ class ApiClient:
                 f"the API at {self._url} does not answer: {error}",
                 next='run "make up"; what was asked for before goes on by itself',
             ) from error
+
+    def _refuse_stranger(self) -> None:
+        """Raise ApiUnavailable before a token is sent to another user's process; with TLS a certificate proves more."""
+        parts = urllib.parse.urlsplit(self._url)
+        if parts.scheme == "https" or not (parts.hostname and parts.port):
+            return
+        stranger = stranger_on(parts.hostname, parts.port)
+        if stranger is not None:
+            raise ApiUnavailable(
+                f"on port {parts.port}, the API's of {self._home}, listens a process of user {stranger}",
+                next='end that process, or run "make up"; your token was not sent to it',
+            )
 
     def _check_installation(self, told: str | None) -> None:
         """Raise OtherInstallation when the API says that it is another one's; an earlier one says nothing."""

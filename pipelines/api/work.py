@@ -2,9 +2,9 @@
 
 import asyncio
 import hashlib
-import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 from fastapi import Request
@@ -13,6 +13,7 @@ from pydantic import Field
 from starlette.types import Receive, Scope, Send
 
 from pipelines.api.feed import EventFeed
+from pipelines.api.requests import now
 from pipelines.api.responses import ResponseBody, Time, ascii_json, refusals
 from pipelines.api.state import ApiState
 from pipelines.domain.promotion import RunState
@@ -20,6 +21,7 @@ from pipelines.domain.records import Evaluation, LeaderLease, Maintenance, Polic
 from pipelines.errors import DatabaseUnavailable
 from pipelines.governance.progress import progress_of
 from pipelines.ports import Records
+from pipelines.releases.leader import silent_s
 
 # So long a stream is silent at most.
 SIGN_S = 5.0
@@ -35,11 +37,20 @@ class Step(ResponseBody):
     at: Time
 
 
+class ExecutorSign(ResponseBody):
+    """The executor's last sign of life."""
+
+    heartbeat_at: Time | None = Field(description="Null when there has never been one.")
+    age_s: float | None = Field(
+        description="The seconds since, by a clock that no step of the clock on the wall moves; null with the other."
+    )
+
+
 class Shown(Protocol):
     """What a stream sends."""
 
-    def model_dump_json(self, *, ensure_ascii: bool) -> str:
-        """Return it as JSON."""
+    def model_dump_json(self, *, ensure_ascii: bool, exclude: Mapping[str, Any]) -> str:
+        """Return it as JSON, without what is excluded."""
 
 
 class WorkShown(Shown, Protocol):
@@ -66,11 +77,18 @@ def shown_work(
     return kind.model_validate({**told, "steps": steps, **more})
 
 
+def last_sign(records: Records) -> ExecutorSign:
+    """Return when the executor last showed itself, and how long ago that is."""
+    for leader in records.find(LeaderLease):
+        return ExecutorSign(heartbeat_at=leader.heartbeat_at, age_s=round(silent_s(leader, now()), 3))
+    return ExecutorSign(heartbeat_at=None, age_s=None)
+
+
 def events_of(kind: type[ResponseBody], data: str = "the work as `{}`; the last one is its end") -> dict[str, Any]:
     """Describe a stream of `kind`, for a route's decorator; `data` says what each event has."""
     text = (
         f"Server-sent events: the data of each is {data.format(kind.__name__)}. "
-        "Events named `executor` in between tell when the executor last showed itself."
+        "Events named `executor` in between are each an `ExecutorSign`."
     )
     content = {"text/event-stream": {"schema": {"type": "string"}}}
     responses = {200: {"description": text, "content": content}, **refusals(429)}
@@ -89,8 +107,9 @@ def follow(
     *,
     is_last: Callable[[S], bool],
     look_s: float,
+    passing: Mapping[str, Any] = MappingProxyType({}),
 ) -> StreamingResponse:
-    """Stream what `read` returns, each time that it has changed, up to the one that `is_last`.
+    """Stream what `read` returns, each time that more than what is `passing` has changed, up to the one that `is_last`.
 
     It is read when events were committed, and every `look_s` besides. Who comes back with the id of the last state
     that was sent gets the next one. While nothing changes, the last sign of the executor is sent from time to time.
@@ -102,9 +121,10 @@ def follow(
         said_at = time.monotonic()
         with state.feed.joined() as wake:
             while True:
-                text = ascii_json(shown.model_dump_json(ensure_ascii=True))
-                id = hashlib.sha256(text.encode()).hexdigest()[:16]
+                lasting = shown.model_dump_json(ensure_ascii=True, exclude=passing)
+                id = hashlib.sha256(lasting.encode()).hexdigest()[:16]
                 if id != sent:
+                    text = ascii_json(shown.model_dump_json(ensure_ascii=True, exclude={}))
                     yield f"id: {id}\ndata: {text}\n\n"
                     sent, said_at = id, time.monotonic()
                 if is_last(shown) or state.feed.ended:
@@ -112,7 +132,7 @@ def follow(
                 try:
                     await wake.wait(min(look_s, said_at + SIGN_S - time.monotonic()))
                     if time.monotonic() >= said_at + SIGN_S:
-                        yield f"event: executor\ndata: {await asyncio.to_thread(_last_sign, state.records)}\n\n"
+                        yield f"event: executor\ndata: {await asyncio.to_thread(_sign, state.records)}\n\n"
                         said_at = time.monotonic()
                     shown = await asyncio.to_thread(read)
                 except DatabaseUnavailable:
@@ -136,6 +156,5 @@ class _Stream(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-def _last_sign(records: Records) -> str:
-    leaders = records.find(LeaderLease)
-    return json.dumps({"heartbeat_at": leaders[0].heartbeat_at if leaders else None})
+def _sign(records: Records) -> str:
+    return last_sign(records).model_dump_json()

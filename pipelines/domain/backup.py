@@ -5,21 +5,26 @@ read.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipelines.domain.formats import refuse_newer
-from pipelines.errors import BackupDamaged
+from pipelines.errors import BackupDamaged, UsageError
 
-FORMAT = 1
+# Since the second, files of a home whose names are none in a backup are kept by numbers.
+FORMAT = 2
 # The first file of every backup, which names the others.
 MANIFEST = "manifest.json"
+# Some 350,000 artifacts of runs (190 bytes each), or 540,000 objects (123). Reading as many takes 0.6 GB of memory,
+# which must not be the choice of who forges a backup.
 MANIFEST_LIMIT_BYTES = 64 * 1024 * 1024
 
 _NAME_LIMIT = 1024
-_PART = re.compile(r"[^/\\\x00-\x1f\x7f]{1,255}")
+# Without what Python makes of bytes that are no UTF-8.
+_PART = re.compile(r"[^/\\\x00-\x1f\x7f\ud800-\udfff]{1,255}")
 _SHA256 = "^[0-9a-f]{64}$"
 
 
@@ -54,7 +59,8 @@ class Manifest(_Part):
     def _check_names(self) -> "Manifest":
         names = [file.name for file in self.files]
         for name in names:
-            check_name(name)
+            if not is_name(name):
+                raise ValueError(f"{name[:80]!r} is no name of a file in a backup")
         if len(set(names)) < len(names):
             raise ValueError("a file is named twice")
         folders = {name[:place] for name in names for place in _slashes(name)}
@@ -66,6 +72,19 @@ class Manifest(_Part):
     def size_bytes(self) -> int:
         """How much room its files take."""
         return sum(file.bytes for file in self.files)
+
+    def content(self) -> bytes:
+        """Return the form that `read` takes; raise UsageError where it would be larger than is read back."""
+        content = self.model_dump_json().encode()
+        if len(content) > MANIFEST_LIMIT_BYTES:
+            places = Counter("/".join(file.name.split("/")[:2]) for file in self.files).most_common(1)
+            most = f", {places[0][1]:,} of them in {places[0][0]}" if places else ""
+            raise UsageError(
+                f"{len(self.files):,} files are too many for a backup{most}: their list would take {len(content):,} "
+                f"bytes, and {MANIFEST_LIMIT_BYTES:,} are read back",
+                next='remove what is not needed any more, such as deleted runs by "mlflow gc"',
+            )
+        return content
 
     def origin(self) -> dict[str, str | None]:
         """Return what the records of a restored installation tell of where they come from."""
@@ -100,11 +119,10 @@ _OTHER = "take another copy of the backup"
 _RESTORE = "restore it with the Slipway that wrote it, or a newer one"
 
 
-def check_name(name: str) -> None:
-    """Raise ValueError for a name that is no plain relative path."""
+def is_name(name: str) -> bool:
+    """Whether a name is a plain relative path of whole letters, as every file of a backup has."""
     parts = name.split("/")
-    if len(name) > _NAME_LIMIT or any(part in (".", "..") or not _PART.fullmatch(part) for part in parts):
-        raise ValueError(f"{name[:80]!r} is no name of a file in a backup")
+    return len(name) <= _NAME_LIMIT and all(part not in (".", "..") and _PART.fullmatch(part) for part in parts)
 
 
 def describe_backup() -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 A bundle is removed only while no work is under way, in the transaction that has seen so: nothing that needs it can
 begin in between. What is removed is in one entry of the audit log a round. What is recorded and could not be removed
-keeps nothing else waiting: each round tries it again, and says nothing of it to the audit log once more.
+keeps nothing else waiting: a later round tries it again, and says nothing of it to the audit log once more.
+
+Images that their registry does not let go are noted once and tried ever more seldom. Nobody who asked waits for images.
 """
 
 import logging
@@ -32,6 +34,8 @@ LOOK_S = 2.0
 EVERY_S = 24 * 3600.0
 # So soon it is tried again to remove what a round has left: bundles, while work was under way, and what resisted.
 AGAIN_S = 60.0
+# A round begins to discard images for so long.
+IMAGES_S = 20.0
 # So much of each kind is removed in a round; what is left then is the next round's.
 ROUND = 100
 ROUND_LINES = 10_000
@@ -93,10 +97,10 @@ def tend(
             keeper = keeper or make_keeper()
             for asked in archiving.unanswered(records, place):
                 keeper.answer(asked)
-                place = asked.seq
+                place, due = asked.seq, due if asked.dry_run else 0.0
             if time.monotonic() >= due:
                 more = keeper.archive().full
-                due = time.monotonic() + (0.0 if more else AGAIN_S if keeper.has_left else EVERY_S)
+                due = time.monotonic() + (0.0 if more else keeper.again_s)
         except LostLease:
             # The loop that shows that this executor lives finds out too, and ends the process.
             return
@@ -113,9 +117,6 @@ class Keeper:
 
     `readers` are the names of those who are told of events: what they have not dealt with is kept. What is old, `clock`
     says.
-
-    `has_left` says whether the last round left something to the next one: bundles, because work was under way, or what
-    could not be removed.
     """
 
     def __init__(
@@ -135,30 +136,44 @@ class Keeper:
         # Work that is recorded as removed and resists, and bundles of which the target has nothing any more.
         self._stuck: set[str] = set()
         self._discarded: set[str] = set()
+        # Bundles whose images were refused, and the pause that they are given: its seconds, and until when.
+        self._refused: set[str] = set()
+        self._pause_s = self._paused_until = 0.0
         # What a round before was cut off in was not recorded.
         services.bundles.clear_aside(back=True)
 
     @property
-    def has_left(self) -> bool:
-        """Whether the next round should come soon."""
-        return self._deferred or self._resisted
+    def again_s(self) -> float:
+        """So soon the next round should come: earlier when the last one has left something to it."""
+        if self._deferred or self._resisted:
+            return AGAIN_S
+        return max(self._paused_until - time.monotonic(), AGAIN_S) if self._pause_s else EVERY_S
 
     def answer(self, asked: Archiving) -> None:
-        """Do what somebody asked for, or look only, and tell what was found."""
+        """Do what somebody asked for, or look only, and tell what was found; images are left to the next round."""
         try:
-            found = self._look() if asked.dry_run else self.archive(all_rounds=True)
+            found = self._look() if asked.dry_run else self._all_rounds()
             outcome: dict[str, Any] = {"found": found.as_dict()}
         except LostLease:
             raise
         except SlipwayError as error:
             outcome = {"error": error.as_dict()}
+        if not asked.dry_run:
+            # Whoever asks may have mended what refused.
+            self._paused_until = 0.0
         with self._services.records.write() as transaction:
             archiving.answer(transaction, asked, self._model, outcome)
 
-    def archive(self, *, all_rounds: bool = False) -> Removable:
-        """Remove what can be removed, up to ROUND of each kind or until nothing is left, and record it."""
+    def archive(self) -> Removable:
+        """Remove what can be removed, up to ROUND of each kind, and record it; discard images for IMAGES_S."""
+        found = self._round()
+        self._discard_images(found)
+        return found
+
+    def _all_rounds(self) -> Removable:
+        """Remove and record until nothing is left."""
         found = more = self._round()
-        while all_rounds and more.full:
+        while more.full:
             more = self._round()
             found = found.joined(more)
         return found
@@ -209,7 +224,6 @@ class Keeper:
         except OSError as error:
             log.warning("what was a bundle is left: %s", error)
             self._resisted = True
-        self._discard_images(found)
 
     def _discard_images(self, found: Removable) -> None:
         """Have the target forget bundles that are gone, since this round or any before, unless work is under way."""
@@ -218,11 +232,16 @@ class Keeper:
             return
         gone = found.free.difference(services.bundles.digests())
         self._discarded &= gone
-        for digest in sorted(gone - self._discarded):
+        self._refused &= gone
+        if time.monotonic() < self._paused_until:
+            return
+        refusal, enough_at = "", time.monotonic() + IMAGES_S
+        # What was refused last comes last.
+        for digest in sorted(gone - self._discarded, key=lambda digest: (digest in self._refused, digest)):
             # What has begun since the look may need the image, and build the bundle again.
             if services.records.events(after=found.seen, limit=1):
                 self._deferred = True
-                return
+                break
             if services.bundles.has(digest):
                 continue
             confirm_leader(services)
@@ -230,8 +249,22 @@ class Keeper:
                 services.target.discard(digest)
                 self._discarded.add(digest)
             except SlipwayError as error:
-                log.warning("the image of %s is left: %s", digest, error.message)
-                self._resisted = True
+                self._refused.add(digest)
+                refusal = f"the image of {digest} is left: {error.message}"
+            if time.monotonic() >= enough_at:
+                self._resisted = self._resisted or not refusal
+                break
+        else:
+            self._pause_s = self._pause_s if refusal else 0.0
+        if refusal:
+            self._pause(refusal)
+
+    def _pause(self, refusal: str) -> None:
+        """Leave images alone for twice as long as the last time, and say so the first time."""
+        if not self._pause_s:
+            log.warning("%s; images that are refused are tried again ever more seldom", refusal)
+        self._pause_s = min(max(2 * self._pause_s, AGAIN_S), EVERY_S)
+        self._paused_until = time.monotonic() + self._pause_s
 
     def _look(self) -> Removable:
         """Return what can be removed now, at most ROUND of each kind."""

@@ -6,7 +6,6 @@ next one begins anew.
 
 import fcntl
 import os
-import shutil
 import sqlite3
 import time
 import uuid
@@ -18,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pipelines.disk import remove_tree
 from pipelines.domain import audit
 from pipelines.domain.audit import Checkpoint
 from pipelines.domain.backup import FORMAT, Manifest
@@ -175,10 +175,10 @@ def _emptied(folder: Path, verb: str) -> Iterator[Path]:
             raise Refused(f"another {verb} is under way in {folder}", next="wait for it to end") from None
         try:
             for left in folder.iterdir():
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+                remove_tree(left) if left.is_dir() else left.unlink()
             yield folder
         finally:
-            shutil.rmtree(folder)
+            remove_tree(folder)
     finally:
         os.close(held)
 

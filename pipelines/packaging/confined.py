@@ -100,4 +100,12 @@ def answered(do: Callable[[], Form]) -> bytes:
         body: dict[str, Any] = do().model_dump(mode="json")
     except NotServable as refusal:
         body = {"refused": {"message": refusal.message[:_SAID], "next": refusal.next[:_SAID]}}
-    return json.dumps(body, allow_nan=False).encode()
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as odd:
+        # What nobody has foreseen in a stranger's files says nothing of their size.
+        said = f"its files can't be read: {type(odd).__name__}: {odd}"
+        body = {"refused": {"message": said[:_SAID], "next": "log the files that Slipway's own stages write"}}
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except ValueError:
+        message = "its files hold a number that is infinite or none, outside of the rows as well"
+        return json.dumps({"refused": {"message": message, "next": "give bounds and ranges that are numbers"}}).encode()

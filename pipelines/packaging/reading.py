@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +17,7 @@ from pipelines.packaging.confined import EVALUATION, MODEL, PREDICTIONS, REQUEST
 from pipelines.packaging.golden import golden_rows, label_columns
 from pipelines.packaging.mlmodel import read_mlmodel
 from pipelines.packaging.onnx_model import OnnxModel, ServedModel
-from pipelines.packaging.served import request_value
+from pipelines.packaging.served import model_values, request_value
 from pipelines.packaging.snapshot import Snapshot, SnapshotDescription, read_snapshot
 
 # What a column of a signature may hold, by its type there.
@@ -102,6 +104,7 @@ def _refuse_empty(frame: pd.DataFrame, features: tuple[Feature, ...]) -> None:
                 f"the evaluation set has no column {feature.name!r}, which the version takes",
                 next="log an evaluation set with this version's features on its run",
             )
+        _refuse_odd(frame[feature.name], feature)
         empty = frame[feature.name].isna().to_numpy()
         if empty.any() and not feature.nullable:
             raise NotServable(
@@ -109,6 +112,34 @@ def _refuse_empty(frame: pd.DataFrame, features: tuple[Feature, ...]) -> None:
                 f" in {int(empty.sum())} rows in all",
                 next="fill it, leave such rows out, or declare it nullable in the evaluation set",
             )
+
+
+def _refuse_odd(column: "pd.Series[Any]", feature: Feature) -> None:
+    """Refuse a value that is not of its feature's type, or no finite number, by its row."""
+    row = _odd_row(column, feature)
+    if row is not None:
+        raise NotServable(
+            f"feature {feature.name!r} is {str(column.iloc[row])[:60]!r} in row {row + 1} of the evaluation set,"
+            f" and its type is {feature.type}",
+            next="correct the value, or log the evaluation set with the feature's right type",
+        )
+
+
+def _odd_row(column: "pd.Series[Any]", feature: Feature) -> int | None:
+    try:
+        values = model_values(column, feature)
+    except (ArithmeticError, AttributeError, TypeError, ValueError):
+        if len(column) == 1:
+            return 0
+        return next(row for row in range(len(column)) if _odd_row(column.iloc[[row]], feature) is not None)
+    if feature.type.is_text:
+        odd = np.array([not isinstance(value, str) for value in values], dtype=bool)
+    else:
+        odd = ~np.isfinite(values)
+        if feature.type is FeatureType.INTEGER:
+            odd |= values != np.round(values)
+        odd &= column.notna().to_numpy()
+    return int(odd.argmax()) if odd.any() else None
 
 
 def _refuse_unreadable(path: Path, version: str) -> None:

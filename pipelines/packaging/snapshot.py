@@ -7,12 +7,12 @@ import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from pipelines.documents import parse_json
 from pipelines.domain.bundle import Feature, FeatureType, canonical, digest_of
@@ -44,6 +44,16 @@ class _Described(BaseModel):
     classes: tuple[Label, ...]
     features: tuple[WrittenFeature, ...]
     protected: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        names = [self.target, *(feature.name for feature in self.features)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"columns with two roles: {', '.join(map(repr, twice))}")
+        if self.task is Task.BINARY and self.positive not in self.classes:
+            raise ValueError(f"the positive class {self.positive!r} is none of {list(self.classes)}")
+        return self
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,12 @@ def give_up_leader_lease(services: Services) -> None:
 
 def is_alive(leader: LeaderLease, now: str) -> bool:
     """Whether an executor has shown itself lately and, where that can be seen, its process still runs."""
-    return leader.left_at is None and _last_sign(leader).ago_s(now) < LEADER_LOST_S and _may_run(leader)
+    return leader.left_at is None and silent_s(leader, now) < LEADER_LOST_S and _may_run(leader)
+
+
+def silent_s(leader: LeaderLease, now: str) -> float:
+    """Return the seconds since an executor has shown itself, by a clock that does not step on its own machine."""
+    return _last_sign(leader).ago_s(now)
 
 
 def may_wake(leader: LeaderLease) -> bool:
@@ -119,7 +124,7 @@ def end_frozen(leader: LeaderLease | None, now: str) -> str:
     if leader is None or _status(leader) != psutil.STATUS_STOPPED:
         return ""
     frozen = f"; executor {leader.executor}, process {leader.pid}, is frozen"
-    if _last_sign(leader).ago_s(now) < LEADER_LOST_S:
+    if silent_s(leader, now) < LEADER_LOST_S:
         return frozen
     try:
         psutil.Process(leader.pid).kill()

@@ -116,6 +116,12 @@ def other_model(settings: Settings, *, kept: str, asked: str) -> OtherModel:
     )
 
 
+def came_up(home: Path) -> bool:
+    """Whether a home's installation came up once, as a whole: then it has made all of its files."""
+    record = InstallationRecord.read(home)
+    return record is not None and record.model is not None
+
+
 def begin_record(settings: Settings, known_id: str | None = None) -> None:
     """Give a home that has no record its own one, so that the processes that are started next know who they are.
 

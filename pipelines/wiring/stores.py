@@ -1,5 +1,6 @@
 """Opens what an installation keeps: records, bundles, and the model registry."""
 
+from pipelines.adapters.database.lost_files import RECORDS, refuse_lost
 from pipelines.adapters.database.records import SqlRecords, upgrade_file
 from pipelines.adapters.mlflow.versions import MlflowVersions
 from pipelines.adapters.storage.bundle_store import BundleStore
@@ -9,13 +10,21 @@ from pipelines.wiring.targets import wiring_of
 
 
 def open_records(settings: Settings) -> SqlRecords:
-    """Open Slipway's own state and its checkpoints; raise OlderTables, or UsageError for those of a newer Slipway."""
+    """Open Slipway's own state and its checkpoints.
+
+    Raises OlderTables, or UsageError for those of a newer Slipway, or for a home that has lost its records.
+    """
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _refuse_lost(settings)
     return SqlRecords(settings.database_url, open_checkpoints(settings))
 
 
 def upgrade_tables(settings: Settings) -> None:
-    """Bring the tables in a home up to date, once no process of an older Slipway uses them."""
+    """Bring the tables in a home up to date, once no process of an older Slipway uses them.
+
+    Raises UsageError for those of a newer Slipway, or for a home that has lost its records.
+    """
+    _refuse_lost(settings)
     upgrade_file(settings.database_url)
 
 
@@ -39,6 +48,12 @@ def open_registry(settings: Settings) -> ModelRegistry:
 def open_bundles(settings: Settings) -> BundleStore:
     """Open the store of bundles."""
     return BundleStore(settings.home / "bundles")
+
+
+def _refuse_lost(settings: Settings) -> None:
+    """Raise UsageError where the records were in a file that is lost; with a runtime they are a server's."""
+    if settings.runtime is None:
+        refuse_lost(settings.home, RECORDS)
 
 
 def _mlflow_login(settings: Settings) -> tuple[str, str] | None:

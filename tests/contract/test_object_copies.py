@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.adapters.backup.numbered_files import INDEX
 from pipelines.adapters.storage.checkpoints_s3 import S3Checkpoints
-from pipelines.adapters.storage.object_copies import INDEX, ObjectCopies
+from pipelines.adapters.storage.object_copies import ObjectCopies
 from pipelines.adapters.storage.object_store import connect
 from pipelines.domain.audit import Checkpoint
 from pipelines.errors import Undecided

@@ -54,13 +54,14 @@ def parts(engine: docker.DockerClient) -> Iterator[Parts]:
         engine.api.remove_image(made.image)
 
 
-def test_a_repair_removes_what_is_unknown_and_leaves_the_executors_load_runs(parts: Parts) -> None:
+def test_a_repair_removes_what_is_unknown_and_what_an_executor_that_is_gone_has_left(parts: Parts) -> None:
     parts.make("stranger", "control")
     parts.make("load-7", "load")
     since = datetime.now(UTC) - timedelta(hours=1)
     removed = parts.installation.remove_unknown((), since)
-    assert sorted(removed) == [f"{parts.prefix}-stranger", f"{parts.prefix}-stranger-files"]
-    assert parts.names() == {"load-7", "load-7-files"}
+    left = [f"{parts.prefix}-{name}" for name in ("load-7", "load-7-files", "stranger", "stranger-files")]
+    assert sorted(removed) == left
+    assert parts.names() == set()
 
 
 def test_a_repair_leaves_what_is_known_or_was_there_before(parts: Parts) -> None:

@@ -37,11 +37,12 @@ def describe_files(sources: Mapping[str, Path]) -> tuple[BackedUpFile, ...]:
 def write_archive(file: Path, manifest: Manifest, sources: Mapping[str, Path], recipients: Sequence[Any]) -> None:
     """Write the backup whole or not at all, readable by its owner only.
 
-    Raises UsageError when there is such a file already, Undecided when a source is not what the manifest says by now.
+    Raises UsageError when there is such a file already, or when there are more files than can be read back, Undecided
+    when a source is not what the manifest says by now.
     """
     if file.exists():
         raise UsageError(f"{file} exists", next="name a new file")
-    partial = file.with_name(f"{file.name}.partial")
+    partial, content = file.with_name(f"{file.name}.partial"), manifest.content()
     try:
         partial.unlink(missing_ok=True)
         with open(partial, "xb", opener=_private) as whole:
@@ -49,7 +50,6 @@ def write_archive(file: Path, manifest: Manifest, sources: Mapping[str, Path], r
                 sink = stack.enter_context(encrypting(whole, recipients)) if recipients else whole
                 squeezed = gzip.GzipFile(fileobj=sink, mode="wb", compresslevel=_GZIP_LEVEL, mtime=0)
                 with squeezed, tarfile.open(fileobj=squeezed, mode="w|", format=tarfile.PAX_FORMAT) as tar:
-                    content = manifest.model_dump_json().encode()
                     tar.addfile(_header(MANIFEST, len(content)), BytesIO(content))
                     for each in manifest.files:
                         _add(tar, each, sources[each.name])

@@ -4,8 +4,12 @@ The order makes it consistent, so nothing is stopped for it. The checkpoints com
 them. The workflow journal comes before the records: a step that the records know and the journal does not is repeated,
 which every step bears; the other way round it would be lost. MLflow and all that is named by digest come last, so that
 they hold whatever the records name.
+
+What somebody else named, such as the artifacts of a run, may have a name that no file of a backup has. It is kept by a
+number, and gets its name back.
 """
 
+import errno
 import os
 import sqlite3
 import stat
@@ -13,22 +17,24 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+from pipelines.adapters.backup.numbered_files import INDEX, number, read_index, write_index
+from pipelines.adapters.database.lost_files import CHECKPOINTS, JOURNAL, RECORDS, REGISTRY, refuse_lost
+from pipelines.adapters.storage.bundle_store import PASSING
 from pipelines.disk import sync
-from pipelines.errors import Undecided, UsageError
+from pipelines.domain.backup import is_name
+from pipelines.errors import BackupDamaged, Undecided, UsageError
 
 ProgressReporter = Callable[[str], None]
 
-# Before every name: what it belongs to.
-HOME = "home"
-CHECKPOINTS = "audit-heads.jsonl"
-RECORDS = "slipway.db"
+# Before every name: what it belongs to. Files of the home that are kept by numbers are beside it.
+HOME, NUMBERED = "home", "numbered"
 # In the order in which they are taken.
-_DATABASES = ("workflows.db", RECORDS, "mlflow.db")
+_DATABASES = (JOURNAL, RECORDS, REGISTRY)
 # What tells of processes, or can be had again.
 _LEFT_OUT = frozenset({"demo", "executor-lives", "jobs", "loadtests", "logs", "run", "slipway.db-signals", "work"})
-_PASSING = (".lock", ".partial", "-journal", "-shm", "-wal")
-# What is being made, or removed: of no bundle.
-_UNFINISHED = (".aside-", ".gone-", ".partial-")
+# What is being written, or removed, by the folders in which Slipway itself does so; other files may end likewise.
+_PASSING_FILES = {".": (".lock", ".partial", "-journal", "-shm", "-wal"), "evaluation-sets": (".partial",)}
+_PASSING_FOLDERS = {"bundles": PASSING}
 _TRIES = 3
 _BUSY_S = 30.0
 
@@ -42,8 +48,10 @@ class LocalHome:
     def capture(self, scratch: Path, report_progress: ProgressReporter) -> dict[str, Path]:
         """Return every file of the home's state by its name in a backup.
 
-        Raises Undecided while releases end faster than the databases can be copied, OSError for what can't be read.
+        Raises UsageError for a home that has lost a database, Undecided while releases end faster than the databases
+        can be copied, OSError for what can't be read.
         """
+        refuse_lost(self._home, *_DATABASES)
         for _ in range(_TRIES):
             taken = self._databases(scratch)
             # A release that ended in between would be in MLflow's copy, and not in that of the records.
@@ -53,8 +61,18 @@ class LocalHome:
             raise Undecided("releases ended while the databases were copied", next="back up again")
         report_progress(f"copied {', '.join(taken)}")
         files = {f"{HOME}/{name}": scratch / name for name in taken}
+        unnamed = dict[str, str]()
         for path in _state_files(self._home, report_progress):
-            files.setdefault(f"{HOME}/{path.relative_to(self._home).as_posix()}", path)
+            name = path.relative_to(self._home).as_posix()
+            if is_name(f"{HOME}/{name}"):
+                files.setdefault(f"{HOME}/{name}", path)
+            else:
+                kept_as = number(len(unnamed) + 1)
+                unnamed[kept_as], files[f"{NUMBERED}/{kept_as}"] = name, path
+        if unnamed:
+            (scratch / NUMBERED).mkdir()
+            write_index(scratch / NUMBERED, unnamed)
+            files[f"{NUMBERED}/{INDEX}"] = scratch / NUMBERED / INDEX
         return dict(sorted(files.items()))
 
     def refuse_used(self) -> None:
@@ -62,7 +80,10 @@ class LocalHome:
         refuse_used_home(self._home)
 
     def install(self, staged: Path, report_progress: ProgressReporter) -> None:
-        """Let the staged home become the home."""
+        """Let the staged home become the home; raise BackupDamaged for a name that is none in it, or given twice."""
+        if (staged / NUMBERED).exists():
+            for name, file in read_index(staged / NUMBERED):
+                _give_name(file, name, staged / HOME)
         take_place(staged / HOME, self._home)
 
     def _databases(self, scratch: Path) -> list[str]:
@@ -97,16 +118,42 @@ def take_place(folder: Path, home: Path) -> None:
 def _state_files(home: Path, report_progress: ProgressReporter) -> Iterator[Path]:
     """Yield the files of the home that are state; tell which others are left out."""
     for folder, folders, names in os.walk(home, onerror=_refuse):
-        left_out: frozenset[str] = _LEFT_OUT.union(_DATABASES) if Path(folder) == home else frozenset()
-        folders[:] = sorted(name for name in set(folders) - left_out if not name.startswith(_UNFINISHED))
+        place = Path(folder).relative_to(home).as_posix()
+        left_out: frozenset[str] = _LEFT_OUT.union(_DATABASES) if place == "." else frozenset()
+        passing_folders, passing_files = _PASSING_FOLDERS.get(place, ()), _PASSING_FILES.get(place, ())
+        folders[:] = sorted(name for name in set(folders) - left_out if not name.startswith(passing_folders))
         for name in sorted(set(names) - left_out):
             path = Path(folder, name)
-            if name.endswith(_PASSING):
+            if name.endswith(passing_files):
                 continue
             if stat.S_ISREG(path.lstat().st_mode):
                 yield path
             else:
-                report_progress(f"left out {path}, which is no plain file")
+                report_progress(f"left out {str(path)!r}, which is no plain file")
+
+
+def _give_name(file: Path, name: str, home: Path) -> None:
+    """Move a file to its name below a home; raise BackupDamaged for a name that leaves it, or is another's."""
+    parts = name.split("/")
+    if "\0" in name or any(part in ("", ".", "..") for part in parts):
+        raise BackupDamaged(f"{name[:80]!r} is no name of a file in a home", next="take another copy of the backup")
+    folder = home
+    try:
+        for part in parts[:-1]:
+            folder = folder / part
+            folder.mkdir(mode=0o700, exist_ok=True)
+        given = folder / parts[-1]
+        if given.exists():
+            raise FileExistsError(given)
+        file.rename(given)
+    except FileExistsError as error:
+        raise BackupDamaged(f"the backup holds {name[:80]!r} twice", next="take another copy of the backup") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UsageError(
+                f"{name[:80]!r}... is too long a name in {home}", next="name a home with a shorter path"
+            ) from error
+        raise
 
 
 def _refuse(error: OSError) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipelines.adapters.backup.database_dumps import DatabaseDumps
 from pipelines.adapters.backup.local_home import HOME, take_place
+from pipelines.adapters.backup.numbered_files import read_index
 from pipelines.adapters.backup.volume_files import VolumeFiles
 from pipelines.adapters.containers.engine_parts import EngineParts
 from pipelines.adapters.containers.engine_secrets import DockerSecrets
@@ -98,7 +99,12 @@ class SwarmPlace:
         self._secrets.remove_others(())
 
     def install(self, staged: Path, report_progress: ProgressReporter) -> None:
-        """Bring up what keeps data, fill it, and let the staged home become the home."""
+        """Bring up what keeps data, fill it, and let the staged home become the home.
+
+        Raises BackupDamaged, before anything is made, for an index of objects that does not fit its files.
+        """
+        for folder in sorted((staged / OBJECTS).glob("*")):
+            read_index(folder)
         home = staged / HOME
         installation = self._opened(home)
         self._secrets.note(self._mark, str(self._home))

@@ -23,7 +23,10 @@ _WELL = frozenset({"running", "complete"})
 _SERVICE_LABEL = "com.docker.swarm.service.name"
 _ROLE_LABEL = "slipway.role"
 _SLOT_LABEL = "slipway.slot"
-_LOAD_ROLE = "load"
+# What an executor makes for its work, and removes at its start when another has left it.
+_WORK_ROLES = frozenset({"job", "load"})
+# What a task says of itself when its container is there no more.
+_ENDED = frozenset({"complete", "failed", "orphaned", "rejected", "remove", "shutdown"})
 _IDLE_SLOTS = frozenset({"trial", "baseline"})
 _BUSY = frozenset({400, 403, 409, 500})
 _STALE = "out of sequence"
@@ -49,6 +52,7 @@ class EngineParts:
     def __init__(self, engine: DockerEngine, prefix: str) -> None:
         self._engine = engine
         self._filters = {"label": f"{PREFIX_LABEL}={prefix}"}
+        self._executor = f"{prefix}-executor"
 
     def served(self) -> dict[str, str]:
         """Return the image of each slot's service."""
@@ -157,12 +161,13 @@ class EngineParts:
     def remove_unknown(self, known: Collection[str], since: datetime) -> list[str]:
         """Remove what was made after `since` and is not among the ids `known`; return the names.
 
-        Volumes stay: making one that exists does no harm, and it may hold something. Load runs stay too: they are the
-        executor's, which may be at work.
+        Volumes stay: making one that exists does no harm, and it may hold something. Load runs and confined jobs stay
+        too while an executor is there: they are of its work.
         """
+        spared = _WORK_ROLES if self._has_executor() else frozenset()
         removed = []
         for part in self._parts():
-            if part.id not in known and part.made >= since.timestamp() and part.role != _LOAD_ROLE:
+            if part.id not in known and part.made >= since.timestamp() and part.role not in spared:
                 _until_gone(part.name, part.remove)
                 removed.append(part.name)
         return removed
@@ -191,12 +196,22 @@ class EngineParts:
             for container in api.containers(all=True, filters=self._filters):
                 id, name = container["Id"], container["Names"][0].lstrip("/")
                 role = container["Labels"].get(_ROLE_LABEL, "")
-                yield _Part(id, name, float(container["Created"]), role, partial(api.remove_container, id, force=True))
+                remove = partial(api.remove_container, id, force=True, v=True)
+                yield _Part(id, name, float(container["Created"]), role, remove)
             for config in api.configs(filters=self._filters):
                 yield _described(config, api.remove_config)
             for network in api.networks(filters=self._filters):
                 id, made = network["Id"], datetime.fromisoformat(network["Created"]).timestamp()
                 yield _Part(id, network["Name"], made, "", partial(api.remove_network, id))
+
+    def _has_executor(self) -> bool:
+        """Whether an executor is at work, or may be before what it left is removed."""
+        return any(
+            task["Status"]["State"] not in _ENDED
+            for service in self._services()
+            if service["Spec"]["Name"] == self._executor
+            for task in self._tasks(service)
+        )
 
     def _volumes(self) -> list[str]:
         with self._engine.api() as api:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pipelines.disk import write_whole
 from pipelines.errors import UsageError
+from pipelines.settings.installation import came_up
 
 TOKENS = "tokens"
 # The present ones are in a file of their own.
@@ -27,6 +28,8 @@ _AT_HOME = frozenset(
         *("tls-ca", "tls-ca-key", "tls-certificate", "tls-key"),
     }
 )
+
+_RESTORE = 'restore it from a backup; without it only "make destroy CONFIRM=yes" helps'
 
 
 def _password() -> str:
@@ -163,6 +166,8 @@ class SecretStore:
 
     def _read(self) -> dict[str, list[str]]:
         if not self._file.exists():
+            if came_up(self._file.parent):
+                raise UsageError(f"{self._file} is missing", next=_RESTORE)
             return {}
         if self._file.stat().st_mode & 0o077:
             raise UsageError(f"{self._file} can be read by others", next=f"chmod 600 {self._file}")
@@ -172,10 +177,7 @@ class SecretStore:
             # Its text must not get into a message, nor into what led to one.
             kept = {}
         if not kept:
-            raise UsageError(
-                f"{self._file} holds no secrets",
-                next='restore it from a backup; without it only "make destroy CONFIRM=yes" helps',
-            )
+            raise UsageError(f"{self._file} holds no secrets", next=_RESTORE)
         return kept
 
     def _write(self, kept: dict[str, list[str]]) -> None:

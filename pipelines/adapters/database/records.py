@@ -5,6 +5,7 @@ and whoever has read an event has seen every one before it.
 """
 
 import dataclasses
+import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,10 +15,12 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from pipelines.adapters.database.dialects import WAIT_S, Dialect, PostgresDialect, SqliteDialect, dialect_of
+from pipelines.adapters.database.lost_files import RESTORE_IT
 from pipelines.adapters.database.signals import FifoListener, PostgresListener
 from pipelines.adapters.database.tables import (
     NAMES,
     RecordTables,
+    damaged,
     event_of,
     record_of,
     record_tables,
@@ -161,7 +164,7 @@ class SqlRecords:
 
     def _audit_page(self, query: "sa.Select[Any]") -> list[audit.Entry]:
         with _translated(reading=True), self._engine.connect() as connection:
-            return [audit.Entry(**row) for row in connection.execute(query).mappings()]
+            return _entries(connection, query)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -242,8 +245,7 @@ class SqlTransaction:
 
     def find(self, kind: type[R], **equals: object) -> list[R]:
         """Return the records whose fields equal `equals`, oldest first."""
-        query = self._where(kind, equals).order_by(self._tables[kind].c.row)
-        return [record_of(kind, row) for row in self._connection.execute(query).mappings()]
+        return self._read(kind, self._where(kind, equals).order_by(self._tables[kind].c.row))
 
     def newest(self, kind: type[R], limit: int, *, before: str | None = None, **equals: object) -> tuple[list[R], bool]:
         """Return the last records whose fields equal `equals`, oldest first, and whether there are older ones."""
@@ -252,8 +254,12 @@ class SqlTransaction:
         if before is not None:
             self.get(kind, before)
             query = query.where(table.c.row < sa.select(table.c.row).where(table.c.id == before).scalar_subquery())
-        found = [record_of(kind, row) for row in self._connection.execute(query).mappings()]
+        found = self._read(kind, query)
         return found[:limit][::-1], len(found) > limit
+
+    def _read(self, kind: type[R], query: "sa.Select[Any]") -> list[R]:
+        with _readable(f"a row of {NAMES[kind][0]}"):
+            return [record_of(kind, row) for row in self._connection.execute(query).mappings()]
 
     def _where(self, kind: type[Any], equals: Mapping[str, object]) -> "sa.Select[Any]":
         table = self._tables[kind]
@@ -284,7 +290,7 @@ class SqlTransaction:
         """Return the audit entries of one subject, oldest first."""
         log = self._tables.audit_log
         query = sa.select(log).where(log.c.subject == sql_value(subject)).order_by(log.c.seq)
-        return [Entry(**row) for row in self._connection.execute(query).mappings()]
+        return _entries(self._connection, query)
 
     def emit(
         self, kind: EventKind, *, subject: str, model: str | None = None, detail: dict[str, Any] | None = None
@@ -328,12 +334,29 @@ def _export(checkpoints: Checkpoints, checkpoint: audit.Checkpoint) -> None:
         raise DatabaseUnavailable(f"recorded, but {error.message}", next=error.next) from error
 
 
+def _entries(connection: sa.Connection, query: "sa.Select[Any]") -> list[Entry]:
+    with _readable("an entry of the audit log"):
+        return [Entry(**row) for row in connection.execute(query).mappings()]
+
+
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """Raise Undecided for JSON that is none: the driver reads it whole, and does not say whose it is."""
+    try:
+        yield
+    except ValueError as error:
+        raise damaged(what, str(error)) from error
+
+
 @contextmanager
 def _translated(*, reading: bool = False) -> Iterator[None]:
     try:
         yield
     except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
         reason = str(error.__cause__ or error)[:200]
+        # What SQLite calls by this very name, and by none of the kinds below it, is a file that is damaged.
+        if type(error.__cause__) is sqlite3.DatabaseError:
+            raise DatabaseUnavailable(f"the file of the database is damaged: {reason}", next=RESTORE_IT) from error
         if reading:
             raise DatabaseUnavailable(
                 f"the database can't be read: {reason}", next='see "slipway doctor"; what was asked for before goes on'

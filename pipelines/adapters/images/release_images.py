@@ -105,8 +105,10 @@ class ReleaseImages:
             except DeployFailed as error:
                 if "MANIFEST_UNKNOWN" not in error.message:
                     raise
-            with self._engine.api() as api, contextlib.suppress(NotFound):
-                api.remove_image(f"{self._registry.engines}/{image}")
+            finally:
+                # An image registry that lets nothing go is no reason to fill the engine's disk.
+                with self._engine.api() as api, contextlib.suppress(NotFound):
+                    api.remove_image(f"{self._registry.engines}/{image}")
             record.unlink()
 
     def _record(self, bundle_digest: str) -> Path:

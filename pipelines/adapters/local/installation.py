@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 
+from pipelines.adapters.database.lost_files import JOURNAL, RECORDS, REGISTRY, refuse_lost
 from pipelines.adapters.local.code import StartedCode
 from pipelines.adapters.local.mlflow_store import upgrade_mlflow
 from pipelines.adapters.local.parts import DECIDING, Part, parts_of
@@ -31,6 +32,9 @@ _LOOK_S = 0.1
 _FORMER = frozenset(name for environment in Environment for name in former_supervisor_names(environment))
 
 ProgressReporter = Callable[[str], None]
+
+# MLflow has no authentication here, and reads what it is told to with whatever it finds.
+_MLFLOW_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "NO_PROXY", "no_proxy")
 
 
 class LocalInstallation:
@@ -62,9 +66,11 @@ class LocalInstallation:
     def up(self, report_progress: ProgressReporter) -> None:
         """Start what does not run, or was started by other code, and wait until all is ready.
 
-        Supervisors are replaced without a lost request. Raises OtherModel, PortTaken or Undecided.
+        Supervisors are replaced without a lost request. Raises OtherModel, PortTaken or Undecided, and UsageError,
+        before anything is ended or started, for a home that has lost a database.
         """
         self._refuse_other_model()
+        refuse_lost(self._settings.home, RECORDS, JOURNAL, REGISTRY)
         parts = self.parts()
         self._end_former(report_progress)
         self._end_estranged(report_progress)
@@ -200,7 +206,7 @@ class LocalInstallation:
         environ = {
             # What libraries say to programmers would stand where a part says why it does not start.
             "PYTHONWARNINGS": "ignore",
-            **self._environ,
+            **(self._mlflow_environ() if part.name == "mlflow" else self._environ),
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "PYTHONUNBUFFERED": "1",
@@ -214,6 +220,11 @@ class LocalInstallation:
         if not replaces:
             # One that replaces another may not get its place: then the code of before is what runs.
             self._code.keep(part.name, part.code)
+
+    def _mlflow_environ(self) -> dict[str, str]:
+        """Return what MLflow needs of the environment: who may ask it gets at nothing by an operator's logins."""
+        needed = {name: value for name, value in self._environ.items() if name in _MLFLOW_INHERITED}
+        return {**needed, "HOME": str(self._settings.home)}
 
     def _await_ready(self, part: Part, report_progress: ProgressReporter) -> None:
         """Wait until a part is ready, and say now and then for what; raise with its own words if it never is."""

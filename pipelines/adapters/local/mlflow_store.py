@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+from pipelines.adapters.database.lost_files import damage_refused, refuse_lost
 from pipelines.disk import sync
 from pipelines.errors import Undecided, UsageError
 
@@ -25,8 +26,10 @@ _REVISION = re.compile(r'^(revision|down_revision) = "(\w+)"$', re.MULTILINE)
 def upgrade_mlflow(database: Path, environ: Mapping[str, str], report_progress: Callable[[str], None]) -> None:
     """Run MLflow's migrations on a SQLite file that an older MLflow made; a file that is not there needs none.
 
-    Raises UsageError for the tables of a newer MLflow, Undecided when a migration fails: the file is then as it was.
+    Raises UsageError for the tables of a newer MLflow, or for a file that is damaged or was lost, Undecided when a
+    migration fails: the file is then as it was.
     """
+    refuse_lost(database.parent, database.name)
     revision = _revision_of(database)
     if revision is None:
         return
@@ -58,7 +61,7 @@ def upgrade_mlflow(database: Path, environ: Mapping[str, str], report_progress: 
 def _revision_of(database: Path) -> str | None:
     if not database.exists():
         return None
-    with contextlib.closing(sqlite3.connect(database)) as file:
+    with damage_refused(database), contextlib.closing(sqlite3.connect(database)) as file:
         if not file.execute("SELECT name FROM sqlite_master WHERE name = ?", [_TABLE]).fetchone():
             return None
         row = file.execute(f"SELECT version_num FROM {_TABLE}").fetchone()
@@ -104,5 +107,9 @@ def _forget(file: Path) -> None:
 
 def _copy(source: Path, target: Path) -> None:
     _forget(target)
-    with contextlib.closing(sqlite3.connect(source)) as read, contextlib.closing(sqlite3.connect(target)) as written:
+    with (
+        damage_refused(source),
+        contextlib.closing(sqlite3.connect(source)) as read,
+        contextlib.closing(sqlite3.connect(target)) as written,
+    ):
         read.backup(written)

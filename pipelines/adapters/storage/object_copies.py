@@ -3,12 +3,11 @@
 The copies have numbers for names, since an object's name need not be one of a file; an index says whose they are.
 """
 
-import json
 from pathlib import Path
 
+from pipelines.adapters.backup.numbered_files import INDEX, number, read_index, write_index
 from pipelines.adapters.storage.object_store import S3Access, answered, connect, error_code
 
-INDEX = "index.jsonl"
 _NO_LONGER = ("NoSuchKey", "NoSuchVersion", "404")
 
 
@@ -27,30 +26,31 @@ class ObjectCopies:
         from botocore.exceptions import ClientError
 
         into.mkdir(mode=0o700, parents=True)
-        names, lines = list[str](), list[str]()
+        keys = dict[str, str]()
         with answered(self._endpoint):
             for key, version in self._versions(bucket):
-                name = f"{len(names) + 1:08d}"
+                name = number(len(keys) + 1)
                 try:
                     self._client.download_file(bucket, key, str(into / name), ExtraArgs={"VersionId": version})
                 except ClientError as error:
                     if error_code(error) not in _NO_LONGER:
                         raise
                     continue
-                names.append(name)
-                lines.append(json.dumps({"key": key, "file": name}))
-        (into / INDEX).write_text("".join(f"{line}\n" for line in lines))
-        return [*names, INDEX]
+                keys[name] = key
+        write_index(into, keys)
+        return [*keys, INDEX]
 
     def put(self, folder: Path, bucket: str) -> int:
-        """Put what `take` copied into a bucket that is empty; return how many objects."""
-        lines = (folder / INDEX).read_text().splitlines()
+        """Put what `take` copied into a bucket that is empty; return how many objects.
+
+        Raises BackupDamaged, before any is put, for an index that names another file than those that came with it.
+        """
+        objects = read_index(folder)
         with answered(self._endpoint):
-            for line in lines:
-                described = json.loads(line)
-                with (folder / described["file"]).open("rb") as content:
-                    self._client.upload_fileobj(content, bucket, described["key"])
-        return len(lines)
+            for key, file in objects:
+                with file.open("rb") as content:
+                    self._client.upload_fileobj(content, bucket, key)
+        return len(objects)
 
     def _versions(self, bucket: str) -> list[tuple[str, str]]:
         """Return every version of every object, the oldest first, so that put back each covers those before it."""

@@ -13,12 +13,14 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from dbos import DBOS, SetWorkflowID, WorkflowHandle
 from sqlalchemy.pool import PoolProxiedConnection
 
+from pipelines.adapters.database.lost_files import damaged
 from pipelines.errors import DatabaseUnavailable, LostLease, Refused, SlipwayError, UsageError
 from pipelines.ports import Step
 
@@ -86,7 +88,8 @@ class DbosEngine:
     def launch(self) -> None:
         """Begin, and go on with what was cut off, not with what other code began; raise UsageError for newer work.
 
-        What raised DatabaseUnavailable may be called again.
+        A journal whose file is damaged is refused by UsageError as well. What raised DatabaseUnavailable may be called
+        again.
         """
         _refuse_locked(sa.make_url(self._journal_url))
         with _journal():
@@ -233,19 +236,22 @@ def durable_step(subject: str) -> Step:
 
 
 def _refuse_locked(journal: sa.URL) -> None:
-    """Raise DatabaseUnavailable at once for a journal in SQLite that somebody has locked.
+    """Raise DatabaseUnavailable at once for a journal in SQLite that somebody has locked, UsageError for a damaged one.
 
     It gets a write-ahead log: without one, who is frozen while it reads would keep everybody from writing.
     """
     if journal.get_backend_name() != "sqlite":
         return
+    file = Path(journal.database or "")
     try:
-        with closing(sqlite3.connect(journal.database or "", timeout=LOCKED_S, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(file, timeout=LOCKED_S, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("BEGIN IMMEDIATE")
             connection.rollback()
     except sqlite3.OperationalError as error:
         raise _unusable(error) from error
+    except sqlite3.DatabaseError as error:
+        raise damaged(file, error) from error
 
 
 @contextmanager

@@ -15,11 +15,10 @@ from pipelines.api.routes.policy import PolicyInForce, policy_in_force
 from pipelines.api.routes.promotions import PromotionRecord
 from pipelines.api.routes.releases import ReleaseShown
 from pipelines.api.routes.rollbacks import RollbackRecord
-from pipelines.api.work import events_of, follow
+from pipelines.api.work import ExecutorSign, events_of, follow, last_sign
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import (
     Evaluation,
-    LeaderLease,
     Lease,
     Maintenance,
     Observation,
@@ -32,6 +31,8 @@ from pipelines.releases.stalled import stalled_work
 
 # What was seen serving is no event: it is looked up so often.
 LOOK_S = 1.0
+# What grows by itself is no change.
+_PASSING = {"executor": {"age_s"}}
 
 router = guarded_router("status")
 
@@ -70,12 +71,6 @@ class LeaseHeldBy(ResponseBody):
     acquired_at: Time
 
 
-class ExecutorSign(ResponseBody):
-    """The executor's last sign of life."""
-
-    heartbeat_at: Time | None = Field(description="Null when there has never been one.")
-
-
 class PolicyName(ResponseBody):
     """Which policy is in force; both null before the first."""
 
@@ -100,7 +95,6 @@ class Status(ResponseBody):
 def show_status(state: Reading) -> Status:
     """Return what serves, what was last seen serving, what waits, who holds a lease, and the executor's last sign."""
     records, model = state.records, state.model
-    leaders = records.find(LeaderLease)
     serving = records.find(ReleaseRecord, model=model, state=ReleaseState.SERVING)
     return Status(
         model=model,
@@ -109,7 +103,7 @@ def show_status(state: Reading) -> Status:
         unfinished=_unfinished(records, model),
         stalled=stalled_work(records, now()),
         leases=[LeaseHeldBy.model_validate(lease) for lease in records.find(Lease) if lease.holder],
-        executor=ExecutorSign(heartbeat_at=leaders[0].heartbeat_at if leaders else None),
+        executor=last_sign(records),
         policy=_policy_name(records, model),
     )
 
@@ -117,7 +111,9 @@ def show_status(state: Reading) -> Status:
 @router.get("/events", **events_of(Status, "the status as `{}`, whenever it has changed"))
 def follow_status(request: Request, state: Reading) -> StreamingResponse:
     """Stream the status as server-sent events for as long as somebody listens."""
-    return follow(request, state, lambda: show_status(state), is_last=lambda status: False, look_s=LOOK_S)
+    return follow(
+        request, state, lambda: show_status(state), is_last=lambda status: False, look_s=LOOK_S, passing=_PASSING
+    )
 
 
 def _unfinished(records: Records, model: str) -> list[UnfinishedWork]:

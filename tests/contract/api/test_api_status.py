@@ -8,6 +8,7 @@ from pipelines.domain.promotion import RunState
 from pipelines.domain.records import LeaderLease, Lease, Observation, Rollback
 from pipelines.domain.release import Environment
 from pipelines.operator.tables import status_table
+from pipelines.releases.machine import boot_clock
 from tests.support.world.api import Api, wait_for_people
 from tests.support.world.records import MODEL, NOW, add, evaluation, policy, promotion
 
@@ -31,7 +32,14 @@ def test_status_tells_what_serves_what_was_seen_what_waits_and_who_holds(api: Ap
     assert [work["id"] for work in shown["unfinished"]] == ["p-1"]
     assert [lease["holder"] for lease in shown["leases"]] == ["p-1"]
     assert shown["policy"] == {"digest": policy().digest, "profile": "full"}
-    assert shown["executor"] == {"heartbeat_at": NOW}
+    assert shown["executor"]["heartbeat_at"] == NOW
+
+
+def test_status_tells_how_long_ago_an_executor_showed_itself_whatever_the_clock_on_the_wall_says(api: Api) -> None:
+    assert api.get("status")["executor"] == {"heartbeat_at": None, "age_s": None}
+    boot_id, boot_s = boot_clock()
+    add(api.records, LeaderLease("executor", "x1", 4711, 1.0, NOW, boot_id=boot_id, beat_s=boot_s - 100))
+    assert 100 <= api.get("status")["executor"]["age_s"] < 200
 
 
 def test_status_names_work_that_should_go_on_and_does_not_and_so_does_its_table(api: Api) -> None:

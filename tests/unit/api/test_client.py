@@ -18,6 +18,7 @@ from pipelines.operator.health import read_health
 from pipelines.settings.settings import Settings
 
 NAME = "localhost"
+NOON = "2030-01-01T12:00:00+00:00"
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
@@ -86,10 +87,12 @@ def test_an_authority_that_is_not_there_yet_is_named(behind_tls: dict[str, str],
 )
 def test_an_executor_that_does_not_show_itself_is_told_with_what_to_do(silent_s: float | None, says: str) -> None:
     seen_at = None if silent_s is None else (datetime.now(UTC) - timedelta(seconds=silent_s)).isoformat()
-    told = executor_silence({"executor": {"heartbeat_at": seen_at}})
-    assert bool(told) is bool(says)
-    assert says in told
-    assert told == "" or '"make up" starts it' in told
+    # One that says how long ago that is, on a machine with another clock, and one of before that does not.
+    for sign in ({"heartbeat_at": seen_at and NOON, "age_s": silent_s}, {"heartbeat_at": seen_at}):
+        told = executor_silence({"executor": sign})
+        assert bool(told) is bool(says)
+        assert says in told
+        assert told == "" or '"make up" starts it' in told
 
 
 class Stream(http.server.BaseHTTPRequestHandler):

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,7 +34,7 @@ from pipelines.domain.release import Environment
 from pipelines.errors import DatabaseUnavailable, LostLease, NoRollbackTarget
 from pipelines.evaluation.gates.registry import GATES
 from pipelines.executor import retention
-from pipelines.executor.retention import Keeper
+from pipelines.executor.retention import AGAIN_S, EVERY_S, Keeper
 from pipelines.executor.steady_clock import STANDS_S, SteadyClock
 from pipelines.governance.archiving import archiving, ask_archiving, unanswered
 from pipelines.releases.services import Services
@@ -195,6 +196,7 @@ def test_a_year_of_ten_promotions_a_day_takes_bounded_room_and_keeps_what_is_nee
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "ROUND", 1000)
+    monkeypatch.setattr(retention, "IMAGES_S", 600.0)
     ledger = Ledger()
     place = Place(tmp_path, ledger, keep_versions=["7"], bundle_days=28, progress_days=7)
     sizes = []
@@ -336,9 +338,9 @@ def test_what_can_not_be_removed_keeps_nothing_else_waiting_and_is_recorded_once
         assert [path.name for path in (place.home / "work").iterdir()] == ["e-1"]
         assert len(place.bundles.digests()) == 6 and len(place.target.discarded) == 2
         entries = len(list(place.records.audit_trail()))
-        assert not place.keeper.archive().any and place.keeper.has_left
+        assert not place.keeper.archive().any and place.keeper.again_s == AGAIN_S
         assert len(list(place.records.audit_trail())) == entries
-    assert not place.keeper.archive().any and not place.keeper.has_left
+    assert not place.keeper.archive().any and place.keeper.again_s == EVERY_S
     assert not stuck.exists()
 
 
@@ -350,11 +352,11 @@ def test_a_bundle_that_can_not_be_removed_is_never_put_back_and_goes_later(place
     os.utime(place.home / "bundles/.partial-cut-off", (0, 0))
     with held(place.home / f"bundles/{digest_of(b'bundle 1').replace(':', '-')}"):
         assert len(place.keeper.archive().bundles) == 2
-        assert place.keeper.has_left
+        assert place.keeper.again_s == AGAIN_S
         place.made_keeper()
         assert len(place.bundles.digests()) == 6
     place.keeper.archive()
-    assert len(list((place.home / "bundles").iterdir())) == 6 and not place.keeper.has_left
+    assert len(list((place.home / "bundles").iterdir())) == 6 and place.keeper.again_s == EVERY_S
 
 
 def test_an_image_that_is_left_is_discarded_by_a_later_round_also_of_another_executor(place: Place) -> None:
@@ -363,11 +365,101 @@ def test_an_image_that_is_left_is_discarded_by_a_later_round_also_of_another_exe
     place.at += timedelta(days=400)
     place.target.away = True
     removed = set(place.keeper.archive().bundles)
-    assert place.keeper.has_left and place.target.discarded == set()
+    assert place.keeper.again_s == AGAIN_S and place.target.discarded == set()
     place.target.away = False
     another = place.made_keeper()
     assert not another.archive().any
-    assert place.target.discarded == removed and len(removed) == 2 and not another.has_left
+    assert place.target.discarded == removed and len(removed) == 2 and another.again_s == EVERY_S
+
+
+class Refusing(FakeTarget):
+    """A target whose image registry lets nothing go, while it is `away`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away, self.tried = True, list[str]()
+
+    def discard(self, bundle_digest: str) -> None:
+        self.tried.append(bundle_digest)
+        super().discard(bundle_digest)
+
+
+@pytest.fixture
+def refusing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A year-old home whose target refuses to discard, so slowly that a round tries one image."""
+    monkeypatch.setattr(retention, "IMAGES_S", 0.0)
+    place = Place(tmp_path)
+    place.target = Refusing()
+    place.services = Services(**{**vars(place.services), "target": place.target})
+    place.keeper = place.made_keeper()
+    for _ in range(9):
+        place.day(1)
+    place.at += timedelta(days=400)
+    return place
+
+
+def test_an_image_registry_that_lets_nothing_go_is_noted_once_and_tried_ever_more_seldom(
+    refusing: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    target, passed_s, pauses = cast(Refusing, refusing.target), 0.0, []
+    monkeypatch.setattr(retention, "time", SimpleNamespace(monotonic=lambda: passed_s, time=time.time))
+    for _ in range(15):
+        refusing.keeper.archive()
+        pauses.append(refusing.keeper.again_s)
+        # A round that comes for something else.
+        refusing.keeper.archive()
+        passed_s += pauses[-1]
+    assert pauses[:3] == [AGAIN_S, 2 * AGAIN_S, 4 * AGAIN_S] and pauses[-1] == EVERY_S
+    # One a round, each before any a second time.
+    assert len(target.tried) == 15 and len(set(target.tried[:3])) == 3
+    (noted,) = caplog.messages
+    assert "the image registry does not answer" in noted
+
+    target.away = False
+    for _ in range(4):
+        refusing.keeper.archive()
+        passed_s += EVERY_S
+    assert len(target.discarded) == 3 and refusing.keeper.again_s == EVERY_S
+
+
+def test_who_asks_does_not_wait_for_images_and_has_refused_ones_tried_again(refusing: Place) -> None:
+    target = cast(Refusing, refusing.target)
+    ask_archiving(refusing.records, person="alice", model=MODEL, dry_run=False)
+    (asked,) = unanswered(refusing.records, 0)
+    refusing.keeper.archive()
+    assert len(target.tried) == 1
+    refusing.keeper.answer(asked)
+    assert unanswered(refusing.records, 0) == [] and len(target.tried) == 1
+    refusing.keeper.archive()
+    assert len(target.tried) == 2
+
+
+def test_after_the_answer_to_who_asked_images_are_discarded(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(8):
+        place.day(1)
+    # The start of retention finds nothing that is old, and who asks later does.
+    stop, looks = threading.Event(), iter(range(1000))
+    monkeypatch.setattr(retention, "LOOK_S", 0.01)
+
+    def chores() -> None:
+        if next(looks) == 1:
+            place.at += timedelta(days=400)
+            ask_archiving(place.records, person="alice", model=MODEL, dry_run=False)
+        if place.target.discarded:
+            stop.set()
+
+    with timer(stop):
+        retention.tend(place.records, place.made_keeper, chores, stop)
+    assert len(place.target.discarded) == 2
+
+
+@contextmanager
+def timer(stop: threading.Event) -> Iterator[None]:
+    """Set `stop` at last, whatever does not happen before."""
+    waiting = threading.Timer(20.0, stop.set)
+    waiting.start()
+    yield
+    waiting.cancel()
 
 
 def test_an_image_whose_bundle_is_needed_again_is_kept(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -425,7 +517,7 @@ def test_no_image_is_discarded_once_something_has_begun(place: Place, monkeypatc
 
     monkeypatch.setattr(place.bundles, "clear_aside", clear_slowly)
     assert len(place.keeper.archive().bundles) == 2
-    assert place.target.discarded == set() and place.keeper.has_left
+    assert place.target.discarded == set() and place.keeper.again_s == AGAIN_S
 
 
 def test_retention_begins_also_where_the_first_look_fails(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

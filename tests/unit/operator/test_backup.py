@@ -1,7 +1,10 @@
 """A home that is backed up and restored: the same history and proof, and another installation."""
 
+import json
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,13 +44,16 @@ def settings(tmp_path: Path) -> Settings:
     settings = Settings.from_environ({"SLIPWAY_HOME": str(home), **PORTS})
     make_tokens(settings.tokens_file)
     begin_record(settings)
-    keep_record(settings)
     records = open_records(settings)
     put_in_force(records)
     with records.write() as transaction:
         transaction.audit("alice", "policy", "intent", subject="y-1")
         transaction.add(LeaderLease("executor", "one", 1, 0.0, NOW))
     records.close()
+    for name in ("mlflow.db", "workflows.db"):
+        with closing(sqlite3.connect(home / name)) as database:
+            database.execute("CREATE TABLE kept (row)")
+    keep_record(settings)
     bundle = home / "bundles" / "sha256-1"
     bundle.mkdir(parents=True)
     (bundle / "model.onnx").write_bytes(b"model")
@@ -132,12 +138,13 @@ def test_a_backup_that_was_forged_with_its_checkpoints_is_found_by_a_head_from_e
     tmp_path: Path, settings: Settings
 ) -> None:
     head = back_up(tmp_path / "true", [], settings, {}, told)["head"]
-    for name in ("slipway.db", "audit-heads.jsonl"):
-        (settings.home / name).unlink()
-    records = open_records(settings)
+    forged = replace(settings, home=tmp_path / "forged")
+    records = open_records(forged)
     with records.write() as transaction:
         transaction.audit("mallory", "policy", "intent", subject="y-1")
     records.close()
+    for name in ("slipway.db", "audit-heads.jsonl"):
+        (forged.home / name).replace(settings.home / name)
     back_up(tmp_path / "backup", [], settings, {}, told)
     with pytest.raises(BackupDamaged, match="entry 1 differs from its checkpoint outside"):
         restored(tmp_path, expected=head)
@@ -157,6 +164,69 @@ def test_what_is_being_stored_or_removed_is_in_no_backup(tmp_path: Path, setting
     back_up(tmp_path / "backup", [], settings, {}, told)
     new = restored(tmp_path)
     assert [path.name for path in (new.home / "bundles").iterdir()] == ["sha256-1"]
+
+
+# As a Windows client, a careless script, or somebody with bad intent logs them; all that a disk takes.
+STRANGE = [b"plots\\b.png", b"a\tb\nc", b"caf\xe9.txt", b"d/" * 600 + b"deep", "\u00e9".encode() * 127]
+ENDINGS = [
+    "uv.lock",
+    "loss-wal",
+    "t-shm",
+    "x-journal",
+    "weights.partial",
+    ".partial-1/f",
+    ".gone-/f",
+    "bundles/.aside-/f",
+]
+
+
+def test_every_artifact_of_a_run_comes_back_whatever_its_name(tmp_path: Path, settings: Settings) -> None:
+    artifacts = settings.home / "artifacts/1/a/artifacts"
+    names = [*STRANGE, *map(os.fsencode, ENDINGS)]
+    for name in names:
+        path = artifacts / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name)
+    back_up(tmp_path / "backup", [], settings, {}, told)
+    new = restored(tmp_path).home / "artifacts/1/a/artifacts"
+    assert {name: (new / os.fsdecode(name)).read_bytes() for name in names} == {name: name for name in names}
+    assert sum(path.is_file() for path in new.rglob("*")) == len(names)
+    assert list(tmp_path.glob(".*")) == []
+
+
+def test_what_slipway_is_writing_at_a_place_of_its_own_is_in_no_backup(tmp_path: Path, settings: Settings) -> None:
+    (settings.home / "evaluation-sets").mkdir()
+    for name in ("tokens.json.partial", "home.lock", "mlflow.db.partial-journal", "evaluation-sets/s.partial"):
+        (settings.home / name).touch()
+    back_up(tmp_path / "backup", [], settings, {}, told)
+    left = [path.name for path in restored(tmp_path).home.rglob("*") if path.suffix in (".partial", ".lock")]
+    assert left == []
+
+
+FORGED = {
+    "a way out": [("../../out", "00000001")],
+    "a whole path": [("/out", "00000001")],
+    "a place that is taken": [("tokens.json", "00000001")],
+    "a folder that is a file": [("tokens.json/x", "00000001")],
+    "a nul": [("a\0b", "00000001")],
+    "a file of the machine": [("a\nb", "/etc/passwd")],
+    "a file of the home": [("a\nb", "../home/tokens.json")],
+    "one file twice": [("a\nb", "00000001"), ("a\nc", "00000001")],
+    "no file": [],
+}
+
+
+@pytest.mark.parametrize("how", FORGED)
+def test_a_forged_index_of_names_reaches_no_other_file(tmp_path: Path, settings: Settings, how: str) -> None:
+    (settings.home / "a\nb").write_text("content")
+    (tmp_path / "scratch").mkdir()
+    sources = LocalHome(settings.home).capture(tmp_path / "scratch", told)
+    lines = [json.dumps({"key": key, "file": file}) + "\n" for key, file in FORGED[how]]
+    sources["numbered/index.jsonl"].write_text("".join(lines))
+    archived(tmp_path, settings, {}, sources)
+    with pytest.raises(BackupDamaged):
+        restored(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["backup", "home", "scratch"]
 
 
 def test_a_file_that_is_removed_while_it_is_backed_up_is_undecided(tmp_path: Path, settings: Settings) -> None:
@@ -218,13 +288,16 @@ def old_home(tmp_path: Path) -> Settings:
     return settings
 
 
-def archived(tmp_path: Path, settings: Settings, formats: dict[str, int | str]) -> None:
-    """Write the backup that a Slipway of these formats would have written of a home."""
-    (tmp_path / "scratch").mkdir()
-    sources = LocalHome(settings.home).capture(tmp_path / "scratch", told)
+def archived(
+    tmp_path: Path, settings: Settings, formats: dict[str, int | str], sources: dict[str, Path] | None = None
+) -> None:
+    """Write the backup that a Slipway of these formats would have written of a home, or of what was made of it."""
+    if sources is None:
+        (tmp_path / "scratch").mkdir()
+        sources = LocalHome(settings.home).capture(tmp_path / "scratch", told)
     manifest = Manifest(
-        format=FORMAT, created_at="2026-01-01T00:00:00+00:00", slipway="0.0.1", target="local", model="churn-model",
-        installation_id=None, formats=formats, files=describe_files(sources),
+        format=1 if formats else FORMAT, created_at="2026-01-01T00:00:00+00:00", slipway="0.0.1", target="local",
+        model="churn-model", installation_id=None, formats=formats, files=describe_files(sources),
     )  # fmt: skip
     write_archive(tmp_path / "backup", manifest, sources, [])
 

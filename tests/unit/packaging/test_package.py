@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from pipelines.domain.bundle import Feature, FeatureType, canonical, digest_of
 from pipelines.domain.description import Description
 from pipelines.domain.version import RegisteredVersion
 from pipelines.errors import DeployFailed, JobFailed, NotServable, Refused, UsageError
-from pipelines.packaging.confined import PackagingTask, Parsed, Read, ask
+from pipelines.packaging.confined import PackagingTask, Parsed, Read, answered, ask
 from pipelines.packaging.file_digest import digest_of_file
 from pipelines.packaging.golden import answers_of
 from pipelines.packaging.onnx_model import MAX_BYTES, OnnxModel, ServedModel
@@ -221,6 +222,58 @@ def test_a_version_without_evaluation_set_is_judged_by_the_newest_known(desk: De
     packaged = desk.again(fallback=desk.workspace.evaluation)
     assert packaged.predictions is None
     assert read_snapshot(packaged.evaluation).description.target == "outcome"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("height", math.inf, "'height' is 'inf' in row 5 of the evaluation set, and its type is number"),
+        ("height", "tall", "'height' is 'tall' in row 5"),
+        ("age", 1.5, "'age' is '1.5' in row 5 of the evaluation set, and its type is integer"),
+        ("soil", 7, "'soil' is '7' in row 1 of the evaluation set, and its type is category"),
+    ],
+)
+def test_a_value_that_is_not_of_its_type_is_refused_by_column_and_row(
+    desk: Desk, column: str, value: Any, message: str
+) -> None:
+    table = pq.read_table(desk.workspace.evaluation)
+    values = table[column].to_pylist()
+    kind = type(value)
+    spoiled = [value if row == 4 else kind(each if kind is not int else 7) for row, each in enumerate(values)]
+    table = table.set_column(table.column_names.index(column), column, pa.array(spoiled))
+    content = pa.BufferOutputStream()
+    pq.write_table(table, content)
+    with pytest.raises(NotServable, match=message):
+        desk.package(artifacts={**desk.artifacts(), "slipway/evaluation.parquet": content.getvalue().to_pybytes()})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"positive": "blue"}, "the positive class 'blue' is none of"),
+        ({"target": "soil"}, "columns with two roles: 'soil'"),
+    ],
+)
+def test_a_description_that_contradicts_itself_is_refused(desk: Desk, change: dict[str, Any], message: str) -> None:
+    table = pq.read_table(desk.workspace.evaluation)
+    described = json.loads(table.schema.metadata[b"slipway.description"]) | change
+    content = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata({b"slipway.description": json.dumps(described).encode()}), content)
+    with pytest.raises(NotServable, match=message):
+        desk.package(artifacts={**desk.artifacts(), "slipway/evaluation.parquet": content.getvalue().to_pybytes()})
+
+
+def test_what_nobody_has_foreseen_in_the_files_is_no_matter_of_their_size() -> None:
+    def read() -> Parsed:
+        raise IndexError("list index out of range")
+
+    with pytest.raises(NotServable, match="its files can't be read: IndexError: list index out of range"):
+        ask(
+            lambda task, files: answered(read),
+            PackagingTask(version="v1", features=None, predictions=False),
+            {},
+            Parsed,
+        )
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.adapters.backup.archive import describe_files, opened_archive, write_archive
 from pipelines.adapters.backup.encryption import read_identities, read_recipients
-from pipelines.domain.backup import FORMAT, BackedUpFile, Manifest
+from pipelines.domain.backup import FORMAT, MANIFEST_LIMIT_BYTES, BackedUpFile, Manifest
 from pipelines.errors import BackupDamaged, Undecided, UsageError
 
 FILES = {"home/tokens.json": b'{"alice": "secret-of-alice"}', "home/bundles/sha256-1/model.onnx": b"\0" * 3_000_000}
@@ -183,6 +183,22 @@ def test_a_backup_that_needs_more_room_than_there_is_is_refused_before_anything_
     with pytest.raises(UsageError, match="are free"):
         unpacked(file, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_backup_whose_manifest_would_not_be_read_back_is_not_written(
+    tmp_path: Path, sources: dict[str, Path]
+) -> None:
+    described = manifest(describe_files(sources), formats={"padding": ""})
+    room = MANIFEST_LIMIT_BYTES - len(described.content())
+    fits = described.model_copy(update={"formats": {"padding": "x" * room}})
+    write_archive(tmp_path / "fits", fits, sources, [])
+    assert unpacked(tmp_path / "fits", tmp_path / "out") == FILES
+    with pytest.raises(UsageError, match="2 files are too many for a backup, 1 of them in home/") as refused:
+        write_archive(
+            tmp_path / "backup", fits.model_copy(update={"formats": {"padding": "x" * (room + 1)}}), sources, []
+        )
+    assert "mlflow gc" in refused.value.next
+    assert not list(tmp_path.glob("backup*"))
 
 
 def test_a_newer_backup_is_refused_with_both_versions() -> None:

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -120,3 +121,63 @@ def test_a_slot_without_a_release_runs_what_every_node_can_pull() -> None:
     engine = Tasks(("running", ""), nodes=2)
     parts(engine).share_image("sha256:another", "name@sha256:two")
     assert engine.spec["TaskTemplate"]["ContainerSpec"]["Image"] == "sha256:one"
+
+
+class Remains:
+    """An engine in which a killed `up` and an executor have left something, and whose executor is as its task says."""
+
+    def __init__(self, executor: str | None) -> None:
+        self._executor = executor
+        self.left = {"stranger": "control", "evaluation-job": "job", "load-7-files": "load"}
+
+    @contextmanager
+    def api(self) -> Iterator["Remains"]:
+        yield self
+
+    def services(self, filters: object) -> list[dict[str, Any]]:
+        names = ["ours-executor"] if self._executor else []
+        return [
+            {"ID": name, "CreatedAt": "2020-01-01T00:00:00Z", "Spec": {"Name": name, "Labels": {}}} for name in names
+        ]
+
+    def tasks(self, filters: object) -> list[dict[str, Any]]:
+        return [{"Status": {"State": state}} for state in ("shutdown", self._executor)]
+
+    def containers(self, **filters: object) -> list[dict[str, Any]]:
+        made = datetime.now(UTC).timestamp()
+        return [
+            {"Id": name, "Names": [f"/{name}"], "Labels": {"slipway.role": role}, "Created": made}
+            for name, role in self.left.items()
+        ]
+
+    def configs(self, **filters: object) -> list[dict[str, Any]]:
+        return []
+
+    networks = configs
+
+    def remove_service(self, id: str) -> None:
+        raise AssertionError(f"{id} was removed")
+
+    def remove_container(self, id: str, *, force: bool, v: bool) -> None:
+        # The files of a job are in a volume that has no name.
+        assert force and v
+        del self.left[id]
+
+
+@pytest.mark.parametrize(
+    ("executor", "left"),
+    [
+        # One that still starts has its container, and may be at work.
+        ("running", {"evaluation-job", "load-7-files"}),
+        ("starting", {"evaluation-job", "load-7-files"}),
+        ("failed", set()),
+        (None, set()),
+    ],
+)
+def test_a_repair_leaves_the_jobs_and_load_runs_of_an_executor_that_may_be_at_work(
+    executor: str | None, left: set[str]
+) -> None:
+    engine = Remains(executor)
+    removed = EngineParts(engine, "ours").remove_unknown((), datetime.now(UTC) - timedelta(hours=1))  # type: ignore[arg-type]
+    assert engine.left.keys() == left
+    assert set(removed) == {"stranger", "evaluation-job", "load-7-files"} - left

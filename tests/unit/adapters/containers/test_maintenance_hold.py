@@ -1,17 +1,19 @@
 """An operator's hold, asked of a real API and of an executor that does its rounds in a thread."""
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime, timedelta, tzinfo
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipelines.adapters.containers.maintenance_hold import HoldPatience, MaintenanceHold
 from pipelines.adapters.containers.secret_store import SecretStore
@@ -39,6 +41,14 @@ PRODUCTION = Environment.PRODUCTION
 # As much as a busy machine may need where something is awaited, little where it is awaited in vain.
 PATIENCE = HoldPatience(turn_s=30.0, look_s=30.0, proof_s=30.0, give_back_s=30.0)
 IN_VAIN = HoldPatience(turn_s=5.0, look_s=30.0, proof_s=1.0, give_back_s=2.0)
+
+
+class Ahead(datetime):
+    """The clock of an operator's machine that is half a minute ahead."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> "Ahead":
+        return super().now(tz) + timedelta(seconds=30)
 
 
 class Installation:
@@ -86,11 +96,19 @@ class Installation:
     def changes(self) -> list[tuple[str, RunState]]:
         return [(change.verb, change.state) for change in self.records.find(Maintenance)]
 
+    def fall_silent(self) -> None:
+        """Have the executor show itself for the last time at the beginning of 2026."""
+        with self.records.write() as transaction:
+            (leader,) = transaction.find(LeaderLease)
+            transaction.change(leader, heartbeat_at="2026-01-01T00:00:00.000+00:00", beat_s=0.0)
+
     @contextmanager
-    def api(self, *, lacking: str = "") -> Iterator[None]:
+    def api(self, *, lacking: str = "", tells_age: bool = True) -> Iterator[None]:
         tokens = read_tokens(self.settings.tokens_file)
         state = ApiState(self.records, FakeCheckpoints(), FakeVersions("1"), MODEL, tokens)
         app: ASGIApp = create_app(state)
+        if not tells_age:
+            app = ageless(app)
         if lacking:
             app = without(app, f"/api/v1/{lacking}")
         self.feed = state.feed
@@ -130,6 +148,22 @@ def without(app: ASGIApp, path: str) -> ASGIApp:
     async def older(scope: Scope, receive: Receive, send: Send) -> None:
         asked = scope.get("path", "").replace(path, "/api/v1/nothing")
         await app({**scope, "path": asked, "raw_path": asked.encode()}, receive, send)
+
+    return older
+
+
+def ageless(app: ASGIApp) -> ASGIApp:
+    """Return an API of before, which tells no age of the executor's last sign."""
+
+    async def older(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_ageless(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [each for each in message["headers"] if each[0] != b"content-length"]
+            elif message["type"] == "http.response.body":
+                message["body"] = re.sub(rb',"age_s":[^}]+', b"", message["body"])
+            await send(message)
+
+        await app(scope, receive, send_ageless)
 
     return older
 
@@ -224,13 +258,42 @@ def test_an_installation_of_another_model_is_neither_held_nor_changed(place: Ins
 
 
 def test_without_an_executor_it_goes_on_and_says_so(place: Installation) -> None:
-    with place.records.write() as transaction:
-        for leader in transaction.find(LeaderLease):
-            transaction.change(leader, heartbeat_at="2026-01-01T00:00:00.000+00:00")
+    place.fall_silent()
     with place.api(), place.hold(IN_VAIN).unchanged("up", place.told.append):
         pass
     assert "the executor was last seen at 2026-01-01" in place.told[0]
     assert "c-1 still holds the environments" in place.told[1]
+
+
+def test_no_step_of_an_operators_clock_makes_a_living_executor_silent(
+    place: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.api.client.datetime", Ahead)
+    with place.api(), place.executor():
+        with place.hold().held("up", place.told.append) as holding:
+            assert holding
+        place.hold().await_executor()
+    assert place.told == []
+
+
+def test_an_api_of_before_that_tells_no_age_is_understood(place: Installation) -> None:
+    with place.api(tells_age=False):
+        with place.executor(), place.hold().held("up", place.told.append) as holding:
+            assert holding
+        place.fall_silent()
+        with place.hold(IN_VAIN).held("up", place.told.append) as holding:
+            assert not holding
+    assert place.told[0].startswith("nothing is held: the executor was last seen at 2026-01-01")
+
+
+def test_with_an_api_of_before_no_step_of_a_clock_is_enough_to_leave_an_executor_unasked(
+    place: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.api.client.datetime", Ahead)
+    place.work = ["p-12"]
+    hold = place.hold(IN_VAIN).held("up", place.told.append)
+    with place.api(tells_age=False), place.executor(), pytest.raises(LeaseHeld, match="goes on with p-12"), hold:
+        pytest.fail("the block was run")
 
 
 def test_an_executor_that_dies_while_it_is_waited_for_holds_nobody_up(place: Installation) -> None:
@@ -241,9 +304,7 @@ def test_an_executor_that_dies_while_it_is_waited_for_holds_nobody_up(place: Ins
         place.told.append(line)
         if line.startswith("waiting"):
             rounds.__exit__(None, None, None)
-            with place.records.write() as transaction:
-                (leader,) = transaction.find(LeaderLease)
-                transaction.change(leader, heartbeat_at="2026-01-01T00:00:00.000+00:00")
+            place.fall_silent()
 
     rounds.__enter__()
     with place.api(), place.hold(IN_VAIN).held("up", report_progress) as holding:
@@ -319,9 +380,7 @@ def test_the_last_sign_of_an_executor_that_is_gone_is_not_enough(place: Installa
 
 
 def test_an_executor_that_never_shows_itself_is_told(place: Installation) -> None:
-    with place.records.write() as transaction:
-        for leader in transaction.find(LeaderLease):
-            transaction.change(leader, heartbeat_at="2026-01-01T00:00:00.000+00:00")
+    place.fall_silent()
     with place.api(), pytest.raises(Undecided, match="the executor was last seen at 2026-01-01"):
         place.hold(IN_VAIN).await_executor()
 

@@ -8,6 +8,7 @@ import pytest
 
 from pipelines.adapters.containers.secret_store import SecretStore
 from pipelines.errors import SlipwayError, UsageError
+from pipelines.settings.installation import InstallationRecord
 from pipelines.settings.settings import ROOT
 
 
@@ -63,6 +64,16 @@ def test_a_broken_file_is_refused_without_its_content_and_not_replaced(
         assert "canary" not in str(error)
         error = error.__cause__
     assert file.read_text() == content
+
+
+def test_a_file_that_is_lost_is_refused_and_not_made_anew(store: SecretStore, tmp_path: Path) -> None:
+    InstallationRecord(id="ours", settings={}, model="churn-model").write(tmp_path)
+    (tmp_path / "secrets.json").unlink()
+    for ask in (store.make_missing, store.names, store.mounted, store.settle, lambda: store.rotate("all")):
+        with pytest.raises(UsageError, match=r"secrets\.json is missing") as refused:
+            ask()
+        assert "restore it from a backup" in refused.value.next
+    assert not (tmp_path / "secrets.json").exists()
 
 
 def test_a_rotated_secret_keeps_its_former_values_until_settled(store: SecretStore) -> None:

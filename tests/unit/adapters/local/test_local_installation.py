@@ -275,6 +275,24 @@ def test_a_frozen_part_takes_nothing_of_the_time_of_the_others(given: Given, mon
     assert not psutil.pid_exists(frozen)
 
 
+def test_mlflow_is_given_none_of_the_logins_of_the_shell(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installation_module, "upgrade_mlflow", lambda *arguments: None)
+    logins = {"AWS_SECRET_ACCESS_KEY": "s3cret", "HOME": "/home/alice", "SLIPWAY_TOKEN": "t0ken"}
+    installation = Given(settings, {**logins, "PATH": os.environ["PATH"]}, lambda pid: True, lambda: None)
+    shown = tmp_path / "environ"
+    command = ("sh", "-c", f"env > {shown}.partial; mv {shown}.partial {shown}; exec sleep 60")
+    installation.given = (part("mlflow", lambda pid: shown.exists(), *command),)
+    try:
+        installation.up(lambda line: None)
+        given = dict(line.split("=", 1) for line in shown.read_text().splitlines())
+    finally:
+        installation.down(lambda line: None)
+    assert not {"AWS_SECRET_ACCESS_KEY", "SLIPWAY_TOKEN"} & set(given)
+    assert given["HOME"] == str(settings.home)
+
+
 def test_each_part_has_its_own_time_to_become_ready_and_what_it_says_meanwhile_is_told(
     given: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
