@@ -21,6 +21,7 @@ from pipelines.evaluation.gates.registry import GATES
 from pipelines.governance.progress import progress_of
 from pipelines.releases.machine import boot_clock
 from pipelines.releases.stalled import QUIET_S
+from tests.support.world.trained import EVALUATION_ROWS
 from tests.support.world.world import MODEL, STAGING, World, policy_body
 
 
@@ -288,4 +289,4 @@ def test_rows_that_were_changed_on_the_disk_are_sent_to_nobody(world: World) -> 
 def test_load_is_sent_as_the_version_takes_it(world: World) -> None:
     world.evaluated(world.register())
     assert set(world.loads.rows[0]) == {"height", "age", "potted", "soil"}
-    assert len(world.loads.rows) == 100
+    assert len(world.loads.rows) == EVALUATION_ROWS
