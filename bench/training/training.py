@@ -15,6 +15,7 @@ import yaml
 from bench.support.measured import Bound, Limit, Measured
 from bench.support.place import Place
 from pipelines.errors import SlipwayError
+from pipelines.training.workspace import STAGE_ENVIRON
 
 ROWS = 100_000
 NUMBERS = 26
@@ -82,7 +83,7 @@ def _run(place: Place, stage: str, tree: Path) -> tuple[float, float]:
     done = subprocess.run(
         [sys.executable, "-m", f"pipelines.training.{stage}", "--root", str(tree)],
         cwd=place.settings.root,
-        env=place.child_environ,
+        env={**place.child_environ, **STAGE_ENVIRON},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
