@@ -21,7 +21,7 @@ ROWS = 100_000
 NUMBERS = 26
 TEXTS = 4
 CATEGORIES = 12
-ESTIMATORS = {
+ESTIMATORS: dict[str, dict[str, Any]] = {
     "linear": {"path": "sklearn.linear_model.LogisticRegression", "parameters": {"max_iter": 1000}},
     "trees": {"path": "sklearn.ensemble.HistGradientBoostingClassifier"},
 }

@@ -20,7 +20,9 @@ def test_a_stage_that_ends_says_why_and_gives_its_exit_code(
     project = tmp_path / "project"
     project.mkdir()
     shutil.copy(ROOT / "model.yaml", project)
-    (project / "dvc.yaml").write_text(f"stages:\n  prepare:\n    cmd: echo a wrong row >&2; exit {code}\n")
+    (project / "dvc.yaml").write_text(
+        f"stages:\n  prepare:\n    cmd: echo a wrong row, $OMP_WAIT_POLICY >&2; exit {code}\n"
+    )
     subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=project, check=True)
     settings = Settings.from_environ({"SLIPWAY_PROJECT": str(project), "SLIPWAY_HOME": str(tmp_path / "home")})
     told: list[str] = []
@@ -29,5 +31,5 @@ def test_a_stage_that_ends_says_why_and_gives_its_exit_code(
         train_and_register(settings, os.environ, told.append)
 
     assert refused.value.exit_code == code
-    assert "a wrong row" in told
+    assert "a wrong row, PASSIVE" in told
     assert refused.value.next == "fix what is named above"
