@@ -15,7 +15,7 @@ from pipelines.errors import DeployFailed, Refused, SlipwayError, Undecided, Usa
 from pipelines.settings.settings import Settings
 from pipelines.training.lineage import drop_spoiled
 from pipelines.training.model_file import ModelFile
-from pipelines.training.workspace import REFUSAL_FILE
+from pipelines.training.workspace import REFUSAL_FILE, STAGE_ENVIRON
 
 ProgressReporter = Callable[[str], None]
 TRAINING_S = 900.0
@@ -34,7 +34,7 @@ def train_and_register(
     source = ModelFile.load(settings.project / "model.yaml").source.path
     path = f"{Path(sys.executable).parent}{os.pathsep}{environ.get('PATH', '')}"
     trainer = open_installation(settings, environ).trainer()
-    child = {**settings.child_environ(environ), **trainer, "PATH": path, "DVC_NO_ANALYTICS": "1"}
+    child = {**STAGE_ENVIRON, **settings.child_environ(environ), **trainer, "PATH": path, "DVC_NO_ANALYTICS": "1"}
     for dropped in drop_spoiled(settings.project):
         report_progress(f"{dropped} was not what dvc.lock names: removed, to be made anew")
     if not (settings.project / source).exists():

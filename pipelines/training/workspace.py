@@ -10,6 +10,10 @@ from pathlib import Path
 
 from pipelines.errors import SlipwayError
 
+# Read when OpenMP is loaded. Threads that wait by spinning take the cores from each other: on a busy machine gradient
+# boosting took twenty times as long.
+STAGE_ENVIRON = {"OMP_WAIT_POLICY": "PASSIVE"}
+
 
 @dataclass(frozen=True)
 class Workspace:

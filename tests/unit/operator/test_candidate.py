@@ -41,9 +41,9 @@ def refused(project: Path, command: str, told: list[str] | None = None) -> Slipw
 @pytest.mark.parametrize(("code", "kind"), [(1, SlipwayError), (4, Undecided)])
 def test_a_stage_that_ends_says_why_and_gives_its_exit_code(project: Path, code: int, kind: type[SlipwayError]) -> None:
     told: list[str] = []
-    error = refused(project, f"echo a wrong row >&2; exit {code}", told)
+    error = refused(project, f"echo a wrong row, $OMP_WAIT_POLICY >&2; exit {code}", told)
     assert (type(error), error.exit_code) == (kind, code)
-    assert "a wrong row" in told
+    assert "a wrong row, PASSIVE" in told
     assert error.next == "fix what is named above"
 
 
