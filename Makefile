@@ -17,8 +17,8 @@ export TARGET ?= local
 help: ## Show every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
 
-setup: ## Make .venv with everything locked
-	@$(PYTHON) pipelines/developer/install.py
+setup: ## Make .venv with everything locked: [EXTRA=boosting]
+	@$(PYTHON) pipelines/developer/install.py $(EXTRA)
 
 lock: setup ## Resolve all dependencies anew into requirements/
 	@$(SLIPWAY) lock

@@ -22,11 +22,11 @@ app.add_typer(model_app, name="model")
 
 
 @app.command()
-def setup() -> None:
+def setup(extra: Annotated[str, typer.Argument(help="optional libraries, such as boosting")] = "") -> None:
     """Make or mend .venv with everything locked."""
     from pipelines.developer.install import main as make_venv
 
-    raise typer.Exit(make_venv())
+    raise typer.Exit(make_venv(extra))
 
 
 @app.command()
