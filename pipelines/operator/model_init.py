@@ -33,11 +33,12 @@ def init_model(
     described.write_text(_written(proposed), encoding="utf-8")
     rows = [(each.column, each.role, each.why) for each in proposed.roles]
     source = ", ".join(f"{key} {value!r}" for key, value in proposed.body["source"].items())
-    told = (
-        f"{source}\n{render(('column', 'is', 'because'), rows)}\n"
-        f"Positive label: {proposed.body['positive']!r}. Wrote {described}"
-    )
+    told = f"{source}\n{render(('column', 'is', 'because'), rows)}\n{_predicted(proposed.body)}. Wrote {described}"
     return proposed.body, told
+
+
+def _predicted(body: dict[str, Any]) -> str:
+    return f"Task: {body['task']}" if "task" in body else f"Positive label: {body['positive']!r}"
 
 
 def _written(proposed: Proposal) -> str:

@@ -20,8 +20,6 @@ from pipelines.packaging.served import request_value
 from pipelines.packaging.snapshot import Snapshot
 
 ROWS = 16
-# Two probabilities that are no further apart are a tie.
-TIE = 1e-5
 # Kept coarser than float32 rounding, so that another processor most likely yields the same bundle.
 _DECIMALS = _DIGITS = 6
 
@@ -69,9 +67,7 @@ def label_columns(scores: Scores, classes: tuple[Label, ...], noted: tuple[str, 
             f" needed are finite ones for the classes {list(known)}",
             next="export a classifier of the target's own labels",
         )
-    largest = np.sort(probabilities, axis=1)
-    # In a tie either label is right.
-    clear = largest[:, -1] - largest[:, -2] > TIE
+    clear = scores.clear
     pairs = set(zip(np.argmax(probabilities, axis=1)[clear].tolist(), labels[clear].tolist(), strict=True))
     column_of = {label: column for column, label in pairs}
     by_note = {label: column for column, label in enumerate(noted)}

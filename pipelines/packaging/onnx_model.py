@@ -22,6 +22,8 @@ from pipelines.packaging.served import model_values
 
 # Metadata of a model that says which class each column of its probabilities is of: a JSON list of texts.
 CLASSES_KEY = "slipway.classes"
+# Two probabilities that are no further apart are a tie.
+TIE = 1e-5
 MAX_BYTES = 256 * 1024 * 1024
 _DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _DTYPES = {
@@ -71,6 +73,12 @@ class Scores:
         """What a regression answers, (n,)."""
         return self.numbers[:, 0]
 
+    @property
+    def clear(self) -> NDArray[np.bool_]:
+        """In which rows one class is more probable than all others, (n,): in a tie either label is right."""
+        largest = np.sort(self.numbers, axis=1)
+        return largest[:, -1] - largest[:, -2] > TIE
+
     def take(self, rows: NDArray[np.int_]) -> "Scores":
         """Return the answers to some of the rows, in that order."""
         return Scores(self.numbers[rows], None if self.labels is None else self.labels[rows])
@@ -82,12 +90,15 @@ def output_names(inputs: Iterable[str]) -> tuple[str, str]:
     In that case they begin with `output_`.
     """
     taken = set(inputs)
-    label, probabilities = "label", "probabilities"
-    while label in taken:
-        label = f"output_{label}"
-    while probabilities in taken:
-        probabilities = f"output_{probabilities}"
-    return label, probabilities
+    return free_name("label", taken), free_name("probabilities", taken)
+
+
+def free_name(name: str, inputs: Iterable[str]) -> str:
+    """Return the name of an output: this one, or if an input is called so, with `output_` before it."""
+    taken = set(inputs)
+    while name in taken:
+        name = f"output_{name}"
+    return name
 
 
 def refuse_unspeakable(name: str) -> None:

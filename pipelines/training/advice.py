@@ -46,5 +46,5 @@ def advice(estimator: Any, *, otherwise: str = "choose another estimator in mode
 
 def named(estimator: Any) -> str:
     """Return the names of the classes that answer in `estimator`, without those that only pass on."""
-    names = {type(part).__name__ for part in parts(estimator) if hasattr(part, "predict_proba")} - {"Pipeline"}
+    names = {type(part).__name__ for part in parts(estimator) if hasattr(part, "predict")} - {"Pipeline"}
     return ", ".join(sorted(names))

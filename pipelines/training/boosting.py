@@ -11,7 +11,10 @@ import numpy as np
 from onnx import helper
 from skl2onnx import get_latest_tested_opset_version, update_registered_converter
 from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
-from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
+from skl2onnx.common.shape_calculator import (
+    calculate_linear_classifier_output_shapes,
+    calculate_linear_regressor_output_shapes,
+)
 
 from pipelines.training.estimators import missing_library, not_installed
 from pipelines.training.parts import parts
@@ -23,6 +26,9 @@ _CONVERTERS = {
     "LGBMClassifier": "onnxmltools.convert.lightgbm.operator_converters.LightGbm:convert_lightgbm",
     "XGBClassifier": "onnxmltools.convert.xgboost.operator_converters.XGBoost:convert_xgboost",
     "XGBRFClassifier": "onnxmltools.convert.xgboost.operator_converters.XGBoost:convert_xgboost",
+    "LGBMRegressor": "onnxmltools.convert.lightgbm.operator_converters.LightGbm:convert_lightgbm",
+    "XGBRegressor": "onnxmltools.convert.xgboost.operator_converters.XGBoost:convert_xgboost",
+    "XGBRFRegressor": "onnxmltools.convert.xgboost.operator_converters.XGBoost:convert_xgboost",
 }
 
 
@@ -32,16 +38,17 @@ def boosting_options(estimator: Any) -> dict[str, Any]:
     Raises UsageError where onnxmltools is not installed.
     """
     kinds = {type(part) for part in parts(estimator)}
-    needed = [kind for kind in kinds if kind.__name__ in (*_CONVERTERS, "CatBoostClassifier")]
+    needed = [kind for kind in kinds if kind.__name__ in (*_CONVERTERS, *_CATBOOST)]
     for kind in needed:
+        classifies = kind.__name__.endswith("Classifier")
         update_registered_converter(
             kind,
             _alias(kind),
-            calculate_linear_classifier_output_shapes,
+            calculate_linear_classifier_output_shapes if classifies else calculate_linear_regressor_output_shapes,
             _converter(kind.__name__),
-            # CatBoost's are no scikit-learn estimators: skl2onnx does not see that they classify.
-            parser=None if kind.__name__ in _CONVERTERS else _parse_classifier,
-            options=_OPTIONS,
+            # CatBoost's are no scikit-learn estimators: skl2onnx does not see what they answer.
+            parser=_CATBOOST.get(kind.__name__),
+            options=_OPTIONS if classifies else {},
         )
     return {"target_opset": {"": get_latest_tested_opset_version(), "ai.onnx.ml": _ML_OPSET}} if needed else {}
 
@@ -72,12 +79,22 @@ def _parse_classifier(scope: Any, model: Any, inputs: Any, custom_parsers: Any =
     return list(operator.outputs)
 
 
+def _parse_regressor(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
+    operator = scope.declare_local_operator(_alias(type(model)), model)
+    operator.inputs = inputs
+    operator.outputs.append(scope.declare_local_variable("variable", FloatTensorType()))
+    return list(operator.outputs)
+
+
+_CATBOOST = {"CatBoostClassifier": _parse_classifier, "CatBoostRegressor": _parse_regressor}
+
+
 def _convert_catboost(scope: Any, operator: Any, container: Any) -> None:
     """Take over the trees of CatBoost's own export, without what it adds for whoever reads it by itself."""
     from catboost.utils import convert_to_onnx_object
 
     exported = convert_to_onnx_object(operator.raw_operator)
-    (trees,) = (node for node in exported.graph.node if node.op_type == "TreeEnsembleClassifier")
+    (trees,) = (node for node in exported.graph.node if node.op_type.startswith("TreeEnsemble"))
     container.add_node(
         trees.op_type,
         operator.inputs[0].full_name,

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame
-from sklearn.base import ClassifierMixin, is_classifier
+from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import StackingClassifier
 from sklearn.pipeline import Pipeline
 
 from pipelines.documents import read_yaml
 from pipelines.domain.bundle import Feature
+from pipelines.domain.description import Task
 from pipelines.errors import NotServable, UsageError
 from pipelines.training.advice import advice
 from pipelines.training.model_file import Estimator
@@ -34,8 +35,8 @@ _CLEAR = 1e-5
 MAKER = "make_estimator"
 
 
-def build(rule: Estimator, features: tuple[Feature, ...], *, seed: int, root: Path) -> ClassifierMixin:
-    """Return the unfitted classifier, every unset `random_state` in it being `seed`; raise UsageError.
+def build(rule: Estimator, features: tuple[Feature, ...], *, task: Task, seed: int, root: Path) -> BaseEstimator:
+    """Return the unfitted classifier or regressor, every unset `random_state` in it being `seed`; raise UsageError.
 
     A module of the user's own is looked for in `root`, where dvc.yaml has to name it for stage train.
     """
@@ -44,13 +45,16 @@ def build(rule: Estimator, features: tuple[Feature, ...], *, seed: int, root: Pa
         estimator = _made(rule, features, root)
     else:
         estimator = _construct({"path": rule.path, "parameters": rule.parameters}, "estimator")
-    if not (hasattr(estimator, "fit") and is_classifier(estimator)):
+    regresses = task is Task.REGRESSION
+    if not (hasattr(estimator, "fit") and (is_regressor if regresses else is_classifier)(estimator)):
+        wanted = "a regressor" if regresses else "a classifier with predict_proba"
         raise UsageError(
-            f"estimator {rule.source} gives no probabilities", next="choose a classifier with predict_proba"
+            f"estimator {rule.source} is no {'regressor' if regresses else 'classifier'}, which task {task} needs",
+            next=f"choose {wanted}, or another task in model.yaml",
         )
     _seed(estimator, seed)
     _refuse_before_fitting(rule, estimator)
-    checked: ClassifierMixin = estimator
+    checked: BaseEstimator = estimator
     return checked
 
 
@@ -71,7 +75,21 @@ def fit(pipeline: Pipeline, rows: DataFrame, labels: NDArray[Any], rule: Estimat
     while hasattr(fitted, "best_estimator_"):
         fitted = fitted.best_estimator_
     pipeline.steps[-1] = (name, fitted)
-    _refuse_without_probabilities(rule, fitted)
+    if is_classifier(fitted):
+        _refuse_without_probabilities(rule, fitted)
+
+
+def values_of(pipeline: Pipeline, rows: DataFrame) -> NDArray[np.float64]:
+    """Return what a fitted regression answers, (rows,); raise NotServable where it can't."""
+    try:
+        answered: NDArray[np.float64] = np.asarray(pipeline.predict(rows), dtype=np.float64)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise NotServable(f"it can't answer the evaluation rows: {_said(error)}") from error
+    if answered.size != len(rows) or not np.isfinite(answered).all():
+        raise NotServable(f"it answers {len(rows)} evaluation rows with {answered.shape}, or not with numbers")
+    return answered.reshape(-1)
 
 
 def probabilities_of(pipeline: Pipeline, rows: DataFrame) -> NDArray[np.float64]:
@@ -187,8 +205,8 @@ def _refuse_before_fitting(rule: Estimator, estimator: Any) -> None:
             f"estimator {rule.source} has a ColumnTransformer, but is given encoded features without names",
             next="write encoded: false into estimator: it is then given the columns themselves",
         )
-    # A stack has them once it is fitted.
-    if not any(isinstance(part, StackingClassifier) for part in parts(estimator)):
+    # A stack has them once it is fitted, and a regressor has none.
+    if is_classifier(estimator) and not any(isinstance(part, StackingClassifier) for part in parts(estimator)):
         _refuse_without_probabilities(rule, estimator)
 
 

@@ -4,45 +4,63 @@ import copy
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from skl2onnx import convert_sklearn
 from skl2onnx._supported_operators import sklearn_operator_name_map
 from skl2onnx.common._container import ModelComponentContainer
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
-from skl2onnx.operator_converters.random_forest import convert_sklearn_random_forest_classifier
+from skl2onnx.operator_converters.random_forest import (
+    convert_sklearn_random_forest_classifier,
+    convert_sklearn_random_forest_regressor_converter,
+)
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import HistGradientBoostingClassifier, VotingClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor, VotingClassifier
 from sklearn.pipeline import Pipeline
 
-from pipelines.domain.bundle import FeatureType
-from pipelines.domain.description import label_text
+from pipelines.domain.bundle import Feature, FeatureType
+from pipelines.domain.description import Task, label_text
 from pipelines.errors import NotServable, SlipwayError
+from pipelines.packaging.onnx_model import free_name, output_names
 from pipelines.packaging.snapshot import SnapshotDescription
 from pipelines.training.advice import advice, named
 from pipelines.training.boosting import boosting_options
-from pipelines.training.graph import label_by_text, note_classes, rename
+from pipelines.training.graph import label_by_text, note_classes, rename, split_time
 from pipelines.training.parts import parts
+
+DAY_S = 86_400
+
+
+def columns_of(feature: Feature) -> tuple[str, ...]:
+    """Return the columns that a model is given of a feature."""
+    if feature.type is FeatureType.DATETIME:
+        return f"{feature.name} (day)", f"{feature.name} (second)"
+    return (feature.name,)
 
 
 def to_onnx(pipeline: Pipeline, description: SnapshotDescription) -> bytes:
-    """Return the ONNX form: one input [N, 1] a feature, outputs label [N] and probabilities [N, C].
+    """Return the ONNX form: one input [N, 1] a feature; outputs label [N] and probabilities [N, C], or value [N, 1].
 
     Inputs are called as their features are. Raises NotServable, with the step at fault, for what can't be converted.
     """
     pipeline = _by_position(pipeline)
     # skl2onnx changes names that are no identifiers, each for itself.
-    neutral = {f"input_{position}": feature for position, feature in enumerate(description.features)}
+    neutral = [(f"input_{position}", feature) for position, feature in enumerate(description.features)]
     inputs = []
-    for name, feature in neutral.items():
-        kind = StringTensorType if feature.type is FeatureType.CATEGORY else FloatTensorType
-        inputs.append((name, kind([None, 1])))
+    for name, feature in neutral:
+        kind = StringTensorType if feature.type.is_text else FloatTensorType
+        inputs += [(each, kind([None, 1])) for each in _given(name, feature)]
+    classifies = description.task is not Task.REGRESSION
     try:
         proto = convert_sklearn(
             pipeline,
             # A graph without a given name gets a random one.
             name=description.model,
             initial_types=inputs,
-            options={id(_last(pipeline)): {"zipmap": False}},
-            custom_conversion_functions={HistGradientBoostingClassifier: _convert_gradient_boosting},
+            options={id(_last(pipeline)): {"zipmap": False}} if classifies else None,
+            custom_conversion_functions={
+                HistGradientBoostingClassifier: _convert_gradient_boosting,
+                HistGradientBoostingRegressor: _convert_boosted_regressor,
+            },
             **boosting_options(pipeline),
         )
     except (MemoryError, SlipwayError):
@@ -53,13 +71,27 @@ def to_onnx(pipeline: Pipeline, description: SnapshotDescription) -> bytes:
     domains = sorted(proto.opset_import, key=lambda item: str(item.domain))
     del proto.opset_import[:]
     proto.opset_import.extend(domains)
-    classes = tuple(map(label_text, description.classes))
-    if np.issubdtype(np.asarray(pipeline.classes_).dtype, np.integer):
-        label_by_text(proto, classes)
-    rename(proto, {name: feature.name for name, feature in neutral.items()})
-    note_classes(proto, classes)
+    for name, feature in neutral:
+        if feature.type is FeatureType.DATETIME:
+            split_time(proto, name, *_given(name, feature), day_s=DAY_S)
+    names = {name: feature.name for name, feature in neutral}
+    if classifies:
+        classes = tuple(map(label_text, description.classes))
+        if np.issubdtype(np.asarray(pipeline.classes_).dtype, np.integer):
+            label_by_text(proto, classes)
+        label, probabilities = output_names(names.values())
+        rename(proto, {**names, "label": label, "probabilities": probabilities})
+        note_classes(proto, classes)
+    else:
+        (output,) = proto.graph.output
+        rename(proto, {**names, output.name: free_name("value", names.values())})
     content: bytes = proto.SerializeToString(deterministic=True)
     return content
+
+
+def _given(name: str, feature: Feature) -> tuple[str, ...]:
+    """Return the neutral names of the columns of a feature."""
+    return (name,) if len(columns_of(feature)) == 1 else (f"{name}_day", f"{name}_second")
 
 
 def _by_position(pipeline: Pipeline) -> Pipeline:
@@ -73,7 +105,21 @@ def _by_position(pipeline: Pipeline) -> Pipeline:
             ]
         if isinstance(part, VotingClassifier):
             part.flatten_transform = False
+        for predictor in (each for round_ in getattr(part, "_predictors", ()) for each in round_):
+            _round_down(predictor.nodes["num_threshold"])
     return copied
+
+
+def _round_down(thresholds: NDArray[np.float64]) -> None:
+    """Put in place of each threshold the largest float32 that is not above it: no float32 is on another side of it.
+
+    ONNX would round it to the nearest one, which may be the very value that has to stay above.
+    """
+    with np.errstate(over="ignore"):
+        nearest = thresholds.astype(np.float32)
+    above = nearest.astype(np.float64) > thresholds
+    nearest[above] = np.nextafter(nearest[above], np.float32(-np.inf))
+    thresholds[:] = nearest
 
 
 def _last(pipeline: Pipeline) -> Any:
@@ -118,3 +164,7 @@ class _WholeNumberAttributes:
 
 def _convert_gradient_boosting(scope: Any, operator: Any, container: ModelComponentContainer) -> None:
     convert_sklearn_random_forest_classifier(scope, operator, _WholeNumberAttributes(container))
+
+
+def _convert_boosted_regressor(scope: Any, operator: Any, container: ModelComponentContainer) -> None:
+    convert_sklearn_random_forest_regressor_converter(scope, operator, _WholeNumberAttributes(container))

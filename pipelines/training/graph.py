@@ -6,23 +6,42 @@ from collections.abc import Iterator, Mapping
 import onnx
 from onnx import helper
 
-from pipelines.packaging.onnx_model import CLASSES_KEY, output_names
+from pipelines.packaging.onnx_model import CLASSES_KEY
 
 
-def rename(proto: onnx.ModelProto, inputs: Mapping[str, str]) -> None:
-    """Rename the inputs `old -> new`, and `label` and `probabilities` where an input takes that name.
-
-    What else in the graph is called like an input gets another name.
-    """
+def rename(proto: onnx.ModelProto, new: Mapping[str, str]) -> None:
+    """Rename inputs and outputs `old -> new`; what else in the graph is called like one of them gets another name."""
     names = {name for graph in _graphs(proto.graph) for name in _names(graph)}
-    label, probabilities = output_names(inputs.values())
-    wanted = {**inputs, "label": label, "probabilities": probabilities}
+    wanted = dict(new)
     taken = names | set(wanted.values())
     for name in sorted(names & set(wanted.values()) - set(wanted)):
         wanted[name] = _fresh(name, taken)
         taken.add(wanted[name])
     for graph in _graphs(proto.graph):
         _apply(graph, wanted)
+
+
+def split_time(proto: onnx.ModelProto, name: str, day: str, second: str, *, day_s: int) -> None:
+    """Put an input of float64 seconds in the place of two: the whole days (float32), and the seconds that are left."""
+    graph = proto.graph
+    kept = [each for each in graph.input if each.name not in (day, second)]
+    position = next(at for at, each in enumerate(graph.input) if each.name == day)
+    kept.insert(position, helper.make_tensor_value_info(name, onnx.TensorProto.DOUBLE, [None, 1]))
+    del graph.input[:]
+    graph.input.extend(kept)
+    length = f"{name}_day_s"
+    graph.initializer.append(helper.make_tensor(length, onnx.TensorProto.DOUBLE, [], [float(day_s)]))
+    before = [
+        helper.make_node("Div", [name, length], [f"{name}_days"]),
+        helper.make_node("Floor", [f"{name}_days"], [f"{name}_whole"]),
+        helper.make_node("Mul", [f"{name}_whole", length], [f"{name}_begun"]),
+        helper.make_node("Sub", [name, f"{name}_begun"], [f"{name}_left"]),
+        helper.make_node("Cast", [f"{name}_whole"], [day], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Cast", [f"{name}_left"], [second], to=onnx.TensorProto.FLOAT),
+    ]
+    nodes = [*before, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def label_by_text(proto: onnx.ModelProto, classes: tuple[str, ...]) -> None:

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from pipelines.documents import DocumentError, read_yaml
+from pipelines.domain.description import Label, Task
 from pipelines.domain.names import checked_name
 from pipelines.errors import UsageError
 
@@ -87,13 +88,15 @@ class Source(_Strict):
 class Numeric(_Strict):
     """A numeric feature: declared bounds are enforced when serving; `blank` is what a missing value means.
 
-    `one_hot` encodes each whole number from `minimum` to `maximum` by itself, as a flag wants it.
+    One that is `nullable` may be missing, and the model is told so. `one_hot` encodes each whole number from `minimum`
+    to `maximum` by itself, as a flag wants it.
     """
 
     type: Literal["integer", "number"]
     minimum: float | None = None
     maximum: float | None = None
     blank: float | None = None
+    nullable: bool = False
     one_hot: bool = False
 
     @model_validator(mode="after")
@@ -107,6 +110,8 @@ class Numeric(_Strict):
             raise ValueError("blank of an integer feature must be a whole number")
         if self.one_hot and (self.type != "integer" or len(bounds) != 2):
             raise ValueError("one_hot needs an integer feature with minimum and maximum")
+        if self.nullable and (self.blank is not None or self.one_hot):
+            raise ValueError("nullable needs neither blank nor one_hot beside it")
         return self
 
 
@@ -115,12 +120,33 @@ class Categorical(_Strict):
 
     type: Literal["category"]
     categories: tuple[StrictStr, ...] = ()
+    nullable: bool = False
 
     @model_validator(mode="after")
     def _no_category_twice(self) -> Self:
         if twice := _twice(self.categories):
             raise ValueError(f"categories given twice: {', '.join(map(repr, twice))}")
+        if self.nullable and "" in self.categories:
+            raise ValueError("a nullable feature has no empty category: that is what a missing value is")
         return self
+
+
+class Plain(_Strict):
+    """A feature of true and false, of ISO 8601 dates, or of ISO 8601 dates with a time (in UTC without an offset)."""
+
+    type: Literal["boolean", "date", "datetime"]
+    nullable: bool = False
+
+
+class Text(_Strict):
+    """A feature of free text, of at most so many characters."""
+
+    type: Literal["text"]
+    maximum_length: Annotated[int, Field(ge=1, le=100_000)]
+    nullable: bool = False
+
+
+Rule = Annotated[Numeric | Categorical | Plain | Text, Field(discriminator="type")]
 
 
 class Split(_Strict):
@@ -181,28 +207,55 @@ class Estimator(_Strict):
 
 
 class ModelFile(_Strict):
-    """A whole model.yaml; columns in `ignore` have no role."""
+    """A whole model.yaml; columns in `ignore` have no role.
+
+    The task is binary where a positive label is given. Labels are answered as the type that `labels` says: that of the
+    positive one, or else text.
+    """
 
     name: Annotated[Name, AfterValidator(_model_name)]
     source: Source
     target: Name
-    positive: StrictStr
+    task: Task | None = None
+    positive: Label | None = None
+    labels: Literal["text", "integer", "number", "boolean"] | None = None
     id_columns: tuple[Name, ...] = ()
-    features: Annotated[dict[Name, Annotated[Numeric | Categorical, Field(discriminator="type")]], Field(min_length=1)]
+    features: Annotated[dict[Name, Rule], Field(min_length=1)]
     ignore: tuple[Name, ...] = ()
     protected: tuple[Name, ...] = ()
     split: Split
     estimator: Estimator
 
+    @model_validator(mode="after")
+    def _task_fits_the_labels(self) -> Self:
+        if self.task is None and self.positive is None:
+            raise ValueError(
+                "give positive, the label whose probability is answered, or task: multiclass or regression"
+            )
+        if self.kind is Task.BINARY and self.positive is None:
+            raise ValueError("task: binary needs positive, the label whose probability is answered")
+        if self.kind is not Task.BINARY and self.positive is not None:
+            raise ValueError(f"task: {self.kind} has no positive label")
+        if self.kind is Task.REGRESSION and self.labels is not None:
+            raise ValueError("task: regression has no labels")
+        if self.positive is not None and self.labels is not None and _label_type(self.positive) != self.labels:
+            raise ValueError(f"positive: {self.positive!r} is no label of type {self.labels}")
+        return self
+
+    @property
+    def kind(self) -> Task:
+        """The task, said or meant."""
+        return self.task or Task.BINARY
+
+    @property
+    def label_type(self) -> str:
+        """What labels are answered as: text, integer, number or boolean."""
+        return self.labels or ("text" if self.positive is None else _label_type(self.positive))
+
     @property
     def numeric(self) -> dict[str, Numeric]:
         """The features that are numbers."""
         return {name: rule for name, rule in self.features.items() if isinstance(rule, Numeric)}
-
-    @property
-    def categorical(self) -> dict[str, Categorical]:
-        """The features that are categories."""
-        return {name: rule for name, rule in self.features.items() if isinstance(rule, Categorical)}
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -239,6 +292,12 @@ class ModelFile(_Strict):
     def flattened(self) -> dict[str, str]:
         """Return every setting as `dotted.key -> text`, the form MLflow keeps parameters in."""
         return dict(_flat("", self.model_dump(mode="json", exclude_defaults=True)))
+
+
+def _label_type(label: Label) -> str:
+    # A truth is a whole number to Python.
+    kinds = {"boolean": bool, "integer": int, "number": float}
+    return next((name for name, kind in kinds.items() if isinstance(label, kind)), "text")
 
 
 def _one_section(body: dict[Any, Any]) -> tuple[dict[Any, Any], list[str]]:

@@ -11,6 +11,9 @@ BOOSTING = {"lightgbm", "xgboost", "catboost", "onnxmltools"}
 # Estimators that compare one value with a threshold: scaling changes nothing for them but the rounding, which could
 # send a value to the other side.
 _THRESHOLD_MODULES = ("sklearn.tree", "sklearn.ensemble", "lightgbm", "xgboost", "catboost")
+# They know what to do with NaN, in ONNX too.
+_MISSING_MODULES = ("sklearn.ensemble", "lightgbm", "xgboost", "catboost")
+_MISSING = ("HistGradientBoosting", "LGBM", "XGB", "CatBoost")
 # They take numbers as labels, and nothing else.
 _NUMERIC_LABELS = ("XGBClassifier", "XGBRFClassifier")
 
@@ -44,6 +47,11 @@ def libraries(estimator: Any) -> list[str]:
 def needs_scaling(estimator: Any) -> bool:
     """Whether numbers should be scaled for it: not if anything in it compares them with a threshold."""
     return not any(_is_threshold(part) for part in parts(estimator))
+
+
+def takes_missing(estimator: Any) -> bool:
+    """Whether it takes NaN for what is missing, and its ONNX form does as well."""
+    return type(estimator).__module__.startswith(_MISSING_MODULES) and type(estimator).__name__.startswith(_MISSING)
 
 
 def needs_numeric_labels(estimator: Any) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipelines.domain.description import Task
 from pipelines.training.model_file import ModelFile
 from pipelines.training.reading.columns import instants
 from pipelines.training.reading.refusals import Refusals, quoted
@@ -76,7 +77,18 @@ def divided(model: ModelFile, table: Table, frame: pd.DataFrame) -> Parts:
 def _keys(model: ModelFile, table: Table, frame: pd.DataFrame) -> Iterable[tuple[Any, ...]]:
     if model.id_columns:
         return zip(*(table.trimmed(name).to_pylist() for name in model.id_columns), strict=True)
-    return zip(*(frame[name].tolist() for name in sorted(model.features)), strict=True)
+    return zip(*(_plain(frame[name]) for name in sorted(model.features)), strict=True)
+
+
+def _plain(column: "pd.Series[Any]") -> list[Any]:
+    """Return values as JSON knows them: a missing one is null, a time its text."""
+    values = column.tolist()
+    if column.dtype == object or not pd.api.types.is_numeric_dtype(column.dtype) or column.hasnans:
+        return [
+            None if pd.isna(each) else each if isinstance(each, str | bool | int | float) else str(each)
+            for each in values
+        ]
+    return values
 
 
 def _check(model: ModelFile, table: Table, frame: pd.DataFrame, parts: Parts) -> None:
@@ -85,7 +97,7 @@ def _check(model: ModelFile, table: Table, frame: pd.DataFrame, parts: Parts) ->
     for part, rows in parts.named().items():
         if (count := int(rows.sum())) < FEWEST_ROWS:
             wrong.add(f"{part} has {count} of {len(frame):,} rows, and needs {FEWEST_ROWS}")
-    for label in sorted(set(labels)):
+    for label in sorted(set(labels)) if model.kind is not Task.REGRESSION else ():
         for part in ("train", "evaluation"):
             if not (labels[parts.named()[part]] == label).any():
                 wrong.add(f"{part} has none of the {(labels == label).sum():,} rows of label {quoted(label)}")

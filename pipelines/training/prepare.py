@@ -1,12 +1,16 @@
 """Cut the raw data into the snapshots for training, evaluation and drift; what can't be read for sure stops here."""
 
+from dataclasses import replace
+from typing import Any
+
 import pandas as pd
 
 from pipelines.domain.bundle import Feature, FeatureType
+from pipelines.domain.description import Task
 from pipelines.packaging.snapshot import SnapshotDescription, write_snapshot
-from pipelines.training.model_file import ModelFile, Numeric
+from pipelines.training.model_file import Categorical, ModelFile, Numeric, Rule, Text
 from pipelines.training.places import divided
-from pipelines.training.reading.columns import typed_frame
+from pipelines.training.reading.columns import typed_frame, typed_label
 from pipelines.training.reading.source import check_columns, read_source
 from pipelines.training.workspace import Workspace, report, run_stage
 
@@ -28,26 +32,31 @@ def prepare(workspace: Workspace) -> None:
 
 def describe(model: ModelFile, frame: pd.DataFrame) -> SnapshotDescription:
     """Describe every feature by what model.yaml declares and, beside it, what the whole source shows."""
-    features = []
-    for name, rule in model.features.items():
-        if isinstance(rule, Numeric):
-            kind = FeatureType(rule.type)
-            unit = int if kind is FeatureType.INTEGER else float
-            minimum = None if rule.minimum is None else unit(rule.minimum)
-            maximum = None if rule.maximum is None else unit(rule.maximum)
-            observed = (unit(frame[name].min()), unit(frame[name].max()))
-            features.append(Feature(name, kind, minimum, maximum, observed))
-        else:
-            values = rule.categories or tuple(sorted(frame[name].unique()))
-            features.append(Feature(name, FeatureType.CATEGORY, categories=values))
+    classifies = model.kind is not Task.REGRESSION
+    labels = sorted(frame[model.target].unique()) if classifies else []
     return SnapshotDescription(
         model=model.name,
         target=model.target,
         positive=model.positive,
-        classes=tuple(sorted(frame[model.target].unique())),
-        features=tuple(features),
+        classes=tuple(typed_label(label, model.label_type) for label in labels),
+        features=tuple(_feature(name, rule, frame[name]) for name, rule in model.features.items()),
         protected=model.protected,
+        task=model.kind,
     )
+
+
+def _feature(name: str, rule: Rule, column: "pd.Series[Any]") -> Feature:
+    kind = FeatureType(rule.type)
+    feature = Feature(name, kind, nullable=rule.nullable)
+    if isinstance(rule, Numeric):
+        unit = int if kind is FeatureType.INTEGER else float
+        minimum, maximum = (None if bound is None else unit(bound) for bound in (rule.minimum, rule.maximum))
+        known = column.dropna()
+        observed = (unit(known.min()), unit(known.max())) if len(known) else None
+        return replace(feature, minimum=minimum, maximum=maximum, observed=observed)
+    if isinstance(rule, Categorical):
+        return replace(feature, categories=rule.categories or tuple(sorted(column.dropna().unique())))
+    return replace(feature, maximum_length=rule.maximum_length) if isinstance(rule, Text) else feature
 
 
 if __name__ == "__main__":

@@ -20,12 +20,13 @@ from pipelines.packaging.onnx_model import refuse_unspeakable
 from pipelines.training.model_file import ModelFile, Source, instant
 from pipelines.training.places import divided
 from pipelines.training.reading import numbers as of
-from pipelines.training.reading.columns import guessed_decimal, typed_frame
+from pipelines.training.reading.columns import guessed_decimal, typed_frame, typed_label
 from pipelines.training.reading.encoding import probable
 from pipelines.training.reading.refusals import quoted
 from pipelines.training.reading.source import check_columns, is_parquet, read_source
 from pipelines.training.reading.table import Table
 
+_TWO = 2
 # With more labels than this, numbers are meant and not classes.
 MOST_LABELS = 50
 # With more different texts than this, a column is free text rather than a category.
@@ -35,15 +36,21 @@ _MARKERS = frozenset({"NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", 
 _POSITIVE = ("yes", "true", "1", "1.0", "y", "t", "positive")
 _ID_NAME = re.compile(r"(?:^|[_\W])[iI][dD]$|(?:Id|ID)$")
 _SEEDS = range(10)
+_FEATURES = ("integer", "number", "boolean", "category", "date", "datetime")
+_TRUTHS = frozenset({"true", "false"})
 
 
 @dataclass(frozen=True)
 class Role:
-    """What a column is proposed to be: "target", "id", "ignore" or a type of feature; and why."""
+    """What a column is proposed to be: "target", "id", "ignore" or a type of feature; and why.
+
+    A `nullable` feature may be missing.
+    """
 
     column: str
     role: str
     why: str
+    nullable: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Proposal:
 def propose(root: Path, path: str, *, target: str, name: str, ids: tuple[str, ...]) -> Proposal:
     """Return a description of the data in `path` (relative to `root`) that prepares as it stands.
 
-    Raises UsageError where the file can't be read, has no such columns, or where no classifier can be meant.
+    Raises UsageError where the file can't be read, has no such columns, or where nothing can be predicted.
     """
     source = Source(path=path)
     if not is_parquet(source):
@@ -72,21 +79,22 @@ def propose(root: Path, path: str, *, target: str, name: str, ids: tuple[str, ..
             f"{path} has no column {', '.join(map(quoted, absent))}",
             next=f"name some of {', '.join(map(quoted, table.columns))}",
         )
-    _refuse_regression(table, target)
     judge = _Judge(table, target, ids)
     roles = tuple(judge.role(column) for column in table.columns)
     body = {
         "name": name,
         "source": {"path": path, **table.written, **judge.written()},
         "target": target,
-        "positive": _positive(table, target),
+        **judge.task(),
         "id_columns": [each.column for each in roles if each.role == "id"],
         "features": {
-            each.column: {"type": each.role} for each in roles if each.role in ("integer", "number", "category")
+            each.column: {"type": each.role, **({"nullable": True} if each.nullable else {})}
+            for each in roles
+            if each.role in _FEATURES
         },
         "ignore": [each.column for each in roles if each.role == "ignore"],
         "split": {"by": "hash", "evaluation": 0.2, "reference": 0.2, "seed": 0},
-        "estimator": {"path": "sklearn.linear_model.LogisticRegression", "parameters": {"max_iter": 1000}},
+        "estimator": judge.estimator(),
     }
     if not body["features"]:
         reasons = "; ".join(f"{each.column}: {each.why}" for each in roles if each.role != "target")
@@ -113,19 +121,8 @@ def _prepared(body: dict[str, Any], root: Path) -> dict[str, Any]:
     raise UsageError(refused.message, next="add rows, or join rare labels with others") from refused
 
 
-def _refuse_regression(table: Table, target: str) -> None:
-    labels = len(table.trimmed(target).unique())
-    if labels > MOST_LABELS:
-        raise UsageError(
-            f"target {target} holds {labels:,} different values: that is a number to be predicted (regression)"
-            " or free text, and Slipway trains classifiers",
-            next="name a target of few classes, or make classes of its values",
-        )
-
-
-def _positive(table: Table, target: str) -> str:
+def _positive(counts: Counter[str]) -> str:
     """Return the label that says yes, or else the rarest one."""
-    counts: Counter[str] = Counter(table.columns[target].to_pylist())
     said = [label for label in counts if label.strip().lower() in _POSITIVE]
     return said[0] if len(said) == 1 else min(counts, key=lambda label: (counts[label], label))
 
@@ -141,6 +138,37 @@ class _Judge:
         self._markers = sorted({marker for name in others for marker in self._markers_of(table.trimmed(name))})
         self._table = dataclasses.replace(table, missing=table.missing | set(self._markers))
         self._has_id = bool(ids)
+        self._labels: Counter[str] = Counter(table.columns[target].to_pylist())
+        numbers = of.parsed(table.trimmed(target), guessed_decimal(table, [target]))
+        self._is_number = not np.isnan(numbers[~table.is_missing(target)]).any()
+        self._regresses = self._is_number and len(self._labels) > MOST_LABELS
+
+    def task(self) -> dict[str, Any]:
+        """Return what is to be predicted; raise UsageError for a target of free text."""
+        if self._regresses:
+            return {"task": "regression"}
+        if len(self._labels) > MOST_LABELS:
+            raise UsageError(
+                f"target {self._target} holds {len(self._labels):,} different texts",
+                next="name a target of numbers or of few classes, or make classes of its values",
+            )
+        kind = self._label_type()
+        if len(self._labels) > _TWO:
+            return {"task": "multiclass", "labels": kind}
+        return {"positive": typed_label(_positive(self._labels), kind)}
+
+    def estimator(self) -> dict[str, Any]:
+        """Return an estimator that the task can begin with."""
+        if self._regresses:
+            return {"path": "sklearn.ensemble.HistGradientBoostingRegressor"}
+        return {"path": "sklearn.linear_model.LogisticRegression", "parameters": {"max_iter": 1000}}
+
+    def _label_type(self) -> str:
+        said = {label.strip().lower() for label in self._labels}
+        if said <= _TRUTHS:
+            return "boolean"
+        whole = self._is_number and all(float(label).is_integer() for label in said if label)
+        return "integer" if whole and not any(label.startswith("0") and label != "0" for label in said) else "text"
 
     def written(self) -> dict[str, Any]:
         """Return what of a source this has found out."""
@@ -150,8 +178,10 @@ class _Judge:
     def role(self, column: str) -> Role:
         """Return what a column is; of several that name each row, only the first is its id."""
         if column == self._target:
-            labels = Counter(self._table.columns[column].to_pylist())
-            return Role(column, "target", ", ".join(f"{quoted(label)} {n:,}" for label, n in labels.most_common(5)))
+            if self._regresses:
+                return Role(column, "target", f"{len(self._labels):,} different numbers: a number to be predicted")
+            common = self._labels.most_common(5)
+            return Role(column, "target", ", ".join(f"{quoted(label)} {rows:,}" for label, rows in common))
         if column in self._ids:
             return Role(column, "id", "named as an id")
         texts = self._table.trimmed(column)
@@ -160,15 +190,23 @@ class _Judge:
         if missing == len(texts):
             return Role(column, "ignore", "it is empty")
         if missing:
-            return Role(column, "ignore", f"{missing:,} values are missing, and nothing says what that means")
+            known = pa.array(~self._table.is_missing(column))
+            texts = texts.filter(known)
+            distinct = texts.unique()
         if len(distinct) == 1:
             return Role(column, "ignore", f"every row has {quoted(distinct[0].as_py())}")
         if _is_unspeakable(column):
             return Role(column, "ignore", "its name can't be a field of a request")
         values = of.parsed(texts, self._decimal)
         if np.isnan(values).any() or self._has_leading_zeros(texts):
-            return self._role_of_texts(column, distinct)
-        return self._role_of_numbers(column, values)
+            role = self._role_of_texts(column, distinct)
+        else:
+            role = self._role_of_numbers(column, values)
+        if missing and role.role == "id":
+            return Role(column, "ignore", f"{role.why}, but {missing:,} are missing")
+        if missing and role.role in _FEATURES:
+            return dataclasses.replace(role, why=f"{role.why}; {missing:,} are missing", nullable=True)
+        return role
 
     def _role_of_numbers(self, column: str, values: np.ndarray[Any, np.dtype[np.float64]]) -> Role:
         distinct = np.unique(values)
@@ -188,10 +226,14 @@ class _Judge:
 
     def _role_of_texts(self, column: str, distinct: pa.StringArray) -> Role:
         rows = len(self._table)
-        if len(distinct) == rows:
+        if len(distinct) == rows and not _is_time(distinct[0].as_py()):
             return self._id(column, "a text of its own in each row")
+        if {text.lower() for text in distinct.to_pylist()} == _TRUTHS:
+            return Role(column, "boolean", "true and false")
+        if all(_is_date(text) for text in distinct.to_pylist()):
+            return Role(column, "date", "dates")
         if all(_is_time(text) for text in distinct.to_pylist()):
-            return Role(column, "ignore", "dates, which no feature takes; split by time could use them")
+            return Role(column, "datetime", "dates and times")
         if len(distinct) > MOST_CATEGORIES or len(distinct) > rows / 2:
             return Role(column, "ignore", f"{len(distinct):,} different texts in {rows:,} rows")
         named = ", ".join(quoted(text) for text in sorted(distinct.to_pylist())[:4])
@@ -219,6 +261,10 @@ def _is_unspeakable(column: str) -> bool:
     except NotServable:
         return True
     return False
+
+
+def _is_date(text: str) -> bool:
+    return _is_time(text) and "T" not in text.upper() and ":" not in text
 
 
 def _is_time(text: str) -> bool:

@@ -26,7 +26,7 @@ from pipelines.errors import NotServable, UsageError
 from pipelines.packaging.onnx_model import OnnxModel, Scores, ServedModel
 from pipelines.packaging.snapshot import Snapshot, SnapshotDescription, read_snapshot, write_table
 from pipelines.training.advice import advice, named
-from pipelines.training.estimators import probabilities_of
+from pipelines.training.estimators import probabilities_of, values_of
 from pipelines.training.train import as_served, load_trained
 from pipelines.training.workspace import Workspace, report, run_stage
 
@@ -60,7 +60,7 @@ def predict(pipeline: Pipeline, rows: Snapshot) -> pd.DataFrame:
     description = rows.description
     served = as_served(rows.features, description)
     if description.task is Task.REGRESSION:
-        return pd.DataFrame({"value": np.asarray(pipeline.predict(served), dtype=np.float64).reshape(-1)})
+        return pd.DataFrame({"value": values_of(pipeline, served)})
     probabilities = probabilities_of(pipeline, served)
     # A model of numbered labels has the same classes in the same order.
     known = [label_text(each) for each in description.classes]
@@ -108,7 +108,8 @@ def largest_difference(predictions: pd.DataFrame, scores: Scores, description: S
         order = [label_text(each) for each in description.classes]
         trained = predictions[list(columns)].to_numpy()
         answered = scores.numbers[:, [order.index(text) for text in columns.values()]]
-        scale, differing = 1.0, int(np.sum(predictions["label"].to_numpy(dtype=object) != scores.labels))
+        other = predictions["label"].to_numpy(dtype=object) != scores.labels
+        scale, differing = 1.0, int(np.sum(other & scores.clear))
     difference = float(np.max(np.abs(trained - answered))) / scale
     # Written so that NaN is refused too.
     if differing or not difference <= TOLERANCE:

@@ -19,8 +19,10 @@ from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array
 
 from pipelines.adapters.mlflow.errors import bound_calls, mlflow_calls
-from pipelines.domain.bundle import FeatureType
+from pipelines.domain.bundle import Feature, FeatureType
+from pipelines.domain.description import Task
 from pipelines.errors import RegistryUnavailable
+from pipelines.packaging.file_digest import digest_of_file
 from pipelines.packaging.snapshot import Snapshot, SnapshotDescription, read_snapshot
 from pipelines.training.model_file import ModelFile
 from pipelines.training.parts import libraries
@@ -30,7 +32,11 @@ from pipelines.training.workspace import Workspace, report
 _TYPES = {
     FeatureType.INTEGER: DataType.long,
     FeatureType.NUMBER: DataType.double,
+    FeatureType.BOOLEAN: DataType.boolean,
     FeatureType.CATEGORY: DataType.string,
+    FeatureType.TEXT: DataType.string,
+    FeatureType.DATE: DataType.datetime,
+    FeatureType.DATETIME: DataType.datetime,
 }
 # MLflow takes slashes too, but not everywhere in a name, and shows them as folders.
 _NOT_IN_A_NAME = re.compile(r"[^\w.\- ]")
@@ -41,7 +47,7 @@ _READY_TIMEOUT_S = 60
 
 
 def register(workspace: Workspace, tracking_uri: str, git_root: Path) -> dict[str, Any]:
-    """Log and register what the stages left in `workspace`; return run id, accuracy and version."""
+    """Log and register what the stages left in `workspace`; return run id, accuracy (of a regression R2) and version."""
     model = ModelFile.load(workspace.model_file)
     metrics: dict[str, float] = json.loads(workspace.metrics.read_text(encoding="utf-8"))
     bound_calls(timeout_s=_CALL_TIMEOUT_S, retries=1)
@@ -65,9 +71,10 @@ def register(workspace: Workspace, tracking_uri: str, git_root: Path) -> dict[st
             f"version {registered.version} of {model.name} is {registered.status}",
             next="look at the log of the model registry",
         )
+    quality = "r2" if description.task is Task.REGRESSION else "accuracy"
     return {
         "run_id": str(run.info.run_id),
-        "accuracy": round(metrics["accuracy"], 4),
+        quality: round(metrics[quality], 4),
         "model_version": str(registered.version),
     }
 
@@ -89,6 +96,7 @@ def parameters(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def _log_datasets(workspace: Workspace, model: ModelFile) -> SnapshotDescription:
+    mlflow.set_tag("slipway.dataset.source", digest_of_file(workspace.root / model.source.path))
     for name, path in (
         ("train", workspace.train),
         ("evaluation", workspace.evaluation),
@@ -114,30 +122,40 @@ def _dataset(snapshot: Snapshot, name: str, model: ModelFile) -> Any:
 
 def _log_models(workspace: Workspace, description: SnapshotDescription) -> str:
     """Log the scikit-learn and the ONNX model; return the address of the latter."""
-    inputs = Schema([ColSpec(_TYPES[feature.type], feature.name) for feature in description.features])
-    label = ColSpec(DataType.string, "label")
+    inputs = Schema([_column(feature) for feature in description.features])
+    answered: dict[str, list[ColSpec]] = {
+        "sklearn": [ColSpec(DataType.string, "label")],
+        "onnx": [ColSpec(DataType.string, "label"), ColSpec(Array(DataType.float), "probabilities")],
+    }
+    if description.task is Task.REGRESSION:
+        answered = dict.fromkeys(answered, [ColSpec(DataType.double, "value")])
     trained = workspace.sklearn_model.read_bytes()
     pipeline = load_trained(trained)
     mlflow.sklearn.log_model(
         pipeline,
         name="sklearn",
-        signature=ModelSignature(inputs, Schema([label])),
+        signature=ModelSignature(inputs, Schema(answered["sklearn"])),
         serialization_format="skops",
         skops_trusted_types=skops.io.get_untrusted_types(data=trained),
         pip_requirements=_pinned("scikit-learn", "skops", "numpy", "pandas", *_distributions(libraries(pipeline))),
     )
     report("logged the scikit-learn model")
-    probabilities = ColSpec(Array(DataType.float), "probabilities")
     logged = mlflow.onnx.log_model(
         onnx.load(str(workspace.onnx_model)),
         name="onnx",
-        signature=ModelSignature(inputs, Schema([label, probabilities])),
+        signature=ModelSignature(inputs, Schema(answered["onnx"])),
         pip_requirements=_pinned("onnx", "onnxruntime", "numpy"),
         # Packaging takes one file, and refuses models that point at others.
         save_as_external_data=False,
     )
     report("logged the ONNX model")
     return str(logged.model_uri)
+
+
+def _column(feature: Feature) -> ColSpec:
+    # What may be missing is no whole number to pandas.
+    kind = DataType.double if feature.nullable and feature.type is FeatureType.INTEGER else _TYPES[feature.type]
+    return ColSpec(kind, feature.name, required=not feature.nullable)
 
 
 def _distributions(modules: Iterable[str]) -> list[str]:

@@ -1,6 +1,8 @@
 """Gives every column its type; all values that have no meaning in model.yaml are refused in one go."""
 
+import math
 from collections import Counter
+from datetime import date
 
 import numpy as np
 import pandas as pd
@@ -8,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipelines.training.model_file import Categorical, ModelFile, Numeric, instant
+from pipelines.domain.description import Label, Task, label_text
+from pipelines.training.model_file import Categorical, ModelFile, Numeric, Plain, Rule, Text, instant
 from pipelines.training.reading import numbers as of
 from pipelines.training.reading.refusals import Refusals, quoted
 from pipelines.training.reading.table import Table
@@ -17,6 +20,7 @@ from pipelines.training.workspace import report
 _CORRECT = "correct the data, or declare in model.yaml what it means"
 # A label needs a row to train on and one to evaluate by, at the very least.
 _LABEL_ROWS = 2
+_TRUTHS = {"true": True, "false": False, "yes": True, "no": False, "t": True, "f": False, "1": True, "0": False}
 
 
 def typed_frame(model: ModelFile, table: Table) -> pd.DataFrame:
@@ -26,20 +30,18 @@ def typed_frame(model: ModelFile, table: Table) -> pd.DataFrame:
     there are.
     """
     wrong = Refusals(table.name)
-    decimal = model.source.decimal or guessed_decimal(table, list(model.numeric))
+    numbers = [*model.numeric, *([model.target] if model.kind is Task.REGRESSION else [])]
+    decimal = model.source.decimal or guessed_decimal(table, numbers)
     columns: dict[str, pd.Series] = {}
     for name, rule in model.features.items():
-        if isinstance(rule, Numeric):
-            columns[name] = _numbers(table, name, rule, decimal, wrong)
-        else:
-            columns[name] = _categories(table, name, rule, wrong)
-    _check_labels(model, table, wrong)
+        columns[name] = _feature(table, name, rule, decimal, wrong)
+    columns[model.target] = _target(model, table, decimal, wrong)
     for name in model.id_columns:
         wrong.add_values(table, name, table.is_missing(name), "is missing, where a row's id is needed")
     if model.split.column:
         instants(table, model.split.column, wrong)
     wrong.end(next=_CORRECT)
-    return pd.DataFrame({**columns, model.target: _objects(table.columns[model.target])})
+    return pd.DataFrame(columns)
 
 
 def guessed_decimal(table: Table, columns: list[str]) -> str:
@@ -47,24 +49,38 @@ def guessed_decimal(table: Table, columns: list[str]) -> str:
     return "," if any(of.shows_comma(table.trimmed(name)) for name in columns) else "."
 
 
-def instants(table: Table, column: str, wrong: Refusals) -> NDArray[np.datetime64]:
-    """Return the times of a column, in UTC; note in `wrong` what is none."""
+def instants(
+    table: Table, column: str, wrong: Refusals, *, among: NDArray[np.bool_] | None = None
+) -> NDArray[np.datetime64]:
+    """Return the times of a column, in UTC; note in `wrong` what is none, `among` some rows or all."""
     times = np.full(len(table), np.datetime64("NaT"), dtype="datetime64[us]")
     for position, text in enumerate(table.trimmed(column).to_pylist()):
         try:
             times[position] = instant(text).replace(tzinfo=None)
         except ValueError:
             continue
-    wrong.add_values(table, column, np.isnat(times), "is no date or time as ISO 8601 writes it (2025-01-31)")
+    none = np.isnat(times) if among is None else np.isnat(times) & among
+    wrong.add_values(table, column, none, "is no date or time as ISO 8601 writes it (2025-01-31)")
     return times
+
+
+def _feature(table: Table, name: str, rule: Rule, decimal: str, wrong: Refusals) -> pd.Series:
+    if isinstance(rule, Numeric):
+        return _numbers(table, name, rule, decimal, wrong)
+    if isinstance(rule, Categorical):
+        return _categories(table, name, rule, wrong)
+    if isinstance(rule, Text):
+        return _texts(table, name, rule, wrong)
+    read = {"boolean": _truths, "date": _dates, "datetime": _times}[rule.type]
+    return read(table, name, rule, wrong)
 
 
 def _numbers(table: Table, name: str, rule: Numeric, decimal: str, wrong: Refusals) -> pd.Series:
     missing = table.is_missing(name)
     values = of.parsed(table.trimmed(name), decimal).copy()
     values[missing] = np.nan if rule.blank is None else rule.blank
-    if rule.blank is None:
-        wrong.add_values(table, name, missing, "is missing, and blank does not say what that means")
+    if rule.blank is None and not rule.nullable:
+        wrong.add_values(table, name, missing, "is missing, and neither blank nor nullable says what that means")
     is_number = ~np.isnan(values)
     wrong.add_values(table, name, ~is_number & ~missing, f"is not a number (decimal sign {decimal!r})")
     beyond = of.is_beyond_float32(values)
@@ -91,37 +107,122 @@ def _numbers(table: Table, name: str, rule: Numeric, decimal: str, wrong: Refusa
         merged & ~rounded & ~beyond,
         'is the same to the model, which takes float32, as another value of its column ("type: number" accepts that)',
     )
-    return pd.Series(np.where(is_number & ~beyond & ~rounded, values, 0.0)).round().astype("int64")
+    whole = pd.Series(np.where(is_number & ~beyond & ~rounded, values, 0.0)).round().astype("int64")
+    return whole.astype("Int64").mask(missing) if rule.nullable else whole
 
 
 def _categories(table: Table, name: str, rule: Categorical, wrong: Refusals) -> pd.Series:
-    missing = table.is_missing(name)
-    wrong.add_values(table, name, missing, "is missing")
+    missing = _missing(table, name, rule, wrong)
     if rule.categories:
         known = pc.is_in(table.columns[name], value_set=pa.array(rule.categories, pa.string()))
         strange = ~known.to_numpy(zero_copy_only=False) & ~missing
         wrong.add_values(table, name, strange, "is not one of its categories")
-    return _objects(table.columns[name])
+    return _objects(table.columns[name], missing)
 
 
-def _check_labels(model: ModelFile, table: Table, wrong: Refusals) -> None:
+def _texts(table: Table, name: str, rule: Text, wrong: Refusals) -> pd.Series:
+    missing = _missing(table, name, rule, wrong)
+    long = pc.greater(pc.utf8_length(table.columns[name]), rule.maximum_length).to_numpy(zero_copy_only=False)
+    wrong.add_values(table, name, long & ~missing, f"is longer than {rule.maximum_length} characters")
+    return _objects(table.columns[name], missing)
+
+
+def _truths(table: Table, name: str, rule: Plain, wrong: Refusals) -> pd.Series:
+    missing = _missing(table, name, rule, wrong)
+    found = [_TRUTHS.get(text.lower()) for text in table.trimmed(name).to_pylist()]
+    strange = np.array([each is None for each in found]) & ~missing
+    wrong.add_values(table, name, strange, "is neither true nor false")
+    return pd.Series([None if gone else each for each, gone in zip(found, missing, strict=True)], dtype=object)
+
+
+def _dates(table: Table, name: str, rule: Plain, wrong: Refusals) -> pd.Series:
+    missing = _missing(table, name, rule, wrong)
+    found = [_date(text) for text in table.trimmed(name).to_pylist()]
+    strange = np.array([each is None for each in found]) & ~missing
+    wrong.add_values(table, name, strange, "is no date as ISO 8601 writes it (2025-01-31)")
+    return pd.Series(found, dtype=object)
+
+
+def _times(table: Table, name: str, rule: Plain, wrong: Refusals) -> pd.Series:
+    missing = _missing(table, name, rule, wrong)
+    times = instants(table, name, wrong, among=~missing)
+    return pd.Series(pd.DatetimeIndex(times, tz="UTC"))
+
+
+def _missing(table: Table, name: str, rule: Categorical | Plain | Text, wrong: Refusals) -> NDArray[np.bool_]:
+    missing = table.is_missing(name)
+    if not rule.nullable:
+        wrong.add_values(table, name, missing, "is missing, and the feature is not nullable")
+    return missing
+
+
+def _date(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _target(model: ModelFile, table: Table, decimal: str, wrong: Refusals) -> pd.Series:
+    """Return the target: the texts of its labels as the model answers them, or numbers."""
     missing = table.is_missing(model.target)
-    wrong.add_values(table, model.target, missing, "is missing, where the target's label is needed")
-    labels = table.columns[model.target].to_numpy(zero_copy_only=False)[~missing]
+    wrong.add_values(table, model.target, missing, "is missing, where the target is needed")
+    if model.kind is Task.REGRESSION:
+        values = of.parsed(table.trimmed(model.target), decimal)
+        wrong.add_values(
+            table, model.target, np.isnan(values) & ~missing, f"is not a number (decimal sign {decimal!r})"
+        )
+        wrong.add_values(table, model.target, of.is_beyond_float32(values), "is more than float32 holds")
+        if len(np.unique(values[~np.isnan(values)])) == 1:
+            wrong.add(f"target {model.target} holds one value only: there is nothing to be predicted")
+        return pd.Series(values)
+    labels = [_label(text, model.label_type) for text in table.columns[model.target].to_pylist()]
+    strange = np.array([each is None for each in labels]) & ~missing
+    wrong.add_values(table, model.target, strange, f"is no label of type {model.label_type}")
+    texts = np.array(["" if each is None else label_text(each) for each in labels], dtype=object)
+    _check_labels(model, table, texts[~missing & ~strange], table.places[~missing & ~strange], wrong)
+    return pd.Series(texts, dtype=object)
+
+
+def typed_label(text: str, kind: str) -> Label:
+    """Return a label of a text that `label_text` wrote, of type text, integer, number or boolean."""
+    found = _label(text, kind)
+    assert found is not None
+    return found
+
+
+def _label(text: str, kind: str) -> Label | None:
+    """Return a label of a source's text; None for one that is not of that type."""
+    if kind == "text":
+        return text
+    if kind == "boolean":
+        return _TRUTHS.get(text.strip().lower())
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    if not math.isfinite(number) or (kind == "integer" and not number.is_integer()):
+        return None
+    return int(number) if kind == "integer" else number
+
+
+def _check_labels(
+    model: ModelFile, table: Table, labels: NDArray[np.object_], places: NDArray[np.int64], wrong: Refusals
+) -> None:
     counts = Counter(labels.tolist())
     named = ", ".join(quoted(label) for label in sorted(counts)[:5])
     if len(counts) < 2:
         wrong.add(f"target {model.target} holds one label, {named}: a classifier needs rows of two or more")
-    if model.positive not in counts:
+    if model.positive is not None and label_text(model.positive) not in counts:
         wrong.add(f"target {model.target} holds {named} and never the positive label {model.positive!r}")
     for label, rows in sorted(counts.items()):
         if rows < _LABEL_ROWS:
-            place = table.places[~missing][labels == label][0]
+            place = places[labels == label][0]
             wrong.add(
                 f"target {model.target}: label {quoted(label)} has one row ({table.unit} {place}), and needs enough"
                 " for every part: add rows of it, join it with another label, or leave the row out"
             )
 
 
-def _objects(texts: pa.StringArray) -> pd.Series:
-    return pd.Series(texts.to_numpy(zero_copy_only=False), dtype=object)
+def _objects(texts: pa.StringArray, missing: NDArray[np.bool_]) -> pd.Series:
+    return pd.Series(np.where(missing, None, texts.to_numpy(zero_copy_only=False)), dtype=object)

@@ -54,11 +54,20 @@ def measure(world: Offline, limits: ParityLimits) -> Differences:
         columns = {"probability": world.candidate.probability(output.positive)}
     else:
         columns = {f"probability:{label_text(each)}": world.candidate.probability(each) for each in output.classes}
-    return compare(columns, scores.labels, world.predictions)
+    return compare(columns, scores.labels, world.predictions, clear=None if scores.labels is None else scores.clear)
 
 
-def compare(numbers: "Mapping[str, np.ndarray]", labels: "np.ndarray | None", trained: "pd.DataFrame") -> Differences:
-    """Compare numbers (n,) by their column, and labels (n,), with a frame of the same columns and `label`."""
+def compare(
+    numbers: "Mapping[str, np.ndarray]",
+    labels: "np.ndarray | None",
+    trained: "pd.DataFrame",
+    *,
+    clear: "np.ndarray | None" = None,
+) -> Differences:
+    """Compare numbers (n,) by their column, and labels (n,), with a frame of the same columns and `label`.
+
+    `clear` says in which rows a label is no matter of chance; None for all.
+    """
     import numpy as np
 
     rows, logged = len(next(iter(numbers.values()))), len(trained)
@@ -68,7 +77,10 @@ def compare(numbers: "Mapping[str, np.ndarray]", labels: "np.ndarray | None", tr
     # Of a value, the share of the largest one counts.
     scale = 1.0 if labels is not None else max(1.0, float(np.max(np.abs(expected))))
     largest = float(np.max(np.abs(answered - expected))) / scale
-    differing = 0 if labels is None else int(np.sum(labels != trained["label"].astype(str).to_numpy()))
+    differing = 0
+    if labels is not None:
+        other = labels != trained["label"].astype(str).to_numpy()
+        differing = int(np.sum(other if clear is None else other & clear))
     return Differences(rows, logged, largest, differing)
 
 
