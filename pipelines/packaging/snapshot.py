@@ -113,10 +113,16 @@ def write_snapshot(path: Path, frame: pd.DataFrame, description: SnapshotDescrip
     types = [(feature.name, _ARROW[feature.type]) for feature in description.features]
     target = pa.float64() if description.task is Task.REGRESSION else pa.string()
     schema = pa.schema([*types, (description.target, target)])
-    columns = frame[[name for name, _ in types] + [description.target]].reset_index(drop=True)
-    table = pa.Table.from_pandas(columns, schema=schema, preserve_index=False)
+    table = pa.table([_array(frame[field.name], field.type) for field in schema], schema=schema)
     content = canonical(description.as_dict())
     return write_table(path, table.replace_schema_metadata({_KEY: content}))
+
+
+def _array(column: "pd.Series[Any]", kind: pa.DataType) -> pa.Array:
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        # Its values without their zone, which is UTC.
+        return pa.array(column.dt.tz_convert(None).to_numpy(), type=kind, from_pandas=True)
+    return pa.array(column, type=kind, from_pandas=True)
 
 
 def write_table(path: Path, table: pa.Table) -> str:

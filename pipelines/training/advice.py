@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from sklearn.base import is_classifier, is_regressor
+
 from pipelines.training.parts import parts
 
 WHAT_WORKS = "docs/reference/estimators.md lists what works"
@@ -46,5 +48,7 @@ def advice(estimator: Any, *, otherwise: str = "choose another estimator in mode
 
 def named(estimator: Any) -> str:
     """Return the names of the classes that answer in `estimator`, without those that only pass on."""
-    names = {type(part).__name__ for part in parts(estimator) if hasattr(part, "predict")} - {"Pipeline"}
+    answering = [part for part in parts(estimator) if is_classifier(part) or is_regressor(part)]
+    asked = "predict_proba" if any(hasattr(part, "predict_proba") for part in answering) else "predict"
+    names = {type(part).__name__ for part in answering if hasattr(part, asked)} - {"Pipeline"}
     return ", ".join(sorted(names))

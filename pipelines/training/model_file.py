@@ -1,16 +1,13 @@
 """model.yaml, the one description of a model's data, features and estimator: unknown keys are refused."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StrictStr,
     ValidationError,
@@ -21,8 +18,8 @@ from pipelines.documents import DocumentError, read_yaml
 from pipelines.domain.description import Label, Task
 from pipelines.domain.names import checked_name
 from pipelines.errors import UsageError
+from pipelines.training.feature_rules import Name, Numeric, Rule, Strict, twice
 
-Name = Annotated[StrictStr, Field(min_length=1, max_length=128)]
 # So many wrong keys are named at once.
 _NAMED_KEYS = 50
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -55,11 +52,7 @@ def _declared_instant(value: Any) -> datetime:
     return instant(value)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Source(_Strict):
+class Source(Strict):
     """The raw data, a path relative to the project root, and how it is written.
 
     `format` is told by the ending of the name where it is not given. What of a CSV file's `encoding`, `separator`,
@@ -85,71 +78,7 @@ class Source(_Strict):
         return self
 
 
-class Numeric(_Strict):
-    """A numeric feature: declared bounds are enforced when serving; `blank` is what a missing value means.
-
-    One that is `nullable` may be missing, and the model is told so. `one_hot` encodes each whole number from `minimum`
-    to `maximum` by itself, as a flag wants it.
-    """
-
-    type: Literal["integer", "number"]
-    minimum: float | None = None
-    maximum: float | None = None
-    blank: float | None = None
-    nullable: bool = False
-    one_hot: bool = False
-
-    @model_validator(mode="after")
-    def _bounds_fit_the_type(self) -> Self:
-        bounds = [bound for bound in (self.minimum, self.maximum) if bound is not None]
-        if bounds != sorted(bounds):
-            raise ValueError("minimum is above maximum")
-        if self.type == "integer" and any(not bound.is_integer() for bound in bounds):
-            raise ValueError("bounds of an integer feature must be whole numbers")
-        if self.type == "integer" and self.blank is not None and not self.blank.is_integer():
-            raise ValueError("blank of an integer feature must be a whole number")
-        if self.one_hot and (self.type != "integer" or len(bounds) != 2):
-            raise ValueError("one_hot needs an integer feature with minimum and maximum")
-        if self.nullable and (self.blank is not None or self.one_hot):
-            raise ValueError("nullable needs neither blank nor one_hot beside it")
-        return self
-
-
-class Categorical(_Strict):
-    """A categorical feature: without declared categories, those observed in the source hold."""
-
-    type: Literal["category"]
-    categories: tuple[StrictStr, ...] = ()
-    nullable: bool = False
-
-    @model_validator(mode="after")
-    def _no_category_twice(self) -> Self:
-        if twice := _twice(self.categories):
-            raise ValueError(f"categories given twice: {', '.join(map(repr, twice))}")
-        if self.nullable and "" in self.categories:
-            raise ValueError("a nullable feature has no empty category: that is what a missing value is")
-        return self
-
-
-class Plain(_Strict):
-    """A feature of true and false, of ISO 8601 dates, or of ISO 8601 dates with a time (in UTC without an offset)."""
-
-    type: Literal["boolean", "date", "datetime"]
-    nullable: bool = False
-
-
-class Text(_Strict):
-    """A feature of free text, of at most so many characters."""
-
-    type: Literal["text"]
-    maximum_length: Annotated[int, Field(ge=1, le=100_000)]
-    nullable: bool = False
-
-
-Rule = Annotated[Numeric | Categorical | Plain | Text, Field(discriminator="type")]
-
-
-class Split(_Strict):
+class Split(Strict):
     """Which part a row belongs to, for good: by a hash of its id, or by its time.
 
     With `by: hash`, `evaluation` and `reference` are fractions of all rows. With `by: time`, rows whose `column`
@@ -183,7 +112,7 @@ _ClassPath = Annotated[StrictStr, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+
 _ModulePath = Annotated[StrictStr, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
 
 
-class Estimator(_Strict):
+class Estimator(Strict):
     """A classifier with its parameters: by import path, or made by `make_estimator(features)` of an own `module`.
 
     A parameter can itself be `{path, parameters}`. Unless `encoded`, it gets the columns themselves, by name.
@@ -206,7 +135,7 @@ class Estimator(_Strict):
         return self.path or str(self.module)
 
 
-class ModelFile(_Strict):
+class ModelFile(Strict):
     """A whole model.yaml; columns in `ignore` have no role.
 
     The task is binary where a positive label is given. Labels are answered as the type that `labels` says: that of the
@@ -325,7 +254,7 @@ def _wrong_roles(body: Mapping[Any, Any]) -> list[str]:
     column = split.get("column") if isinstance(split, dict) else None
     features = _texts(body.get("features"))
     ids, ignored, target = _texts(body.get("id_columns")), _texts(body.get("ignore")), _texts([body.get("target")])
-    faults = [f"columns with two roles: {name}" for name in _twice([*target, *ids, *features, *ignored])]
+    faults = [f"columns with two roles: {name}" for name in twice([*target, *ids, *features, *ignored])]
     if column in (*target, *ignored):
         faults.append(f"split.column: {column} can't be the target, nor be ignored")
     strangers = sorted(set(_texts(body.get("protected"))) - set(features))
@@ -336,10 +265,6 @@ def _wrong_roles(body: Mapping[Any, Any]) -> list[str]:
 
 def _texts(value: Any) -> list[str]:
     return [each for each in value if isinstance(each, str)] if isinstance(value, list | tuple | dict) else []
-
-
-def _twice(names: Iterable[str]) -> list[str]:
-    return sorted(name for name, times in Counter(names).items() if times > 1)
 
 
 def _place(location: tuple[int | str, ...]) -> str:

@@ -8,7 +8,8 @@ import pandas as pd
 from pipelines.domain.bundle import Feature, FeatureType
 from pipelines.domain.description import Task
 from pipelines.packaging.snapshot import SnapshotDescription, write_snapshot
-from pipelines.training.model_file import Categorical, ModelFile, Numeric, Rule, Text
+from pipelines.training.feature_rules import Categorical, Numeric, Rule, Text
+from pipelines.training.model_file import ModelFile
 from pipelines.training.places import divided
 from pipelines.training.reading.columns import typed_frame, typed_label
 from pipelines.training.reading.source import check_columns, read_source

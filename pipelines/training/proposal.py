@@ -189,24 +189,26 @@ class _Judge:
         distinct = texts.unique()
         if missing == len(texts):
             return Role(column, "ignore", "it is empty")
+        if _is_unspeakable(column):
+            return Role(column, "ignore", "its name can't be a field of a request")
         if missing:
             known = pa.array(~self._table.is_missing(column))
             texts = texts.filter(known)
             distinct = texts.unique()
-        if len(distinct) == 1:
-            return Role(column, "ignore", f"every row has {quoted(distinct[0].as_py())}")
-        if _is_unspeakable(column):
-            return Role(column, "ignore", "its name can't be a field of a request")
-        values = of.parsed(texts, self._decimal)
-        if np.isnan(values).any() or self._has_leading_zeros(texts):
-            role = self._role_of_texts(column, distinct)
-        else:
-            role = self._role_of_numbers(column, values)
+        role = self._role_of_values(column, texts, distinct)
         if missing and role.role == "id":
             return Role(column, "ignore", f"{role.why}, but {missing:,} are missing")
         if missing and role.role in _FEATURES:
             return dataclasses.replace(role, why=f"{role.why}; {missing:,} are missing", nullable=True)
         return role
+
+    def _role_of_values(self, column: str, texts: pa.StringArray, distinct: pa.StringArray) -> Role:
+        if len(distinct) == 1:
+            return Role(column, "ignore", f"every row has {quoted(distinct[0].as_py())}")
+        values = of.parsed(texts, self._decimal)
+        if np.isnan(values).any() or self._has_leading_zeros(texts):
+            return self._role_of_texts(column, distinct)
+        return self._role_of_numbers(column, values)
 
     def _role_of_numbers(self, column: str, values: np.ndarray[Any, np.dtype[np.float64]]) -> Role:
         distinct = np.unique(values)

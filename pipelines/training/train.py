@@ -28,7 +28,8 @@ from pipelines.packaging.served import model_values
 from pipelines.packaging.snapshot import Snapshot, SnapshotDescription, read_snapshot
 from pipelines.training.estimators import build, fit
 from pipelines.training.export import DAY_S, columns_of, to_onnx
-from pipelines.training.model_file import ModelFile, Numeric
+from pipelines.training.feature_rules import Numeric
+from pipelines.training.model_file import ModelFile
 from pipelines.training.parts import needs_numeric_labels, needs_scaling, takes_missing
 from pipelines.training.workspace import Workspace, run_stage
 

@@ -47,7 +47,7 @@ _READY_TIMEOUT_S = 60
 
 
 def register(workspace: Workspace, tracking_uri: str, git_root: Path) -> dict[str, Any]:
-    """Log and register what the stages left in `workspace`; return run id, accuracy (of a regression R2) and version."""
+    """Log and register what the stages left in `workspace`; return run id, accuracy (or a regression's R2), version."""
     model = ModelFile.load(workspace.model_file)
     metrics: dict[str, float] = json.loads(workspace.metrics.read_text(encoding="utf-8"))
     bound_calls(timeout_s=_CALL_TIMEOUT_S, retries=1)
@@ -123,18 +123,15 @@ def _dataset(snapshot: Snapshot, name: str, model: ModelFile) -> Any:
 def _log_models(workspace: Workspace, description: SnapshotDescription) -> str:
     """Log the scikit-learn and the ONNX model; return the address of the latter."""
     inputs = Schema([_column(feature) for feature in description.features])
-    answered: dict[str, list[ColSpec]] = {
-        "sklearn": [ColSpec(DataType.string, "label")],
-        "onnx": [ColSpec(DataType.string, "label"), ColSpec(Array(DataType.float), "probabilities")],
-    }
-    if description.task is Task.REGRESSION:
-        answered = dict.fromkeys(answered, [ColSpec(DataType.double, "value")])
+    regresses = description.task is Task.REGRESSION
+    answer = ColSpec(DataType.double, "value") if regresses else ColSpec(DataType.string, "label")
+    beside = [] if regresses else [ColSpec(Array(DataType.float), "probabilities")]
     trained = workspace.sklearn_model.read_bytes()
     pipeline = load_trained(trained)
     mlflow.sklearn.log_model(
         pipeline,
         name="sklearn",
-        signature=ModelSignature(inputs, Schema(answered["sklearn"])),
+        signature=ModelSignature(inputs, Schema([answer])),
         serialization_format="skops",
         skops_trusted_types=skops.io.get_untrusted_types(data=trained),
         pip_requirements=_pinned("scikit-learn", "skops", "numpy", "pandas", *_distributions(libraries(pipeline))),
@@ -143,7 +140,7 @@ def _log_models(workspace: Workspace, description: SnapshotDescription) -> str:
     logged = mlflow.onnx.log_model(
         onnx.load(str(workspace.onnx_model)),
         name="onnx",
-        signature=ModelSignature(inputs, Schema(answered["onnx"])),
+        signature=ModelSignature(inputs, Schema([answer, *beside])),
         pip_requirements=_pinned("onnx", "onnxruntime", "numpy"),
         # Packaging takes one file, and refuses models that point at others.
         save_as_external_data=False,

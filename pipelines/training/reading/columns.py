@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipelines.domain.description import Label, Task, label_text
-from pipelines.training.model_file import Categorical, ModelFile, Numeric, Plain, Rule, Text, instant
+from pipelines.training.feature_rules import Categorical, Numeric, Plain, Rule, Text
+from pipelines.training.model_file import ModelFile, instant
 from pipelines.training.reading import numbers as of
 from pipelines.training.reading.refusals import Refusals, quoted
 from pipelines.training.reading.table import Table

@@ -91,7 +91,7 @@ def test_trees_are_fitted_on_numbers_as_they_are_served(tmp_path: Path) -> None:
         ({"path": "sklearn.linear_model.LogisticRegression", "parameters": {"trees": 3}}, "argument 'trees'"),
         ({"path": "os.system"}, "is not a class"),
         ({"path": "subprocess.Popen", "parameters": {"args": "true"}}, "is not an estimator"),
-        ({"path": "sklearn.linear_model.LinearRegression"}, "gives no probabilities"),
+        ({"path": "sklearn.linear_model.LinearRegression"}, "is no classifier, which task binary needs"),
         ({"path": "sklearn.metrics.accuracy_score"}, "is not a class"),
     ],
 )
@@ -103,13 +103,21 @@ def test_an_estimator_that_cannot_serve_is_refused(tmp_path: Path, estimator: di
 
 
 @pytest.mark.parametrize(
-    ("probability", "label"), [(0.50002, "a"), (0.5, "b"), (float("nan"), "a")], ids=["far", "label", "nan"]
+    ("trained", "probability", "label"),
+    [(0.5, 0.50002, "a"), (0.51, 0.51, "b"), (0.5, float("nan"), "a")],
+    ids=["far", "label", "nan"],
 )
-def test_an_export_that_answers_otherwise_is_refused(probability: float, label: str) -> None:
-    predictions = pd.DataFrame({"probability": [0.5], "label": ["a"]})
+def test_an_export_that_answers_otherwise_is_refused(trained: float, probability: float, label: str) -> None:
+    predictions = pd.DataFrame({"probability": [trained], "label": ["a"]})
     scores = Scores(np.array([[probability, 1 - probability]]), np.array([label], dtype=object))
     with pytest.raises(NotServable, match="of 1 evaluation rows"):
         largest_difference(predictions, scores, OF_TWO)
+
+
+def test_in_a_tie_either_label_is_right() -> None:
+    predictions = pd.DataFrame({"probability": [0.5], "label": ["a"]})
+    scores = Scores(np.array([[0.5, 0.5]]), np.array(["b"], dtype=object))
+    assert largest_difference(predictions, scores, OF_TWO) == 0.0
 
 
 def test_an_export_within_the_tolerance_is_measured() -> None:

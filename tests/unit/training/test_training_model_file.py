@@ -41,7 +41,7 @@ def test_all_wrong_keys_are_named_at_once_by_their_place(tmp_path: Path) -> None
         tmp_path,
         surprise=1,
         name="../escape",
-        positive=True,
+        positive=[1],
         features={
             "age": {"type": "integer", "minimum": 0.5},
             "soil": {"type": "category", "minimum": 1},
@@ -58,7 +58,7 @@ def test_all_wrong_keys_are_named_at_once_by_their_place(tmp_path: Path) -> None
         "positive: ",
         "features.age: Value error, bounds of an integer feature must be whole numbers",
         "features.soil.minimum: Extra inputs",
-        "features.height: Input tag 'text'",
+        "features.height.maximum_length: Field required",
         "columns with two roles: soil",
         "protected: attributes that are no features: shoe_size",
         "estimator.path: ",

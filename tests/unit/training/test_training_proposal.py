@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from pipelines.domain.description import Label
 from pipelines.errors import UsageError
 from pipelines.operator.model_init import init_model
 from pipelines.training.places import drawn
@@ -46,12 +47,13 @@ def every(*values: Any) -> list[Any]:
         (every(0.5, 2), "number", "from 0.5 to 2"),
         (every("a", "b"), "category", "2 different texts: 'a', 'b'"),
         (every("00501", "10001"), "category", "2 different texts"),
-        (every(True, False), "category", "'False', 'True'"),
+        (every(True, False), "boolean", "true and false"),
         (every("only"), "ignore", "every row has 'only'"),
         (every(""), "ignore", "it is empty"),
-        (every("a", "b", ""), "ignore", "133 values are missing"),
-        (every(1, "NA", 3), "ignore", "133 values are missing"),
-        (every("2025-01-31", "2025-02-28"), "ignore", "dates"),
+        (every("a", "b", ""), "category", "'a', 'b'; 133 are missing"),
+        (every(1, "NA", 3), "integer", "from 1 to 3; 133 are missing"),
+        (every("2025-01-31", "2025-02-28"), "date", "dates"),
+        (every("2025-01-31T10:00", "2025-02-28 11:30"), "datetime", "dates and times"),
         (every(20250102, 20250103, 20250104, 20250105), "ignore", "merges some of its whole numbers"),
         (every(10**19, 1), "ignore", "merges some of its whole numbers"),
         (every(1e39, 0.5), "ignore", "more than float32"),
@@ -97,7 +99,7 @@ def test_what_is_proposed_trains_as_it_stands(tmp_path: Path) -> None:
     body, told = init_model(tmp_path, tmp_path / "raw.csv", target="outcome", name="", ids=(), force=False)
     assert body == yaml.safe_load((tmp_path / "model.yaml").read_text())
     assert (body["name"], body["positive"], body["ignore"]) == ("raw", "green", ["note", "gap"])
-    assert "a whole number of its own in each row" in told and "200 values are missing" in told
+    assert "a whole number of its own in each row" in told and "every row has '1'" in told
     for stage in (prepare, train, score):
         stage(Workspace(tmp_path))
 
@@ -111,9 +113,14 @@ def test_a_parquet_file_is_proposed_for_as_well(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("labels", "positive"),
-    [(every("yes", "no", "no"), "yes"), (every("1", "0", "1"), "1"), (every("a", "b", "b"), "a")],
+    [
+        (every("yes", "no", "no"), "yes"),
+        (every("1", "0", "1"), 1),
+        (every("True", "False"), True),
+        (every("a", "b", "b"), "a"),
+    ],
 )
-def test_the_positive_label_says_yes_or_is_the_rarest(tmp_path: Path, labels: list[str], positive: str) -> None:
+def test_the_positive_label_says_yes_or_is_the_rarest(tmp_path: Path, labels: list[str], positive: Label) -> None:
     assert proposal(tmp_path, trained.plants().assign(outcome=labels)).body["positive"] == positive
 
 
@@ -136,14 +143,14 @@ def test_a_rare_label_takes_another_seed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "changes", "message"),
     [
-        ("height", {}, "target height holds .* different values: that is a number to be predicted"),
+        ("tag", {"tag": [f"name {row}" for row in range(ROWS)]}, "target tag holds 400 different texts"),
         ("outcome", {"outcome": "green"}, "target outcome holds one label"),
         ("outcome", {"outcome": ["lost", *["green", "flowers"] * 199, "green"]}, "label 'lost' has one row"),
-        ("outcome", {"outcome": every("a", "b", "")}, "is missing, where the target's label is needed"),
+        ("outcome", {"outcome": every("a", "b", "")}, "is missing, where the target is needed"),
         ("colour", {}, "raw.csv has no column 'colour'"),
     ],
 )
-def test_a_target_that_no_classifier_has_is_refused(
+def test_a_target_that_nothing_can_predict_is_refused(
     tmp_path: Path, target: str, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
