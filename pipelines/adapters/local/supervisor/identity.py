@@ -1,12 +1,16 @@
-"""Tells a process from a later one with the same pid, and ends process groups without hitting strangers."""
+"""Tells a process from a later one with the same pid, finds replicas, and ends groups without hitting strangers."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+
+import psutil
 
 from pipelines.adapters.local.supervisor.home import ProcessRecord
 
@@ -14,6 +18,8 @@ POLL_S = 0.02
 # Covers gunicorn's graceful_timeout, after which its master has killed the worker itself.
 GRACE_S = 15.0
 _REAP_S = 2.0
+# In the environment of a replica: the record of its supervisor, its name and its private socket.
+MARK = "SLIPWAY_REPLICA"
 
 
 def birth(pid: int) -> str | None:
@@ -66,6 +72,27 @@ async def kill_group(pgid: int) -> None:
     """End a group that did not drain."""
     signal_group(pgid, signal.SIGKILL)
     await group_ends(pgid, _REAP_S)
+
+
+def mark(record: Path, name: str, private: Path) -> str:
+    """Return by what a replica is known as that of the supervisor with this record, whatever the record says."""
+    return json.dumps([str(record), name, str(private)])
+
+
+def marked(owner: Path) -> list[ProcessRecord]:
+    """Return every replica of the supervisor that has a record, or of all with records in a folder."""
+    found: dict[int, ProcessRecord] = {}
+    for process in psutil.process_iter():
+        # What is no mark is somebody else's.
+        with suppress(psutil.Error, ProcessLookupError, ValueError, TypeError):
+            record, name, private = json.loads(process.environ().get(MARK, ""))
+            if owner in (Path(record), Path(record).parent) and process.status() != psutil.STATUS_ZOMBIE:
+                group = os.getpgid(process.pid)
+                known = found.get(group) or ProcessRecord(name, group, birth(group), None, None, private)
+                if process.pid != group:
+                    known = replace(known, worker=process.pid, worker_born=birth(process.pid))
+                found[group] = known
+    return list(found.values())
 
 
 def lives(orphan: ProcessRecord) -> bool:
