@@ -12,7 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from pipelines.adapters.local.supervisor.home import ProcessRecord
+from pipelines.adapters.local.supervisor.home import ProcessRecord, recorded_replicas
+from pipelines.errors import UsageError
 
 POLL_S = 0.02
 # Covers gunicorn's graceful_timeout, after which its master has killed the worker itself.
@@ -102,6 +103,18 @@ def lives(orphan: ProcessRecord) -> bool:
 
 def _is_still(pid: int | None, born: str | None) -> bool:
     return pid is not None and born is not None and birth(pid) == born
+
+
+def left_replicas(folder: Path) -> list[ProcessRecord]:
+    """Return every replica of a folder's supervisors: by its mark, or by their records if an earlier Slipway's."""
+    found = {replica.pid: replica for replica in marked(folder)}
+    for record in (*folder.glob("supervisor-*.json"), *folder.glob("keeper-*.json")):
+        # One that has lost its content names nothing, and keeps nobody from ending the others.
+        with suppress(UsageError):
+            found |= {
+                named.pid: named for named in recorded_replicas(record) if named.pid not in found and lives(named)
+            }
+    return list(found.values())
 
 
 async def end_orphan(orphan: ProcessRecord) -> bool:
