@@ -71,6 +71,7 @@ class LocalInstallation:
         Supervisors are replaced without a lost request. Raises OtherModel, PortTaken or Undecided, and UsageError,
         before anything is ended or started, for a home that has lost a database.
         """
+        self._processes.take_in()
         self._refuse_other_model()
         refuse_lost(self._settings.home, RECORDS, JOURNAL, REGISTRY)
         parts = self.parts()

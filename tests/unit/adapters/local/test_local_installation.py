@@ -398,6 +398,22 @@ def test_what_runs_is_found_again_where_the_record_of_it_lost_its_content(given:
     assert not any(map(psutil.pid_exists, before.values()))
 
 
+def test_what_an_up_that_was_killed_did_not_record_is_taken_in_and_nothing_that_a_part_runs(given: Given) -> None:
+    # As a load run of the executor's, which has a session of its own.
+    run = ("sh", "-c", "setsid sleep 60 & wait")
+    given.given = (part("first", lambda pid: True, *run), part("second", lambda pid: True))
+    given.up(lambda line: None)
+    before = given.running()
+    (child,) = eventually(
+        lambda: [each for each in before["first"].children() if os.getsid(each.pid) == each.pid], bool
+    )
+    (given.home / "run" / "processes.json").write_text(json.dumps({}))
+    told: list[str] = []
+    given.up(told.append)
+    assert told == []
+    assert given.running() == before and child.is_running()
+
+
 @pytest.mark.parametrize("verb", ["up", "down"])
 def test_what_a_killed_server_left_is_ended_and_no_child_of_what_runs(given: Given, verb: str) -> None:
     child = ("sh", "-c", "sleep 60 & wait")
