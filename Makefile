@@ -10,15 +10,15 @@ AS := alice
 endif
 export TARGET ?= local
 
-.PHONY: help setup lock demo up down destroy backup restore status logs doctor candidate deploy-staging cancel promote approve \
-  reject rollback loadtest data-push data-pull history versions audit audit-verify archive policy-apply images offline secrets test mutants check \
-  bench reference
+.PHONY: help setup lock demo up down destroy backup restore status logs doctor candidate model-init deploy-staging cancel promote approve \
+  reject rollback loadtest data-push data-pull history versions audit audit-verify archive policy-apply \
+  images offline secrets test mutants check bench reference
 
 help: ## Show every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
 
-setup: ## Make .venv with everything locked
-	@$(PYTHON) pipelines/developer/install.py
+setup: ## Make .venv with everything locked: [EXTRA=boosting]
+	@$(PYTHON) pipelines/developer/install.py $(EXTRA)
 
 lock: setup ## Resolve all dependencies anew into requirements/
 	@$(SLIPWAY) lock
@@ -52,6 +52,9 @@ doctor: ## Check the invariants
 
 candidate: ## Train in this working tree, register, evaluate into staging
 	@$(SLIPWAY) candidate --as "$(AS)"
+
+model-init: setup ## Propose a model.yaml for a file of data: FILE=name TARGET_COLUMN=name [NAME=] [ID=] [FORCE=yes]
+	@$(SLIPWAY) model init "$(FILE)" --target "$(TARGET_COLUMN)" --name "$(NAME)" --id "$(ID)" $(if $(FORCE),--force)
 
 deploy-staging: ## Evaluate a version into staging: [VERSION=n]
 	@$(SLIPWAY) deploy-staging --version "$(VERSION)" --as "$(AS)"

@@ -23,6 +23,8 @@ RETRY_AFTER_S = 1
 _MOST_CHARS = 300
 _LISTED_FIELDS = 100
 _LISTED_BYTES = 16_384
+# As ONNX Runtime and the C++ library say it, which have no class of their own for it.
+_NO_MEMORY = ("Failed to allocate memory", "bad allocation", "bad_alloc")
 
 
 class ServiceError(Exception):
@@ -119,6 +121,11 @@ def _listed(fields: Sequence[FieldError]) -> tuple[FieldError, ...]:
 
 def _clipped(text: str) -> str:
     return text if len(text) <= _MOST_CHARS else f"{text[:_MOST_CHARS]}... (of {len(text):,} characters)"
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether something failed because its process may have no more memory."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)
 
 
 def error_body(error: RequestError, request_id: str) -> bytes:

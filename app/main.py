@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import Request, Response
 from starlette.exceptions import HTTPException
 
-from app.errors import BundleError, RequestError, SettingsError, error_body
+from app.errors import BundleError, Busy, RequestError, SettingsError, error_body, lacks_memory
 from app.logs import EventLog, Level
 from app.metrics import Metrics
 from app.model.bundle import read_bundle
@@ -106,7 +106,7 @@ class Service:
             raise
         except Exception as error:  # the entrypoint: whatever it is, the client gets an answer
             self._log_failure(scope, error)
-            return refused(_INTERNAL, head.request_id)
+            return refused(_NO_MEMORY if lacks_memory(error) else _INTERNAL, head.request_id)
 
     async def _through_framework(self, scope: Scope, receive: Receive, send: Send) -> int:
         status = HTTPStatus.INTERNAL_SERVER_ERROR.value
@@ -155,6 +155,7 @@ def _released(settings: Settings) -> Scorer | None:
 
 
 _INTERNAL = RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the service failed; see its log")
+_NO_MEMORY = Busy("this needs more memory than the replica has left")
 
 
 async def _refused(request: Request, error: Exception) -> Response:

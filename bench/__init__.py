@@ -28,6 +28,7 @@ _ROOMS = {
     "service": ("predict", "replica", "batches", "swap"),
     "installation": ("rollback", "executor", "cli", "demo", "upgrade", "images", "containers"),
     "load": ("judge", "generator"),
+    "training": ("training",),
     "faults": ("faults",),
     "nodes": ("nodes",),
 }

@@ -52,13 +52,10 @@ class MicroBatcher:
         finally:
             self._single_rows -= 1
 
-    async def score_many(self, rows: Sequence[msgspec.Struct]) -> list[AnyAnswer]:
-        """Return the answers to rows of a batch, stretch by stretch; raises as `Scorer.score_rows` does."""
-        answers: list[AnyAnswer] = []
-        while len(answers) < len(rows):
-            piece = rows[len(answers) : len(answers) + self._rows_a_stretch]
-            answers += await self.stretch(lambda piece=piece: self._score_piece(piece))  # type: ignore[misc]
-        return answers
+    async def score_some(self, rows: Sequence[msgspec.Struct], start: int) -> list[AnyAnswer]:
+        """Return the answers to as many rows of a batch as fit a stretch; raises as `Scorer.score_rows` does."""
+        piece = rows[start : start + self._rows_a_stretch]
+        return await self.stretch(lambda: self._score_piece(piece))
 
     async def stretch(self, work: Callable[[], T]) -> T:
         """Return what a short piece of a batch's work gives, done in turn with other batches and after single rows."""

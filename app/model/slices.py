@@ -13,9 +13,11 @@ import msgspec
 from app.errors import FieldError, InvalidFields, NotJson, RequestError
 from app.model.schema import RequestSchema
 
-# A smaller batch is decoded whole, and all of its faults are listed.
+# A batch of no more is decoded whole, and all of its faults are listed.
 WHOLE_BYTES = 1 << 16
 SLICE_BYTES = 1 << 15
+# Rows without values have two bytes each, and hundreds when they are decoded.
+SLICE_ROWS = 256
 ROW_LIMIT_BYTES = 1 << 20
 ROWS_LIMIT = 250_000
 _SPACE = rb"[ \t\n\r]*+"
@@ -33,13 +35,10 @@ Body = bytes | bytearray
 
 def decode_in_slices(schema: RequestSchema, body: Body) -> Iterator[list[msgspec.Struct]]:
     """Yield the rows of a batch, slice by slice; raise RequestError as `RequestSchema.decode_batch` does."""
-    inside = _inside(body) if len(body) > WHOLE_BYTES else None
-    if inside is None:
-        if len(body) > ROW_LIMIT_BYTES:
-            raise _refused("rows", f"what has more than {ROW_LIMIT_BYTES:,} bytes is one object with this key alone")
+    if len(body) <= WHOLE_BYTES:
         yield schema.decode_batch(body)
         return
-    at, end = inside
+    at, end = _inside(body)
     count = 0
     while at < end:
         rows, at = _slice(schema, body, at, end, first=count)
@@ -52,21 +51,35 @@ def decode_in_slices(schema: RequestSchema, body: Body) -> Iterator[list[msgspec
         raise _refused("rows", "there is no row")
 
 
-def _inside(body: Body) -> tuple[int, int] | None:
-    """Return where the rows begin and end; None where the body is not plainly `{"rows": [...]}`."""
+def most_rows(body: Body) -> int:
+    """Return how many rows of a batch are decoded at once, at most."""
+    return body.count(b"{") if len(body) <= WHOLE_BYTES else SLICE_ROWS
+
+
+def _inside(body: Body) -> tuple[int, int]:
+    """Return where the rows begin and end; raise RequestError where the body is not plainly `{"rows": [...]}`."""
     opening = _OPENING.match(body)
     closing = _CLOSING.search(body, max(0, len(body) - _TAIL_BYTES))
-    return (opening.end(), closing.start()) if opening and closing else None
+    if opening and closing:
+        return opening.end(), closing.start()
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise NotJson(f"the body is not JSON: {error}") from error
+    raise _refused("rows", f"what has more than {WHOLE_BYTES:,} bytes is one object with this key alone")
 
 
 def _slice(schema: RequestSchema, body: Body, at: int, end: int, *, first: int) -> tuple[list[msgspec.Struct], int]:
     """Return the rows of one slice, and where the next begins."""
+    size = SLICE_BYTES
+    while body.count(b"{", at, at + size) > SLICE_ROWS:
+        size //= 2
     limit = at + SLICE_BYTES + ROW_LIMIT_BYTES
-    between = _BETWEEN.search(body, min(end, at + SLICE_BYTES), min(end, limit))
+    between = _BETWEEN.search(body, min(end, at + size), min(end, limit))
     try:
         return _decoded(schema, body, (at, end), between, first=first)
     except NotJson:
-        return _decoded(schema, body, (at, end), _between_rows(body, at, min(end, limit)), first=first)
+        return _decoded(schema, body, (at, end), _between_rows(body, at, min(end, limit), size), first=first)
 
 
 def _decoded(
@@ -79,10 +92,10 @@ def _decoded(
     return schema.decode_rows(b"[%b]" % bytes(memoryview(body)[at:cut]), first=first), following
 
 
-def _between_rows(body: Body, at: int, limit: int) -> re.Match[bytes] | None:
-    """Return the first place between rows behind a whole slice that stands in no text."""
+def _between_rows(body: Body, at: int, limit: int, size: int) -> re.Match[bytes] | None:
+    """Return the first place between rows behind a slice of `size` bytes that stands in no text."""
     row = _ROW.match(body, at, limit)
-    while row and row.end() - at < SLICE_BYTES:
+    while row and row.end() - at < size:
         row = _ROW.match(body, row.end() - 1, limit)
     return row
 

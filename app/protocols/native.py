@@ -13,7 +13,7 @@ from app.errors import RequestError, TooLate
 from app.model.description import Answer, ClassAnswer, Task, ValueAnswer
 from app.model.microbatch import MicroBatcher
 from app.model.scoring import Scorer
-from app.model.slices import decode_in_slices
+from app.model.slices import decode_in_slices, most_rows
 from app.openapi import answer, refusals
 from app.protocols.budget import Budget
 from app.protocols.reply import DEADLINE_S, Reply, refused
@@ -24,6 +24,10 @@ ROW_PATH = "/predict"
 BATCH_PATH = "/predict/batch"
 ROW_LIMIT_BYTES = 1024 * 1024
 BATCH_LIMIT_BYTES = 16 * 1024 * 1024
+# The oldest batch never waits for room: this is what bounds it.
+ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
+# What each value takes of a decoded row; the row itself takes as much again.
+_VALUE_BYTES = 64
 
 
 _Model = Annotated[str, Meta(description="The registered model that answered.")]
@@ -133,31 +137,47 @@ class Predictor:
             batcher = self._released()
             body = await read_body(head, receive, BATCH_LIMIT_BYTES, self._budget)
             async with asyncio.timeout(self._deadline_s):
-                content = await self._score_batch(batcher, body, receive)
-            await self._budget.grow(head, len(content))
+                content = await self._score_batch(batcher, head, body, receive)
         except TimeoutError:
             return refused(TooLate(f"the batch was not done within {self._deadline_s:g} s"), head.request_id)
         except RequestError as error:
             return refused(error, head.request_id)
         empty = self._encode(self._forms.batch([], self._model, self._version, head.request_id))
         opening, listed, closing = empty.partition(b"[]")
-        return Reply(HTTPStatus.OK, b"".join((opening, listed[:1], content, listed[1:], closing)), head.request_id)
+        # In place, over the first comma: a copy would double what the answers take.
+        content[:1] = opening + listed[:1]
+        content += listed[1:] + closing
+        return Reply(HTTPStatus.OK, content, head.request_id)
 
-    async def _score_batch(self, batcher: MicroBatcher, body: bytes | bytearray, receive: Receive) -> bytes:
-        """Return the answers as the inside of a JSON list."""
-        slices = decode_in_slices(batcher.scorer.schema, body)
-        encoded: list[bytes] = []
+    async def _score_batch(
+        self, batcher: MicroBatcher, head: RequestHead, body: bytes | bytearray, receive: Receive
+    ) -> bytearray:
+        """Return the answers as JSON, a comma in front of each; what is held for them counts before it is kept."""
+        schema = batcher.scorer.schema
+        await self._budget.grow(head, most_rows(body) * (1 + len(schema.attributes)) * _VALUE_BYTES)
+        slices = decode_in_slices(schema, body)
+        content = bytearray()
         # With the whole body read, the next thing that is received is that the client has left.
         left = asyncio.ensure_future(receive())
         try:
             while (rows := await batcher.stretch(lambda: next(slices, None))) is not None:
-                if left.done():
-                    raise ClientLeft
-                answers = await batcher.score_many(rows)
-                encoded.append(self._encode(answers)[1:-1])
+                scored = 0
+                while scored < len(rows):
+                    if left.done():
+                        raise ClientLeft
+                    answers = await batcher.score_some(rows, scored)
+                    scored += len(answers)
+                    await self._add(head, content, self._encode(answers))
         finally:
             left.cancel()
-        return b",".join(encoded)
+        return content
+
+    async def _add(self, head: RequestHead, content: bytearray, listed: bytes) -> None:
+        await self._budget.grow(head, len(listed))
+        if len(content) + len(listed) > ANSWER_LIMIT_BYTES:
+            text = f"the answers take more than {ANSWER_LIMIT_BYTES:,} bytes; send fewer rows at a time"
+            raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", text)
+        content += b"," + listed[1:-1]
 
     def _released(self) -> MicroBatcher:
         if self._batcher is None:

@@ -21,7 +21,7 @@ class Reply(msgspec.Struct):
     """A finished answer; `body` is JSON, `refusal` what kept the request from its prediction."""
 
     status: int
-    body: bytes
+    body: bytes | bytearray
     request_id: str
     refusal: RequestError | None = None
 
@@ -47,7 +47,7 @@ async def send_reply(reply: Reply, send: Send) -> None:
         await send({"type": "http.response.body", "body": reply.body})
 
 
-async def _send_pieces(body: bytes, send: Send) -> None:
+async def _send_pieces(body: bytes | bytearray, send: Send) -> None:
     try:
         async with asyncio.timeout(DEADLINE_S):
             for at in range(0, len(body), _PIECE_BYTES):

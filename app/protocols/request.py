@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from app.errors import RequestError
-from app.protocols.budget import Budget
+from app.protocols.budget import SPARED_BYTES, Budget
 
 Headers = Iterable[tuple[bytes, bytes]]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -57,8 +57,8 @@ class RequestHead:
 async def read_body(head: RequestHead, receive: Receive, limit_bytes: int, budget: Budget) -> bytes | bytearray:
     """Return the whole body; raise RequestError (413, 415, 503), or ClientLeft.
 
-    What comes in more than one piece counts in the budget until `head` is released there, and may lose its room there.
-    How long it may take is the connection's to watch.
+    What is not small counts in the budget until `head` is released there; what comes in more than one piece may lose
+    its room there. How long it may take is the connection's to watch.
     """
     head.check(limit_bytes)
     message = await receive()
@@ -70,6 +70,8 @@ async def read_body(head: RequestHead, receive: Receive, limit_bytes: int, budge
             return await _read_rest(head, body, receive, limit_bytes, budget)
     if len(body) > limit_bytes:
         raise _too_large(limit_bytes)
+    if len(body) > SPARED_BYTES:
+        await budget.grow(head, len(body))
     return body
 
 

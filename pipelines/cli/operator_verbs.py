@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 app = typer.Typer()
 data_app = typer.Typer(no_args_is_help=True, help="Move the data of the project to and from the object store.")
 app.add_typer(data_app, name="data")
+model_app = typer.Typer(no_args_is_help=True, help="Describe a model of your own.")
+app.add_typer(model_app, name="model")
 
 
 @app.command()
-def setup() -> None:
+def setup(extra: Annotated[str, typer.Argument(help="optional libraries, such as boosting")] = "") -> None:
     """Make or mend .venv with everything locked."""
     from pipelines.developer.install import main as make_venv
 
-    raise typer.Exit(make_venv())
+    raise typer.Exit(make_venv(extra))
 
 
 @app.command()
@@ -233,6 +235,31 @@ def data_pull(as_json: Json = False) -> None:
 
     told = move_data(read_settings(), os.environ, into_store=False)
     print_result({"dvc": told}, told, as_json=as_json)
+
+
+@model_app.command("init")
+def model_init(
+    file: Annotated[Path, typer.Argument(help="A CSV or Parquet file in the project.")],
+    target: Annotated[str, typer.Option(help="The column to be predicted.")],
+    name: Annotated[str, typer.Option(help="Of the model; otherwise that of the file.")] = "",
+    ids: Annotated[
+        list[str] | None, typer.Option("--id", help="A column that says which row it is; again for more.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over an existing model.yaml.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Propose a model.yaml for a file of data, and write it."""
+    from pipelines.operator.model_init import init_model
+    from pipelines.settings.settings import Settings
+
+    _refuse_unnamed(file, "a file of data")
+    if not target:
+        raise UsageError("no target is named", next="--target COLUMN (make: TARGET_COLUMN=name)")
+    project = Settings.from_environ(os.environ).project
+    named = tuple(each for each in ids or () if each)
+    body, told = init_model(project, file, target=target, name=name, ids=named, force=force)
+    print_result(body, told, as_json=as_json)
+    report_progress('next: look at model.yaml, then "make candidate"')
 
 
 @app.command()

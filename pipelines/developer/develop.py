@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
+from pipelines.developer.install import OPTIONAL
 from pipelines.errors import SlipwayError, UsageError
 from pipelines.settings.settings import ROOT
 
 BIN = Path(sys.executable).parent
 PROCESSES = ("app", "control", "pipelines", "loadtests", "mlflow", "dev")
-# What `make setup` does not install.
-OPTIONAL = ("boosting",)
 TOOLCHAIN = "toolchain"
 # Most tests wait for something that starts or ends, so there is room for more of them than cores. Where containers run
 # beside the end-to-end tests, which judge latencies, a fourth would disturb them.

@@ -1,6 +1,7 @@
 """Makes .venv with everything locked: run by any Python 3.11+ before anything is installed.
 
-Standard library only. A second run that finds the same lock installed does nothing.
+Standard library only. A second run that finds the same lock installed does nothing. An argument names an optional set
+of libraries to install as well; it stays until the lock changes.
 """
 
 import hashlib
@@ -11,30 +12,66 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements" / "all.txt"
+# What is installed only for who asks for it.
+OPTIONAL = ("boosting",)
 PARTS = ("app", "loadtests", "pipelines")
 
 
-def main() -> int:
-    """Make or mend .venv; return the exit code."""
+def main(extra: str = "") -> int:
+    """Make or mend .venv, with one of the optional sets; return the exit code."""
     if sys.version_info < (3, 11):
         return _refuse(f"Python {sys.version.split()[0]} is too old", "make setup PYTHON=python3.11")
     if not _has_ensurepip():
         package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
         return _refuse("this Python has no ensurepip", f"install it: apt install {package} (or your system's like)")
+    if extra not in ("", *OPTIONAL):
+        return _refuse(f"there is no optional set {extra!r}", f"name one of: {', '.join(OPTIONAL)}")
     home = ROOT / ".venv"
     python = home / "bin" / "python"
     wanted = hashlib.sha256(LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
     stamp = home / "slipway-lock.sha256"
-    if python.exists() and stamp.exists() and stamp.read_text() == wanted:
-        return 0
     if not python.exists():
         venv.create(home, with_pip=True)
     try:
-        _install(python)
+        if not _is_stamped(stamp, wanted):
+            for former in (stamp, *home.glob("slipway-extra-*.sha256")):
+                former.unlink(missing_ok=True)
+            _install(python)
+            stamp.write_text(wanted)
+        if extra:
+            _install_extra(python, extra)
     except subprocess.CalledProcessError as error:
         return _refuse(f"installing ended with {error.returncode}", "fix what it names above, then: make setup")
-    stamp.write_text(wanted)
     return 0
+
+
+def _is_stamped(stamp: Path, wanted: str) -> bool:
+    return stamp.exists() and stamp.read_text() == wanted
+
+
+def _install_extra(python: Path, extra: str) -> None:
+    lock = ROOT / "requirements" / f"{extra}.txt"
+    stamp, wanted = (
+        python.parent.parent / f"slipway-extra-{extra}.sha256",
+        hashlib.sha256(lock.read_bytes()).hexdigest(),
+    )
+    if not _is_stamped(stamp, wanted):
+        _run(
+            [
+                str(python),
+                "-m",
+                "uv",
+                "pip",
+                "install",
+                "--quiet",
+                "--python",
+                str(python),
+                "--require-hashes",
+                "-r",
+                str(lock),
+            ]
+        )
+        stamp.write_text(wanted)
 
 
 def _install(python: Path) -> None:
@@ -71,4 +108,4 @@ def _refuse(what: str, next_step: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

@@ -1,6 +1,6 @@
 """A version's way into production: its states, what an approval covers, and where a rollback goes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
@@ -127,29 +127,35 @@ def rollback_target(history: Sequence[PastRelease]) -> PastRelease:
 
     `history` is an environment's releases from the oldest to the newest. A release that was rolled
     back or failed is never a target, nor is an earlier one of a version whose last release was rolled
-    back; after a rollback the search starts at the release restored.
+    back; after a rollback the search starts at the release restored. A record that says it restores what restores it
+    ends the search for that: its witnesses are for whoever releases it.
     Raises NoRollbackTarget.
     """
     by_id = {release.id: place for place, release in enumerate(history)}
     current = next((r for r in reversed(history) if r.state is ReleaseState.SERVING), None)
     if current is None:
         raise NoRollbackTarget("nothing is released there", next='promote a version first: "make promote VERSION=n"')
-    origin = current
-    while origin.restores is not None and origin.restores in by_id:
-        origin = history[by_id[origin.restores]]
+    origin = _restored(current, history, by_id)
     served = (ReleaseState.SERVING, ReleaseState.SUPERSEDED, ReleaseState.ROLLED_BACK)
     last_state = {release.version: release.state for release in history if release.state in served}
     for release in reversed(history[: by_id[origin.id]]):
         if release.state is last_state.get(release.version) is ReleaseState.SUPERSEDED:
-            root = release
-            while root.restores is not None and root.restores in by_id:
-                root = history[by_id[root.restores]]
+            root = _restored(release, history, by_id)
             if root.state is ReleaseState.SUPERSEDED:
                 return root
     raise NoRollbackTarget(
         f"no good release before version {current.version}",
         next='promote another version: "make promote VERSION=n"',
     )
+
+
+def _restored(release: PastRelease, history: Sequence[PastRelease], by_id: Mapping[str, int]) -> PastRelease:
+    """Return the release that a chain of rollbacks restored, itself where it restores none."""
+    seen = {release.id}
+    while release.restores is not None and release.restores in by_id and release.restores not in seen:
+        seen.add(release.restores)
+        release = history[by_id[release.restores]]
+    return release
 
 
 def lifecycle(history: Sequence[tuple[Environment, str, ReleaseState]], version: str) -> Lifecycle:

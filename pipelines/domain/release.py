@@ -82,7 +82,8 @@ class SlotState:
 
     `release` serves now, `wanted_id` names the release last asked for. FAILED means that the release
     asked for did not come up and `release` goes on serving; `failure` says why and `last_log` holds
-    the last lines that the failed replicas wrote.
+    the last lines that the failed replicas wrote. It is its own failure where a replica of it ran, and ended or
+    never became ready: that the place had no room or no image for it says nothing of the release.
     """
 
     slot: Slot
@@ -93,6 +94,7 @@ class SlotState:
     replicas: tuple[Replica, ...]
     failure: str | None = None
     last_log: tuple[str, ...] = ()
+    own_failure: bool = False
 
     def serves(self, release: Release) -> bool:
         """Whether every replica is ready and says it serves exactly `release`."""

@@ -1,6 +1,7 @@
 """What ends an evaluation before it is done: a person, or the time that the policy gives it.
 
-It is asked before each step that measures, and while one goes on; what undoes is never kept from its end.
+It is asked before each step that measures, and while one goes on, which is told now and then: a load run may take an
+hour, and whoever looks takes work that tells nothing for stuck. What undoes is never kept from its end.
 """
 
 import time
@@ -15,6 +16,8 @@ from pipelines.releases.machine import Moment
 from pipelines.releases.services import Services
 
 _LOOK_S = 0.5
+# So often a step that goes on is told, well within releases.stalled.QUIET_S.
+_TELL_S = 300.0
 
 
 @dataclass
@@ -24,6 +27,9 @@ class Ending:
     services: Services
     evaluation: Evaluation
     _looked: float = -_LOOK_S
+    _step: str = ""
+    _step_s: float = 0.0
+    _told_s: float = 0.0
 
     def check(self) -> None:
         """Return while it may go on; raise Cancelled or Overdue."""
@@ -37,6 +43,7 @@ class Ending:
             )
         try:
             person = self.services.records.get(Evaluation, self.evaluation.id).cancel_asked_by
+            self._tell()
         except DatabaseUnavailable:
             # The next look tells; what is under way does not need the database.
             return
@@ -49,12 +56,20 @@ class Ending:
         def run(name: str, action: Callable[[], J]) -> J:
             def attempt() -> J:
                 self._looked = -_LOOK_S
+                self._step, self._step_s = name, time.monotonic()
+                self._told_s = self._step_s
                 self.check()
                 return action()
 
             return step(name, attempt)
 
         return run
+
+    def _tell(self) -> None:
+        if self._step and time.monotonic() - self._told_s >= _TELL_S:
+            self._told_s = time.monotonic()
+            minutes = (self._told_s - self._step_s) / 60
+            self.services.note(self.evaluation.id, self._step, f"has gone on for {minutes:.0f} min")
 
     @cached_property
     def _begun(self) -> float:

@@ -13,7 +13,7 @@ from pipelines.domain.records import Evaluation, ReleaseRecord
 from pipelines.domain.release import Endpoint, Environment, Release, Slot
 from pipelines.domain.texts import one_line
 from pipelines.domain.verdict import GateResult, Verdict, overall
-from pipelines.errors import DeployFailed
+from pipelines.errors import DeployFailed, GateFailed
 from pipelines.evaluation.ending import Ending
 from pipelines.evaluation.gates.registry import AnyGate, Gates
 from pipelines.evaluation.gates.service.slo import SLO, time_first_request
@@ -50,9 +50,12 @@ class Trial:
         with self._emptied(Slot.TRIAL, "trial stopped"):
             try:
                 url = self.measuring("trial started in staging", lambda: self._start(trial, Slot.TRIAL))
-            except DeployFailed as failure:
+            except GateFailed as failure:
                 message = f"FAIL: smoke: version {subject.version} did not start: {one_line(failure.message)}"
                 return [GateResult("smoke", Verdict.FAILED, message)]
+            except DeployFailed as failure:
+                message = f"ERROR: smoke: version {subject.version} could not be tried: {one_line(failure.message)}"
+                return [GateResult("smoke", Verdict.ERROR, message)]
             # Read within each step: what is repeated after a crash must not depend on files.
             service = partial(self._service, trial, url)
             first_ms = self.measuring("first request timed", lambda: self._time_first(service()))
@@ -83,7 +86,7 @@ class Trial:
         with self._emptied(Slot.BASELINE, "champion stopped"):
             try:
                 url = self.measuring("champion started beside it", lambda: self._start(baseline, Slot.BASELINE))
-            except DeployFailed as failure:
+            except (GateFailed, DeployFailed) as failure:
                 why = one_line(failure.message)
                 message = f"ERROR: {compared}: the champion v{champion.version} did not start: {why}"
                 return [GateResult(compared, Verdict.ERROR, message)]
@@ -123,7 +126,10 @@ class Trial:
             self.step(name, lambda: self._stop(slot))
 
     def _start(self, release: Release, slot: Slot) -> str:
-        """Serve a release in a slot of staging; return its URL."""
+        """Serve a release in a slot of staging; return its URL.
+
+        Raises GateFailed where it crashes or does not become ready, DeployFailed where the place does not let it try.
+        """
         target = self.services.target
 
         def order() -> None:
@@ -132,9 +138,17 @@ class Trial:
                 target.start(release, slot, epoch=epoch)
 
         order()
-        state = wait_settled(self.services, release.endpoint, slot, release.id, order=order, check=self.ending.check)
+        state = wait_settled(
+            self.services,
+            release.endpoint,
+            slot,
+            release.id,
+            order=order,
+            check=self.ending.check,
+            own_failure=GateFailed,
+        )
         if state.url is None or not state.serves(release):
-            raise DeployFailed(f"the {slot} slot does not serve {release.bundle_digest}")
+            raise GateFailed(f"the {slot} slot does not serve {release.bundle_digest}")
         return state.url
 
     def _stop(self, slot: Slot) -> None:

@@ -39,8 +39,22 @@ def half_undone(transaction: Transaction | Records, endpoint: Endpoint) -> list[
 def contradicted(source: Transaction | Records, release: ReleaseRecord) -> str:
     """Say what was recorded of a release's version or bundle when it was asked for, and differs now; "" for nothing.
 
-    That is its evidence, the audited intent, and the release that it restores.
+    That is its evidence, the audited intent, and the release that it restores, of which the same holds.
     """
+    seen = {release.id}
+    while not (wrong := _differs(source, release)) and release.restores is not None:
+        origin = source.get(ReleaseRecord, release.restores)
+        if (origin.version, origin.bundle_digest) != (release.version, release.bundle_digest):
+            return f"release {release.id} has another version or bundle than {origin.id}, which it restores"
+        if origin.id in seen:
+            return f"release {release.id} restores {origin.id}, which is no earlier one"
+        seen.add(origin.id)
+        release = origin
+    return wrong
+
+
+def _differs(source: Transaction | Records, release: ReleaseRecord) -> str:
+    """Say what a release's own evidence or audited intent says of its version or bundle instead, "" for nothing."""
     says = {"version": release.version, "bundle": release.bundle_digest}
     others = [("its evidence", {"version": "version", "bundle": "bundle_digest"}, release.evidence)]
     for entry in source.audited(release.id):
@@ -50,12 +64,7 @@ def contradicted(source: Transaction | Records, release: ReleaseRecord) -> str:
         for what, name in names.items():
             if told.get(name, says[what]) != says[what]:
                 return f"release {release.id} has {what} {says[what]}, and {who} says {told[name]}"
-    if release.restores is None:
-        return ""
-    origin = source.get(ReleaseRecord, release.restores)
-    if (origin.version, origin.bundle_digest) != (release.version, release.bundle_digest):
-        return f"release {release.id} has another version or bundle than {origin.id}, which it restores"
-    return contradicted(source, origin)
+    return ""
 
 
 def evidence_of(records: Records, promotion: Promotion) -> Evidence:

@@ -10,15 +10,18 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pipelines.errors import RegistryUnavailable, SlipwayError, Undecided, UsageError
+from pipelines.documents import DocumentError, parse_json
+from pipelines.errors import DeployFailed, Refused, SlipwayError, Undecided, UsageError
 from pipelines.settings.settings import Settings
 from pipelines.training.lineage import drop_spoiled
 from pipelines.training.model_file import ModelFile
+from pipelines.training.workspace import REFUSAL_FILE, STAGE_ENVIRON
 
 ProgressReporter = Callable[[str], None]
 TRAINING_S = 900.0
 # DVC itself ends with another code than the stage that it ran.
-_STAGE_ENDED = re.compile(r"failed to run: .*, exited with (\d+)")
+_STAGE_ENDED = re.compile(r"failed to run: .*, exited with (-?\d+)")
+_KINDS = {kind.exit_code: kind for kind in (UsageError, Refused, Undecided, DeployFailed)}
 
 
 def train_and_register(
@@ -28,12 +31,14 @@ def train_and_register(
     from pipelines.wiring.targets import open_installation
 
     # DVC reads it as well, and without bounds.
-    ModelFile.load(settings.project / "model.yaml")
+    source = ModelFile.load(settings.project / "model.yaml").source.path
     path = f"{Path(sys.executable).parent}{os.pathsep}{environ.get('PATH', '')}"
     trainer = open_installation(settings, environ).trainer()
-    child = {**settings.child_environ(environ), **trainer, "PATH": path, "DVC_NO_ANALYTICS": "1"}
+    child = {**STAGE_ENVIRON, **settings.child_environ(environ), **trainer, "PATH": path, "DVC_NO_ANALYTICS": "1"}
     for dropped in drop_spoiled(settings.project):
         report_progress(f"{dropped} was not what dvc.lock names: removed, to be made anew")
+    if not (settings.project / source).exists():
+        _pull(settings, source, child, report_progress)
     _run([sys.executable, "-m", "dvc", "repro"], settings.project, child, report_progress)
     command = [sys.executable, "-m", "pipelines.wiring.register"]
     command += ["--tracking-uri", settings.mlflow_url, "--root", str(settings.project)]
@@ -41,15 +46,28 @@ def train_and_register(
     return registered
 
 
+def _pull(settings: Settings, source: str, child: Mapping[str, str], report_progress: ProgressReporter) -> None:
+    """Fetch the source from the DVC remote of the project; raise UsageError where DVC does not keep it."""
+    kept = f"{source}.dvc"
+    if not (settings.project / kept).is_file():
+        raise UsageError(
+            f"{source}, the source that model.yaml names, is not there, and neither is {kept}",
+            next="restore it, or correct source.path",
+        )
+    report_progress(f"{source} is not here: dvc pull {kept}")
+    _run([sys.executable, "-m", "dvc", "pull", kept], settings.project, child, report_progress)
+
+
 def _run(command: list[str], cwd: Path, environ: Mapping[str, str], report_progress: ProgressReporter) -> str:
     """Run a command, passing its standard error on as it comes, and return its output; raise its refusal."""
     what = " ".join(command[2:4])
     with (
+        tempfile.TemporaryDirectory() as place,
         tempfile.TemporaryFile("w+") as output,
         subprocess.Popen(
             command,
             cwd=cwd,
-            env=dict(environ),
+            env={**environ, REFUSAL_FILE: f"{place}/refusal.json"},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.PIPE,
@@ -72,16 +90,25 @@ def _run(command: list[str], cwd: Path, environ: Mapping[str, str], report_progr
         late.cancel()
         output.seek(0)
         told = output.read()
+        refused = _refused(Path(place) / "refusal.json")
     if process.returncode == 0:
         return told
     for line in told.splitlines()[-15:]:
         report_progress(line)
-    raise _refusal(what, code or process.returncode)
+    raise refused or _ended(what, process.returncode, code)
 
 
-def _refusal(what: str, code: int) -> SlipwayError:
-    if code == RegistryUnavailable.exit_code:
-        return RegistryUnavailable(f"{what} ended with {code}", next='run "make up", then again; nothing was changed')
-    if code == UsageError.exit_code:
-        return UsageError(f"{what} was refused", next="fix what is named above")
-    return SlipwayError(f"{what} ended with {code}", next="fix what is named above")
+def _refused(file: Path) -> SlipwayError | None:
+    """Return what a stage refused, in its own words; None where it ended without any."""
+    try:
+        return SlipwayError.from_dict(parse_json(file.read_bytes())) if file.exists() else None
+    except (DocumentError, AttributeError) as error:
+        return SlipwayError(f"a stage's refusal can't be read: {error}", next="see what is said above")
+
+
+def _ended(what: str, returned: int, stage: int | None) -> SlipwayError:
+    """Return the refusal for a program that said nothing of its own: `stage` is the code of the stage that DVC ran."""
+    if stage is None and what.startswith("dvc") and returned > 0:
+        return UsageError(f"{what} was refused by DVC itself", next="fix what it names above")
+    code = returned if stage is None else stage
+    return _KINDS.get(code, SlipwayError)(f"{what} ended with {code}", next="fix what is named above")

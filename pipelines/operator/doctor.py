@@ -31,6 +31,9 @@ from pipelines.settings.settings import Settings, model_name
 
 PRODUCTION = Environment.PRODUCTION
 
+# What may come of rows that nobody but a person or a broken disk can have written: they are what a doctor is there for.
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
 _NEXT = {
     "I1": 'find out who started what runs there: "slipway audit", "slipway logs"; then "slipway rollback"',
     "I2": "an alias that was moved by hand: set it back in MLflow to the version that is named; "
@@ -121,8 +124,16 @@ def _examined(settings: Settings) -> dict[str, Any]:
     )
     return {
         "invariants": [vars(invariant) for invariant in examine(patient)],
-        "open_intents": [vars(entry) for entry in audit.open_intents(records.audit_trail())],
+        "open_intents": [vars(entry) for entry in _open_intents(records)],
     }
+
+
+def _open_intents(records: Records) -> list[audit.Entry]:
+    try:
+        return audit.open_intents(records.audit_trail())
+    except SlipwayError:
+        # I4 has said why the trail can't be read.
+        return []
 
 
 def examine(patient: Patient) -> list[Invariant]:
@@ -147,7 +158,16 @@ def _measured(id: str, check: Callable[[Patient], tuple[bool, str]], patient: Pa
         holds, detail = check(patient)
     except SlipwayError as error:
         return Invariant(id, None, f"can't be measured: {error.message}", error.next)
+    except _DAMAGE as error:
+        return Invariant(id, None, f"can't be measured: what is recorded is damaged: {error!r}", _NEXT["I4"])
     return _told(id, holds, detail)
+
+
+def _evidence(record: ReleaseRecord | Approval, name: str) -> object:
+    if name not in record.evidence:
+        kind = "releases" if isinstance(record, ReleaseRecord) else "approvals"
+        raise Undecided(f"row {record.id} of {kind} is damaged: its evidence has no {name}", next=_NEXT["I4"])
+    return record.evidence[name]
 
 
 def _told(id: str, holds: bool, detail: str) -> Invariant:
@@ -156,12 +176,14 @@ def _told(id: str, holds: bool, detail: str) -> Invariant:
 
 def _approved_only(patient: Patient) -> tuple[bool, str]:
     release = serving_release(patient.records, patient.model, PRODUCTION)
+    state = patient.target.observe(Endpoint(patient.model, PRODUCTION), Slot.LIVE)
+    named = release.bundle_digest if release else None
+    others = [r.name for r in state.replicas if r.digest and r.digest != named]
+    if others and not _lease_holder(patient, PRODUCTION):
+        recorded = f"that is not release {release.id}" if release else "that no record names"
+        return False, f"{', '.join(others)} serve something {recorded}"
     if release is None:
         return True, "nothing is released in production"
-    state = patient.target.observe(Endpoint(patient.model, PRODUCTION), Slot.LIVE)
-    others = [r.name for r in state.replicas if r.digest and r.digest != release.bundle_digest]
-    if others and not _lease_holder(patient, PRODUCTION):
-        return False, f"{', '.join(others)} serve something that is not release {release.id}"
     if wrong := contradicted(patient.records, release):
         return False, wrong
     origin = release
@@ -178,9 +200,10 @@ def _evidence_holds(records: Records, release: ReleaseRecord) -> tuple[bool, str
     approved_by = [a.person for a in given if a.person != promotion.requested_by]
     if not approved_by:
         return False, f"release {release.id} has no approval by another person"
-    if evaluation.report is None or digest_of(canonical(evaluation.report)) != release.evidence["report_digest"]:
+    approved = _evidence(release, "report_digest")
+    if evaluation.report is None or digest_of(canonical(evaluation.report)) != approved:
         return False, f"the report of release {release.id} was changed after its approval"
-    if any(a.evidence["report_digest"] != release.evidence["report_digest"] for a in given):
+    if any(_evidence(each, "report_digest") != approved for each in given):
         return False, f"release {release.id} was approved on another report"
     told = [evaluation.report, *(a.evidence for a in given)]
     if any(each.get("bundle_digest") != release.bundle_digest for each in told):
@@ -208,9 +231,12 @@ def _agreement(patient: Patient) -> tuple[bool, str]:
             return False, f"version {wanted}, which {environment} serves, is deleted from MLflow: no alias can say it"
         if aliases.get(environment) != wanted:
             return False, f"@{environment} is version {aliases.get(environment)}, the record says {wanted}"
-        endpoint = Endpoint(patient.model, environment)
-        if release and not patient.target.observe(endpoint, Slot.LIVE).serves(release.release):
+        state = patient.target.observe(Endpoint(patient.model, environment), Slot.LIVE)
+        if release and not state.serves(release.release):
             return False, f"not every replica of {environment} serves version {wanted}"
+        served = sorted({replica.version for replica in state.replicas if replica.version})
+        if not release and served:
+            return False, f"nothing is released in {environment}, but version {', '.join(served)} is served"
         told.append(f"{environment}: version {wanted}" if wanted else f"{environment}: no release")
     return True, "; ".join(told)
 

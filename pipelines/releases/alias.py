@@ -13,12 +13,13 @@ from collections.abc import Callable
 from pipelines.domain import audit
 from pipelines.domain.release import Endpoint
 from pipelines.errors import RegistryUnavailable, UnknownVersion
-from pipelines.ports import ModelRegistry
+from pipelines.ports import ModelRegistry, Transaction
 from pipelines.releases import leases
 from pipelines.releases.services import Services
 from pipelines.releases.waiting import keep_trying
 
 _MOVE = "alias.move"
+_REMOVED = "version deleted, alias removed"
 
 
 def is_deleted(find: Callable[[str, str], object], model: str, version: str) -> bool:
@@ -52,12 +53,15 @@ def point_alias(
 
     def write() -> None:
         nonlocal begun, deleted
-        if services.registry.aliases(model).get(environment) == version:
+        said = services.registry.aliases(model).get(environment)
+        if said == version or (said is None and _is_told_deleted(services, model, version, subject)):
             return
         if not begun:
             with services.records.write() as transaction:
                 leases.confirm(services, model, environment, holder, within=transaction)
-                transaction.audit(actor, _MOVE, "intent", subject=subject, detail=detail)
+                # An attempt before this one has begun it, and could not end it: that is audited already.
+                if not any(entry.detail.get("version") == version for entry in _open(transaction, subject)):
+                    transaction.audit(actor, _MOVE, "intent", subject=subject, detail=detail)
             begun = True
         with leases.confirmed(services, model, environment, holder):
             try:
@@ -69,13 +73,26 @@ def point_alias(
 
     keep_trying(services, write)
     if deleted:
-        detail["result"] = "version deleted, alias removed"
+        detail["result"] = _REMOVED
         told = f"version {version} is deleted from the registry: no @{environment} can say that it serves"
         services.note(holder, "alias removed", told)
     with services.records.write() as transaction:
         # Begun here, or by whoever was cut off in the middle of it.
-        if any(entry.action == _MOVE for entry in audit.open_intents(transaction.audited(subject))):
+        if _open(transaction, subject):
             transaction.audit(actor, _MOVE, "outcome", subject=subject, detail=detail)
+
+
+def _open(transaction: Transaction, subject: str) -> list[audit.Entry]:
+    """Return the moves for a subject that were begun and have no outcome."""
+    return [entry for entry in audit.open_intents(transaction.audited(subject)) if entry.action == _MOVE]
+
+
+def _is_told_deleted(services: Services, model: str, version: str | None, subject: str) -> bool:
+    """Whether the last move for a subject removed the alias of a version as deleted, and that is still so."""
+    moves = [entry for entry in services.records.audited(subject) if entry.action == _MOVE]
+    if version is None or not moves or moves[-1].detail.get("result") != _REMOVED:
+        return False
+    return moves[-1].detail.get("version") == version and is_deleted(services.registry.version, model, version)
 
 
 def _is_moved(registry: ModelRegistry, endpoint: Endpoint, version: str | None, served_before: bool) -> bool:

@@ -7,12 +7,19 @@ from the greater of database and target: a database restored from a backup may k
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 
 from pipelines.domain.records import LeaderLease, Lease
 from pipelines.domain.release import Endpoint, Environment
 from pipelines.errors import LeaseHeld, LostLease
 from pipelines.ports import Records, Transaction
 from pipelines.releases.services import Services
+
+# What is undone or mended takes its lease as often as it is tried; that is audited so often at most, as nothing is ever
+# removed of the audit log.
+TOLD_S = 24 * 3600.0
+
+_TAKE = "lease.take"
 
 
 def lease_id(model: str, environment: Environment) -> str:
@@ -26,22 +33,30 @@ def endpoint_of(lease: Lease) -> Endpoint:
     return Endpoint(model, Environment(environment))
 
 
-def acquire(services: Services, model: str, environment: Environment, holder: str) -> int:
+def acquire(services: Services, model: str, environment: Environment, holder: str, *, again: bool = False) -> int:
     """Take the lease for `holder` and return its epoch; taking it again is taking it once.
 
     Raises LeaseHeld, naming the holder and since when, and LostLease in an executor that was replaced.
     """
     seen = services.target.highest_epoch(Endpoint(model, environment))
     with services.records.write() as transaction:
-        return take(transaction, services, model, environment, holder, above=seen)
+        return take(transaction, services, model, environment, holder, above=seen, again=again)
 
 
 def take(
-    transaction: Transaction, services: Services, model: str, environment: Environment, holder: str, *, above: int = 0
+    transaction: Transaction,
+    services: Services,
+    model: str,
+    environment: Environment,
+    holder: str,
+    *,
+    above: int = 0,
+    again: bool = False,
 ) -> int:
     """Do what `acquire` does with what else `transaction` writes: several leases, or none of them.
 
-    A lease that is taken anew gets an epoch greater than `above` too.
+    A lease that is taken anew gets an epoch greater than `above` too. Whoever takes it `again` and again for the same
+    is not audited each time.
     """
     key = lease_id(model, environment)
     confirm_leader(services, within=transaction)
@@ -56,7 +71,8 @@ def take(
         return _own(lease, services).epoch
     taken = Lease(key, holder, max(lease.epoch, above) + 1, services.executor, services.now())
     transaction.put(taken)
-    transaction.audit("executor", "lease.take", "outcome", subject=holder, detail={"epoch": taken.epoch})
+    if not (again and _is_told(transaction, services, holder)):
+        transaction.audit("executor", _TAKE, "outcome", subject=holder, detail={"epoch": taken.epoch})
     return taken.epoch
 
 
@@ -102,8 +118,8 @@ def give_back(services: Services, holder: str) -> None:
 
 @contextmanager
 def holding(services: Services, endpoint: Endpoint, holder: str) -> Iterator[None]:
-    """Hold the lease for a block, for what is no work of people; raise as `acquire` does."""
-    acquire(services, endpoint.model, endpoint.environment, holder)
+    """Hold the lease for a block, for what is no work of people and is tried again; raise as `acquire` does."""
+    acquire(services, endpoint.model, endpoint.environment, holder, again=True)
     try:
         yield
     finally:
@@ -139,6 +155,13 @@ def lost(source: Transaction | Records, executor: str, leader: LeaderLease) -> L
         f"lost lease{epochs}: executor {executor} was replaced by {leader.executor}",
         next="nothing to do: the other goes on",
     )
+
+
+def _is_told(transaction: Transaction, services: Services, holder: str) -> bool:
+    """Whether it was audited lately that `holder` took its lease; what a clock set forward wrote counts as lately."""
+    since = datetime.fromisoformat(services.now()) - timedelta(seconds=TOLD_S)
+    told = [entry.at for entry in transaction.audited(holder) if entry.action == _TAKE]
+    return bool(told) and datetime.fromisoformat(told[-1]) > since
 
 
 def _own(lease: Lease, services: Services) -> Lease:

@@ -220,7 +220,9 @@ def _record(services: Services, change: Change, release_id: str, finish: Finish)
 
 def _mark_restored_chain(transaction: Transaction, release: ReleaseRecord) -> None:
     """Mark what a rolled-back release had itself restored: the same bundle is no way back."""
-    while release.restores:
+    seen = {release.id}
+    while release.restores and release.restores not in seen:
+        seen.add(release.restores)
         release = transaction.get(ReleaseRecord, release.restores)
         transaction.change(release, state=ReleaseState.ROLLED_BACK)
 

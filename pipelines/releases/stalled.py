@@ -1,6 +1,6 @@
 """Work that should go on and does not: one truth for the doctor, the status and `up`.
 
-A step that takes long is told by nobody, and a thread that is gone neither: work is judged by what it told last.
+A thread that is gone is told by nobody: work is judged by what it told last.
 """
 
 from datetime import datetime
@@ -22,7 +22,8 @@ from pipelines.ports import Records
 from pipelines.releases.leader import is_alive
 from pipelines.releases.maintenance import left_s, unfinished
 
-# Work that has told nothing for so long is stuck: longer than a slot may take to come up, and a look of a load run.
+# Work that has told nothing for so long is stuck: longer than a slot may take to come up. What may take longer tells
+# that it goes on.
 QUIET_S = 900.0
 # So late may begin what nothing is in the way of, and end what is over.
 LATE_S = 120.0

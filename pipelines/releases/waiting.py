@@ -20,8 +20,11 @@ def wait_settled(
     *,
     order: Callable[[], object],
     check: Callable[[], None] = never_ending,
+    own_failure: type[SlipwayError] = DeployFailed,
 ) -> SlotState:
     """Poll a slot until the wanted release settled; raise DeployFailed with the last log lines otherwise.
+
+    What is the release's `own_failure` is raised as that: it crashed, or never became ready.
 
     A slot that says it was asked for something else, such as that of a new target after a restore, is asked by `order`
     again: once, as it may say so late, and for `order_s` at most.
@@ -36,7 +39,8 @@ def wait_settled(
                 return state
             if state.phase is Phase.FAILED or late:
                 waited = f"not ready after {services.timing.converge_s:g} s"
-                raise DeployFailed("\n".join([state.failure or waited, *state.last_log]))
+                kind = own_failure if state.own_failure else DeployFailed
+                raise kind("\n".join([state.failure or waited, *state.last_log]))
         elif again_at is None:
             order()
             again_at = time.monotonic()

@@ -26,7 +26,7 @@ from pipelines.training.model_file import Estimator
 from pipelines.training.parts import BOOSTING, parts
 from pipelines.training.workspace import make_importable
 
-INSTALL_BOOSTING = ".venv/bin/python -m uv pip install --require-hashes -r requirements/boosting.txt"
+INSTALL_BOOSTING = "make setup EXTRA=boosting"
 # Parameters that are lists of (name, estimator) or (name, transformer, columns).
 _NAMED_STEPS = ("steps", "estimators", "transformers", "transformer_list")
 # Less than this between two probabilities is a tie.

@@ -1,9 +1,21 @@
 """model.yaml, the one description of a model's data, features and estimator: unknown keys are refused."""
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
 
 from pipelines.documents import DocumentError, read_yaml
 from pipelines.domain.names import checked_name
@@ -13,6 +25,33 @@ Name = Annotated[StrictStr, Field(min_length=1, max_length=128)]
 # So many wrong keys are named at once.
 _NAMED_KEYS = 50
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+# The largest whole number that float64, which data is typed as, tells from its neighbours.
+MAX_WHOLE = 2**53 - 1
+
+
+def _model_name(name: str) -> str:
+    try:
+        return checked_name(name, what="model name")
+    except UsageError as error:
+        raise ValueError(f"{error.message}; {error.next}") from error
+
+
+def instant(text: str) -> datetime:
+    """Return an ISO 8601 date or date-time as a time of UTC, which one without a zone is taken to be.
+
+    Raises ValueError for anything else.
+    """
+    value = datetime.fromisoformat(text)
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{text} is no time of UTC") from error
+
+
+def _declared_instant(value: Any) -> datetime:
+    if not isinstance(value, str):
+        raise ValueError('write a date in quotes, as "2025-01-31": DVC reads this file too, and takes no other')
+    return instant(value)
 
 
 class _Strict(BaseModel):
@@ -20,14 +59,33 @@ class _Strict(BaseModel):
 
 
 class Source(_Strict):
-    """The raw CSV file, relative to the project root, and the SHA-256 it must have."""
+    """The raw data, a path relative to the project root, and how it is written.
+
+    `format` is told by the ending of the name where it is not given. What of a CSV file's `encoding`, `separator`,
+    `quote` and `decimal` sign is not given is read off the file. `missing` are the texts that stand for no value,
+    beside the empty one. A `sha256` has to be the file's; DVC records what it was in any case.
+    """
 
     path: Name
-    sha256: Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    format: Literal["csv", "parquet"] | None = None
+    encoding: Annotated[StrictStr, Field(min_length=1)] | None = None
+    separator: Annotated[StrictStr, Field(min_length=1, max_length=1)] | None = None
+    quote: Annotated[StrictStr, Field(min_length=1, max_length=1)] | None = None
+    decimal: Literal[".", ","] | None = None
+    missing: tuple[StrictStr, ...] = ()
+
+    @model_validator(mode="after")
+    def _fields_can_be_told_apart(self) -> Self:
+        if self.separator in ("\n", "\r", "\0") or self.quote in ("\n", "\r", "\0"):
+            raise ValueError("separator and quote can't be line ends")
+        if (self.quote or '"') == self.separator:
+            raise ValueError("separator and quote can't be the same")
+        return self
 
 
 class Numeric(_Strict):
-    """A numeric feature: declared bounds are enforced when serving; `blank` is what an empty text means.
+    """A numeric feature: declared bounds are enforced when serving; `blank` is what a missing value means.
 
     `one_hot` encodes each whole number from `minimum` to `maximum` by itself, as a flag wants it.
     """
@@ -45,6 +103,8 @@ class Numeric(_Strict):
             raise ValueError("minimum is above maximum")
         if self.type == "integer" and any(not bound.is_integer() for bound in bounds):
             raise ValueError("bounds of an integer feature must be whole numbers")
+        if self.type == "integer" and self.blank is not None and not self.blank.is_integer():
+            raise ValueError("blank of an integer feature must be a whole number")
         if self.one_hot and (self.type != "integer" or len(bounds) != 2):
             raise ValueError("one_hot needs an integer feature with minimum and maximum")
         return self
@@ -53,19 +113,42 @@ class Numeric(_Strict):
 class Categorical(_Strict):
     """A categorical feature: without declared categories, those observed in the source hold."""
 
+    type: Literal["category"]
     categories: tuple[StrictStr, ...] = ()
+
+    @model_validator(mode="after")
+    def _no_category_twice(self) -> Self:
+        if twice := _twice(self.categories):
+            raise ValueError(f"categories given twice: {', '.join(map(repr, twice))}")
+        return self
 
 
 class Split(_Strict):
-    """How rows are divided, stratified by the target; fractions are of all rows."""
+    """Which part a row belongs to, for good: by a hash of its id, or by its time.
 
-    evaluation: Fraction
+    With `by: hash`, `evaluation` and `reference` are fractions of all rows. With `by: time`, rows whose `column`
+    is at `evaluation_from` or later evaluate, and `reference` is a fraction of the others.
+    """
+
+    by: Literal["hash", "time"] = "hash"
+    evaluation: Fraction | None = None
+    column: Name | None = None
+    evaluation_from: Annotated[datetime, BeforeValidator(_declared_instant)] | None = None
     reference: Fraction
     seed: Annotated[int, Field(ge=0)]
 
     @model_validator(mode="after")
-    def _leaves_rows_to_train(self) -> Self:
-        if self.evaluation + self.reference > 1.0:
+    def _says_what_its_kind_needs(self) -> Self:
+        given = {
+            "evaluation": self.evaluation,
+            "column": self.column,
+            "evaluation_from": self.evaluation_from,
+        }
+        needed = {"evaluation"} if self.by == "hash" else {"column", "evaluation_from"}
+        wrong = sorted(name for name, value in given.items() if (value is None) == (name in needed))
+        if wrong:
+            raise ValueError(f"by: {self.by} needs {' and '.join(sorted(needed))} alone; wrong: {', '.join(wrong)}")
+        if self.evaluation is not None and self.evaluation + self.reference > 1.0:
             raise ValueError("evaluation + reference is more than all rows")
         return self
 
@@ -98,56 +181,113 @@ class Estimator(_Strict):
 
 
 class ModelFile(_Strict):
-    """A whole model.yaml."""
+    """A whole model.yaml; columns in `ignore` have no role."""
 
-    name: Name
+    name: Annotated[Name, AfterValidator(_model_name)]
     source: Source
     target: Name
     positive: StrictStr
     id_columns: tuple[Name, ...] = ()
-    numeric: dict[Name, Numeric]
-    categorical: dict[Name, Categorical]
+    features: Annotated[dict[Name, Annotated[Numeric | Categorical, Field(discriminator="type")]], Field(min_length=1)]
+    ignore: tuple[Name, ...] = ()
     protected: tuple[Name, ...] = ()
     split: Split
     estimator: Estimator
 
-    @model_validator(mode="after")
-    def _columns_have_one_role(self) -> Self:
-        roles = [self.target, *self.id_columns, *self.numeric, *self.categorical]
-        twice = sorted({name for name in roles if roles.count(name) > 1})
-        if twice:
-            raise ValueError(f"columns with two roles: {', '.join(twice)}")
-        strangers = sorted(set(self.protected) - set(self.features))
-        if strangers:
-            raise ValueError(f"protected attributes that are no features: {', '.join(strangers)}")
-        if not self.features:
-            raise ValueError("no features")
-        return self
+    @property
+    def numeric(self) -> dict[str, Numeric]:
+        """The features that are numbers."""
+        return {name: rule for name, rule in self.features.items() if isinstance(rule, Numeric)}
 
     @property
-    def features(self) -> tuple[str, ...]:
-        """Names of all features, numeric ones first."""
-        return (*self.numeric, *self.categorical)
+    def categorical(self) -> dict[str, Categorical]:
+        """The features that are categories."""
+        return {name: rule for name, rule in self.features.items() if isinstance(rule, Categorical)}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of all columns that the source must have."""
+        time = (self.split.column,) if self.split.column else ()
+        return tuple(dict.fromkeys((*self.id_columns, *time, *self.features, self.target)))
 
     @classmethod
     def load(cls, path: Path) -> "ModelFile":
-        """Read and check `path`; raise UsageError that names every wrong key, the first of many."""
+        """Read and check `path`; raise UsageError that names every wrong key by its place, the first of many."""
         try:
-            model = cls.model_validate(read_yaml(path))
+            body = read_yaml(path)
         except DocumentError as error:
             raise UsageError(f"{path} can't be read: {error}", next="write a model.yaml") from error
+        return cls.read(body, path)
+
+    @classmethod
+    def read(cls, body: Any, path: Path) -> "ModelFile":
+        """Check the content of `path`; raise as `load` does."""
+        faults: list[str] = []
+        if isinstance(body, dict):
+            body, faults = _one_section(body)
+            faults += _wrong_roles(body)
+        try:
+            model = cls.model_validate(body)
         except ValidationError as error:
-            wrong = "; ".join(
-                f"{'.'.join(str(part) for part in item['loc']) or 'file'}: {item['msg']}"
-                for item in error.errors()[:_NAMED_KEYS]
+            faults += [f"{_place(item['loc'])}: {item['msg']}" for item in error.errors()]
+        if faults:
+            raise UsageError(
+                f"{path} is not a model description: {'; '.join(faults[:_NAMED_KEYS])}", next=f"correct {path}"
             )
-            raise UsageError(f"{path} is not a model description: {wrong}", next=f"correct {path}") from error
-        checked_name(model.name, what="model name")
         return model
 
     def flattened(self) -> dict[str, str]:
         """Return every setting as `dotted.key -> text`, the form MLflow keeps parameters in."""
         return dict(_flat("", self.model_dump(mode="json", exclude_defaults=True)))
+
+
+def _one_section(body: dict[Any, Any]) -> tuple[dict[Any, Any], list[str]]:
+    """Return a description whose features stand in one section, and what stands in two of them.
+
+    `numeric` and `categorical` are how they were written before.
+    """
+    former = {name: body[name] for name in ("numeric", "categorical") if isinstance(body.get(name), dict)}
+    if not former or not isinstance(body.get("features", {}), dict):
+        return body, []
+    features: dict[Any, Any] = {}
+    faults = []
+    for section, rules in (("features", body.get("features", {})), *former.items()):
+        for name, rule in rules.items():
+            if name in features:
+                faults.append(f"{section}.{name}: stands in two sections of features")
+            is_category = section == "categorical" and isinstance(rule, dict)
+            features[name] = {"type": "category", **rule} if is_category else rule
+    return {**{name: value for name, value in body.items() if name not in former}, "features": features}, faults
+
+
+def _wrong_roles(body: Mapping[Any, Any]) -> list[str]:
+    """Return what is wrong with the roles of columns, whatever else is wrong in a description."""
+    split = body.get("split")
+    column = split.get("column") if isinstance(split, dict) else None
+    features = _texts(body.get("features"))
+    ids, ignored, target = _texts(body.get("id_columns")), _texts(body.get("ignore")), _texts([body.get("target")])
+    faults = [f"columns with two roles: {name}" for name in _twice([*target, *ids, *features, *ignored])]
+    if column in (*target, *ignored):
+        faults.append(f"split.column: {column} can't be the target, nor be ignored")
+    strangers = sorted(set(_texts(body.get("protected"))) - set(features))
+    if strangers:
+        faults.append(f"protected: attributes that are no features: {', '.join(strangers)}")
+    return faults
+
+
+def _texts(value: Any) -> list[str]:
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list | tuple | dict) else []
+
+
+def _twice(names: Iterable[str]) -> list[str]:
+    return sorted(name for name, times in Counter(names).items() if times > 1)
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    # Pydantic names the kind of a feature between its name and its key.
+    is_feature = location[:1] == ("features",) and len(location) > 2
+    parts = (*location[:2], *location[3:]) if is_feature else location
+    return ".".join(map(str, parts)) or "file"
 
 
 def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:

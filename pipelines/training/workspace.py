@@ -1,12 +1,18 @@
 """Where the stages of dvc.yaml find and leave their files, and how a stage is run as a program."""
 
 import argparse
+import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.errors import SlipwayError
+
+# Read when OpenMP is loaded. Threads that wait by spinning take the cores from each other: on a busy machine gradient
+# boosting took twenty times as long.
+STAGE_ENVIRON = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,10 @@ class Workspace:
         return self.root / "metrics.json"
 
 
+# Who runs a stage by way of others, such as DVC, names a file here, and says itself what is written there.
+REFUSAL_FILE = "SLIPWAY_REFUSAL_FILE"
+
+
 def make_importable(root: Path) -> None:
     """Let the modules of a working tree be found, as they are by `python -m` in it."""
     if str(root) not in sys.path:
@@ -81,6 +91,9 @@ def report(text: str) -> None:
 
 
 def utter(error: SlipwayError) -> int:
-    """Write a refusal and what to do about it to stderr; return its exit code."""
-    report(f"{error.message}; {error.next}" if error.next else error.message)
+    """Write a refusal and what to do about it to stderr, or to who asks for it; return its exit code."""
+    if asked := os.environ.get(REFUSAL_FILE):
+        Path(asked).write_text(json.dumps(error.as_dict()), encoding="utf-8")
+    else:
+        report(f"{error.message}; {error.next}" if error.next else error.message)
     return error.exit_code

@@ -102,7 +102,7 @@ def test_a_registered_tree_becomes_a_bundle_twice_the_same(
     assert packaged.body["provenance"]["run_id"] == registered["run_id"]
     assert packaged.body["provenance"]["datasets"]["evaluation"] == tags["slipway.dataset.evaluation"]
     assert packaged.body["provenance"]["datasets"]["train"] == tags["slipway.dataset.train"]
-    assert len(packaged.rows) == 100
+    assert len(packaged.rows) == trained.EVALUATION_ROWS
     assert package(registry, tmp_path / "other", version, None).digest == packaged.digest
     assert package(registry, tmp_path, version, packaged.digest).digest == packaged.digest
 
@@ -112,13 +112,12 @@ def test_columns_of_any_name_are_registered_and_packaged(
 ) -> None:
     names = ("gross weight [kg], net", "label", "100%", "Größe")
     new = dict(zip(("height", "age", "potted", "soil"), names, strict=True))
-    numeric = {new[name]: rule for name, rule in trained.describe("", b"")["numeric"].items()}
+    features = {new[name]: rule for name, rule in trained.describe("")["features"].items()}
     made = trained.workspace(
         tmp_path / "tree",
         trained.plants().rename(columns=new),
         name="odd-plants",
-        numeric=numeric,
-        categorical={new["soil"]: {}},
+        features=features,
         protected=[],
     )
     for stage in trained.STAGES:
@@ -130,7 +129,7 @@ def test_columns_of_any_name_are_registered_and_packaged(
     assert tuple(feature["name"] for feature in body["features"]) == names
     assert (body["onnx"]["label"], body["onnx"]["probabilities"]) == ("output_label", "probabilities")
     logged = MlflowClient(mlflow_uri).get_run(version.run_id).data.params
-    assert logged["numeric.gross weight _kg__ net.type"] == "number"
+    assert logged["features.gross weight _kg__ net.type"] == "number"
 
 
 # MLflow warns of its own code as it is imported.

@@ -170,6 +170,7 @@ def test_a_crashing_release_leaves_the_old_serving_and_shows_its_last_lines(plac
     state = place.serve(bad)
     assert (state.phase, state.release, state.wanted_id) == (Phase.FAILED, old, bad.id)
     assert "exited with status" in str(state.failure)
+    assert state.own_failure
     assert REFUSED_LINE in "\n".join(state.last_log)
     assert all(replica.ready and replica.digest == place.good for replica in state.replicas)
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from pipelines.adapters.local.supervisor.replica import MEMORY_BYTES
 from tests.support.world.bundles import make_bundle, valid_row, with_model
 from tests.support.world.replicas import DEADLINE_S, ReplicaProcess, listening, release
-from tests.support.world.slow_model import hang_on
+from tests.support.world.slow_model import fill_on, hang_on
 from tests.support.world.strange_http import REFUSED, exchange
 
 ENDLESS = valid_row(income=1e30)
@@ -33,6 +34,17 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def replica(endless: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaProcess]:
     with listening() as shared, ReplicaProcess(tmp_path_factory.mktemp("logs"), endless, shared) as running:
+        running.until_alive()
+        yield running
+
+
+@pytest.fixture(scope="module")
+def hungry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaProcess]:
+    path, _ = make_bundle(tmp_path_factory.mktemp("bundles"))
+    content = fill_on((path / "model.onnx").read_bytes(), column="income", above=1e8)
+    environ = release(*with_model(path, content))
+    with listening() as shared, ReplicaProcess(tmp_path_factory.mktemp("logs"), environ, shared) as running:
+        resource.prlimit(running.process.pid, resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
         running.until_alive()
         yield running
 
@@ -180,6 +192,21 @@ def many_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (3000, most))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, most))
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits another process")
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
+def test_what_a_model_needs_more_memory_for_than_there_is_is_refused_and_the_replica_lives(
+    hungry: ReplicaProcess, path: str
+) -> None:
+    alive = hungry.until_alive().json()
+    large = valid_row(income=1e9)
+    with httpx.Client(base_url=hungry.url, timeout=DEADLINE_S, trust_env=False) as client:
+        refused = client.post(path, json=large if path == "/predict" else {"rows": [valid_row(), large]})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "busy")
+        assert "memory" in refused.json()["error"]["message"] and refused.headers["retry-after"]
+        assert client.post("/predict", json=valid_row()).status_code == 200
+    assert hungry.until_alive().json() == alive
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits another process")

@@ -18,7 +18,7 @@ from pipelines.ports import JobBounds
 from pipelines.settings.settings import ROOT
 from tests.support.world.bad_files import alias_bomb, endless_model, inflating_parquet, pickled
 from tests.support.world.fakes import FakeModelRegistry
-from tests.support.world.trained import trained
+from tests.support.world.trained import EVALUATION_ROWS, trained
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -103,7 +103,7 @@ def test_a_good_version_is_read_within_the_bounds(desk: Desk) -> None:
     packaged = desk.package(BOUNDS)
 
     assert set(packaged.rows[0]) == set(TYPES)
-    assert len(packaged.rows) == 100
+    assert len(packaged.rows) == EVALUATION_ROWS
     assert list((desk.root / "jobs").iterdir()) == []
 
 

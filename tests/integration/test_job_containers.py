@@ -18,7 +18,7 @@ from pipelines.packaging.confined import PackagingTask, Parsed, ask
 from pipelines.ports import JobBounds
 from tests.support.containers.engine import ENGINE_URL, engine, images
 from tests.support.world.bad_files import endless_model, mlmodel
-from tests.support.world.trained import trained
+from tests.support.world.trained import EVALUATION_ROWS, trained
 
 __all__ = ["engine", "images"]
 
@@ -120,7 +120,7 @@ def test_a_version_is_read_in_a_container_and_an_endless_one_refused(
     }
 
     parsed = ask(lambda task, files: runner.run(task, files, JobBounds(60, 1024)), task, files, Parsed)
-    assert (parsed.model_file, len(parsed.rows)) == ("model.onnx", 100)
+    assert (parsed.model_file, len(parsed.rows)) == ("model.onnx", EVALUATION_ROWS)
 
     described.write_bytes(mlmodel(height="double"))
     spoilt = {**files, "model/model.onnx": endless}

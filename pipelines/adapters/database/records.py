@@ -20,6 +20,7 @@ from pipelines.adapters.database.signals import FifoListener, PostgresListener
 from pipelines.adapters.database.tables import (
     NAMES,
     RecordTables,
+    damaged,
     event_of,
     record_of,
     record_tables,
@@ -163,7 +164,7 @@ class SqlRecords:
 
     def _audit_page(self, query: "sa.Select[Any]") -> list[audit.Entry]:
         with _translated(reading=True), self._engine.connect() as connection:
-            return [audit.Entry(**row) for row in connection.execute(query).mappings()]
+            return _entries(connection, query)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -244,8 +245,7 @@ class SqlTransaction:
 
     def find(self, kind: type[R], **equals: object) -> list[R]:
         """Return the records whose fields equal `equals`, oldest first."""
-        query = self._where(kind, equals).order_by(self._tables[kind].c.row)
-        return [record_of(kind, row) for row in self._connection.execute(query).mappings()]
+        return self._read(kind, self._where(kind, equals).order_by(self._tables[kind].c.row))
 
     def newest(self, kind: type[R], limit: int, *, before: str | None = None, **equals: object) -> tuple[list[R], bool]:
         """Return the last records whose fields equal `equals`, oldest first, and whether there are older ones."""
@@ -254,8 +254,12 @@ class SqlTransaction:
         if before is not None:
             self.get(kind, before)
             query = query.where(table.c.row < sa.select(table.c.row).where(table.c.id == before).scalar_subquery())
-        found = [record_of(kind, row) for row in self._connection.execute(query).mappings()]
+        found = self._read(kind, query)
         return found[:limit][::-1], len(found) > limit
+
+    def _read(self, kind: type[R], query: "sa.Select[Any]") -> list[R]:
+        with _readable(f"a row of {NAMES[kind][0]}"):
+            return [record_of(kind, row) for row in self._connection.execute(query).mappings()]
 
     def _where(self, kind: type[Any], equals: Mapping[str, object]) -> "sa.Select[Any]":
         table = self._tables[kind]
@@ -286,7 +290,7 @@ class SqlTransaction:
         """Return the audit entries of one subject, oldest first."""
         log = self._tables.audit_log
         query = sa.select(log).where(log.c.subject == sql_value(subject)).order_by(log.c.seq)
-        return [Entry(**row) for row in self._connection.execute(query).mappings()]
+        return _entries(self._connection, query)
 
     def emit(
         self, kind: EventKind, *, subject: str, model: str | None = None, detail: dict[str, Any] | None = None
@@ -328,6 +332,20 @@ def _export(checkpoints: Checkpoints, checkpoint: audit.Checkpoint) -> None:
         checkpoints.export(checkpoint)
     except DatabaseUnavailable as error:
         raise DatabaseUnavailable(f"recorded, but {error.message}", next=error.next) from error
+
+
+def _entries(connection: sa.Connection, query: "sa.Select[Any]") -> list[Entry]:
+    with _readable("an entry of the audit log"):
+        return [Entry(**row) for row in connection.execute(query).mappings()]
+
+
+@contextmanager
+def _readable(what: str) -> Iterator[None]:
+    """Raise Undecided for JSON that is none: the driver reads it whole, and does not say whose it is."""
+    try:
+        yield
+    except ValueError as error:
+        raise damaged(what, str(error)) from error
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from pipelines.domain import audit, records
 from pipelines.domain.events import Event, EventKind
 from pipelines.domain.records import Record
-from pipelines.errors import UsageError
+from pipelines.errors import Undecided, UsageError
 
 R = TypeVar("R", bound=Record)
 
@@ -65,9 +65,10 @@ def _plain(hint: Any) -> Any:
     return hint
 
 
+_HINTS: dict[type[Any], dict[str, Any]] = {kind: typing.get_type_hints(kind) for kind in NAMES}
 # Field name -> type of each kind, without `| None`.
 _FIELDS: dict[type[Any], dict[str, Any]] = {
-    kind: {name: _plain(hint) for name, hint in typing.get_type_hints(kind).items()} for kind in NAMES
+    kind: {name: _plain(hint) for name, hint in hints.items()} for kind, hints in _HINTS.items()
 }
 
 
@@ -110,12 +111,31 @@ def row_of(record: Record | audit.Entry) -> dict[str, Any]:
 
 
 def record_of(kind: type[R], row: sa.RowMapping) -> R:
-    """Return the record that `row_of` was given."""
+    """Return the record that `row_of` was given; raise Undecided for a row that it can't have written."""
     values = {}
     for name, hint in _FIELDS[kind].items():
-        is_enum = isinstance(hint, type) and issubclass(hint, StrEnum)
-        values[name] = hint(row[name]) if is_enum and row[name] is not None else row[name]
+        try:
+            values[name] = _field_of(hint, row[name], optional=_HINTS[kind][name] is not hint)
+        except (TypeError, ValueError):
+            raise damaged(f"row {row['id']} of {NAMES[kind][0]}", f"its {name} is {str(row[name])[:80]}") from None
     return kind(**values)
+
+
+def damaged(what: str, why: str) -> Undecided:
+    """Return what is raised for something stored that no Slipway can have written."""
+    return Undecided(f"{what} is damaged: {why}", next='see "slipway doctor", and compare it with a backup')
+
+
+def _field_of(hint: Any, value: Any, *, optional: bool) -> Any:
+    """Return a field by its column's value; raise TypeError or ValueError for one that it can't have."""
+    if value is None and optional:
+        return None
+    shape = typing.get_origin(hint) or hint
+    if issubclass(shape, StrEnum):
+        return shape(value)
+    if value is None or (shape in (dict, list) and not isinstance(value, shape)):
+        raise TypeError(f"not a {shape.__name__}")
+    return value
 
 
 def event_of(row: sa.RowMapping) -> Event:

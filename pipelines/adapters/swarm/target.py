@@ -80,6 +80,7 @@ class SwarmTarget:
             replicas=(*replicas, *(_missing(slot, number) for number in range(1, missing + 1))),
             failure=failure,
             last_log=self._last_log(roll, phase),
+            own_failure=phase is Phase.FAILED and roll.own_failure,
         )
 
     def highest_epoch(self, endpoint: Endpoint) -> int:

@@ -12,6 +12,8 @@ _ENDED = frozenset({"complete", "shutdown", "failed", "rejected", "remove", "orp
 # How a task ends that nobody told to end.
 _LOST = frozenset({"complete", "failed", "rejected"})
 _TO_STAY = frozenset({"ready", "running"})
+# What the engine says of a container that it could not start: nothing of it ever ran.
+_NEVER_RAN = "starting container failed"
 _STOPPED_ROLLS = frozenset({"paused", "rollback_started", "rollback_paused", "rollback_completed"})
 
 
@@ -35,6 +37,11 @@ class Task:
     def lost(self) -> bool:
         """Whether it has ended without being told to."""
         return self.state in _LOST
+
+    @property
+    def ran(self) -> bool:
+        """Whether its container was started."""
+        return self.state != "rejected" and not self.reason.startswith(_NEVER_RAN)
 
     @property
     def unplaced(self) -> bool:
@@ -135,6 +142,13 @@ class Roll:
     def unready(self) -> tuple[Task, ...]:
         """The tasks of this order that are there and do not run yet."""
         return tuple(task for task in self._ours if task.alive and task.stays and task.state != "running")
+
+    @property
+    def own_failure(self) -> bool:
+        """Whether a failure is the release's own: a replica of it has ended, or all that are awaited run unready."""
+        if self.lost:
+            return self.lost[-1].ran
+        return bool(self.unready) and all(task.state == "starting" for task in self.unready)
 
     def serving(self, deployed: Deployed | None) -> tuple[Task, ...]:
         """Return the tasks of a release that are there to stay, the last one for each place."""

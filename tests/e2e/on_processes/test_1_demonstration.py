@@ -18,7 +18,7 @@ def test_the_demonstration_goes_all_the_way_and_back(demo: tuple[Installation, s
     served, printed = demo
     assert "Promoted churn-model v1 -> Production" in printed
     assert "Promoted churn-model v2 -> Production (archived v1)" in printed
-    assert re.search(r"FAIL: accuracy=0\.8\d{3} < 0\.9", printed)
+    assert re.search(r"FAIL: accuracy=0\.7\d{3} < 0\.9", printed)
     assert "v2 -> v1" in printed
     assert served.health("production")["version"] == "1"
     states = [(r["version"], r["kind"], r["state"]) for r in served.releases()]

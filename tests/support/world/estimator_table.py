@@ -37,7 +37,7 @@ any row's P(positive), and refused above 1e-5. What is refused here is refused i
 registered.
 
 Those without parameters have their own defaults, except that large ones were kept small. The rows from LightGBM on need
-`.venv/bin/python -m uv pip install --require-hashes -r requirements/boosting.txt`.
+`make setup EXTRA=boosting`.
 
 | estimator | two labels | three labels | what would work |
 |---|---|---|---|

@@ -105,7 +105,13 @@ class FakeTarget:
         if state.phase is Phase.FAILED or state.wanted_id != wanted_id:
             self._wanted[endpoint, slot] = release
             self._states[endpoint, slot] = replace(
-                state, phase=Phase.STARTING, wanted_id=wanted_id, failure=None, last_log=(), url=FAKE_URL
+                state,
+                phase=Phase.STARTING,
+                wanted_id=wanted_id,
+                failure=None,
+                last_log=(),
+                own_failure=False,
+                url=FAKE_URL,
             )
 
     def _stepped(self, endpoint: Endpoint, state: SlotState) -> SlotState:
@@ -115,7 +121,7 @@ class FakeTarget:
             return state
         if digest in self.broken:
             failure = f"{state.slot}-1 exited with status 3 while starting"
-            return replace(state, phase=Phase.FAILED, failure=failure, last_log=self.broken[digest])
+            return replace(state, phase=Phase.FAILED, failure=failure, last_log=self.broken[digest], own_failure=True)
         replicas = tuple(
             Replica(f"{state.slot}-{number}", digest, wanted.version, ready=True, restarts=0, pid=number)
             for number in range(1, self._replicas + 1)

@@ -1,4 +1,4 @@
-"""Makes a model slow in a share of its requests, or endless for some rows, by real work and without another answer.
+"""Makes a model slow in a share of its requests, or endless or large for some rows, and without another answer.
 
 The graph gets an `If`: for rows whose `column` lies just above a multiple of `PERIOD` it multiplies matrices before it
 adds nothing to the probabilities.
@@ -112,6 +112,15 @@ def _alone() -> bytes:
 
 def hang_on(model: bytes, *, column: str, above: float) -> bytes:
     """Return the model with work that never ends for a row whose `column` is above a value, and no other change."""
+    return _with_extra(model, column, above, _endless())
+
+
+def fill_on(model: bytes, *, column: str, above: float) -> bytes:
+    """Return the model with four bytes for each unit of a row's `column` above a value, and no other change."""
+    return _with_extra(model, column, above, _large())
+
+
+def _with_extra(model: bytes, column: str, above: float, branch: onnx.GraphProto) -> bytes:
     proto = onnx.load_from_string(model)
     graph = proto.graph
     output = next(each.name for each in graph.output if each.name == "probabilities")
@@ -123,8 +132,8 @@ def hang_on(model: bytes, *, column: str, above: float) -> bytes:
     graph.node.extend(
         [
             helper.make_node("ReduceMax", [column], ["largest_value"], keepdims=0),
-            helper.make_node("Greater", ["largest_value", "above"], ["is_endless"]),
-            helper.make_node("If", ["is_endless"], ["extra"], then_branch=_endless(), else_branch=_idle()),
+            helper.make_node("Greater", ["largest_value", "above"], ["is_above"]),
+            helper.make_node("If", ["is_above"], ["extra"], then_branch=branch, else_branch=_idle()),
             helper.make_node("Add", ["quick_probabilities", "extra"], [output]),
         ]
     )
@@ -148,5 +157,16 @@ def _endless() -> onnx.GraphProto:
         [helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []), _scalar("next_sum")],
     )
     most = numpy_helper.from_array(np.int64(2**62), "most_rounds")
-    nodes = [helper.make_node("Loop", ["most_rounds", "is_endless", "none"], ["endless"], body=body)]
+    nodes = [helper.make_node("Loop", ["most_rounds", "is_above", "none"], ["endless"], body=body)]
     return helper.make_graph(nodes, "endless", [], [_scalar("endless")], initializer=[most])
+
+
+def _large() -> onnx.GraphProto:
+    nodes = [
+        helper.make_node("Cast", ["largest_value"], ["count"], to=TensorProto.INT64),
+        helper.make_node("Reshape", ["count", "one"], ["shape"]),
+        helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
+        helper.make_node("ReduceMax", ["zeros"], ["large"], keepdims=0),
+    ]
+    one = numpy_helper.from_array(np.array([1], dtype=np.int64), "one")
+    return helper.make_graph(nodes, "large", [], [_scalar("large")], initializer=[one])

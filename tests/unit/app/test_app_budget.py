@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.errors import Busy
-from app.protocols.budget import WAITING_LIMIT, Budget
+from app.protocols.budget import SPARED_BYTES, WAITING_LIMIT, Budget
 from app.protocols.request import RequestHead, read_body
 
 
@@ -70,6 +70,26 @@ def test_a_small_body_needs_no_room() -> None:
         budget.release("small")
         budget.release("large")
         await budget.grow("another", 15)
+
+    run(work())
+
+
+def test_a_body_in_one_piece_counts_unless_it_is_small() -> None:
+    async def work() -> None:
+        budget = Budget(total_bytes=10, wait_s=0.01)
+        await budget.grow("older", SPARED_BYTES + 10)
+
+        async def read(count_bytes: int) -> None:
+            head = RequestHead([(b"content-type", b"application/json")])
+
+            async def receive() -> MutableMapping[str, Any]:
+                return {"type": "http.request", "body": bytes(count_bytes)}
+
+            assert len(await read_body(head, receive, 100_000, budget)) == count_bytes
+
+        await read(SPARED_BYTES)
+        with pytest.raises(Busy):
+            await read(SPARED_BYTES + 1)
 
     run(work())
 

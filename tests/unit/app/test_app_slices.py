@@ -9,7 +9,7 @@ import pytest
 from app.errors import InvalidFields, RequestError
 from app.model.bundle import Dtype, Feature, FeatureType
 from app.model.schema import RequestSchema
-from app.model.slices import ROW_LIMIT_BYTES, ROWS_LIMIT, WHOLE_BYTES, decode_in_slices
+from app.model.slices import ROW_LIMIT_BYTES, ROWS_LIMIT, WHOLE_BYTES, decode_in_slices, most_rows
 
 TRAP = 'a"},{\\"},  {'
 SCHEMA = RequestSchema(
@@ -63,8 +63,9 @@ WELL = json.dumps(rows(9000, "plain"))[1:-1]
         (f'[{{"rows":[{WELL}]}}]', 422),
         (f'{{"rows":{{"rows":[{WELL}]}}}}', 422),
         (f'{{"ro\\u0077s":[{WELL}{(", " + WELL) * 4}]}}', 422),
+        (f'{{"ro\\u0077s":[{WELL}]}}', 422),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_what_is_no_batch_is_refused(body: str, status: int) -> None:
     with pytest.raises(RequestError) as refused:
@@ -78,3 +79,17 @@ def test_rows_are_bounded_in_number() -> None:
     with pytest.raises(RequestError) as refused:
         decoded(body)
     assert (refused.value.status, refused.value.code) == (413, "too_large")
+
+
+def test_a_slice_of_small_rows_holds_few_of_them() -> None:
+    row = b'{"x":1,"kind":"plain"}'
+    body = b'{"rows":[' + b",".join([row] * 9000) + b"]}"
+    sizes = [len(each) for each in decode_in_slices(SCHEMA, body)]
+    assert sum(sizes) == 9000
+    assert max(sizes) <= most_rows(body) + 1 <= 1000
+
+
+def test_what_is_decoded_whole_has_no_more_rows_than_are_said() -> None:
+    body = json.dumps({"rows": rows(900, TRAP)}).encode()
+    assert len(body) < WHOLE_BYTES
+    assert len(decoded(body)) <= most_rows(body)

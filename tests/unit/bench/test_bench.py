@@ -58,7 +58,7 @@ def test_an_unknown_benchmark_is_refused_with_the_names(settings: Settings) -> N
     assert (
         refused.value.next
         == "one of: predict, replica, batches, swap, rollback, executor, cli, demo, upgrade, images, containers, judge,"
-        " generator, faults, nodes, all"
+        " generator, training, faults, nodes, all"
     )
     assert not (settings.project / "bench").exists()
 
@@ -73,7 +73,7 @@ def test_the_command_line_refuses_an_unknown_benchmark_with_exit_code_2(tmp_path
     assert done.stderr.splitlines() == [
         "no benchmark 'speed'",
         "next: one of: predict, replica, batches, swap, rollback, executor, cli, demo, upgrade, images, containers,"
-        " judge, generator, faults, nodes, all",
+        " judge, generator, training, faults, nodes, all",
     ]
 
 

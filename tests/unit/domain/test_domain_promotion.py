@@ -1,3 +1,4 @@
+from contextlib import suppress
 from dataclasses import fields, replace
 
 import pytest
@@ -91,6 +92,17 @@ def test_without_a_good_release_before_there_is_no_way_back(past: str) -> None:
         rollback_target(history(past))
 
     assert refused.value.next
+
+
+@pytest.mark.parametrize("circle", [{1: 1}, {0: 0}, {0: 1, 1: 0}, {0: 1, 1: 2, 2: 0}])
+def test_what_restores_itself_by_a_damaged_record_is_looked_at_once(circle: dict[int, int]) -> None:
+    states = (ReleaseState.SUPERSEDED, ReleaseState.SUPERSEDED, ReleaseState.SERVING)
+    past = [
+        PastRelease(f"r-{number}", str(number), "sha256:0", state, f"r-{circle[number]}" if number in circle else None)
+        for number, state in enumerate(states)
+    ]
+    with suppress(NoRollbackTarget):
+        assert rollback_target(past) in past
 
 
 def test_rolling_back_again_and_again_ends_at_the_first_good_release() -> None:

@@ -1,8 +1,10 @@
 """Evaluations that end before they are done: cancelled by a person, or too late; and jobs that meet their bounds."""
 
 import json
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,12 +14,14 @@ from pipelines.adapters.database.records import now
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation, Lease, Promotion
 from pipelines.domain.release import Endpoint, Slot
-from pipelines.errors import Cancelled, JobFailed, Overdue
+from pipelines.errors import Cancelled, DatabaseUnavailable, JobFailed, Overdue
 from pipelines.evaluation import ending
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.gates.registry import GATES
 from pipelines.governance.progress import progress_of
 from pipelines.releases.machine import boot_clock
+from pipelines.releases.stalled import QUIET_S
+from tests.support.world.trained import EVALUATION_ROWS
 from tests.support.world.world import MODEL, STAGING, World, policy_body
 
 
@@ -67,6 +71,51 @@ def test_a_load_run_that_goes_on_is_ended_and_the_trial_undone(world: World) -> 
     assert ended.error["code"] == Cancelled.code
     assert ended.report is None
     assert_nothing_is_left(world, evaluation)
+
+
+def test_a_step_that_takes_long_tells_that_it_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluation = asked(world)
+    told: list[list[str]] = []
+    clock = [time.monotonic()]
+    monkeypatch.setattr(ending, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def run_for(minutes: float) -> None:
+        known = len(progress_of(world.records, evaluation.id))
+        for _ in range(int(minutes * 2)):
+            clock[0] += 30
+            checks[0]()
+        told.append([f"{line.step}: {line.message}" for line in progress_of(world.records, evaluation.id)[known:]])
+
+    checks: list[Callable[[], None]] = []
+    run = world.loads.run
+
+    def running(*arguments: Any, check: Callable[[], None], **more: Any) -> Any:
+        checks.append(check)
+        run_for(4)
+        run_for(16)
+        return run(*arguments, check=check, **more)
+
+    monkeypatch.setattr(world.loads, "run", running)
+    evaluate(world.services, evaluation.id, world.step)
+    assert told == [[], [f"latency SLO under load: has gone on for {minutes} min" for minutes in (5, 10, 15, 20)]]
+    assert world.records.get(Evaluation, evaluation.id).verdict == "passed"
+    assert ending._TELL_S * 2 < QUIET_S
+
+
+def test_a_database_that_is_away_keeps_no_step_from_going_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ending, "_TELL_S", 0.0)
+
+    def away(*arguments: str) -> None:
+        raise DatabaseUnavailable("the database can't record")
+
+    going = ending.Ending(world.services, asked(world))
+
+    def measured() -> str:
+        going.check()
+        return "measured"
+
+    monkeypatch.setattr(type(world.services), "note", away)
+    assert going.before_each(lambda name, action: action())("slo", measured) == "measured"
 
 
 def test_a_promotion_that_waits_for_it_stops_with_its_reason(world: World) -> None:
@@ -240,4 +289,4 @@ def test_rows_that_were_changed_on_the_disk_are_sent_to_nobody(world: World) -> 
 def test_load_is_sent_as_the_version_takes_it(world: World) -> None:
     world.evaluated(world.register())
     assert set(world.loads.rows[0]) == {"height", "age", "potted", "soil"}
-    assert len(world.loads.rows) == 100
+    assert len(world.loads.rows) == EVALUATION_ROWS

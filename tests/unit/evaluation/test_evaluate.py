@@ -13,7 +13,7 @@ from pipelines.adapters.database.records import now
 from pipelines.domain.bundle import digest_of
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Evaluation, Lease, ReleaseRecord
-from pipelines.domain.release import Endpoint, Environment, Release, Slot, SlotState
+from pipelines.domain.release import Endpoint, Environment, Phase, Release, Slot, SlotState
 from pipelines.domain.version import RegisteredVersion
 from pipelines.errors import DeployFailed
 from pipelines.evaluation.evaluate import evaluate
@@ -203,8 +203,50 @@ def test_a_trial_that_crashes_leaves_staging_as_it_was(world: World) -> None:
     evaluation = world.evaluated(second)
     assert evaluation.error is not None
     assert "the crash's last words" in evaluation.error["message"]
+    assert (evaluation.verdict, evaluation.error["code"]) == ("failed", "gate_failed")
     assert world.serving(STAGING) == "1"
     assert world.registry.aliases(MODEL) == {"staging": "1"}
+
+
+def test_a_version_that_the_place_does_not_let_try_is_not_rejected(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(endpoint: Endpoint, bundle_digest: str) -> None:
+        raise DeployFailed("the image registry refused: connection refused")
+
+    monkeypatch.setattr(world.target, "prepare", away)
+    evaluation = world.evaluated(world.register())
+    told = "ERROR: smoke: version 1 could not be tried: the image registry refused: connection refused"
+    assert evaluation.error is not None
+    assert (evaluation.error["message"], evaluation.error["code"]) == (told, "gate_error")
+    assert evaluation.verdict == "error"
+    assert world.lifecycle("1") == "Candidate"
+
+
+def test_a_trial_slot_that_fails_for_want_of_room_rejects_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    observe = world.target.observe
+
+    def full(endpoint: Endpoint, slot: Slot) -> SlotState:
+        state = observe(endpoint, slot)
+        if slot is not Slot.TRIAL or not state.release:
+            return state
+        return replace(state, phase=Phase.FAILED, failure="trial-1 finds no node: no suitable node")
+
+    monkeypatch.setattr(world.target, "observe", full)
+    asked = commands.request_evaluation(
+        world.records, person="alice", model=MODEL, version=world.register(), override=None, now=now()
+    )
+
+    def step(name: str, action: Callable[[], Any]) -> Any:
+        if name == "trial stopped":
+            monkeypatch.undo()
+        return action()
+
+    evaluate(world.services, asked.id, step)
+    evaluation = world.records.get(Evaluation, asked.id)
+    assert evaluation.error is not None
+    assert "ERROR: smoke: version 1 could not be tried: trial-1 finds no node" in evaluation.error["message"]
+    assert (evaluation.verdict, world.lifecycle("1")) == ("error", "Candidate")
 
 
 def test_a_trial_whose_replicas_answer_as_another_bundle_is_not_measured(

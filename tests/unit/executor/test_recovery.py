@@ -20,6 +20,7 @@ from pipelines.domain.records import Evaluation, LeaderLease, Lease, Promotion, 
 from pipelines.domain.release import Endpoint, Phase, Slot
 from pipelines.errors import (
     DatabaseUnavailable,
+    DeployFailed,
     LeaseHeld,
     LostLease,
     NotAllowed,
@@ -199,6 +200,65 @@ def test_what_can_not_be_undone_is_said_and_undone_by_a_later_look(
     look(world)
     all_is_back(world)
     assert world.records.find(ReleaseRecord, change_id=promotion.id)[0].state is ReleaseState.FAILED
+
+
+def _looks(world: World, monkeypatch: pytest.MonkeyPatch, *, times: int = 3) -> list[tuple[str, str]]:
+    """Look so often, and return what is audited from the second look on."""
+    monkeypatch.setattr(recovery, "AGAIN_S", 0.0)
+    recovered = Recovery(world.services, Engine(), NOBODY)
+    known = 0
+    for number in range(times + 2):
+        recovered.look()
+        recovered.wait()
+        # The first ends the work, the second tries alone what that has left.
+        if number == 1:
+            known = len(list(world.records.audit_trail()))
+    return [(entry.action, entry.phase) for entry in list(world.records.audit_trail())[known:]]
+
+
+def _forbidden(*arguments: Any, **more: Any) -> None:
+    raise NotAllowed("MLflow forbids it")
+
+
+def _spoiled(*arguments: Any, **more: Any) -> None:
+    raise DeployFailed("the bundle is not in the store")
+
+
+def test_an_undoing_that_fails_again_and_again_is_not_audited_again_and_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_off(world, "K9")
+    with monkeypatch.context() as away:
+        away.setattr(world.registry, "move_alias", _forbidden)
+        away.setattr(world.target, "restore", _spoiled)
+        assert _looks(world, away) == []
+        # Another executor knows that as well, and after a day it is told again.
+        assert _looks(world, away) == []
+        tomorrow = datetime.fromisoformat(now()) + timedelta(seconds=leases.TOLD_S + 60)
+        world.services = replace(world.services, now=lambda: tomorrow.isoformat(timespec="milliseconds"))
+        look(world)
+        assert list(world.records.audit_trail())[-1].action == "lease.take"
+    look(world)
+    all_is_back(world)
+
+
+def test_a_mending_that_fails_again_and_again_is_not_audited_again_and_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.promoted(world.register())
+    world.target.forget()
+    monkeypatch.setattr(world.target, "restore", _spoiled)
+    assert _looks(world, monkeypatch) == []
+
+
+def test_an_alias_that_no_version_can_have_is_removed_once_however_often_the_target_resists(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_off(world, "K9")
+    world.registry.delete(MODEL, "1")
+    monkeypatch.setattr(world.target, "restore", _spoiled)
+    assert _looks(world, monkeypatch) == []
+    assert "production" not in world.registry.aliases(MODEL)
 
 
 def test_a_rollback_that_was_asked_for_while_a_release_stood_half_done_stops_at_the_good_one(world: World) -> None:

@@ -1,4 +1,5 @@
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -232,6 +233,64 @@ def test_i1_is_broken_when_production_serves_what_was_not_approved(
 
     assert invariant.holds is False
     assert named in invariant.detail
+
+
+def test_what_serves_without_any_record_breaks_i1_and_i2(tmp_path: Path) -> None:
+    checkpoints = FakeCheckpoints()
+    records = sqlite_records(tmp_path, checkpoints)
+    try:
+        ward = Ward(records, checkpoints, aliases={})
+        ward.serve(release("r-2", "2"))
+        found = ward.examine()
+        assert ward.broken() == ["I1", "I2"]
+        assert found["I1"].detail == "live-1, live-2 serve something that no record names"
+        assert found["I2"].detail == "nothing is released in production, but version 2 is served"
+    finally:
+        records.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "unknown", "told"),
+    [
+        (
+            "releases SET evidence = '{}' WHERE id = 'r-2'",
+            ["I1"],
+            "row r-2 of releases is damaged: its evidence has no",
+        ),
+        ("releases SET evidence = NULL WHERE id = 'r-2'", ["I1", "I2", "I6"], "row r-2 of releases is damaged"),
+        ("releases SET evidence = '[]' WHERE id = 'r-2'", ["I1", "I2", "I6"], "damaged: its evidence is []"),
+        ("releases SET evidence = '{' WHERE id = 'r-2'", ["I1", "I2", "I6"], "a row of releases is damaged: Expecting"),
+        ("releases SET state = 'bogus' WHERE id = 'r-1'", ["I6"], "row r-1 of releases is damaged: its state is bogus"),
+        ("approvals SET evidence = '{}'", ["I1"], "row a-1 of approvals is damaged: its evidence has no report_digest"),
+        ("evaluations SET report = '[]'", ["I1"], "row e-1 of evaluations is damaged: its report is []"),
+        ("evaluations SET state = NULL", ["I1"], "row e-1 of evaluations is damaged: its state is None"),
+        ("promotions SET override_gates = NULL", ["I1"], "row p-1 of promotions is damaged"),
+        ("audit_log SET detail = '{'", ["I1", "I4"], "an entry of the audit log is damaged: Expecting"),
+        ("audit_log SET detail = '[]'", ["I1"], "what is recorded is damaged: AttributeError"),
+    ],
+)
+def test_a_damaged_row_is_named_as_what_can_not_be_measured(
+    ward: Ward, tmp_path: Path, change: str, unknown: list[str], told: str
+) -> None:
+    with sqlite3.connect(next(tmp_path.glob("*.db"))) as connection:
+        # Who damages rows does not ask them.
+        for (guard,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {guard}")
+        connection.execute(f"UPDATE {change}")
+    found = ward.examine()
+    assert [id for id, each in found.items() if each.holds is None and each.measurable and each.next] == unknown
+    assert told in found[unknown[0]].detail
+    assert found[unknown[0]].detail.startswith("can't be measured: ")
+
+
+@pytest.mark.parametrize("circle", [["r-2"], ["r-3", "r-2"]])
+def test_a_release_that_restores_itself_is_found(ward: Ward, circle: list[str]) -> None:
+    if len(circle) > 1:
+        add(ward.records, release("r-3", "2", kind="rollback", state=ReleaseState.ROLLED_BACK))
+    for id, restored in zip(circle, [*circle[1:], circle[0]], strict=True):
+        ward.change(ReleaseRecord, id, restores=restored)
+    found = ward.examine()["I1"]
+    assert (found.holds, "restores r-2, which is no earlier one" in found.detail) == (False, True)
 
 
 def test_i1_lets_a_release_under_way_serve_beside_the_recorded_one(ward: Ward) -> None:

@@ -21,7 +21,7 @@ from pipelines.errors import DeployFailed, JobFailed, NotServable, Refused, Usag
 from pipelines.packaging.confined import PackagingTask, Parsed, Read, answered, ask
 from pipelines.packaging.file_digest import digest_of_file
 from pipelines.packaging.golden import answers_of
-from pipelines.packaging.onnx_model import MAX_BYTES, OnnxModel, ServedModel
+from pipelines.packaging.onnx_model import CLASSES_KEY, MAX_BYTES, OnnxModel, ServedModel
 from pipelines.packaging.package import Packaged, kept_predictions, make_bundle
 from pipelines.packaging.reading import read_predictions
 from pipelines.packaging.snapshot import read_snapshot, write_snapshot
@@ -338,6 +338,12 @@ def one_label(proto: onnx.ModelProto) -> None:
     attributes = (attribute for node in proto.graph.node for attribute in node.attribute)
     (labels,) = (attribute for attribute in attributes if attribute.name == "classlabels_strings")
     labels.strings[:] = [b"green", b"green"]
+    del proto.metadata_props[:]
+
+
+def noting(written: str) -> Callable[[onnx.ModelProto], None]:
+    """Return what writes another note of the classes into a model."""
+    return lambda proto: helper.set_model_props(proto, {CLASSES_KEY: written})
 
 
 @pytest.mark.parametrize(
@@ -350,6 +356,9 @@ def one_label(proto: onnx.ModelProto) -> None:
         (wide_input, r"refuses model.onnx|height \[N, 2\]"),
         (no_label, "the ONNX model answers"),
         (one_label, "label is not that of its largest probability"),
+        (noting('["green", "flowers"]'), "label is not that of its largest probability"),
+        (noting('["flowers", "blue"]'), r"says that its classes are \['flowers', 'blue'\], the evaluation set"),
+        (noting('{"flowers": 0}'), "metadata slipway.classes is '{"),
     ],
 )
 def test_a_model_that_is_not_plain_is_refused(
@@ -361,6 +370,26 @@ def test_a_model_that_is_not_plain_is_refused(
         desk.package(onnx=proto.SerializeToString())
     assert refusal.value.next
     assert not (desk.root / "bundles").exists()
+
+
+def test_a_model_that_does_not_note_its_classes_is_asked_for_them(desk: Desk, tmp_path: Path) -> None:
+    silent = onnx.load(str(desk.workspace.onnx_model))
+    del silent.metadata_props[:]
+    assert desk.package(onnx=silent.SerializeToString()).body["output"]["classes"] == ["flowers", "green"]
+    frame = trained.plants()
+    frame.loc[frame.index[::40], "outcome"] = "lost"
+    frame.loc[frame.index[1::40], "outcome"] = "returned"
+    rare = trained.workspace(tmp_path / "rare", frame)
+    for stage in trained.STAGES:
+        stage(rare)
+    artifacts = {"slipway/evaluation.parquet": rare.evaluation.read_bytes()}
+    body = desk.package(onnx=rare.onnx_model.read_bytes(), artifacts=artifacts).body
+    assert body["output"]["classes"] == ["flowers", "green", "lost", "returned"]
+    silent = onnx.load(str(rare.onnx_model))
+    del silent.metadata_props[:]
+    with pytest.raises(NotServable, match="never answers 'lost', 'returned' on the evaluation rows") as refusal:
+        desk.package(onnx=silent.SerializeToString(), artifacts=artifacts)
+    assert "slipway.classes" in refusal.value.next
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"not a model at all"])

@@ -7,7 +7,7 @@ import pytest
 
 from pipelines import commands
 from pipelines.adapters.database.records import now
-from pipelines.domain.promotion import RunState
+from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Evaluation, Promotion, ReleaseRecord, Rollback
 from pipelines.domain.release import Slot
 from pipelines.errors import Refused
@@ -79,6 +79,17 @@ def test_a_rollback_of_what_no_longer_serves_is_refused(world: World) -> None:
     second = world.records.get(Rollback, asked[1].id)
     assert "since this was asked for" in (second.error or {})["message"]
     assert world.serving() == "2"
+
+
+def test_a_release_that_restores_itself_by_a_damaged_record_can_be_rolled_back(world: World) -> None:
+    for _ in range(2):
+        world.promoted(world.register())
+    (serving,) = world.records.find(ReleaseRecord, environment=PRODUCTION, state=ReleaseState.SERVING)
+    with world.records.write() as transaction:
+        transaction.change(serving, restores=serving.id)
+    rollback = world.rolled_back()
+    assert (rollback.state, rollback.version) == (RunState.DONE, "1")
+    assert world.records.get(ReleaseRecord, serving.id).state is ReleaseState.ROLLED_BACK
 
 
 def test_a_version_that_was_deleted_from_the_registry_can_be_gone_back_to(world: World) -> None:

@@ -154,7 +154,7 @@ def test_a_library_that_is_not_installed_is_refused_with_the_command(
     monkeypatch.setitem(sys.modules, "lightgbm", None)
     tried = attempt(trees[0], estimator("lightgbm.LGBMClassifier"))
     assert tried.refused == "lightgbm is not installed"
-    assert tried.advice == 'run ".venv/bin/python -m uv pip install --require-hashes -r requirements/boosting.txt"'
+    assert tried.advice == 'run "make setup EXTRA=boosting"'
 
 
 def test_the_best_model_of_a_search_is_what_is_kept_and_seeds_reach_every_part(

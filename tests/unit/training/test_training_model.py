@@ -38,8 +38,8 @@ def project_with(root: Path, estimator: dict[str, Any] | None) -> dict[str, floa
 
 def test_the_projects_model_reaches_its_known_quality(tmp_path: Path) -> None:
     metrics = project_with(tmp_path, None)
-    assert metrics["accuracy"] == pytest.approx(0.803, abs=0.003)
-    assert metrics["roc_auc"] == pytest.approx(0.852, abs=0.002)
+    assert metrics["accuracy"] == pytest.approx(0.797, abs=0.003)
+    assert metrics["roc_auc"] == pytest.approx(0.842, abs=0.002)
     assert metrics["onnx_max_abs_difference"] <= 1e-5
 
 

@@ -38,12 +38,11 @@ NAMES = (
 def renamed(root: Path, names: tuple[str, ...], **changes: object) -> Workspace:
     """Train on `plants` under other names."""
     new = dict(zip(("height", "age", "potted", "soil"), names, strict=True))
-    body = trained.describe("", b"")
+    rules = trained.describe("")["features"]
     return trained.workspace(
         root,
         trained.plants().rename(columns=new),
-        numeric={new[name]: rule for name, rule in body["numeric"].items()},
-        categorical={new["soil"]: {}},
+        features={new[name]: rule for name, rule in rules.items()},
         protected=[new["potted"]],
         **changes,
     )
@@ -164,8 +163,8 @@ def test_mlflow_is_given_names_that_it_takes_and_all_settings(tmp_path: Path) ->
     settings = ModelFile.load(made.model_file).flattened()
     named = parameters(settings)
     assert sorted(named.values()) == sorted(settings.values())
-    assert named["numeric.a_b.type"] == "number"
-    assert (named["numeric.a_b.type 2"], named["numeric.a_b.type 3"]) == ("integer", "integer")
+    assert named["features.a_b.type"] == "number"
+    assert (named["features.a_b.type 2"], named["features.a_b.type 3"]) == ("integer", "integer")
     from mlflow.utils.validation import _validate_param
 
     for name, value in named.items():

@@ -32,6 +32,7 @@ class SlotRecord:
     phase: Phase = Phase.EMPTY
     failure: str | None = None
     last_log: tuple[str, ...] = ()
+    own_failure: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return the form on disk."""
@@ -41,6 +42,7 @@ class SlotRecord:
             "phase": self.phase,
             "failure": self.failure,
             "last_log": list(self.last_log),
+            "own_failure": self.own_failure,
         }
 
     @classmethod
@@ -52,6 +54,8 @@ class SlotRecord:
             phase=Phase(body["phase"]),
             failure=body["failure"],
             last_log=tuple(body["last_log"]),
+            # An earlier Slipway wrote none.
+            own_failure=body.get("own_failure", False),
         )
 
 

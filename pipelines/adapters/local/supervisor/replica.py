@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -39,6 +40,8 @@ _ASK_EVERY_S = 1.0
 _BOOT_POLL_S = 0.05
 _WATCH_POLL_S = 0.1
 _BACKLOG = 16
+# Twice a container's default, as what is reserved and not used counts too; the largest model starts within it.
+MEMORY_BYTES = 1 << 30
 _REPLY_LIMIT_BYTES = 65_536
 # A replica serves strangers: of the supervisor's environment it gets what running needs, and no credentials.
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
@@ -46,11 +49,11 @@ _OPTIONS = ("SLIPWAY_ACCESS_LOG_EVERY",)
 
 
 class StartError(Exception):
-    """A replica did not come up; `last_log` holds its last lines."""
+    """A replica did not come up; `last_log` holds its last lines, `ran` is whether there ever was a process of it."""
 
-    def __init__(self, reason: str, last_log: tuple[str, ...] = ()) -> None:
+    def __init__(self, reason: str, last_log: tuple[str, ...] = (), *, ran: bool = True) -> None:
         super().__init__(reason)
-        self.last_log = last_log
+        self.last_log, self.ran = last_log, ran
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,7 @@ class RunningReplica:
                 fds = (shared.fileno(), private.fileno())
                 binds = [part for fd in fds for part in ("-b", f"fd://{fd}")]
                 gunicorn = [sys.executable, "-m", "gunicorn", "-c", "app/gunicorn.conf.py"]
-                return subprocess.Popen(
+                process = subprocess.Popen(
                     [*gunicorn, *binds, "app.main:create_app()"],
                     cwd=PROJECT_ROOT,
                     env=environ,
@@ -219,9 +222,13 @@ class RunningReplica:
                     stderr=log,
                     start_new_session=True,
                 )
+            # Only Linux bounds another process.
+            if hasattr(resource, "prlimit"):
+                _bound_memory(process)
+            return process
         except OSError as error:
             self._socket_path.unlink(missing_ok=True)
-            raise StartError(f"{self.name} cannot be started: {error}") from error
+            raise StartError(f"{self.name} cannot be started: {error}", ran=False) from error
 
 
 async def look_at(orphan: ProcessRecord) -> Replica | None:
@@ -245,6 +252,18 @@ def environ_of(environment: Environment, deployment: Deployment | None) -> dict[
             "SLIPWAY_VERSION": release.version,
         }
     return environ
+
+
+def _bound_memory(process: subprocess.Popen[bytes]) -> None:
+    """Bound the data of a process that has just begun, and of each that it starts; end it where that fails."""
+    try:
+        _, hard = resource.prlimit(process.pid, resource.RLIMIT_DATA)
+        most = MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard)
+        resource.prlimit(process.pid, resource.RLIMIT_DATA, (most, most))
+    except OSError:
+        process.kill()
+        process.wait()
+        raise
 
 
 def _as_told(name: str, answer: ReadyReply | None, *, restarts: int, pid: int) -> Replica:

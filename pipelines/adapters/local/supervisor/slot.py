@@ -112,6 +112,7 @@ class SlotSupervisor:
             replicas=tuple(answers),
             failure=state.failure,
             last_log=state.last_log,
+            own_failure=state.own_failure,
         )
 
     async def shut_down(self) -> None:
@@ -145,7 +146,7 @@ class SlotSupervisor:
                     # A cancellation is lost when it meets this failure; whoever asked since has the word.
                     return
                 log.error("%s: %s did not start: %s", self._site.slot, _id(wanted), error)
-                self._put(SlotRecord(serving, wanted, Phase.FAILED, str(error), error.last_log))
+                self._put(SlotRecord(serving, wanted, Phase.FAILED, str(error), error.last_log, error.ran))
                 self._refuse_if_idle()
                 return
             self._retire_serving()

@@ -68,4 +68,6 @@ def state_from_dict(body: dict[str, Any]) -> SlotState:
         replicas=tuple(Replica(**replica) for replica in body["replicas"]),
         failure=body["failure"],
         last_log=tuple(body["last_log"]),
+        # A supervisor of an earlier Slipway does not know.
+        own_failure=body.get("own_failure", False),
     )

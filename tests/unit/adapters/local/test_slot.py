@@ -1,13 +1,14 @@
 """When a slot that is told what to serve begins anew, and when it has nothing to do."""
 
 import asyncio
+import resource
 import socket
 from pathlib import Path
 
 import pytest
 
 from pipelines.adapters.local.supervisor.home import SlotRecord, SupervisorHome
-from pipelines.adapters.local.supervisor.replica import Site
+from pipelines.adapters.local.supervisor.replica import MEMORY_BYTES, Site
 from pipelines.adapters.local.supervisor.slot import Rules, SlotSupervisor
 from pipelines.adapters.local.supervisor.sockets import claim_kept, claim_live
 from pipelines.adapters.local.supervisor.wire import Deployment
@@ -54,6 +55,23 @@ def test_another_release_is_started_while_the_old_one_goes_on_serving(tmp_path: 
     assert told(tmp_path, record, new) == SlotRecord(serving=old, wanted=new, phase=Phase.STARTING)
 
 
+def test_a_replica_that_the_machine_can_not_start_is_no_failure_of_its_release(tmp_path: Path) -> None:
+    async def fail() -> SlotState:
+        home = SupervisorHome(tmp_path, ENDPOINT)
+        home.socket_path.parent.rmdir()
+        site = Site(home, Slot.TRIAL, claim_live(ENDPOINT.environment, 0), changed=lambda: None)
+        slot = SlotSupervisor(site, Rules(replicas=1, start_deadline_s=30, silence_s=30), SlotRecord())
+        slot.start(deployment("r1"))
+        while (state := await slot.observe()).phase is Phase.STARTING:
+            await asyncio.sleep(0)
+        await slot.shut_down()
+        return state
+
+    state = asyncio.run(fail())
+    assert (state.phase, state.own_failure) == (Phase.FAILED, False)
+    assert "trial-1 cannot be started" in str(state.failure)
+
+
 def test_a_slot_that_can_not_start_anything_yet_does_so_as_soon_as_it_can(tmp_path: Path) -> None:
     async def resume() -> SlotState:
         home = SupervisorHome(tmp_path, ENDPOINT)
@@ -75,6 +93,10 @@ def test_a_slot_that_can_not_start_anything_yet_does_so_as_soon_as_it_can(tmp_pa
             after = await slot.observe()
             assert [replica.name for replica in after.replicas] == ["live-1"] and after.phase is Phase.EMPTY
             assert slot.port == port
+            worker = after.replicas[0].pid
+            assert worker
+            if hasattr(resource, "prlimit"):
+                assert resource.prlimit(worker, resource.RLIMIT_DATA) == (MEMORY_BYTES, MEMORY_BYTES)
         finally:
             await slot.shut_down()
         return before

@@ -80,6 +80,30 @@ def test_the_phase_of_a_roll(state: Roll, phase: Phase) -> None:
     assert judged(state)[0] is phase
 
 
+NO_MEMORY = "starting container failed: mkdir /var/lib/docker: no space left on device"
+PENDING = task("r2", 2, "pending", err=NO_NODE)
+
+
+@pytest.mark.parametrize(
+    ("state", "own"),
+    [
+        (roll(*OLD_TWO, CRASHED), True),
+        (roll(*OLD_TWO, task("r2", 1, "complete", "shutdown", exit_code=0)), True),
+        (roll(*OLD_TWO, task("r2", 1, "starting")), True),
+        (roll(*OLD_TWO, task("r2", 1, "rejected", "shutdown", err="No such image")), False),
+        (roll(*OLD_TWO, task("r2", 1, "failed", "shutdown", err=NO_MEMORY)), False),
+        (roll(*OLD_TWO, task("r2", 1, "preparing")), False),
+        (roll(*OLD_TWO, PENDING), False),
+        (roll(task("r2", 1, "starting"), PENDING), False),
+        (roll(*RUNNING, task("r1", 1, "running", "shutdown")), False),
+        (roll(*OLD_TWO, status="rollback_completed"), False),
+    ],
+)
+def test_what_never_ran_says_nothing_of_the_release(state: Roll, own: bool) -> None:
+    assert judged(state, Waited(order_s=60, place_s=60))[0] is Phase.FAILED
+    assert state.own_failure is own
+
+
 def test_a_crash_tells_the_exit_status() -> None:
     assert judged(roll(*OLD_TWO, CRASHED))[1] == "live-1 exited with status 3 while starting (task: non-zero exit (3))"
 

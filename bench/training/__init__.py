@@ -1,0 +1,1 @@
+"""How long it takes until a version can be registered."""

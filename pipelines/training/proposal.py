@@ -1,0 +1,228 @@
+"""Proposes a model.yaml for a file of data: what each column is, and why, so that a person only has to agree.
+
+What no type of feature can take is proposed to be ignored, with the reason; what would train another model than is
+meant is refused.
+"""
+
+import dataclasses
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.errors import NotServable, UsageError
+from pipelines.packaging.onnx_model import refuse_unspeakable
+from pipelines.training.model_file import ModelFile, Source, instant
+from pipelines.training.places import divided
+from pipelines.training.reading import numbers as of
+from pipelines.training.reading.columns import guessed_decimal, typed_frame
+from pipelines.training.reading.encoding import probable
+from pipelines.training.reading.refusals import quoted
+from pipelines.training.reading.source import check_columns, is_parquet, read_source
+from pipelines.training.reading.table import Table
+
+# With more labels than this, numbers are meant and not classes.
+MOST_LABELS = 50
+# With more different texts than this, a column is free text rather than a category.
+MOST_CATEGORIES = 100
+# What people write for no value, where all else in a column are numbers.
+_MARKERS = frozenset({"NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "none", "-", "?", "."})
+_POSITIVE = ("yes", "true", "1", "1.0", "y", "t", "positive")
+_ID_NAME = re.compile(r"(?:^|[_\W])[iI][dD]$|(?:Id|ID)$")
+_SEEDS = range(10)
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a column is proposed to be: "target", "id", "ignore" or a type of feature; and why."""
+
+    column: str
+    role: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The content of a model.yaml, and the reasons for it in the order of the file's columns."""
+
+    body: dict[str, Any]
+    roles: tuple[Role, ...]
+
+
+def propose(root: Path, path: str, *, target: str, name: str, ids: tuple[str, ...]) -> Proposal:
+    """Return a description of the data in `path` (relative to `root`) that prepares as it stands.
+
+    Raises UsageError where the file can't be read, has no such columns, or where no classifier can be meant.
+    """
+    source = Source(path=path)
+    if not is_parquet(source):
+        try:
+            source = Source(path=path, encoding=probable((root / path).read_bytes()))
+        except OSError as error:
+            raise UsageError(f"{root / path} can't be read: {error}", next="name a file of the project") from error
+    table = read_source(source, root)
+    absent = [column for column in (target, *ids) if column not in table.columns]
+    if absent:
+        raise UsageError(
+            f"{path} has no column {', '.join(map(quoted, absent))}",
+            next=f"name some of {', '.join(map(quoted, table.columns))}",
+        )
+    _refuse_regression(table, target)
+    judge = _Judge(table, target, ids)
+    roles = tuple(judge.role(column) for column in table.columns)
+    body = {
+        "name": name,
+        "source": {"path": path, **table.written, **judge.written()},
+        "target": target,
+        "positive": _positive(table, target),
+        "id_columns": [each.column for each in roles if each.role == "id"],
+        "features": {
+            each.column: {"type": each.role} for each in roles if each.role in ("integer", "number", "category")
+        },
+        "ignore": [each.column for each in roles if each.role == "ignore"],
+        "split": {"by": "hash", "evaluation": 0.2, "reference": 0.2, "seed": 0},
+        "estimator": {"path": "sklearn.linear_model.LogisticRegression", "parameters": {"max_iter": 1000}},
+    }
+    if not body["features"]:
+        reasons = "; ".join(f"{each.column}: {each.why}" for each in roles if each.role != "target")
+        raise UsageError(f"no column of {path} can be a feature: {reasons}", next="give columns that can")
+    return Proposal(_prepared(body, root), roles)
+
+
+def _prepared(body: dict[str, Any], root: Path) -> dict[str, Any]:
+    """Return the description with the first seed that leaves every part enough rows; raise what prepare would."""
+    model = ModelFile.read(body, root / "model.yaml")
+    table = read_source(model.source, root)
+    check_columns(model, table)
+    frame = typed_frame(model, table)
+    refused: UsageError | None = None
+    for seed in _SEEDS:
+        tried = {**body, "split": {**body["split"], "seed": seed}}
+        try:
+            divided(ModelFile.read(tried, root / "model.yaml"), table, frame)
+        except UsageError as error:
+            refused = refused or error
+        else:
+            return tried
+    assert refused is not None
+    raise UsageError(refused.message, next="add rows, or join rare labels with others") from refused
+
+
+def _refuse_regression(table: Table, target: str) -> None:
+    labels = len(table.trimmed(target).unique())
+    if labels > MOST_LABELS:
+        raise UsageError(
+            f"target {target} holds {labels:,} different values: that is a number to be predicted (regression)"
+            " or free text, and Slipway trains classifiers",
+            next="name a target of few classes, or make classes of its values",
+        )
+
+
+def _positive(table: Table, target: str) -> str:
+    """Return the label that says yes, or else the rarest one."""
+    counts: Counter[str] = Counter(table.columns[target].to_pylist())
+    said = [label for label in counts if label.strip().lower() in _POSITIVE]
+    return said[0] if len(said) == 1 else min(counts, key=lambda label: (counts[label], label))
+
+
+class _Judge:
+    """Says what each column of a table is."""
+
+    def __init__(self, table: Table, target: str, ids: tuple[str, ...]) -> None:
+        self._target = target
+        self._ids = ids
+        others = [name for name in table.columns if name != target]
+        self._decimal = guessed_decimal(table, others)
+        self._markers = sorted({marker for name in others for marker in self._markers_of(table.trimmed(name))})
+        self._table = dataclasses.replace(table, missing=table.missing | set(self._markers))
+        self._has_id = bool(ids)
+
+    def written(self) -> dict[str, Any]:
+        """Return what of a source this has found out."""
+        decimal = {} if self._decimal == "." else {"decimal": self._decimal}
+        return {**decimal, **({"missing": self._markers} if self._markers else {})}
+
+    def role(self, column: str) -> Role:
+        """Return what a column is; of several that name each row, only the first is its id."""
+        if column == self._target:
+            labels = Counter(self._table.columns[column].to_pylist())
+            return Role(column, "target", ", ".join(f"{quoted(label)} {n:,}" for label, n in labels.most_common(5)))
+        if column in self._ids:
+            return Role(column, "id", "named as an id")
+        texts = self._table.trimmed(column)
+        missing = int(self._table.is_missing(column).sum())
+        distinct = texts.unique()
+        if missing == len(texts):
+            return Role(column, "ignore", "it is empty")
+        if missing:
+            return Role(column, "ignore", f"{missing:,} values are missing, and nothing says what that means")
+        if len(distinct) == 1:
+            return Role(column, "ignore", f"every row has {quoted(distinct[0].as_py())}")
+        if _is_unspeakable(column):
+            return Role(column, "ignore", "its name can't be a field of a request")
+        values = of.parsed(texts, self._decimal)
+        if np.isnan(values).any() or self._has_leading_zeros(texts):
+            return self._role_of_texts(column, distinct)
+        return self._role_of_numbers(column, values)
+
+    def _role_of_numbers(self, column: str, values: np.ndarray[Any, np.dtype[np.float64]]) -> Role:
+        distinct = np.unique(values)
+        each_its_own = len(distinct) == len(values)
+        if not of.is_whole(values).all():
+            if of.is_beyond_float32(values).any():
+                return Role(column, "ignore", "it holds more than float32 does, which the model takes")
+            return Role(column, "number", f"numbers from {distinct[0]:g} to {distinct[-1]:g}")
+        counts_rows = distinct[-1] - distinct[0] + 1 == len(values)
+        if each_its_own and (counts_rows or _ID_NAME.search(column)):
+            return self._id(column, "a whole number of its own in each row")
+        if of.is_beyond_whole(values).any() or of.is_merged(values).any():
+            return Role(
+                column, "ignore", "float32, which the model takes, merges some of its whole numbers: an id or a time?"
+            )
+        return Role(column, "integer", f"whole numbers from {distinct[0]:g} to {distinct[-1]:g}")
+
+    def _role_of_texts(self, column: str, distinct: pa.StringArray) -> Role:
+        rows = len(self._table)
+        if len(distinct) == rows:
+            return self._id(column, "a text of its own in each row")
+        if all(_is_time(text) for text in distinct.to_pylist()):
+            return Role(column, "ignore", "dates, which no feature takes; split by time could use them")
+        if len(distinct) > MOST_CATEGORIES or len(distinct) > rows / 2:
+            return Role(column, "ignore", f"{len(distinct):,} different texts in {rows:,} rows")
+        named = ", ".join(quoted(text) for text in sorted(distinct.to_pylist())[:4])
+        return Role(column, "category", f"{len(distinct)} different texts: {named}")
+
+    def _id(self, column: str, why: str) -> Role:
+        if self._has_id:
+            return Role(column, "ignore", f"{why}, and another column is the id")
+        self._has_id = True
+        return Role(column, "id", why)
+
+    def _markers_of(self, texts: pa.StringArray) -> set[str]:
+        strange = set(texts.filter(pa.array(np.isnan(of.parsed(texts, self._decimal)))).to_pylist()) - {""}
+        has_numbers = len(strange) < len(texts.unique()) - 1
+        return strange if strange <= _MARKERS and has_numbers else set()
+
+    @staticmethod
+    def _has_leading_zeros(texts: pa.StringArray) -> bool:
+        return bool(pc.any(pc.match_substring_regex(texts, "^0[0-9]")).as_py())
+
+
+def _is_unspeakable(column: str) -> bool:
+    try:
+        refuse_unspeakable(column)
+    except NotServable:
+        return True
+    return False
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return bool(instant(text))
+    except ValueError:
+        return False

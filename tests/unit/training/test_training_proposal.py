@@ -1,0 +1,169 @@
+"""A file of data becomes a model.yaml that prepares and trains as it stands, or is refused by what is wrong with it."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from pipelines.errors import UsageError
+from pipelines.operator.model_init import init_model
+from pipelines.training.places import drawn
+from pipelines.training.prepare import prepare
+from pipelines.training.proposal import MOST_CATEGORIES, Proposal, propose
+from pipelines.training.score import score
+from pipelines.training.train import train
+from pipelines.training.workspace import Workspace
+from tests.support.world import trained
+
+ROWS = trained.ROWS
+
+
+def proposal(
+    root: Path, frame: pd.DataFrame, *, target: str = "outcome", ids: tuple[str, ...] = (), **csv: Any
+) -> Proposal:
+    frame.to_csv(root / "raw.csv", index=False, **csv)
+    return propose(root, "raw.csv", target=target, name="plants", ids=ids)
+
+
+def role(root: Path, values: list[Any], *, ids: tuple[str, ...] = ()) -> tuple[str, str]:
+    """Return what a column of these values is taken to be, and why."""
+    made = proposal(root, trained.plants().assign(it=values), ids=ids)
+    return next((each.role, each.why) for each in made.roles if each.column == "it")
+
+
+def every(*values: Any) -> list[Any]:
+    """Repeat the values for as many rows as there are."""
+    return [values[row % len(values)] for row in range(ROWS)]
+
+
+@pytest.mark.parametrize(
+    ("values", "is_a", "why"),
+    [
+        (every(1, 2, 3), "integer", "from 1 to 3"),
+        (every("1.0", "2", "3.00"), "integer", "from 1 to 3"),
+        (every(0.5, 2), "number", "from 0.5 to 2"),
+        (every("a", "b"), "category", "2 different texts: 'a', 'b'"),
+        (every("00501", "10001"), "category", "2 different texts"),
+        (every(True, False), "category", "'False', 'True'"),
+        (every("only"), "ignore", "every row has 'only'"),
+        (every(""), "ignore", "it is empty"),
+        (every("a", "b", ""), "ignore", "133 values are missing"),
+        (every(1, "NA", 3), "ignore", "133 values are missing"),
+        (every("2025-01-31", "2025-02-28"), "ignore", "dates"),
+        (every(20250102, 20250103, 20250104, 20250105), "ignore", "merges some of its whole numbers"),
+        (every(10**19, 1), "ignore", "merges some of its whole numbers"),
+        (every(1e39, 0.5), "ignore", "more than float32"),
+        (every(*(f"n{n}" for n in range(MOST_CATEGORIES + 1))), "ignore", "101 different texts in 400 rows"),
+    ],
+)
+def test_a_column_is_what_its_values_are(tmp_path: Path, values: list[Any], is_a: str, why: str) -> None:
+    found = role(tmp_path, values)
+    assert found[0] == is_a
+    assert why in found[1]
+
+
+def test_the_first_column_that_names_each_row_is_its_id(tmp_path: Path) -> None:
+    texts = [f"name {row}" for row in range(ROWS)]
+    frame = trained.plants().drop(columns="tag").assign(name=texts, mail=texts)
+    assert proposal(tmp_path, frame).body["id_columns"] == ["name"]
+    assert proposal(tmp_path, frame).body["ignore"] == ["mail"]
+    assert proposal(tmp_path, frame, ids=("mail",)).body["id_columns"] == ["mail"]
+    assert proposal(tmp_path, trained.plants()).body["id_columns"] == ["tag"]
+    numbers = trained.plants().drop(columns="tag").assign(plantId=[row * 7 for row in range(ROWS)])
+    assert proposal(tmp_path, numbers).body["id_columns"] == ["plantId"]
+
+
+def test_how_a_file_is_written_is_found_out_and_declared(tmp_path: Path) -> None:
+    frame = trained.plants().assign(soil=every("Löß", "Ton"), age=every("1,5", "n/a", "2"))
+    made = proposal(tmp_path, frame, sep=";", encoding="cp1252")
+    source = {
+        "path": "raw.csv",
+        "encoding": "cp1252",
+        "separator": ";",
+        "quote": '"',
+        "decimal": ",",
+        "missing": ["n/a"],
+    }
+    assert made.body["source"] == source
+    assert made.body["features"]["soil"] == {"type": "category"}
+    assert proposal(tmp_path, frame, encoding="utf-16-le").body["source"]["encoding"] == "utf-16-le"
+
+
+def test_what_is_proposed_trains_as_it_stands(tmp_path: Path) -> None:
+    frame = trained.plants().assign(note=[f"{row} of many" for row in range(ROWS)], gap=every(1, ""))
+    frame.to_csv(tmp_path / "raw.csv", index=False, sep="\t", encoding="utf-16")
+    body, told = init_model(tmp_path, tmp_path / "raw.csv", target="outcome", name="", ids=(), force=False)
+    assert body == yaml.safe_load((tmp_path / "model.yaml").read_text())
+    assert (body["name"], body["positive"], body["ignore"]) == ("raw", "green", ["note", "gap"])
+    assert "a whole number of its own in each row" in told and "200 values are missing" in told
+    for stage in (prepare, train, score):
+        stage(Workspace(tmp_path))
+
+
+def test_a_parquet_file_is_proposed_for_as_well(tmp_path: Path) -> None:
+    trained.plants().assign(height=[row / 4 for row in range(ROWS)]).to_parquet(tmp_path / "raw.parquet")
+    body = propose(tmp_path, "raw.parquet", target="outcome", name="plants", ids=()).body
+    assert body["source"] == {"path": "raw.parquet", "format": "parquet"}
+    assert body["features"]["height"] == {"type": "number"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "positive"),
+    [(every("yes", "no", "no"), "yes"), (every("1", "0", "1"), "1"), (every("a", "b", "b"), "a")],
+)
+def test_the_positive_label_says_yes_or_is_the_rarest(tmp_path: Path, labels: list[str], positive: str) -> None:
+    assert proposal(tmp_path, trained.plants().assign(outcome=labels)).body["positive"] == positive
+
+
+def test_a_column_whose_name_no_request_can_carry_is_ignored(tmp_path: Path) -> None:
+    made = proposal(tmp_path, trained.plants().rename(columns={"age": 'a"ge', "soil": "soil, [kg]"}))
+    assert made.body["ignore"] == ['a"ge']
+    assert "soil, [kg]" in made.body["features"]
+
+
+def test_a_rare_label_takes_another_seed(tmp_path: Path) -> None:
+    frame = trained.plants()
+    trains = [row for row in range(ROWS) if drawn(0, [str(row)]) >= 0.2]
+    frame.loc[trains[:2], "outcome"] = "lost"
+    made = proposal(tmp_path, frame)
+    (tmp_path / "model.yaml").write_text(yaml.safe_dump(made.body))
+    prepare(Workspace(tmp_path))
+    assert made.body["split"]["seed"] > 0
+
+
+@pytest.mark.parametrize(
+    ("target", "changes", "message"),
+    [
+        ("height", {}, "target height holds .* different values: that is a number to be predicted"),
+        ("outcome", {"outcome": "green"}, "target outcome holds one label"),
+        ("outcome", {"outcome": ["lost", *["green", "flowers"] * 199, "green"]}, "label 'lost' has one row"),
+        ("outcome", {"outcome": every("a", "b", "")}, "is missing, where the target's label is needed"),
+        ("colour", {}, "raw.csv has no column 'colour'"),
+    ],
+)
+def test_a_target_that_no_classifier_has_is_refused(
+    tmp_path: Path, target: str, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        proposal(tmp_path, trained.plants().assign(**changes), target=target)
+
+
+def test_data_without_any_feature_is_refused_with_the_reasons(tmp_path: Path) -> None:
+    frame = trained.plants()[["tag", "outcome"]].assign(note="same")
+    with pytest.raises(UsageError, match=r"can be a feature: tag: a whole number .* note: every row has 'same'"):
+        proposal(tmp_path, frame)
+
+
+def test_nothing_is_written_over_or_from_outside_of_the_project(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    file = project / "raw.csv"
+    trained.plants().to_csv(file, index=False)
+    (project / "model.yaml").write_text("name: kept\n")
+    with pytest.raises(UsageError, match="is there already"):
+        init_model(project, file, target="outcome", name="", ids=(), force=False)
+    assert (project / "model.yaml").read_text() == "name: kept\n"
+    with pytest.raises(UsageError, match="is outside of the project"):
+        init_model(project, file.rename(tmp_path / "raw.csv"), target="outcome", name="", ids=(), force=True)
