@@ -1,8 +1,18 @@
 """Writes to the disk what a power cut must not take back, nor leave without its content, and removes deep folders."""
 
+import errno
 import os
 import secrets
 from pathlib import Path
+
+from pipelines.errors import Undecided
+
+
+def as_full(error: Exception) -> Undecided | None:
+    """Return the refusal for a full disk or a quota that is used up, None for any other error."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Undecided(f"can't write: {error}", next="make room on the disk, then do it again")
+    return None
 
 
 def sync(path: Path) -> None:

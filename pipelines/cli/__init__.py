@@ -3,7 +3,6 @@
 Nothing heavy is imported at its start: each verb imports what it needs.
 """
 
-import errno
 import json
 import sys
 
@@ -11,8 +10,9 @@ import typer
 
 from pipelines.cli import api_verbs, operator_verbs
 from pipelines.cli.terminal import report_progress
+from pipelines.disk import as_full
 from pipelines.domain.texts import printable
-from pipelines.errors import SlipwayError, Undecided, UsageError
+from pipelines.errors import SlipwayError, UsageError
 
 app = typer.Typer(
     name="slipway",
@@ -49,8 +49,8 @@ def main() -> None:
 
 def _as_refusal(error: Exception) -> SlipwayError | None:
     """Return the refusal for a wrong command line, which Typer raises as Click's own error, or for a full disk."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Undecided(f"can't write: {error}", next="make room on the disk, then do it again")
+    if full := as_full(error):
+        return full
     message = getattr(error, "format_message", None)
     return UsageError(message(), next="slipway --help") if message else None
 

@@ -1,9 +1,9 @@
 """Takes an installation down, and removes it for ever."""
 
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from pipelines.disk import remove_tree
 from pipelines.errors import UsageError
 from pipelines.settings.settings import Settings
 
@@ -40,7 +40,7 @@ def _remove(home: Path, *, last: Path) -> None:
     """Remove a home, and `last` what shows that it is one: a removal that is cut off can be gone on with."""
     for path in home.iterdir():
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            remove_tree(path)
         elif path != last:
             path.unlink()
-    shutil.rmtree(home)
+    remove_tree(home)

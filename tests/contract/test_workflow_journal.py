@@ -152,6 +152,7 @@ def test_nothing_in_the_journal_is_pickled(journal: str, tmp_path: Path) -> None
 
 
 REFUSING = """
+    import errno
     import sys
     from pipelines.adapters.workflows.dbos import DbosEngine
     from pipelines.errors import Rejected, SlipwayError
@@ -162,8 +163,11 @@ REFUSING = """
     def fail():
         raise ValueError("a bug")
 
+    def fill():
+        raise OSError(errno.ENOSPC, "no space", "bundle")
+
     def work(work_id, step):
-        for action in (refuse, fail):
+        for action in (refuse, fail, fill):
             try:
                 step(action.__name__, action)
             except SlipwayError as error:
@@ -181,11 +185,12 @@ REFUSING = """
 """
 
 
-def test_a_refusal_is_journalled_as_what_it_is_and_a_bug_as_one(tmp_path: Path) -> None:
+def test_a_refusal_and_a_full_disk_are_journalled_as_what_they_are_and_a_bug_as_one(tmp_path: Path) -> None:
     command = [sys.executable, "-c", textwrap.dedent(REFUSING), f"sqlite:///{tmp_path / 'workflows.db'}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.splitlines() == [
         "Rejected bob says no ask again",
         "SlipwayError ValueError in step 'fail': a bug report it with the executor's log",
+        "Undecided can't write: [Errno 28] no space: 'bundle' make room on the disk, then do it again",
         "ended",
     ]

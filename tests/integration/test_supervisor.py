@@ -172,6 +172,17 @@ def test_replicas_of_a_killed_supervisor_serve_until_those_of_its_successor_do(
     supervisor.until_live(lambda state: state.serves(served))
 
 
+def test_a_replica_that_the_record_of_a_killed_supervisor_does_not_name_is_ended_too(
+    supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path]
+) -> None:
+    supervisor = supervisor_of(supervisors, tmp_path / "home", digests)
+    supervisor.serve(release(0, digests))
+    supervisor.kill()
+    unnamed = supervisor.forget("live-2")
+    supervisor.succeed()
+    assert not Path(f"/proc/{unnamed['pid']}").exists() and not Path(f"/proc/{unnamed['worker']}").exists()
+
+
 def test_a_successor_whose_replicas_never_come_up_leaves_those_before_it_serving(
     supervisors: Supervisors, tmp_path: Path, digests: dict[str, Path]
 ) -> None:

@@ -3,6 +3,7 @@
 What serves goes on serving meanwhile, and a process of another model is left alone.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from pipelines.adapters.local.parts import DECIDING, Part, parts_of
 from pipelines.adapters.local.ports import refuse_taken_port
 from pipelines.adapters.local.processes import SUCCESSOR, Processes, abandon, end, kill
 from pipelines.adapters.local.supervisor.home import former_supervisor_names, supervisor_name
+from pipelines.adapters.local.supervisor.identity import end_orphan, left_replicas
 from pipelines.adapters.local.told_api import ToldApi
 from pipelines.domain.release import Environment
 from pipelines.errors import Undecided, UsageError
@@ -69,6 +71,7 @@ class LocalInstallation:
         Supervisors are replaced without a lost request. Raises OtherModel, PortTaken or Undecided, and UsageError,
         before anything is ended or started, for a home that has lost a database.
         """
+        self._processes.take_in()
         self._refuse_other_model()
         refuse_lost(self._settings.home, RECORDS, JOURNAL, REGISTRY)
         parts = self.parts()
@@ -255,4 +258,16 @@ class LocalInstallation:
                 report_progress(f"stopping {name}")
             end(running[name] for name in names)
         self._end_left(self._processes.left(), report_progress)
+        # Those of a supervisor that was killed serve on.
+        self._end_replicas(report_progress)
         self._processes.forget()
+
+    def _end_replicas(self, report_progress: ProgressReporter) -> None:
+        left = left_replicas(self._settings.home / "run")
+        for replica in left:
+            report_progress(f"ending {replica.name} (process {replica.pid}), which a supervisor left")
+
+        async def end_all() -> None:
+            await asyncio.gather(*map(end_orphan, left))
+
+        asyncio.run(end_all())

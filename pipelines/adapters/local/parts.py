@@ -17,9 +17,11 @@ from pipelines.adapters.local.supervisor.home import (
     former_record_paths,
     read_record,
     record_path,
+    recorded_replicas,
     supervisor_name,
     wire_of,
 )
+from pipelines.adapters.local.supervisor.identity import marked
 from pipelines.adapters.local.supervisor.wire import HANDS_OVER, Command
 from pipelines.adapters.local.target import converse
 from pipelines.domain.release import REPLICAS, Endpoint, Environment, Slot
@@ -58,12 +60,9 @@ class Part:
     def has_left_replicas(self) -> bool:
         """Whether replicas of a supervisor that has gone still run: they hold its port until its successor comes."""
         record = next((path for path in self.records if path.exists()), None)
-        if record is None:
-            return False
-        left = read_record(record)
-        replicas = [*left.get("processes", []), *left.get("former", [])]
-        pids = [process[kind] for process in replicas for kind in ("pid", "worker") if process[kind]]
-        return any(psutil.pid_exists(pid) for pid in pids)
+        named = recorded_replicas(record) if record else []
+        pids = [pid for replica in named for pid in (replica.pid, replica.worker) if pid]
+        return any(psutil.pid_exists(pid) for pid in pids) or any(map(marked, self.records[:1]))
 
 
 def parts_of(settings: Settings, executor_alive: Callable[[int], bool]) -> list[Part]:

@@ -43,6 +43,12 @@ class Processes:
         alive = {name: process for name, known in self._recorded().items() if (process := _alive(*known))}
         return {_counting_as(name, alive): process for name, process in alive.items()}
 
+    def take_in(self) -> None:
+        """Record what was started from here and never recorded, as by one who was killed in between."""
+        recorded = self._settled()
+        if (found := self._found(recorded)) != recorded:
+            write_private(self._record, found)
+
     def start(
         self, name: str, command: Sequence[str], *, cwd: Path, environ: Mapping[str, str], replaces: bool
     ) -> None:
@@ -112,7 +118,7 @@ class Processes:
         try:
             return {name: (pid, born) for name, (pid, born) in json.loads(self._record.read_text()).items()}
         except (ValueError, TypeError, AttributeError):
-            return self._found()
+            return self._found({})
 
     def left(self) -> Iterator[tuple[str, psutil.Process]]:
         """Yield all that was started from here and still runs, by whatever has ended since, and as part of what."""
@@ -130,12 +136,16 @@ class Processes:
                 if leader != process.pid and not _runs(leader):
                     yield name, process
 
-    def _found(self) -> dict[str, tuple[int, Born]]:
-        """Return what was started from here and still runs, as the record has it; their children are not theirs."""
-        found: dict[str, tuple[int, Born]] = {}
-        for name, process in self.left():
-            with suppress(ProcessLookupError):
-                if os.getsid(process.pid) == process.pid:
+    def _found(self, recorded: Mapping[str, tuple[int, Born]]) -> dict[str, tuple[int, Born]]:
+        """Return the record with what was started from here and is not in it; their children are not theirs."""
+        left = list(self.left())
+        ours, known = {process.pid for _, process in left}, {pid for pid, _ in recorded.values()}
+        found = dict(recorded)
+        for name, process in left:
+            with suppress(ProcessLookupError, psutil.NoSuchProcess):
+                # A load run of the executor's leads a session too.
+                leads = os.getsid(process.pid) == process.pid and process.ppid() not in ours
+                if leads and process.pid not in known:
                     # The later one of two is to take the place of the other.
                     found[SUCCESSOR + name if name in found else name] = (process.pid, birth(process.pid))
         return found

@@ -21,6 +21,7 @@ from dbos import DBOS, SetWorkflowID, WorkflowHandle
 from sqlalchemy.pool import PoolProxiedConnection
 
 from pipelines.adapters.database.lost_files import damaged
+from pipelines.disk import as_full
 from pipelines.errors import DatabaseUnavailable, LostLease, Refused, SlipwayError, UsageError
 from pipelines.ports import Step
 
@@ -222,6 +223,9 @@ def durable_step(subject: str) -> Step:
         except SlipwayError as refusal:
             return {"refused": refusal.as_dict()}
         except Exception as bug:
+            if full := as_full(bug):
+                log.error("step %r of %s: %s", name, subject, full)
+                return {"refused": full.as_dict()}
             log.error("bug in step %r of %s:\n%s", name, subject, traceback.format_exc())
             message = f"{type(bug).__name__} in step {name!r}: {bug}"
             return {"refused": SlipwayError(message, next="report it with the executor's log").as_dict()}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipelines.adapters.local.supervisor.home import record_path
+from pipelines.adapters.local.supervisor.identity import marked
 from pipelines.adapters.local.target import LocalTarget
 from pipelines.domain.release import Endpoint, Environment, Phase, Release, Slot, SlotState
 from pipelines.errors import TargetUnavailable
@@ -110,9 +111,9 @@ class SupervisorProcess:
             self.stop()
         for process in self._before:
             process.wait(timeout=10)
-        for process in self.record()["processes"] if self._record_path.exists() else []:
+        for replica in marked(self._record_path):
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process["pid"], signal.SIGKILL)
+                os.killpg(replica.pid, signal.SIGKILL)
 
     def record(self) -> dict[str, Any]:
         """Return the supervisor's record on disk."""
@@ -122,6 +123,13 @@ class SupervisorProcess:
         """Return the record of the only process that a replica's name has now."""
         [process] = [process for process in self.record()["processes"] if process["name"] == name]
         return dict(process)
+
+    def forget(self, name: str) -> dict[str, Any]:
+        """Take the only process of a replica out of the record, as if it had never been written, and return it."""
+        forgotten, record = self.process_of(name), self.record()
+        record["processes"].remove(forgotten)
+        self._record_path.write_text(json.dumps(record))
+        return forgotten
 
     def live(self) -> SlotState:
         """Observe the live slot."""

@@ -1,6 +1,8 @@
 """A home is brought up, taken down or destroyed by one command at a time: the next is refused, and touches nothing."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -70,3 +72,22 @@ def test_a_home_that_an_earlier_slipways_removal_left_without_tokens_is_removed_
     InstallationRecord(id="ours", settings={}).write(settings.home)
     destroy_home(settings, {}, print)
     assert not settings.home.exists()
+
+
+def test_a_home_is_removed_however_deep_the_folders_are_that_a_killed_job_left(tmp_path: Path) -> None:
+    settings = Settings.from_environ({"SLIPWAY_HOME": str(tmp_path / "home"), "TARGET": "local"})
+    job = settings.home / "jobs" / "job-1"
+    job.mkdir(mode=0o700, parents=True)
+    make_tokens(settings.tokens_file)
+    inside = os.open(job, os.O_RDONLY)
+    for _ in range(sys.getrecursionlimit() + 100):
+        os.mkdir("d", dir_fd=inside)
+        outside, inside = inside, os.open("d", os.O_RDONLY, dir_fd=inside)
+        os.close(outside)
+    os.close(inside)
+    try:
+        destroy_home(settings, {}, print)
+        assert not settings.home.exists()
+    finally:
+        # What lies so deep pytest itself can't remove.
+        subprocess.run(["rm", "-rf", str(settings.home)], check=True)

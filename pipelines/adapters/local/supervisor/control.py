@@ -12,7 +12,7 @@ from typing import Any
 
 from pipelines.adapters.local.supervisor.handover import asked_for_sockets, find_sockets, give_sockets
 from pipelines.adapters.local.supervisor.home import ProcessRecord, Record, SlotRecord, SupervisorHome
-from pipelines.adapters.local.supervisor.identity import end_orphan
+from pipelines.adapters.local.supervisor.identity import end_orphan, marked
 from pipelines.adapters.local.supervisor.replica import Site, look_at
 from pipelines.adapters.local.supervisor.slot import Rules, SlotSupervisor
 from pipelines.adapters.local.supervisor.sockets import SlotSocket, claim_kept, claim_live
@@ -25,6 +25,7 @@ _LINE_LIMIT_BYTES = 65_536
 # A supervisor that was told to leave has ended by then.
 _LEAVES_S = 10.0
 _AGAIN_S = 5.0
+_LOOK_S = 60.0
 
 
 class Supervisor:
@@ -40,6 +41,7 @@ class Supervisor:
         self._replaces = replaces
         self._record = Record()
         self._slots: dict[Slot, SlotSupervisor] = {}
+        self._unsaved = False
 
     async def run(self, until: asyncio.Event) -> None:
         """Serve until told otherwise, then drain all; raise UsageError or PortTaken if it cannot begin."""
@@ -52,6 +54,8 @@ class Supervisor:
         log.info("%s: listens on port %d", self._home.endpoint, self._port)
         tasks = [
             asyncio.create_task(self._obey_callers()),
+            asyncio.create_task(self._save_again()),
+            asyncio.create_task(self._end_unrecorded()),
             *(asyncio.create_task(self._succeed(slot)) for slot in Slot),
         ]
         await until.wait()
@@ -75,6 +79,8 @@ class Supervisor:
             processes=[],
             former=[*left.former, *left.processes],
         )
+        # One that was killed between a spawn and its record, or could not write it, named none of these.
+        self._record.former += self._unrecorded(marked(self._home.record_path))
         return {int(found.getsockname()[1]): found for found in asked or find_sockets(self._record.former)}
 
     async def _succeed(self, slot: Slot) -> None:
@@ -95,6 +101,31 @@ class Supervisor:
         self._record.former = [orphan for orphan in self._record.former if orphan not in leaving]
         if self._slots:
             self._try_save()
+
+    def _unrecorded(self, replicas: list[ProcessRecord]) -> list[ProcessRecord]:
+        own = [process for supervisor in self._slots.values() for process in supervisor.processes]
+        known = {process.pid for process in (*self._record.former, *own)}
+        return [replica for replica in replicas if replica.pid not in known]
+
+    async def _end_unrecorded(self) -> None:
+        """End now and then what serves on this one's sockets and is neither its own nor waits to be succeeded."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            try:
+                # Looked for beside what is served, and compared at once: what was spawned meanwhile is known by then.
+                found = self._unrecorded(await asyncio.to_thread(marked, self._home.record_path))
+                for replica in found:
+                    log.warning("%s: ends a %s that nobody knows", self._home.endpoint, replica.name)
+                await asyncio.gather(*map(end_orphan, found))
+            except Exception:
+                log.exception("%s: what nobody knows could not be ended", self._home.endpoint)
+
+    async def _save_again(self) -> None:
+        """Write the record as soon as the disk allows it, though nothing changes any more."""
+        while True:
+            await asyncio.sleep(_AGAIN_S)
+            if self._unsaved:
+                self._try_save()
 
     def _former_in(self, slot: Slot) -> list[ProcessRecord]:
         return [orphan for orphan in self._record.former if orphan.slot is slot]
@@ -134,6 +165,7 @@ class Supervisor:
             self._save()
         except OSError as error:
             # What is served must survive a full disk; commands are refused meanwhile.
+            self._unsaved = True
             log.error("the record cannot be written: %s", error)
 
     def _save(self) -> None:
@@ -141,6 +173,7 @@ class Supervisor:
         self._record.slots = {slot: supervisor.record for slot, supervisor in self._slots.items()}
         self._record.processes = [process for supervisor in self._slots.values() for process in supervisor.processes]
         self._home.save(self._record)
+        self._unsaved = False
 
     async def _obey_callers(self) -> None:
         """Listen for callers, as soon as the disk allows it: what is served does not wait for that."""

@@ -8,7 +8,7 @@ import os
 import stat
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,16 @@ def read_record(path: Path) -> dict[str, Any]:
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
     return dict(body)
+
+
+def recorded_replicas(path: Path) -> list[ProcessRecord]:
+    """Return every replica that a record of any version names; raise UsageError when it cannot be read."""
+    body = read_record(path)
+    try:
+        named = [*body.get("processes", []), *body.get("former", [])]
+        return [ProcessRecord(**{each.name: process[each.name] for each in fields(ProcessRecord)}) for process in named]
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: Exception) -> UsageError:

@@ -1,19 +1,26 @@
-"""Tells a process from a later one with the same pid, and ends process groups without hitting strangers."""
+"""Tells a process from a later one with the same pid, finds replicas, and ends groups without hitting strangers."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
-from pipelines.adapters.local.supervisor.home import ProcessRecord
+import psutil
+
+from pipelines.adapters.local.supervisor.home import ProcessRecord, recorded_replicas
+from pipelines.errors import UsageError
 
 POLL_S = 0.02
 # Covers gunicorn's graceful_timeout, after which its master has killed the worker itself.
 GRACE_S = 15.0
 _REAP_S = 2.0
+# In the environment of a replica: the record of its supervisor, its name and its private socket.
+MARK = "SLIPWAY_REPLICA"
 
 
 def birth(pid: int) -> str | None:
@@ -68,6 +75,27 @@ async def kill_group(pgid: int) -> None:
     await group_ends(pgid, _REAP_S)
 
 
+def mark(record: Path, name: str, private: Path) -> str:
+    """Return by what a replica is known as that of the supervisor with this record, whatever the record says."""
+    return json.dumps([str(record), name, str(private)])
+
+
+def marked(owner: Path) -> list[ProcessRecord]:
+    """Return every replica of the supervisor that has a record, or of all with records in a folder."""
+    found: dict[int, ProcessRecord] = {}
+    for process in psutil.process_iter():
+        # What is no mark is somebody else's.
+        with suppress(psutil.Error, ProcessLookupError, ValueError, TypeError):
+            record, name, private = json.loads(process.environ().get(MARK, ""))
+            if owner in (Path(record), Path(record).parent) and process.status() != psutil.STATUS_ZOMBIE:
+                group = os.getpgid(process.pid)
+                known = found.get(group) or ProcessRecord(name, group, birth(group), None, None, private)
+                if process.pid != group:
+                    known = replace(known, worker=process.pid, worker_born=birth(process.pid))
+                found[group] = known
+    return list(found.values())
+
+
 def lives(orphan: ProcessRecord) -> bool:
     """Whether anything of a replica of a former supervisor is left: either of its processes serves."""
     return _is_still(orphan.pid, orphan.born) or _is_still(orphan.worker, orphan.worker_born)
@@ -75,6 +103,18 @@ def lives(orphan: ProcessRecord) -> bool:
 
 def _is_still(pid: int | None, born: str | None) -> bool:
     return pid is not None and born is not None and birth(pid) == born
+
+
+def left_replicas(folder: Path) -> list[ProcessRecord]:
+    """Return every replica of a folder's supervisors: by its mark, or by their records if an earlier Slipway's."""
+    found = {replica.pid: replica for replica in marked(folder)}
+    for record in (*folder.glob("supervisor-*.json"), *folder.glob("keeper-*.json")):
+        # One that has lost its content names nothing, and keeps nobody from ending the others.
+        with suppress(UsageError):
+            found |= {
+                named.pid: named for named in recorded_replicas(record) if named.pid not in found and lives(named)
+            }
+    return list(found.values())
 
 
 async def end_orphan(orphan: ProcessRecord) -> bool:

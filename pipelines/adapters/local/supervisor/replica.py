@@ -17,7 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.adapters.local.supervisor.home import ProcessRecord, SupervisorHome
-from pipelines.adapters.local.supervisor.identity import GRACE_S, birth, group_ends, kill_group, lives, signal_group
+from pipelines.adapters.local.supervisor.identity import (
+    GRACE_S,
+    MARK,
+    birth,
+    group_ends,
+    kill_group,
+    lives,
+    mark,
+    signal_group,
+)
 from pipelines.adapters.local.supervisor.logfile import ReplicaLog
 from pipelines.adapters.local.supervisor.sockets import SlotSocket
 from pipelines.adapters.local.supervisor.wire import Deployment
@@ -88,7 +97,8 @@ class RunningReplica:
         self.log = ReplicaLog(home.logs_dir, f"{home.endpoint.environment}-{home.endpoint.model}-{site.slot}-{title}")
         self._log_start_bytes = self.log.size_bytes()
         self._socket_path = home.replica_socket_path(secrets.token_hex(4))
-        self._popen = self._spawn(site.shared, environ_of(home.endpoint.environment, deployment))
+        known_by = {MARK: mark(home.record_path, name, self._socket_path)}
+        self._popen = self._spawn(site.shared, environ_of(home.endpoint.environment, deployment) | known_by)
         self._born = birth(self._popen.pid)
         self._worker_born: str | None = None
 

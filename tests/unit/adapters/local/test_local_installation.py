@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -23,8 +24,8 @@ from pipelines.adapters.local.installation import LocalInstallation
 from pipelines.adapters.local.parts import Part
 from pipelines.adapters.local.processes import Processes, kill
 from pipelines.adapters.local.supervisor.handover import find_sockets
-from pipelines.adapters.local.supervisor.home import ProcessRecord, Record, SlotRecord
-from pipelines.adapters.local.supervisor.identity import birth
+from pipelines.adapters.local.supervisor.home import ProcessRecord, Record, SlotRecord, record_path
+from pipelines.adapters.local.supervisor.identity import MARK, birth, mark
 from pipelines.adapters.local.supervisor.wire import Deployment
 from pipelines.adapters.local.told_api import ToldApi
 from pipelines.domain.release import Environment, Phase, Release, Slot
@@ -397,6 +398,22 @@ def test_what_runs_is_found_again_where_the_record_of_it_lost_its_content(given:
     assert not any(map(psutil.pid_exists, before.values()))
 
 
+def test_what_an_up_that_was_killed_did_not_record_is_taken_in_and_nothing_that_a_part_runs(given: Given) -> None:
+    # As a load run of the executor's, which has a session of its own.
+    run = ("sh", "-c", "setsid sleep 60 & wait")
+    given.given = (part("first", lambda pid: True, *run), part("second", lambda pid: True))
+    given.up(lambda line: None)
+    before = given.running()
+    (child,) = eventually(
+        lambda: [each for each in before["first"].children() if os.getsid(each.pid) == each.pid], bool
+    )
+    (given.home / "run" / "processes.json").write_text(json.dumps({}))
+    told: list[str] = []
+    given.up(told.append)
+    assert told == []
+    assert given.running() == before and child.is_running()
+
+
 @pytest.mark.parametrize("verb", ["up", "down"])
 def test_what_a_killed_server_left_is_ended_and_no_child_of_what_runs(given: Given, verb: str) -> None:
     child = ("sh", "-c", "sleep 60 & wait")
@@ -426,3 +443,38 @@ def test_a_supervisors_record_that_lost_its_content_is_refused_in_words(settings
     with pytest.raises(UsageError, match=r"record .* is not readable") as refused:
         installation.up(lambda line: None)
     assert "move it away" in refused.value.next and installation.running() == {}
+
+
+@pytest.mark.parametrize("verb", ["down", "destroy"])
+@pytest.mark.parametrize("content", ["its replica", "another replica", "["])
+def test_replicas_of_a_killed_supervisor_are_ended_whether_their_record_names_them_or_not(
+    settings: Settings, verb: str, content: str
+) -> None:
+    record = record_path(settings.home, settings.endpoint(Environment.PRODUCTION))
+    record.parent.mkdir()
+    private = settings.home / "run" / "live-1.sock"
+    # One that an earlier Slipway's supervisor has started bears no mark.
+    environ = {} if content == "its replica" else {MARK: mark(record, "live-1", private)}
+    with subprocess.Popen(["sleep", "60"], env={**os.environ, **environ}, start_new_session=True) as replica:
+        # Who ends it is not its parent, and waits for as long as there is a zombie.
+        threading.Thread(target=replica.wait, daemon=True).start()
+        named = ProcessRecord("live-1", replica.pid, birth(replica.pid), None, None, str(private))
+        another = replace(named, pid=os.getpid(), born="another boot")
+        known = Record(processes=[named if content == "its replica" else another])
+        record.write_text("[" if content == "[" else json.dumps(known.as_dict()))
+        told: list[str] = []
+        try:
+            getattr(Nothing(settings, {}, lambda pid: True, lambda: None), verb)(told.append)
+            assert replica.poll() == -signal.SIGTERM
+            assert told == [f"ending live-1 (process {replica.pid}), which a supervisor left"]
+        finally:
+            replica.kill()
+
+
+def test_a_port_that_a_replica_of_a_lost_record_holds_is_its_supervisors(settings: Settings) -> None:
+    (own,) = StagingOnly(settings, {}, lambda pid: True, lambda: None).parts()
+    environ = {**os.environ, MARK: mark(own.records[0], "live-1", settings.home / "none.sock")}
+    with subprocess.Popen(["sleep", "60"], env=environ, start_new_session=True) as replica:
+        assert own.has_left_replicas
+        replica.kill()
+    assert not own.has_left_replicas
