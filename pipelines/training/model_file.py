@@ -211,7 +211,7 @@ class ModelFile(Strict):
         try:
             model = cls.model_validate(body)
         except ValidationError as error:
-            faults += [f"{_place(item['loc'])}: {item['msg']}" for item in error.errors()]
+            faults += dict.fromkeys(_fault(item["loc"], item["msg"]) for item in error.errors())
         if faults:
             raise UsageError(
                 f"{path} is not a model description: {'; '.join(faults[:_NAMED_KEYS])}", next=f"correct {path}"
@@ -265,6 +265,13 @@ def _wrong_roles(body: Mapping[Any, Any]) -> list[str]:
 
 def _texts(value: Any) -> list[str]:
     return [each for each in value if isinstance(each, str)] if isinstance(value, list | tuple | dict) else []
+
+
+def _fault(location: tuple[int | str, ...], message: str) -> str:
+    # Each type that a label could have had complains.
+    if location[:1] == ("positive",):
+        return "positive: give a text, a number, true or false"
+    return f"{_place(location)}: {message}"
 
 
 def _place(location: tuple[int | str, ...]) -> str:

@@ -55,7 +55,7 @@ def test_all_wrong_keys_are_named_at_once_by_their_place(tmp_path: Path) -> None
     for part in (
         "surprise: Extra inputs",
         "name: Value error, model name '../escape' is not a name",
-        "positive: ",
+        "positive: give a text, a number, true or false; ",
         "features.age: Value error, bounds of an integer feature must be whole numbers",
         "features.soil.minimum: Extra inputs",
         "features.height.maximum_length: Field required",
