@@ -191,3 +191,22 @@ def test_what_is_proposed_for_a_file_trains_as_it_stands(tmp_path: Path, target:
     assert body["id_columns"] == ["id"]
     for stage in (prepare, train, score):
         stage(Workspace(tmp_path))
+
+
+def test_a_threshold_between_neighbours_in_float32_parts_them_in_onnx_too(tmp_path: Path) -> None:
+    low = np.float32(0.1)
+    high = np.nextafter(low, np.float32(1))
+    if np.float32((float(low) + float(high)) / 2) == low:
+        low, high = high, np.nextafter(high, np.float32(1))
+    values = np.where(np.arange(400) % 2 == 0, float(low), float(high))
+    frame = pd.DataFrame({"id": np.arange(400), "value": values, "amount": np.where(values == float(low), -50.0, 50.0)})
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    body = {
+        "name": "typed-model", "source": {"path": "rows.csv"}, "target": "amount", "task": "regression",
+        "id_columns": ["id"], "features": {"value": {"type": "number"}}, "estimator": BOOSTED,
+        "split": {"evaluation": 0.25, "reference": 0.2, "seed": 1},
+    }  # fmt: skip
+    (tmp_path / "model.yaml").write_text(yaml.safe_dump(body, sort_keys=False))
+    for stage in (prepare, train, score):
+        stage(Workspace(tmp_path))
+    assert msgspec.json.decode(Workspace(tmp_path).metrics.read_bytes())["r2"] > 0.5
