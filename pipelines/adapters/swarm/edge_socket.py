@@ -19,6 +19,7 @@ _NAME, _WEIGHT = "srv_name", "srv_uweight"
 _WANTED = ("virt@{backend}", "virt@{backend}-alive")
 # HAProxy knows weights from 0 to 256.
 _HEAVIEST = 256
+_TIMES = 3
 
 
 class EdgeSocket:
@@ -39,13 +40,18 @@ class EdgeSocket:
         """
         query = "?" + "&".join(f"digest={digest}" for digest in sorted(digests))
         places = [place.format(backend=backend) for place in _WANTED]
-        told = self._say(
-            "; ".join(f"del map {place} {slot}; add map {place} {slot} {query}; show map {place}" for place in places)
+        command = "; ".join(
+            f"del map {place} {slot}; add map {place} {slot} {query}; show map {place}" for place in places
         )
-        if sum(line.split()[1:] == [slot, query] for line in told.splitlines()) != len(places):
-            raise DeployFailed(
-                f"the edge did not take over what {slot} of {backend} serves: {told.strip()}", next='see "slipway logs"'
-            )
+        told = ""
+        # Said again, it says the same; a busy engine may lose what was answered.
+        for _ in range(_TIMES):
+            told = self._say(command)
+            if sum(line.split()[1:] == [slot, query] for line in told.splitlines()) == len(places):
+                return
+        raise DeployFailed(
+            f"the edge did not take over what {slot} of {backend} serves: {told.strip()}", next='see "slipway logs"'
+        )
 
     def share(self, backend: str, loads: Mapping[str, float]) -> None:
         """Give each server of a slot its part of the load, relative to the others; a slot not named gets none.
