@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +10,8 @@ from typing import Any
 import yaml
 
 from bench.support.place import Place, running_stack
+from bench.support.stages import run_module
 from pipelines.domain.policy import EvaluationBounds
-from pipelines.errors import SlipwayError
 from pipelines.packaging.package import make_bundle
 from pipelines.packaging.snapshot import read_snapshot
 from pipelines.ports import JobBounds
@@ -88,17 +86,5 @@ def _package_version(place: Place, version: str) -> ServedBundle:
 
 
 def _run(place: Place, module: str, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        cwd=place.settings.root,
-        env={**place.child_environ, **open_installation(place.settings, place.environ).trainer()},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=TRAINING_S,
-        check=False,
-    )
-    if done.returncode != 0:
-        tail = "\n".join(done.stderr.splitlines()[-5:])
-        raise SlipwayError(f"{module} ended with {done.returncode}: {tail}", next="fix what it names")
-    return done.stdout
+    trainer = open_installation(place.settings, place.environ).trainer()
+    return run_module(place, module, *arguments, environ=trainer, within_s=TRAINING_S)

@@ -2,8 +2,6 @@
 
 import hashlib
 import resource
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import yaml
 
 from bench.support.measured import Bound, Limit, Measured
 from bench.support.place import Place
-from pipelines.errors import SlipwayError
+from bench.support.stages import run_module
 from pipelines.training.workspace import STAGE_ENVIRON
 
 ROWS = 100_000
@@ -80,19 +78,8 @@ def _described(source: Path, estimator: dict[str, Any]) -> dict[str, Any]:
 def _run(place: Place, stage: str, tree: Path) -> tuple[float, float]:
     """Run a stage in `tree`; return the seconds that it took, and those of all its processors' work."""
     began, worked = time.monotonic(), _children_cpu_s()
-    done = subprocess.run(
-        [sys.executable, "-m", f"pipelines.training.{stage}", "--root", str(tree)],
-        cwd=place.settings.root,
-        env={**place.child_environ, **STAGE_ENVIRON},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_STAGE_S,
-        check=False,
-    )
-    if done.returncode != 0:
-        tail = "\n".join(done.stderr.splitlines()[-5:])
-        raise SlipwayError(f"{stage} ended with {done.returncode}: {tail}", next="fix what it names")
+    module = f"pipelines.training.{stage}"
+    run_module(place, module, "--root", str(tree), environ=STAGE_ENVIRON, within_s=_STAGE_S)
     return time.monotonic() - began, _children_cpu_s() - worked
 
 

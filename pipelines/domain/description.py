@@ -130,11 +130,6 @@ class ValueAnswer(_Part):
 
 
 AnyAnswer = Answer | ClassAnswer | ValueAnswer
-ANSWERS: dict[Task, type[AnyAnswer]] = {
-    Task.BINARY: Answer,
-    Task.MULTICLASS: ClassAnswer,
-    Task.REGRESSION: ValueAnswer,
-}
 _TOLERANCE = 1e-5
 
 

@@ -1,7 +1,7 @@
 """An ONNX model from outside: nothing but plain operators in one file is ever run."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -75,30 +75,16 @@ class Scores:
 
     @property
     def clear(self) -> NDArray[np.bool_]:
-        """In which rows one class is more probable than all others, (n,): in a tie either label is right."""
-        largest = np.sort(self.numbers, axis=1)
-        return largest[:, -1] - largest[:, -2] > TIE
+        """In which rows one class is more probable than all others, (n,): in a tie either label is right.
+
+        What is no number is no tie.
+        """
+        largest = np.sort(self.numbers, axis=1)[:, -2:]
+        return ~(np.ptp(largest, axis=1) <= TIE) if largest.shape[1] > 1 else np.ones(len(largest), dtype=bool)
 
     def take(self, rows: NDArray[np.int_]) -> "Scores":
         """Return the answers to some of the rows, in that order."""
         return Scores(self.numbers[rows], None if self.labels is None else self.labels[rows])
-
-
-def output_names(inputs: Iterable[str]) -> tuple[str, str]:
-    """Return the names of label and probabilities: `label` and `probabilities`, unless an input is called so.
-
-    In that case they begin with `output_`.
-    """
-    taken = set(inputs)
-    return free_name("label", taken), free_name("probabilities", taken)
-
-
-def free_name(name: str, inputs: Iterable[str]) -> str:
-    """Return the name of an output: this one, or if an input is called so, with `output_` before it."""
-    taken = set(inputs)
-    while name in taken:
-        name = f"output_{name}"
-    return name
 
 
 def refuse_unspeakable(name: str) -> None:
@@ -223,13 +209,21 @@ class ServedModel:
 
     def score(self, frame: pd.DataFrame) -> Scores:
         """Return the answers to the rows of a frame that has a column for each feature; raises as `run` does."""
+        return self.model.run(self.feeds(frame), len(frame))
+
+    def feeds(self, frame: pd.DataFrame) -> dict[str, NDArray[Any]]:
+        """Return what `run` takes for the rows of such a frame, (n, width) by the name of each input."""
         known = {feature.name: feature for feature in self.features}
         feeds = {}
         for each in self.inputs:
             kind: Any = object if each.dtype == "string" else np.dtype(each.dtype)
             columns = [model_values(frame[name], known[name]).astype(kind) for name in each.features]
             feeds[each.name] = np.column_stack(columns) if len(columns) > 1 else columns[0].reshape(-1, 1)
-        return self.model.run(feeds, len(frame))
+        return feeds
+
+    def answer(self, feeds: Mapping[str, NDArray[Any]], rows: NDArray[np.int_]) -> Scores:
+        """Return the answers to some rows of `feeds`, in that order; raises as `run` does."""
+        return self.model.run({name: values[rows] for name, values in feeds.items()}, len(rows))
 
 
 def _refuse_misfit(feature: Feature, dtype: str) -> None:

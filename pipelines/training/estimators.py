@@ -22,6 +22,7 @@ from pipelines.documents import read_yaml
 from pipelines.domain.bundle import Feature
 from pipelines.domain.description import Task
 from pipelines.errors import NotServable, UsageError
+from pipelines.packaging.onnx_model import Scores
 from pipelines.training.advice import advice
 from pipelines.training.model_file import Estimator
 from pipelines.training.parts import BOOSTING, parts
@@ -30,8 +31,6 @@ from pipelines.training.workspace import make_importable
 INSTALL_BOOSTING = "make setup EXTRA=boosting"
 # Parameters that are lists of (name, estimator) or (name, transformer, columns).
 _NAMED_STEPS = ("steps", "estimators", "transformers", "transformer_list")
-# Less than this between two probabilities is a tie.
-_CLEAR = 1e-5
 MAKER = "make_estimator"
 
 
@@ -106,8 +105,7 @@ def probabilities_of(pipeline: Pipeline, rows: DataFrame) -> NDArray[np.float64]
         raise NotServable(f"it can't answer the evaluation rows: {_said(error)}") from error
     if answered.shape != (len(rows), len(pipeline.classes_)) or not np.isfinite(answered).all():
         raise NotServable(f"it answers {len(rows)} evaluation rows with {answered.shape}, or not with numbers")
-    largest = np.sort(answered, axis=1)
-    clear = largest[:, -1] - largest[:, -2] > _CLEAR
+    clear = Scores(answered).clear
     otherwise = int(np.sum(labels[clear] != pipeline.classes_[np.argmax(answered[clear], axis=1)]))
     if otherwise:
         raise NotServable(f"its label is not the most probable one in {otherwise} of {len(rows)} evaluation rows")

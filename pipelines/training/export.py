@@ -20,11 +20,10 @@ from sklearn.pipeline import Pipeline
 from pipelines.domain.bundle import Feature, FeatureType
 from pipelines.domain.description import Task, label_text
 from pipelines.errors import NotServable, SlipwayError
-from pipelines.packaging.onnx_model import free_name, output_names
 from pipelines.packaging.snapshot import SnapshotDescription
 from pipelines.training.advice import advice, named
 from pipelines.training.boosting import boosting_options
-from pipelines.training.graph import label_by_text, note_classes, rename, split_time
+from pipelines.training.graph import free_name, label_by_text, note_classes, rename, split_time
 from pipelines.training.parts import parts
 
 DAY_S = 86_400
@@ -75,16 +74,17 @@ def to_onnx(pipeline: Pipeline, description: SnapshotDescription) -> bytes:
         if feature.type is FeatureType.DATETIME:
             split_time(proto, name, *_given(name, feature), day_s=DAY_S)
     names = {name: feature.name for name, feature in neutral}
+    taken = set(names.values())
     if classifies:
         classes = tuple(map(label_text, description.classes))
         if np.issubdtype(np.asarray(pipeline.classes_).dtype, np.integer):
             label_by_text(proto, classes)
-        label, probabilities = output_names(names.values())
-        rename(proto, {**names, "label": label, "probabilities": probabilities})
+        outputs = {output: free_name(output, taken) for output in ("label", "probabilities")}
+        rename(proto, {**names, **outputs})
         note_classes(proto, classes)
     else:
         (output,) = proto.graph.output
-        rename(proto, {**names, output.name: free_name("value", names.values())})
+        rename(proto, {**names, output.name: free_name("value", taken)})
     content: bytes = proto.SerializeToString(deterministic=True)
     return content
 

@@ -1,7 +1,7 @@
 """Gives the inputs of an ONNX graph the names that clients know, whatever they are, and its labels their texts."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import onnx
 from onnx import helper
@@ -19,6 +19,13 @@ def rename(proto: onnx.ModelProto, new: Mapping[str, str]) -> None:
         taken.add(wanted[name])
     for graph in _graphs(proto.graph):
         _apply(graph, wanted)
+
+
+def free_name(name: str, inputs: Collection[str]) -> str:
+    """Return the name of an output: this one, or if an input is called so, with `output_` before it."""
+    while name in inputs:
+        name = f"output_{name}"
+    return name
 
 
 def split_time(proto: onnx.ModelProto, name: str, day: str, second: str, *, day_s: int) -> None:

@@ -23,8 +23,6 @@ from pipelines.training.feature_rules import Name, Numeric, Rule, Strict, twice
 # So many wrong keys are named at once.
 _NAMED_KEYS = 50
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
-# The largest whole number that float64, which data is typed as, tells from its neighbours.
-MAX_WHOLE = 2**53 - 1
 
 
 def _model_name(name: str) -> str:

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipelines.training.model_file import MAX_WHOLE
-
+# The largest whole number that float64, which data is typed as, tells from its neighbours.
+MAX_WHOLE = 2**53 - 1
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 # A decimal comma, and not one that may part thousands.
 _COMMA = r"^[+-]?[0-9]*,([0-9]{1,2}|[0-9]{4,})$|^[+-]?0?,[0-9]+$"

@@ -358,12 +358,14 @@ def test_a_model_that_tells_by_the_number_of_rows_that_it_is_measured_is_refused
 def test_rows_are_asked_in_no_order_and_in_the_sizes_of_the_service_and_answered_in_theirs(tmp_path: Path) -> None:
     model = world(make_bundle(tmp_path)).candidate.model
     frame = pd.DataFrame([valid_row(age=age % 90, income=float(age)) for age in range(3000)])
-    asked: list[pd.DataFrame] = []
+    asked: list[np.ndarray] = []
 
     class Watched:
-        def score(self, rows: pd.DataFrame) -> Any:
+        feeds = model.feeds
+
+        def answer(self, feeds: Any, rows: np.ndarray) -> Any:
             asked.append(rows)
-            return model.score(rows)
+            return model.answer(feeds, rows)
 
     scores = ask_as_served(Watched(), frame)  # type: ignore[arg-type]
 
@@ -373,7 +375,7 @@ def test_rows_are_asked_in_no_order_and_in_the_sizes_of_the_service_and_answered
     sizes = [len(rows) for rows in asked]
     assert max(sizes) <= MOST_ROWS == microbatch._MOST_ROWS
     assert sizes.count(1) >= ROWS_ALONE
-    orders = [list(rows.index) for rows in asked if len(rows) > 10]
+    orders = [list(rows) for rows in asked if len(rows) > 10]
     assert all(order != sorted(order) for order in orders)
 
 
