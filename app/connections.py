@@ -46,7 +46,7 @@ PATIENCE_S = {
     Stage.READER: 10,
     Stage.END: 10,
 }
-_CLIENTS_TURN = (Stage.FIRST_REQUEST, Stage.REQUEST, Stage.HEAD, Stage.BODY, Stage.END)
+_CLIENTS_TURN = tuple(PATIENCE_S)
 
 
 class Connection(Protocol):

@@ -13,12 +13,14 @@ from app.errors import BundleError, Busy, RequestError, SettingsError, error_bod
 from app.logs import EventLog, Level
 from app.metrics import Metrics
 from app.model.bundle import read_bundle
+from app.model.sampling import SampledRequests
 from app.model.scoring import Scorer, load
 from app.openapi import REQUEST_ID, DescribedApi
 from app.protocols.budget import Budget
-from app.protocols.native import BATCH_PATH, ROW_PATH, Predictor, forms_of, prediction_router
-from app.protocols.reply import Reply, Send, refused, send_reply
+from app.protocols.native import BATCH_PATH, ROW_PATH, Predictor, prediction_router, prediction_schemas
+from app.protocols.reply import Reply, Send, in_pieces, refused, send_reply
 from app.protocols.request import ClientLeft, Receive, RequestHead
+from app.protocols.sampled import SampleRoute
 from app.settings import Settings
 from app.state import DRAINING, NO_RELEASE, STATE_ANSWERS, Readiness, state_router
 
@@ -37,7 +39,9 @@ class Service:
         scorer = _released(settings)
         self._readiness = Readiness(None if scorer else NO_RELEASE)
         self._budget = Budget()
-        predictor = Predictor(scorer, settings, self._budget)
+        sampled = _sampled(scorer, settings) if scorer else None
+        predictor = Predictor(scorer, settings, self._budget, sampled=sampled)
+        self._samples = SampleRoute(sampled, settings, self._budget)
         self._predictors = {ROW_PATH: predictor.row, BATCH_PATH: predictor.batch}
         self._metrics = Metrics(
             stage=settings.stage,
@@ -48,7 +52,8 @@ class Service:
         self._log_every = settings.access_log_every
         self._answered = 0
         described = DescribedApi(
-            (*STATE_ANSWERS, *forms_of(scorer)),
+            STATE_ANSWERS,
+            prediction_schemas(scorer),
             title=settings.model or "Slipway",
             version=settings.version or "none",
         )
@@ -75,6 +80,8 @@ class Service:
         """Answer one request, count it, and log it when its turn has come or it failed."""
         started_s = time.perf_counter()
         predict = self._predictors.get(scope["path"]) if scope["method"] == "POST" else None
+        if predict is None and self._samples.is_asked(scope):
+            predict = self._samples.answer
         try:
             if predict:
                 status = await self._predict(predict, scope, receive, send)
@@ -120,7 +127,7 @@ class Service:
         try:
             # HEAD is answered as GET is; the server itself leaves the body out.
             method = "GET" if scope["method"] == "HEAD" else scope["method"]
-            await self._api({**scope, "method": method}, receive, noting_send)
+            await self._api({**scope, "method": method}, receive, in_pieces(noting_send))
         except ClientLeft:
             raise
         except Exception as error:  # the entrypoint: FastAPI has answered, and raises again for this line
@@ -152,6 +159,11 @@ def _released(settings: Settings) -> Scorer | None:
     if bundle.description.model != settings.model:
         raise BundleError(f"the bundle is of {bundle.description.model}, the release of {settings.model}")
     return load(bundle)
+
+
+def _sampled(scorer: Scorer, settings: Settings) -> SampledRequests:
+    names, attributes = scorer.features, scorer.schema.attributes
+    return SampledRequests(names, attributes, digest=settings.bundle_digest, version=settings.version)
 
 
 _INTERNAL = RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the service failed; see its log")

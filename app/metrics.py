@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-ROUTES = ("/predict", "/predict/batch", "/health", "/ready", "/metrics", "/docs", "/openapi.json")
+ROUTES = ("/predict", "/predict/batch", "/health", "/ready", "/metrics", "/runtime", "/docs", "/openapi.json")
 OTHER = "other"
 _BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 

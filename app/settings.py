@@ -1,6 +1,7 @@
 """The settings of one replica, read once from the environment it was started with."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
@@ -9,6 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from app.errors import SettingsError
 
 PREFIX = "SLIPWAY_"
+
+
+class SampledBy(StrEnum):
+    """Where the executor asks for sampled requests: on the private socket, or on the only port, behind an edge."""
+
+    SOCKET = "socket"
+    NETWORK = "network"
 
 
 class Settings(BaseModel):
@@ -23,6 +31,7 @@ class Settings(BaseModel):
     version: str | None = None
     # One access line for so many requests; a line each would cost more than scoring does.
     access_log_every: int = Field(default=1000, ge=1)
+    sampled_by: SampledBy = SampledBy.SOCKET
 
     @model_validator(mode="after")
     def _release_is_complete(self) -> Self:

@@ -11,6 +11,8 @@ from msgspec import Meta
 
 from app.metrics import Metrics
 from app.openapi import answer
+from app.runtime import PATH as RUNTIME_PATH
+from app.runtime import describe as describe_runtime
 from app.settings import Settings
 
 NO_RELEASE = "no release"
@@ -84,7 +86,7 @@ def state_router(settings: Settings, readiness: Readiness, metrics: Metrics) -> 
         503: answer(NotReady, "Another release is asked for"),
     }
 
-    @router.get("/health", responses=health_answers)
+    @router.get("/health", operation_id="health", responses=health_answers)
     async def health(digests: Digests = None) -> Response:
         """Say what is served; 200 while the process lives."""
         if digests and own not in digests:
@@ -99,7 +101,7 @@ def state_router(settings: Settings, readiness: Readiness, metrics: Metrics) -> 
         503: answer(NotReady, "Not ready, with the reason"),
     }
 
-    @router.get("/ready", responses=ready_answers)
+    @router.get("/ready", operation_id="ready", responses=ready_answers)
     async def ready(digests: Digests = None) -> Response:
         """Answer 200 with digest, version and pid when requests are taken, else 503 with the reason."""
         reason = MISDIRECTED if digests and own not in digests else readiness.reason
@@ -110,10 +112,15 @@ def state_router(settings: Settings, readiness: Readiness, metrics: Metrics) -> 
 
     counted = {"description": "Prometheus' text form", "content": {_TEXT: {"schema": {"type": "string"}}}}
 
-    @router.get("/metrics", responses={200: counted})
+    @router.get("/metrics", operation_id="metrics", responses={200: counted})
     async def prometheus() -> Response:
         """Return counts and latencies as Prometheus text."""
         return Response(metrics.render(), media_type=_TEXT)
+
+    @router.get(RUNTIME_PATH, include_in_schema=False)
+    async def runtime() -> Response:
+        """Say what the replica runs with, to who releases; the edge leads nobody here."""
+        return _json(describe_runtime(), HTTPStatus.OK)
 
     return router
 

@@ -25,10 +25,11 @@ def _measure_in(module: str) -> Benchmark:
 
 
 _ROOMS = {
-    "service": ("predict", "replica", "batches", "swap"),
+    "service": ("predict", "request_log", "replica", "batches", "swap"),
     "installation": ("rollback", "executor", "cli", "demo", "upgrade", "images", "containers"),
     "load": ("judge", "generator"),
     "training": ("training",),
+    "evaluation": ("gates",),
     "faults": ("faults",),
     "nodes": ("nodes",),
 }

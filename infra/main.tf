@@ -17,6 +17,27 @@ locals {
     }
   }
 
+  slots_of_models = {
+    for model, of in var.models : model => {
+      for name in keys(var.environments) : name => {
+        for slot in ["live", "trial", "baseline"] : slot => "${var.prefix}-${name}-${of.key}-${slot}"
+      }
+    }
+  }
+  # A further model is as large as the default one, but for what it has of its own.
+  sizes = {
+    for model, of in var.models : model => {
+      for name, environment in var.environments : name => {
+        for part in ["cpus", "memory_mb", "replicas"] : part => try(coalesce(of.environments[name][part]), environment[part])
+      }
+    }
+  }
+  endpoints = merge(flatten([
+    for model, of in var.models : [
+      for name in keys(var.environments) : { "${name}-${of.key}" = { environment = name, key = of.key, model = model } }
+    ]
+  ])...)
+
   own_images  = var.image_registry_external == null
   own_objects = var.object_store_external == null
   objects = {
@@ -70,10 +91,19 @@ locals {
       for name, environment in var.environments : name => {
         load_network = "${var.prefix}-load-${name}"
         load_urls    = module.edge.load_urls[name]
-        network      = "${var.prefix}-${name}"
-        replicas     = environment.replicas
-        slots        = { for slot, service in local.slots[name] : slot => { name = service } }
-        url          = local.urls[name]
+        models = {
+          for model, of in var.models : model => {
+            backend   = module.edge.models[model][name].backend
+            load_urls = module.edge.models[model][name].load_urls
+            replicas  = local.sizes[model][name].replicas
+            slots     = { for slot, service in local.slots_of_models[model][name] : slot => { name = service } }
+            url       = "${local.urls[name]}/models/${model}"
+          }
+        }
+        network  = "${var.prefix}-${name}"
+        replicas = environment.replicas
+        slots    = { for slot, service in local.slots[name] : slot => { name = service } }
+        url      = local.urls[name]
       }
     }
     edge = {
@@ -189,6 +219,23 @@ module "environment" {
   running    = local.serving
 }
 
+module "model" {
+  source   = "./modules/environment"
+  for_each = local.endpoints
+
+  image = var.images.app
+  limits = {
+    cpus      = local.sizes[each.value.model][each.value.environment].cpus
+    memory_mb = local.sizes[each.value.model][each.value.environment].memory_mb
+  }
+  model      = { key = each.value.key, name = each.value.model }
+  name       = each.value.environment
+  network_id = module.network.networks[each.value.environment].id
+  prefix     = var.prefix
+  replicas   = local.sizes[each.value.model][each.value.environment].replicas
+  running    = local.serving
+}
+
 module "edge" {
   source = "./modules/edge"
 
@@ -201,6 +248,19 @@ module "edge" {
   }
   image  = var.images.edge
   limits = var.limits.edge
+  model  = var.model
+  models = {
+    for model, of in var.models : model => {
+      environments = {
+        for name in keys(var.environments) : name => {
+          replicas = local.sizes[model][name].replicas
+          services = local.slots_of_models[model][name]
+        }
+      }
+      key    = of.key
+      number = of.number
+    }
+  }
   networks = {
     for name in concat(
       ["control", "publish-edge"], keys(var.environments), [for name in keys(var.environments) : "load-${name}"],

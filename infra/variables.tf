@@ -205,6 +205,22 @@ variable "limits" {
   nullable = false
 }
 
+variable "model" {
+  description = "Name of the default model, that of model_file, which the edge answers for below /models too. Null before it was known here."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.model == null ? true : can(regex("^[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?$", var.model))
+    error_message = "model is at most 128 letters, digits, dots, hyphens and underscores, a letter or digit first and last."
+  }
+
+  validation {
+    condition     = var.model == null ? length(var.models) == 0 : !contains(keys(var.models), var.model)
+    error_message = "models needs model, and does not have it once more."
+  }
+}
+
 variable "model_file" {
   description = "Path of model.yaml, which API and executor read."
   type        = string
@@ -214,6 +230,61 @@ variable "model_file" {
   validation {
     condition     = fileexists(var.model_file)
     error_message = "model_file is the path of an existing file, from where Terraform runs."
+  }
+}
+
+variable "models" {
+  description = "Further models, by name: what stands for each in names of services, which of the load ports are its own, and what differs from environments."
+  type = map(object({
+    environments = optional(map(object({
+      cpus      = optional(number)
+      memory_mb = optional(number)
+      replicas  = optional(number)
+    })), {})
+    key    = string
+    number = number
+  }))
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for name in keys(var.models) : can(regex("^[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?$", name))])
+    error_message = "The name of a model is at most 128 letters, digits, dots, hyphens and underscores, a letter or digit first and last."
+  }
+
+  validation {
+    condition     = alltrue([for model in var.models : can(regex("^[a-z0-9]([a-z0-9-]{0,16}[a-z0-9])?$", model.key))])
+    error_message = "The key of a model is 1 to 18 lower-case letters, digits and hyphens, without a hyphen at an end."
+  }
+
+  validation {
+    condition     = alltrue([for model in var.models : contains(range(1, 50), model.number)])
+    error_message = "The number of a model is a whole one from 1 to 49: there are no more load ports."
+  }
+
+  validation {
+    condition = alltrue([
+      for values in [[for model in var.models : model.key], [for model in var.models : tostring(model.number)]] :
+      length(distinct(values)) == length(values)
+    ])
+    error_message = "Two of models have the same key or number; give each its own."
+  }
+
+  validation {
+    condition = alltrue([
+      for model in var.models : length(setsubtract(keys(model.environments), ["production", "staging"])) == 0
+    ])
+    error_message = "A model can differ in production and staging; there is no other environment."
+  }
+
+  validation {
+    condition = alltrue(flatten([
+      for model in var.models : [
+        for environment in values(model.environments) :
+        environment.replicas == null ? true : contains(range(1, 51), environment.replicas)
+      ]
+    ]))
+    error_message = "replicas is a whole number from 1 to 50."
   }
 }
 

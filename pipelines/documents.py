@@ -94,11 +94,11 @@ def _loader() -> Any:
 
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
             # A key given twice can be read in two ways, and a merged one in even more.
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
             seen: set[Any] = set()
-            for key in keys:
+            for place, _ in node.value:
+                key = self.construct_object(place, deep=True)
                 if key in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", node.start_mark)
+                    raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", place.start_mark)
                 seen.add(key)
             return dict(super().construct_mapping(node, deep))
 

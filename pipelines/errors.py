@@ -3,8 +3,9 @@
 SlipwayError
 ├── UsageError (2)          the request or the configuration is wrong
 │   ├── UnknownVersion
+│   ├── UnknownModel
 │   ├── NotServable         a version without ONNX model or signature
-│   ├── OtherModel          the request is about another model than the installation's
+│   ├── OtherModel          the home's installation was brought up with another default model
 │   ├── OtherInstallation   who was asked belongs to another installation
 │   ├── OlderTables         the database's tables are an earlier Slipway's, until "up" changes them
 │   ├── PortTaken
@@ -29,6 +30,7 @@ SlipwayError
 │   ├── RegistryUnavailable
 │   ├── DatabaseUnavailable
 │   ├── ApiUnavailable
+│   ├── TooManyRequests     a person asks for too much at once
 │   ├── TooManyStreams      a person, or all together, follow too much at once
 │   ├── ImageUnavailable    an image can be neither pulled nor built
 │   └── ApprovalExpired
@@ -77,6 +79,12 @@ class UnknownVersion(UsageError):
     code = "unknown_version"
 
 
+class UnknownModel(UsageError):
+    """The installation has no such model."""
+
+    code = "unknown_model"
+
+
 class NotServable(UsageError):
     """The version lacks what serving needs: an ONNX model, a signature, safe files."""
 
@@ -84,7 +92,7 @@ class NotServable(UsageError):
 
 
 class OtherModel(UsageError):
-    """The request is about another model than the installation's."""
+    """The home's installation was brought up with another default model."""
 
     code = "other_model"
 
@@ -233,6 +241,12 @@ class ApiUnavailable(Undecided):
     """Slipway's API does not answer."""
 
     code = "api_unavailable"
+
+
+class TooManyRequests(Undecided):
+    """As much is asked at once as one person may."""
+
+    code = "too_many_requests"
 
 
 class TooManyStreams(Undecided):

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 from pipelines.domain.audit import Checkpoint, Entry
 from pipelines.domain.events import Event, EventKind
 from pipelines.domain.records import Record
-from pipelines.domain.release import Endpoint, Release, Slot, SlotState
+from pipelines.domain.release import Endpoint, Release, RunsFrom, Slot, SlotState
 from pipelines.domain.version import RegisteredVersion
 
 J = TypeVar("J")
@@ -46,6 +46,9 @@ class ModelRegistry(Protocol):
     def set_tag(self, model: str, version: str, key: str, value: str) -> None:
         """Set one tag of a version."""
 
+    def set_description(self, model: str, version: str, text: str) -> None:
+        """Set what people read of a version first, as Markdown."""
+
     def attach_evidence(self, version: RegisteredVersion, files: dict[str, bytes]) -> None:
         """Write `files` under `evidence/` on the run and on the logged model, apart from those of other versions."""
 
@@ -72,6 +75,15 @@ class Target(Protocol):
 
     def observe(self, endpoint: Endpoint, slot: Slot) -> SlotState:
         """Ask every replica of a slot by its own address."""
+
+    def images(self, release: Release) -> RunsFrom | None:
+        """Return what the live slot runs a release from; None where that is no image, or it was not told to run it."""
+
+    def pull_samples(self, endpoint: Endpoint, slot: Slot, question: bytes) -> list[bytes]:
+        """Ask every replica of a slot, by its private address, for the requests that it has sampled.
+
+        Returns the answers, of 8 MiB at most each; a replica that gives none is left out.
+        """
 
     def highest_epoch(self, endpoint: Endpoint) -> int:
         """Return the greatest epoch that the endpoint has seen, 0 before the first."""
@@ -368,6 +380,12 @@ class Installation(Protocol):
 
     def down(self, report_progress: Callable[[str], None]) -> None:
         """Stop what `up` started, and keep all state."""
+
+    def add_model(self, model: str, report_progress: Callable[[str], None]) -> None:
+        """Do for one model what `up` does, while the others serve on without a lost request."""
+
+    def remove_model(self, model: str, report_progress: Callable[[str], None]) -> None:
+        """Stop what serves a model that the settings do not have any more; the others serve on."""
 
     def destroy(self, report_progress: Callable[[str], None]) -> None:
         """Stop everything and remove what is kept outside of the home."""

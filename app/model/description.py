@@ -95,7 +95,7 @@ class Onnx(_Part, frozen=True):
     value: str | None
 
 
-class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """What is answered for a row."""
 
     prediction: Annotated[Label, Meta(description="The predicted class.")]
@@ -109,7 +109,7 @@ class ClassAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     probabilities: Annotated[dict[str, float], Meta(description="The probability of each class, by its text.")]
 
 
-class ValueAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ValueAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """What is answered for a row by a regression."""
 
     prediction: Annotated[float, Meta(description="The predicted number.")]

@@ -5,13 +5,13 @@ Both refuse unknown, missing and mistyped fields, NaN and infinities. Of a repea
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, ValidationError, create_model
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, TypeAdapter, ValidationError, create_model
+from pydantic_core import ErrorDetails, PydanticCustomError, from_json
 
 from app.errors import FieldError, InvalidFields, NotJson, RequestError
 from app.model.description import Dtype, Feature, FeatureType
@@ -33,6 +33,7 @@ _PLAIN_TYPES: dict[FeatureType, Any] = {
     FeatureType.DATETIME: datetime,
 }
 _NUMBERS = (FeatureType.INTEGER, FeatureType.NUMBER)
+_TIMES = (FeatureType.DATE, FeatureType.DATETIME)
 # Names may hold any of these marks themselves, so the last place counts.
 _AT = re.compile(r"^(?P<what>.*) - at `\$(?P<path>.*)`$", re.DOTALL)
 _PATH = re.compile(r"\.?(?P<rows>rows(?=\[))?(?:\[(?P<row>\d+)\])?\.?(?P<name>.*)", re.DOTALL)
@@ -40,6 +41,8 @@ _NAMED = re.compile(r"(?:missing required|unknown) field `(?P<name>.*)`", re.DOT
 _NOT_WHOLE = "`float` that's a multiple of 1.0"
 # msgspec raises the second for field names that are not UTF-8.
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError)
+# What pydantic says in the words of Python.
+_IN_JSON = {"model_type": "Input should be an object", "list_type": "Input should be a valid array"}
 _CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
@@ -54,7 +57,8 @@ class RequestSchema:
             _struct_field(attribute, each, bounds[each.name]) for attribute, each in zip(renamed, features, strict=True)
         ]
         self.attributes = tuple(renamed)
-        row_type = msgspec.defstruct("Row", fields, rename=renamed, forbid_unknown_fields=True, kw_only=True)
+        # A row holds plain values, so no cycle of it can be left to the garbage collector.
+        row_type = msgspec.defstruct("Row", fields, rename=renamed, forbid_unknown_fields=True, kw_only=True, gc=False)
         rows_type: Any = Annotated[list[row_type], msgspec.Meta(min_length=1)]  # type: ignore[valid-type]
         batch_type = msgspec.defstruct("Batch", [("rows", rows_type)], forbid_unknown_fields=True)
         self._row_decoder = msgspec.json.Decoder(row_type)
@@ -98,9 +102,12 @@ class RequestSchema:
     ) -> RequestError:
         if len(body) <= self._full_list_bytes:
             try:
-                model.model_validate_json(body)
+                # Not from JSON at once: pydantic looks for each field among all the keys that came.
+                model.model_validate(from_json(body))
             except ValidationError as faults:
                 return self._from_pydantic(faults)
+            except ValueError as fault:
+                return _not_json(str(fault))
         # A body that only msgspec refuses, or too large to list its faults.
         if isinstance(error, msgspec.ValidationError):
             return InvalidFields((_from_msgspec(str(error)),))
@@ -108,14 +115,12 @@ class RequestSchema:
 
     def _from_pydantic(self, faults: ValidationError) -> RequestError:
         found = faults.errors(include_url=False, include_context=False, include_input=False)
-        if found[0]["type"] == "json_invalid":
-            return _not_json(found[0]["msg"])
         return InvalidFields([FieldError(".".join(map(str, each["loc"])), self._message(each)) for each in found])
 
     def _message(self, fault: ErrorDetails) -> str:
         if fault["type"] == "literal_error":
             return self._allowed.get(str(fault["loc"][-1]), fault["msg"])
-        return fault["msg"]
+        return _IN_JSON.get(fault["type"], fault["msg"])
 
 
 def _allowed(feature: Feature) -> str:
@@ -149,19 +154,23 @@ def _row_model(features: Sequence[Feature], bounds: dict[str, tuple[float, float
     fields: dict[str, Any] = {}
     for position, feature in enumerate(features):
         kind: Any = _PLAIN_TYPES.get(feature.type)
-        limits: dict[str, Any] = {}
+        if feature.type in _TIMES:
+            kind = Annotated[kind, BeforeValidator(_reader(kind))]
+        text = None
         if feature.type is FeatureType.CATEGORY:
             kind = Literal[feature.categories]
         elif feature.type is FeatureType.TEXT:
-            limits = {"max_length": feature.maximum_length}
+            kind = Annotated[str, Field(max_length=feature.maximum_length)]
         elif feature.type in _NUMBERS:
-            kind = Annotated[int, BeforeValidator(_whole)] if feature.type is FeatureType.INTEGER else float
             low, high = bounds[feature.name]
+            # Within the type: pydantic describes bounds of what may be null in words that JSON Schema has not.
+            within = Field(ge=low, le=high)
+            whole = Annotated[int, within, BeforeValidator(_whole)]
+            kind = whole if feature.type is FeatureType.INTEGER else Annotated[float, within]
             seen = feature.observed
             text = f"observed from {seen.minimum:g} to {seen.maximum:g}" if seen else None
-            limits = {"ge": low, "le": high, "description": text}
         default: Any = None if feature.nullable else ...
-        field: Any = Field(default, alias=feature.name, title=feature.name, **limits)
+        field: Any = Field(default, alias=feature.name, title=feature.name, description=text)
         fields[f"f{position}"] = (kind | None if feature.nullable else kind, field)
     model: type[BaseModel] = create_model("Row", __config__=_CONFIG, **fields)
     return model
@@ -175,6 +184,21 @@ def _batch_model(row_model: type[BaseModel]) -> type[BaseModel]:
 
 def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _reader(kind: type[date]) -> Callable[[Any], Any]:
+    """Return what makes a text a date, or a date and time, as strictly as pydantic reads one in JSON."""
+    adapter: TypeAdapter[date] = TypeAdapter(kind)
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return adapter.validate_json(msgspec.json.encode(value), strict=True)
+        except ValidationError as faults:
+            raise PydanticCustomError("no_time", "{reason}", {"reason": faults.errors()[0]["msg"]}) from None
+
+    return read
 
 
 def _from_msgspec(message: str) -> FieldError:

@@ -38,6 +38,8 @@ class Scorer:
         description = bundle.description
         dtypes = {name: each.dtype for each in description.onnx.inputs for name in each.features}
         self.task: Task = description.task
+        self.classes = description.output.classes
+        self.features = tuple(feature.name for feature in description.features)
         self.schema = RequestSchema(description.features, dtypes)
         self._inputs = ModelInputs(description, self.schema.attributes)
         self._reader = reader_of(description)
@@ -62,6 +64,8 @@ def load(bundle: Bundle) -> Scorer:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     # What fails is raised and logged as JSON; ONNX Runtime's own lines on stderr are not.
     options.log_severity_level = _FATAL
+    # A file can be a model of ONNX Runtime's own format as well, which packaging has not looked at.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         session = ort.InferenceSession(bundle.content, options, providers=["CPUExecutionProvider"])
         _check_graph(session, bundle)

@@ -13,8 +13,9 @@ import msgspec
 from app.errors import FieldError, InvalidFields, NotJson, RequestError
 from app.model.schema import RequestSchema
 
-# A batch of no more is decoded whole, and all of its faults are listed.
+# A batch of no more is decoded whole, and all of its faults are listed. Values that are left out count as well.
 WHOLE_BYTES = 1 << 16
+_WHOLE_VALUES = 1 << 19
 SLICE_BYTES = 1 << 15
 # Rows without values have two bytes each, and hundreds when they are decoded.
 SLICE_ROWS = 256
@@ -35,7 +36,7 @@ Body = bytes | bytearray
 
 def decode_in_slices(schema: RequestSchema, body: Body) -> Iterator[list[msgspec.Struct]]:
     """Yield the rows of a batch, slice by slice; raise RequestError as `RequestSchema.decode_batch` does."""
-    if len(body) <= WHOLE_BYTES:
+    if _is_whole(schema, body):
         yield schema.decode_batch(body)
         return
     at, end = _inside(body)
@@ -51,9 +52,13 @@ def decode_in_slices(schema: RequestSchema, body: Body) -> Iterator[list[msgspec
         raise _refused("rows", "there is no row")
 
 
-def most_rows(body: Body) -> int:
+def most_rows(schema: RequestSchema, body: Body) -> int:
     """Return how many rows of a batch are decoded at once, at most."""
-    return body.count(b"{") if len(body) <= WHOLE_BYTES else SLICE_ROWS
+    return body.count(b"{") if _is_whole(schema, body) else SLICE_ROWS
+
+
+def _is_whole(schema: RequestSchema, body: Body) -> bool:
+    return len(body) <= WHOLE_BYTES and body.count(b"{") * (1 + len(schema.attributes)) <= _WHOLE_VALUES
 
 
 def _inside(body: Body) -> tuple[int, int]:
@@ -66,7 +71,9 @@ def _inside(body: Body) -> tuple[int, int]:
         msgspec.json.decode(body, type=msgspec.Raw)
     except (msgspec.DecodeError, RecursionError) as error:
         raise NotJson(f"the body is not JSON: {error}") from error
-    raise _refused("rows", f"what has more than {WHOLE_BYTES:,} bytes is one object with this key alone")
+    raise _refused(
+        "rows", f"what has more than {WHOLE_BYTES:,} bytes, or as many rows, is one object with this key alone"
+    )
 
 
 def _slice(schema: RequestSchema, body: Body, at: int, end: int, *, first: int) -> tuple[list[msgspec.Struct], int]:

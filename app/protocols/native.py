@@ -1,20 +1,21 @@
 """Slipway's own protocol, /predict and /predict/batch: answers from a request's headers and body alone."""
 
 import asyncio
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from fastapi import APIRouter, Response
 from msgspec import Meta
-from pydantic import BaseModel
 
 from app.errors import RequestError, TooLate
-from app.model.description import Answer, ClassAnswer, Task, ValueAnswer
+from app.model.description import Answer, ClassAnswer, Label, Task, ValueAnswer
 from app.model.microbatch import MicroBatcher
+from app.model.sampling import SampledRequests
 from app.model.scoring import Scorer
 from app.model.slices import decode_in_slices, most_rows
-from app.openapi import answer, refusals
+from app.openapi import REF, answer, refusals
 from app.protocols.budget import Budget
 from app.protocols.reply import DEADLINE_S, Reply, refused
 from app.protocols.request import ClientLeft, Receive, RequestHead, read_body
@@ -28,6 +29,8 @@ BATCH_LIMIT_BYTES = 16 * 1024 * 1024
 ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
 # What each value takes of a decoded row; the row itself takes as much again.
 _VALUE_BYTES = 64
+# Names of the forms of requests in the description.
+_ROW, _BATCH = "Row", "Batch"
 
 
 _Model = Annotated[str, Meta(description="The registered model that answered.")]
@@ -109,13 +112,20 @@ class Predictor:
     """Answers for one release, or with 503 for none."""
 
     def __init__(
-        self, scorer: Scorer | None, settings: Settings, budget: Budget, *, deadline_s: float = DEADLINE_S
+        self,
+        scorer: Scorer | None,
+        settings: Settings,
+        budget: Budget,
+        *,
+        sampled: SampledRequests | None = None,
+        deadline_s: float = DEADLINE_S,
     ) -> None:
         self._batcher = MicroBatcher(scorer) if scorer else None
         self._forms = forms_of(scorer)
         self._model = settings.model or ""
         self._version = settings.version or ""
         self._budget = budget
+        self._sampled = sampled
         self._deadline_s = deadline_s
         self._encode = msgspec.json.Encoder().encode
 
@@ -125,9 +135,12 @@ class Predictor:
         try:
             batcher = self._released()
             body = await read_body(head, receive, ROW_LIMIT_BYTES, self._budget)
-            answer = await batcher.score(batcher.scorer.schema.decode_row(body))
+            row = batcher.scorer.schema.decode_row(body)
+            answer = await batcher.score(row)
         except RequestError as error:
             return refused(error, request_id)
+        if self._sampled:
+            self._sampled.note(request_id, row, answer, len(body))
         prediction = self._forms.row(*msgspec.structs.astuple(answer), self._model, self._version, request_id)
         return Reply(HTTPStatus.OK, self._encode(prediction), request_id)
 
@@ -154,8 +167,9 @@ class Predictor:
     ) -> bytearray:
         """Return the answers as JSON, a comma in front of each; what is held for them counts before it is kept."""
         schema = batcher.scorer.schema
-        await self._budget.grow(head, most_rows(body) * (1 + len(schema.attributes)) * _VALUE_BYTES)
+        await self._budget.grow(head, most_rows(schema, body) * (1 + len(schema.attributes)) * _VALUE_BYTES)
         slices = decode_in_slices(schema, body)
+        noted = self._sampled.of_batch(head.request_id, body) if self._sampled else None
         content = bytearray()
         # With the whole body read, the next thing that is received is that the client has left.
         left = asyncio.ensure_future(receive())
@@ -166,6 +180,8 @@ class Predictor:
                     if left.done():
                         raise ClientLeft
                     answers = await batcher.score_some(rows, scored)
+                    if noted:
+                        noted.note(rows[scored : scored + len(answers)], answers)
                     scored += len(answers)
                     await self._add(head, content, self._encode(answers))
         finally:
@@ -189,32 +205,50 @@ def prediction_router(scorer: Scorer | None) -> APIRouter:
     """Return the description of the prediction routes by the schema of the release that is served."""
     router = APIRouter(tags=["prediction"], default_response_class=Response)
     forms = forms_of(scorer)
-    kinds: list[tuple[str, str, type[msgspec.Struct], str]] = [
-        (ROW_PATH, "row", forms.row, "Predict one row"),
-        (BATCH_PATH, "batch", forms.batch, "Predict many rows"),
+    kinds: list[tuple[str, str, str, type[msgspec.Struct], str]] = [
+        (ROW_PATH, "predict", _ROW, forms.row, "Predict one row"),
+        (BATCH_PATH, "predict_batch", _BATCH, forms.batch, "Predict many rows"),
     ]
-    models = (scorer.schema.row_model, scorer.schema.batch_model) if scorer else (None, None)
-    for (path, name, kind, summary), model in zip(kinds, models, strict=True):
+    for path, name, request, kind, summary in kinds:
+        content = {"application/json": {"schema": {"$ref": REF.format(name=request)}}}
         router.add_api_route(
             path,
             _answered_before,
             methods=["POST"],
             summary=summary,
+            description="Fields that may not be null are required; unknown ones are refused.",
             operation_id=name,
             responses={200: answer(kind, summary, with_request_id=True), **refusals()},
-            openapi_extra=_request_body(model) if model else None,
+            openapi_extra={"requestBody": {"required": True, "content": content}} if scorer else None,
         )
     return router
+
+
+def prediction_schemas(scorer: Scorer | None) -> dict[str, Any]:
+    """Return what the description refers to: the forms of requests by the schema of the release, those of answers.
+
+    A class is described by the classes that there are. Whoever generates a client of it gets types of them.
+    """
+    forms = forms_of(scorer)
+    _, schemas = msgspec.json.schema_components(forms, ref_template=REF)
+    if scorer is None:
+        return schemas
+    for schema in schemas.values() if scorer.classes else ():
+        if "prediction" in schema["properties"]:
+            described = schema["properties"]["prediction"]["description"]
+            schema["properties"]["prediction"] = {**_label_schema(scorer.classes), "description": described}
+    request = scorer.schema.batch_model.model_json_schema(ref_template=REF.format(name="{model}"))
+    return {**schemas, **request.pop("$defs"), _BATCH: request}
 
 
 async def _answered_before() -> None:
     """Stand for a route that is answered before the framework sees the request."""
 
 
-def _request_body(model: type[BaseModel]) -> dict[str, Any]:
-    # Inlined by pydantic where a reference would point outside this fragment.
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    definitions = schema.pop("$defs", {})
-    if definitions:
-        schema["properties"]["rows"]["items"] = definitions["Row"]
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+def _label_schema(classes: Sequence[Label]) -> dict[str, Any]:
+    # All are of one type, or the bundle would have been refused.
+    kind = type(classes[0])
+    if kind in (str, int):
+        return {"type": "string" if kind is str else "integer", "enum": list(classes)}
+    # Two truths are the type itself, and generators know no choice of fractions.
+    return {"type": "boolean" if kind is bool else "number"}

@@ -47,12 +47,25 @@ async def send_reply(reply: Reply, send: Send) -> None:
         await send({"type": "http.response.body", "body": reply.body})
 
 
-async def _send_pieces(body: bytes | bytearray, send: Send) -> None:
+def in_pieces(send: Send) -> Send:
+    """Return what sends a long body as `send_reply` does; it raises as that does."""
+
+    async def pieces(message: MutableMapping[str, Any]) -> None:
+        body = message.get("body", b"")
+        if len(body) > _PIECE_BYTES:
+            await _send_pieces(body, send, more=message.get("more_body", False))
+        else:
+            await send(message)
+
+    return pieces
+
+
+async def _send_pieces(body: bytes | bytearray, send: Send, *, more: bool = False) -> None:
     try:
         async with asyncio.timeout(DEADLINE_S):
             for at in range(0, len(body), _PIECE_BYTES):
                 end = at + _PIECE_BYTES
-                await send({"type": "http.response.body", "body": body[at:end], "more_body": end < len(body)})
+                await send({"type": "http.response.body", "body": body[at:end], "more_body": more or end < len(body)})
                 # Only in another turn of the event loop does the connection tell that it is full.
                 await asyncio.sleep(0)
     except TimeoutError:

@@ -12,7 +12,7 @@ from pipelines.wiring.images import build_images, open_engine_client
 
 LIMIT_S = 720
 APP_LIMIT_MB = 220
-CONTROL_LIMIT_MB = 700
+CONTROL_LIMIT_MB = 850
 REPOSITORY = "slipway-bench"
 MB = 1e6
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 
 import psutil
 
@@ -33,6 +34,7 @@ class ReadyReplica:
     ready_s: float
     master_pid: int
     worker_pid: int
+    private_socket: Path
 
 
 @contextmanager
@@ -48,7 +50,7 @@ def running_replica(place: Place, bundle: ServedBundle) -> Iterator[ReadyReplica
             try:
                 ready_s = runner.run(_until_ready(replica))
                 record = replica.record
-                yield ReadyReplica(shared.port, ready_s, record.pid, record.worker or record.pid)
+                yield ReadyReplica(shared.port, ready_s, record.pid, record.worker or record.pid, Path(record.socket))
             finally:
                 runner.run(replica.end())
     finally:

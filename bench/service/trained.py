@@ -15,7 +15,7 @@ from pipelines.domain.policy import EvaluationBounds
 from pipelines.packaging.package import make_bundle
 from pipelines.packaging.snapshot import read_snapshot
 from pipelines.ports import JobBounds
-from pipelines.settings.settings import model_name
+from pipelines.settings.models import model_name
 from pipelines.wiring.local import open_jobs
 from pipelines.wiring.stores import open_bundles, open_registry
 from pipelines.wiring.targets import open_installation

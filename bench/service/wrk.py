@@ -16,8 +16,9 @@ _SPARE_S = 20.0
 
 @dataclass(frozen=True)
 class WrkRun:
-    """One run: throughput, and the latencies that a closed loop of connections sees."""
+    """One run: how much was answered, and the latencies that a closed loop of connections sees."""
 
+    requests: int
     req_per_s: float
     p50_ms: float
     p99_ms: float
@@ -50,6 +51,7 @@ def run_wrk(port: int, rows_file: Path, *, connections: int, duration_s: int) ->
     if found["failed"] or not found["requests"]:
         raise SlipwayError(f"{found['failed']} of {found['requests']} requests of wrk failed")
     return WrkRun(
+        requests=found["requests"],
         req_per_s=found["requests"] / found["duration_us"] * 1e6,
         p50_ms=found["p50_us"] / 1000,
         p99_ms=found["p99_us"] / 1000,

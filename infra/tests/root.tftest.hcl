@@ -547,3 +547,144 @@ run "an_installation_id_of_another_form_is_refused" {
 
   expect_failures = [var.installation_id]
 }
+
+run "a_further_model_has_its_own_services_and_addresses_and_leaves_the_default_ones_alone" {
+  command = plan
+
+  variables {
+    model = "churn-model"
+    models = {
+      "Tenure.Model" = { key = "tenure-model-1f3a", number = 2, environments = { production = { memory_mb = 1024, replicas = 3 } } }
+    }
+  }
+
+  assert {
+    condition = {
+      for name, environment in output.stack.environments : name => { for slot, service in environment.slots : slot => service.name }
+      } == {
+      production = { baseline = "slipway-production-baseline", live = "slipway-production-live", trial = "slipway-production-trial" }
+      staging    = { baseline = "slipway-staging-baseline", live = "slipway-staging-live", trial = "slipway-staging-trial" }
+    }
+    error_message = "The default model's services would be replaced."
+  }
+
+  assert {
+    condition = output.stack.environments.production.models == {
+      "Tenure.Model" = {
+        backend   = "production.tenure-model-1f3a"
+        load_urls = { baseline = "http://slipway-edge:8305", live = "http://slipway-edge:8105", trial = "http://slipway-edge:8205" }
+        replicas  = 3
+        slots = {
+          baseline = { name = "slipway-production-tenure-model-1f3a-baseline" }
+          live     = { name = "slipway-production-tenure-model-1f3a-live" }
+          trial    = { name = "slipway-production-tenure-model-1f3a-trial" }
+        }
+        url = "http://127.0.0.1:8001/models/Tenure.Model"
+      }
+    }
+    error_message = "The further model is not where the rest of Slipway looks for it."
+  }
+
+  assert {
+    condition = toset(flatten([
+      for environment in output.stack.environments : [for slot in environment.models["Tenure.Model"].slots : slot.name]
+    ])) == toset(flatten([for services in module.model : [for service in services.slots : service.name]]))
+    error_message = "Services are named that are not made."
+  }
+
+  assert {
+    condition     = output.stack.environments.staging.models["Tenure.Model"].replicas == 1 && local.sizes["Tenure.Model"].staging.memory_mb == 512
+    error_message = "What is not said of a model is not as for the default one."
+  }
+
+  assert {
+    condition     = local.sizes["Tenure.Model"].production == { cpus = 1, memory_mb = 1024, replicas = 3 }
+    error_message = "What is said of a model is not done."
+  }
+}
+
+run "further_models_without_a_default_one_are_refused" {
+  command = plan
+
+  variables {
+    models = { second = { key = "second", number = 1 } }
+  }
+
+  expect_failures = [var.model]
+}
+
+run "a_default_model_that_is_no_name_is_refused" {
+  command = plan
+
+  variables {
+    model = "churn model"
+  }
+
+  expect_failures = [var.model]
+}
+
+run "a_model_that_is_no_name_is_refused" {
+  command = plan
+
+  variables {
+    model  = "first"
+    models = { "a/b" = { key = "second", number = 1 } }
+  }
+
+  expect_failures = [var.models]
+}
+
+run "a_key_with_a_dot_is_refused" {
+  command = plan
+
+  variables {
+    model  = "first"
+    models = { second = { key = "sec.ond", number = 1 } }
+  }
+
+  expect_failures = [var.models]
+}
+
+run "a_number_without_a_port_is_refused" {
+  command = plan
+
+  variables {
+    model  = "first"
+    models = { second = { key = "second", number = 50 } }
+  }
+
+  expect_failures = [var.models]
+}
+
+run "one_key_for_two_models_is_refused" {
+  command = plan
+
+  variables {
+    model  = "first"
+    models = { second = { key = "second", number = 1 }, third = { key = "second", number = 2 } }
+  }
+
+  expect_failures = [var.models]
+}
+
+run "a_model_in_a_third_environment_is_refused" {
+  command = plan
+
+  variables {
+    model  = "first"
+    models = { second = { key = "second", number = 1, environments = { canary = {} } } }
+  }
+
+  expect_failures = [var.models]
+}
+
+run "a_model_without_a_replica_is_refused" {
+  command = plan
+
+  variables {
+    model  = "first"
+    models = { second = { key = "second", number = 1, environments = { staging = { replicas = 0 } } } }
+  }
+
+  expect_failures = [var.models]
+}

@@ -137,13 +137,16 @@ def _is_probability(value: Any) -> bool:
 
 
 def _mistakes(row: dict[str, Any], path: str) -> list[Request]:
-    """Return what a careless client makes of a row: cut off, mislabelled, and with wrong fields."""
+    """Return what a careless client makes of a row: cut off, mislabelled, in a list, and with wrong fields.
+
+    None of it leaves a field out: that is no mistake where the field may be missing.
+    """
     text = json.dumps(row)
     first = next(iter(row), UNKNOWN_FIELD)
     bodies = [
         (text[:-1], JSON),
         (text, "text/plain"),
-        (json.dumps({name: value for name, value in row.items() if name != first}), JSON),
+        (json.dumps([row]), JSON),
         (json.dumps({**row, UNKNOWN_FIELD: 1}), JSON),
         (json.dumps({**row, first: [row.get(first)]}), JSON),
     ]

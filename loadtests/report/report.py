@@ -15,6 +15,7 @@ from loadtests.report.charts import BAD, INK, Chart, Scale, linear, logarithmic
 from loadtests.report.page import CAPACITY, RUN
 from loadtests.report.windows import windows_of
 from loadtests.runner.capacity import Capacity
+from loadtests.runner.curves import drawn_ranks
 from loadtests.runner.result import Result
 from loadtests.samples import Look
 
@@ -79,9 +80,7 @@ def _ecdf(latency_ms: Floats, plan: Plan, across: Scale) -> Markup:
     chart = Chart(across, Scale(0.0, 1 - LEAST_LEFT, ticks, "share of requests", by_what_is_left))
     ordered = np.sort(latency_ms)
     n = len(ordered)
-    # As many points in the last hundredth as before it: that is where limits lie.
-    tail = np.linspace(0.99 * n, n - 1, MAX_POINTS // 2)
-    ranks = np.unique(np.concatenate((np.linspace(0, n - 1, MAX_POINTS // 2), tail)).astype(int))
+    ranks = drawn_ranks(n, MAX_POINTS)
     answered = ranks[np.isfinite(ordered[ranks])]
     chart.line(ordered[answered], (answered + 1) / n)
     for row, limit in enumerate(plan.limits):

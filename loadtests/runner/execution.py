@@ -16,7 +16,7 @@ from loadtests.judge.verdict import Check, Verdict
 from loadtests.plan.personas import requests_of, scorer_of
 from loadtests.plan.plan import ComparisonPlan, Plan
 from loadtests.plan.reading import read_rows
-from loadtests.runner.blocks import Ratio, blocks_phase, pair, ratios_of
+from loadtests.runner.blocks import blocks_phase, pair
 from loadtests.runner.caller import Caller, LoadError
 from loadtests.runner.phase import Phase, run_phase
 from loadtests.runner.repeats import Repeats
@@ -119,15 +119,14 @@ def _look_and_judge(plan: Plan, before: Before, *, out: Path, caller: Caller) ->
             break
         if number < plan.looks:
             caller.say(f"look {number}: inconclusive, looking once more as planned")
-    ratios: tuple[Ratio, ...] = ()
+    blocks: list[Block] = []
     if plan.comparison and judgement.verdict is not Verdict.FAILED:
         blocks, files, compared = _compare(plan, plan.comparison, out, repeats)
         raws += files
-        ratios = ratios_of(blocks, plan.path)
         judgement = with_comparison(judgement, compared)
     judgement = replace(judgement, checks=(*judgement.checks, *repeats.checks()))
-    result = of_judgement(plan, before.started_at, looks=looks, judgement=judgement, raws=raws)
-    return Outcome(replace(result, blocks=ratios), looks=tuple(looks))
+    result = of_judgement(plan, before.started_at, looks=looks, blocks=blocks, judgement=judgement, raws=raws)
+    return Outcome(result, looks=tuple(looks))
 
 
 def _compare(

@@ -8,15 +8,19 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from loadtests.judge import validity
+from loadtests.judge.arm import counted
+from loadtests.judge.comparison import Block
 from loadtests.judge.slo import Judgement, median_ms
 from loadtests.judge.verdict import Check, Measured, Verdict
 from loadtests.plan.plan import Plan, Via
 from loadtests.plan.shapes import STEADY, Shape
-from loadtests.runner.blocks import Ratio
+from loadtests.runner.blocks import Ratio, ratios_of
+from loadtests.runner.curves import Curve, Measuring, curve_of
 from loadtests.samples import Look, sha256_of
 
 # JSON knows no infinity: what took for ever is null.
@@ -57,6 +61,7 @@ class Result:
     via: Via | None = None
     shape: Shape = STEADY
     blocks: tuple[Ratio, ...] = ()
+    curves: tuple[Curve, ...] = ()
 
 
 RESULT = TypeAdapter(Result)
@@ -88,9 +93,15 @@ def without_judgement(plan: Plan, started_at: str, check: Check) -> Result:
 
 
 def of_judgement(
-    plan: Plan, started_at: str, *, looks: Sequence[Look], judgement: Judgement, raws: Sequence[Path]
+    plan: Plan,
+    started_at: str,
+    *,
+    looks: Sequence[Look],
+    blocks: Sequence[Block] = (),
+    judgement: Judgement,
+    raws: Sequence[Path],
 ) -> Result:
-    """Make the result of a judged run with at least one request."""
+    """Make the result of a judged run with at least one request; without blocks nothing was compared."""
     middle_ms, middle_interval_ms = median_ms(plan, looks)
     return Result(
         verdict=judgement.verdict,
@@ -112,4 +123,19 @@ def of_judgement(
         send_lag_p99_ms=validity.send_lag_p99_ms(looks),
         served_versions=validity.served_versions(looks),
         raw=tuple(RawFile(raw.name, sha256_of(raw)) for raw in raws),
+        blocks=ratios_of(blocks, plan.path),
+        curves=_curves(plan.path, looks, blocks),
+    )
+
+
+def _curves(route: str, looks: Sequence[Look], blocks: Sequence[Block]) -> tuple[Curve, ...]:
+    measured = {
+        Measuring.ALONE: looks,
+        Measuring.CANDIDATE_IN_TURN: [block.candidate for block in blocks],
+        Measuring.CHAMPION_IN_TURN: [block.champion for block in blocks],
+    }
+    return tuple(
+        curve_of(of, np.concatenate([counted(look.part(route)) for look in seen]))
+        for of, seen in measured.items()
+        if seen
     )

@@ -12,12 +12,20 @@ from pipelines.api.door import Door
 from pipelines.api.responses import AsciiJson
 from pipelines.api.routes import ROUTERS
 from pipelines.api.state import ApiState
-from pipelines.errors import NotAllowed, SlipwayError, TooManyStreams, UnknownVersion, UsageError
+from pipelines.errors import (
+    NotAllowed,
+    SlipwayError,
+    TooManyRequests,
+    TooManyStreams,
+    UnknownModel,
+    UnknownVersion,
+    UsageError,
+)
 
 # HTTP status by exit code; a few codes have a status of their own.
 _BY_EXIT = {1: 500, 2: 400, 3: 409, 4: 503, 5: 502}
-_BY_CODE = {UnknownVersion.code: 404, TooManyStreams.code: 429}
-_RETRY_AFTER = {TooManyStreams.code: {"Retry-After": "5"}}
+_BY_CODE = {UnknownModel.code: 404, UnknownVersion.code: 404, TooManyRequests.code: 429, TooManyStreams.code: 429}
+_RETRY_AFTER = {TooManyRequests.code: {"Retry-After": "1"}, TooManyStreams.code: {"Retry-After": "5"}}
 
 
 def create_app(state: ApiState) -> FastAPI:

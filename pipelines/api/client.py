@@ -19,7 +19,8 @@ from typing import Any
 from pipelines.api.listener import stranger_on
 from pipelines.errors import ApiUnavailable, OtherInstallation, SlipwayError, Undecided, UsageError
 from pipelines.settings.installation import HEADER, installation_id
-from pipelines.settings.settings import Settings, model_name
+from pipelines.settings.models import model_name
+from pipelines.settings.settings import Settings
 
 # An executor shows itself every other second; one that did not for so long is dead or frozen.
 SILENT_S = 10.0
@@ -71,12 +72,20 @@ def direct_opener(settings: Settings) -> urllib.request.OpenerDirector:
 class ApiClient:
     """Calls the API of one installation as one person; every call ends within `timeout_s`.
 
-    Each request names the project's model, so that an installation of another model refuses it.
+    Each request names its model, the project's own if none is given: an installation that has not got it refuses it.
     """
 
-    def __init__(self, settings: Settings, token: str, timeout_s: float = 30.0, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        token: str,
+        timeout_s: float = 30.0,
+        patience_s: float = PATIENCE_S,
+        *,
+        model: str = "",
+    ) -> None:
         self._url = settings.api_url
-        self._model = model_name(settings.project)
+        self._model = model or model_name(settings.project)
         self._token = token
         self._timeout_s = timeout_s
         self._patience_s = patience_s

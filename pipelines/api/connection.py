@@ -116,18 +116,21 @@ class ApiProtocol(H11Protocol):
     def _is_sending(self) -> bool:
         return self.conn.their_state in (h11.SEND_BODY, h11.ERROR) or bool(self.conn.trailing_data[0])
 
+    def _client_has_turn(self) -> bool:
+        """Whether it is for the client to send, to take its answer, or to leave."""
+        return self.waits_for_client or self.flow.write_paused or self.transport.is_closing()
+
     def _look_again(self) -> None:
         self._look = self.loop.call_later(_LOOK_S, self._look_again)
         now = (self.cycle, self.conn.their_state)
-        idle = not (self.waits_for_client or self.flow.write_paused or self.transport.is_closing())
-        self._seconds = 0 if idle or now != self._seen else self._seconds + 1
+        self._seconds = 0 if not self._client_has_turn() or now != self._seen else self._seconds + 1
         self._seen = now
         if self._seconds > PATIENCE_S:
             self.transport.abort()
 
     def _make_room(self) -> None:
         others = [each for each in self.connections if isinstance(each, ApiProtocol) and each is not self]
-        waiting = [each for each in others if each.waits_for_client or each.transport.is_closing()]
+        waiting = [each for each in others if each._client_has_turn()]
         if waiting:
             max(waiting, key=lambda each: each._seconds).transport.abort()
         else:

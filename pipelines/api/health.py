@@ -16,6 +16,6 @@ class Health(ResponseBody):
 
 
 @router.get("/health")
-def show_health() -> Health:
-    """Answer while the API lives; nothing behind it is asked."""
+async def show_health() -> Health:
+    """Answer while the API lives; nothing behind it is asked, and it needs no thread, which others may have taken."""
     return Health(status="ok")

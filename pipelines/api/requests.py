@@ -1,6 +1,6 @@
 """What routes are given: who asks, about which model, and what there is to answer from.
 
-No route is entered with a request about another model than the installation's.
+No route is entered with a request about a model that the installation does not have.
 """
 
 from datetime import UTC, datetime
@@ -12,8 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pipelines.api.state import ApiState
 from pipelines.domain.promotion import Override
 from pipelines.domain.texts import MAX_CHARS, checked_text
-from pipelines.errors import OtherModel
 from pipelines.evaluation.gates.registry import GATES
+from pipelines.governance.models import check_known, check_served
 
 
 def _state(request: Request) -> ApiState:
@@ -43,15 +43,17 @@ Person = Annotated[str, Depends(_person)]
 
 
 class RequestBody(BaseModel):
-    """What asks for a change: it names its model, so that no installation changes another one's."""
+    """What asks for a change of a model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: Name = Field(description="The registered model that the request is about, as model.yaml names it.")
+    model: Name | None = Field(
+        None, description="The registered model that the request is about; the installation's default one, if none is."
+    )
 
     def model_of(self, state: ApiState) -> str:
-        """Return the model, which is the installation's; raise OtherModel when it is not."""
-        return _checked(self.model, state)
+        """Return the model, which is one of the installation's; raise UnknownModel, or UsageError if it was removed."""
+        return check_served(state.records, state.model, state.model if self.model is None else self.model)
 
 
 class VersionRequest(RequestBody):
@@ -66,30 +68,26 @@ class VersionRequest(RequestBody):
         return GATES.read_override(self.override_gates, self.override_reason)
 
 
-def _read(
+def _asked_model(
     state: State,
     model: Annotated[
         Name | None,
-        Query(description="The registered model that is asked about; the installation's, if none is named."),
+        Query(description="The registered model that is asked about; the installation's default one, if none is."),
     ] = None,
-) -> ApiState:
-    if model is not None:
-        _checked(model, state)
+) -> str:
+    return state.model if model is None else check_known(state.records, state.model, model)
+
+
+# The model that a reading route is asked about: one with a history in this installation.
+Model = Annotated[str, Depends(_asked_model)]
+
+
+def _read(state: State, model: Model) -> ApiState:
     return state
 
 
-# What a reading route works with: whoever names a model is refused if it is another one's.
+# What a reading route works with: whoever names a model that is not there is refused.
 Reading = Annotated[ApiState, Depends(_read)]
-
-
-def _checked(model: str, state: ApiState) -> str:
-    if model != state.model:
-        raise OtherModel(
-            f"this installation is that of model {state.model!r}, and the request is about {model[:40]!r}",
-            next=f'ask from the project whose model.yaml says "name: {state.model}", '
-            "or ask the other model's installation (SLIPWAY_HOME, SLIPWAY_PORT_API)",
-        )
-    return model
 
 
 # So many records are listed at once.

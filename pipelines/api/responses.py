@@ -16,10 +16,10 @@ _MEANING = {
     400: "The request can't be carried out as it was asked.",
     401: "No token, or none that is valid.",
     403: "The caller is not the person who may do this.",
-    404: "No such registered version.",
+    404: "No such model, or no such registered version.",
     409: "A rule or a person stands against it.",
     413: "The body is larger than a megabyte.",
-    429: "As many streams of events are open as one person, or all together, may have; then with Retry-After.",
+    429: "One person, or all together, may not have as many requests or streams of events; with Retry-After.",
     422: "The request has not the form that the route takes.",
     503: "The database or the model registry does not answer; nothing was changed.",
 }

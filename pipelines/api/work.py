@@ -14,10 +14,11 @@ from starlette.types import Receive, Scope, Send
 
 from pipelines.api.feed import EventFeed
 from pipelines.api.requests import now
-from pipelines.api.responses import ResponseBody, Time, ascii_json, refusals
+from pipelines.api.responses import ResponseBody, Time, ascii_json
 from pipelines.api.state import ApiState
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Evaluation, LeaderLease, Maintenance, PolicyChange, Promotion, Rollback
+from pipelines.domain.records import LeaderLease
+from pipelines.domain.work import Work
 from pipelines.errors import DatabaseUnavailable
 from pipelines.governance.progress import progress_of
 from pipelines.ports import Records
@@ -67,14 +68,19 @@ W = TypeVar("W", bound=ResponseBody)
 
 def shown_work(
     kind: type[W],
-    record: Evaluation | Promotion | Rollback | PolicyChange | Maintenance,
+    record: Work,
     records: Records,
     **more: object,
 ) -> W:
     """Return a record as a `kind`, with its steps and what else belongs to it; what is nobody's business stays out."""
-    steps = [Step.model_validate(line) for line in progress_of(records, record.id)]
+    steps = shown_steps(records, record.id)
     told = {name: value for name, value in vars(record).items() if name in kind.model_fields}
     return kind.model_validate({**told, "steps": steps, **more})
+
+
+def shown_steps(records: Records, subject: str, *, after: int = 0) -> list[Step]:
+    """Return what was told of a piece of work after an event, a line a step."""
+    return [Step.model_validate(line) for line in progress_of(records, subject, after=after)]
 
 
 def last_sign(records: Records) -> ExecutorSign:
@@ -91,7 +97,7 @@ def events_of(kind: type[ResponseBody], data: str = "the work as `{}`; the last 
         "Events named `executor` in between are each an `ExecutorSign`."
     )
     content = {"text/event-stream": {"schema": {"type": "string"}}}
-    responses = {200: {"description": text, "content": content}, **refusals(429)}
+    responses = {200: {"description": text, "content": content}}
     return {"response_class": StreamingResponse, "responses": responses}
 
 

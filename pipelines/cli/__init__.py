@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from pipelines.cli import api_verbs, operator_verbs
+from pipelines.cli import api_verbs, operator_verbs, stage_verb
 from pipelines.cli.terminal import report_progress
 from pipelines.disk import as_full
 from pipelines.domain.texts import printable
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(api_verbs.app)
 app.add_typer(operator_verbs.app)
+app.add_typer(stage_verb.app)
 
 
 def main() -> None:

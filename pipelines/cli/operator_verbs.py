@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.cli.terminal import As, Json, open_client, print_result, read_settings, report_progress
+from pipelines.cli.terminal import (
+    As,
+    Json,
+    Model,
+    open_client,
+    print_result,
+    read_settings,
+    read_token,
+    report_progress,
+)
 from pipelines.domain.texts import printable
 from pipelines.errors import UsageError
 
@@ -15,9 +24,11 @@ if TYPE_CHECKING:
     from pipelines.settings.settings import Settings
 
 app = typer.Typer()
-data_app = typer.Typer(no_args_is_help=True, help="Move the data of the project to and from the object store.")
+data_app = typer.Typer(no_args_is_help=True, help="Move the data of the project, or say what changed in it.")
 app.add_typer(data_app, name="data")
-model_app = typer.Typer(no_args_is_help=True, help="Describe a model of your own.")
+model_app = typer.Typer(
+    no_args_is_help=True, help="Describe a model of your own; add models to the installation and remove them."
+)
 app.add_typer(model_app, name="model")
 
 
@@ -139,11 +150,13 @@ def doctor(as_json: Json = False) -> None:
 
 
 @app.command()
-def demo() -> None:
+def demo(
+    models: Annotated[int, typer.Option(min=1, max=2, help="2: a second model goes to production beside it.")] = 1,
+) -> None:
     """Take versions all the way and back, and leave everything running."""
     from pipelines.operator.demo import run_demo
 
-    run_demo(read_settings(moving=True), os.environ, report_progress)
+    run_demo(read_settings(moving=True), os.environ, report_progress, models=models)
 
 
 @app.command()
@@ -156,15 +169,22 @@ def loadtest(
     find_capacity: Annotated[bool, typer.Option(help="Find the highest rate that meets the SLO.")] = False,
     person: As = "alice",
     as_json: Json = False,
+    model: Model = "",
 ) -> None:
     """Load staging's live slot and judge it by the SLO: exit 0 passed, 3 failed, 4 inconclusive."""
     from pipelines.operator.load_run import LoadRequest, run_loadtest
     from pipelines.wiring.targets import wiring_of
 
     request = LoadRequest.parse(
-        environment=env, rate=rate, duration=duration, workers=workers, shape=shape, find_capacity=find_capacity
+        environment=env,
+        model=model,
+        rate=rate,
+        duration=duration,
+        workers=workers,
+        shape=shape,
+        find_capacity=find_capacity,
     )
-    policy = open_client(person).get("/policy")["policy"] if env == "staging" else None
+    policy = open_client(person, model).get("/policy")["policy"] if env == "staging" else None
     try:
         settings = read_settings()
         swarm = wiring_of(settings.target).find_staging_load(settings, os.environ, report_progress)
@@ -220,36 +240,56 @@ def manage_secrets(
 
 
 @data_app.command("push")
-def data_push(as_json: Json = False) -> None:
+def data_push(as_json: Json = False, model: Model = "") -> None:
     """Put the data that dvc.lock names into the object store of the containers."""
     from pipelines.operator.data import move_data
 
-    told = move_data(read_settings(), os.environ, into_store=True)
+    told = move_data(read_settings(), os.environ, into_store=True, model=model)
     print_result({"dvc": told}, told, as_json=as_json)
 
 
 @data_app.command("pull")
-def data_pull(as_json: Json = False) -> None:
+def data_pull(as_json: Json = False, model: Model = "") -> None:
     """Fetch the data that dvc.lock names from the object store into the project."""
     from pipelines.operator.data import move_data
 
-    told = move_data(read_settings(), os.environ, into_store=False)
+    told = move_data(read_settings(), os.environ, into_store=False, model=model)
     print_result({"dvc": told}, told, as_json=as_json)
+
+
+@data_app.command("diff")
+def data_difference(
+    old: Annotated[str, typer.Argument(help="A version, an alias, a git revision, or . for the working tree.")] = "",
+    new: Annotated[str, typer.Argument(help="The same.")] = "",
+    as_json: Json = False,
+    model: Model = "",
+) -> None:
+    """Say what changed in the data, from production's to the working tree's; exit 3 if it breaks clients undeclared."""
+    from pipelines.operator.data_diff import PRODUCTION, WORKING_TREE, data_diff
+
+    states = (old or PRODUCTION, new or WORKING_TREE)
+    found, told = data_diff(*states, read_settings(), os.environ, report_progress, model=model)
+    print_result(found.as_json(), told, as_json=as_json)
+    if found.breaks and not found.declared:
+        raise typer.Exit(3)
 
 
 @model_app.command("init")
 def model_init(
-    file: Annotated[Path, typer.Argument(help="A CSV or Parquet file in the project.")],
+    file: Annotated[Path, typer.Argument(help="A CSV or Parquet file: in the project, or for one of its own any.")],
     target: Annotated[str, typer.Option(help="The column to be predicted.")],
-    name: Annotated[str, typer.Option(help="Of the model; otherwise that of the file.")] = "",
+    name: Annotated[str, typer.Option(help="Of the model; otherwise that of the folder, or of the file.")] = "",
     ids: Annotated[
         list[str] | None, typer.Option("--id", help="A column that says which row it is; again for more.")
     ] = None,
+    folder: Annotated[
+        str, typer.Option("--project", help="A new folder that becomes a project of its own; models/NAME is one.")
+    ] = "",
     force: Annotated[bool, typer.Option("--force", help="Write over an existing model.yaml.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Propose a model.yaml for a file of data, and write it."""
-    from pipelines.operator.model_init import init_model
+    """Propose a model.yaml for a file of data, and write it into the project, or into a new one."""
+    from pipelines.operator.model_init import init_model, init_project, steps_of
     from pipelines.settings.settings import Settings
 
     _refuse_unnamed(file, "a file of data")
@@ -257,9 +297,96 @@ def model_init(
         raise UsageError("no target is named", next="--target COLUMN (make: TARGET_COLUMN=name)")
     project = Settings.from_environ(os.environ).project
     named = tuple(each for each in ids or () if each)
-    body, told = init_model(project, file, target=target, name=name, ids=named, force=force)
+    if folder:
+        own = Path(folder)
+        body, told = init_project(own, file, project, target=target, name=name, ids=named, force=force)
+        after = steps_of(own, project, body)
+    else:
+        body, told = init_model(project, file, target=target, name=name, ids=named, force=force)
+        after = 'look at model.yaml, then "make candidate"'
     print_result(body, told, as_json=as_json)
-    report_progress('next: look at model.yaml, then "make candidate"')
+    report_progress(f"next: {after}")
+
+
+@model_app.command("add")
+def model_add(
+    given: Annotated[
+        str, typer.Argument(metavar="[NAME|FOLDER]", help="A model of models/, or the folder of one; otherwise all.")
+    ] = "",
+    person: As = "alice",
+    as_json: Json = False,
+) -> None:
+    """Add a model to the running installation, or one that was removed; the others serve on."""
+    from pipelines.operator.models import add_model
+
+    settings = read_settings()
+    added = add_model(settings, os.environ, given, read_token(settings, person), report_progress)
+    names = [model.name for model in added]
+    print_result({"models": names}, f"Added {', '.join(names)}", as_json=as_json)
+    report_progress(f'next: "make candidate MODEL={names[0]}"')
+
+
+@model_app.command("remove")
+def model_remove(
+    name: Annotated[str, typer.Argument(help="A model beside the default one.")],
+    person: As = "alice",
+    as_json: Json = False,
+) -> None:
+    """Have nothing of a model serve any more; its versions, history and audit stay."""
+    from pipelines.operator.models import remove_model
+
+    settings = read_settings()
+    remove_model(settings, os.environ, name, read_token(settings, person), report_progress)
+    print_result({"model": name, "archived": True}, f"Archived {name}", as_json=as_json)
+
+
+@model_app.command("list")
+def model_list(person: As = "alice", as_json: Json = False) -> None:
+    """List the models of the installation, those that were removed among them."""
+    from pipelines.operator.models import list_models
+    from pipelines.operator.tables import models_table
+
+    rows = list_models(read_settings(), open_client(person))
+    print_result({"models": rows}, "" if as_json else models_table(rows), as_json=as_json)
+
+
+Numbered = Annotated[str, typer.Argument(metavar="VERSION", help="A registered version's number.")]
+
+
+@model_app.command("check")
+def model_check(version: Numbered, as_json: Json = False, model: Model = "") -> None:
+    """Say whether a registered version can be served, and why not; nothing is changed."""
+    from pipelines.operator.model_versions import check_version
+
+    number = _numbered(version)
+    body = check_version(read_settings(), os.environ, number, report_progress, model=model)
+    print_result(body, f"{body['model']} v{body['version']} can be served: {body['told']}", as_json=as_json)
+    report_progress(f'next: "make deploy-staging VERSION={version}"')
+
+
+@model_app.command("convert")
+def model_convert(
+    version: Numbered,
+    rows: Annotated[str, typer.Option(help="The version whose evaluation rows it is compared on.")] = "",
+    as_json: Json = False,
+    model: Model = "",
+) -> None:
+    """Convert a version's estimator to ONNX in a container without network, and register that as a new version."""
+    from pipelines.operator.model_versions import convert_version
+
+    number, judging = _numbered(version), _numbered(rows) if rows else None
+    body = convert_version(read_settings(), os.environ, number, judging, report_progress, model=model)
+    text = f"Converted {body['model']} v{body['converted_from']} -> v{body['model_version']}"
+    print_result(body, text, as_json=as_json)
+    report_progress(f'next: "make deploy-staging VERSION={body["model_version"]}"')
+
+
+def _numbered(version: str) -> str:
+    from pipelines.domain.names import checked_version
+
+    if not version:
+        raise UsageError("no version is named", next='VERSION=n; "make versions" lists them')
+    return checked_version(version)
 
 
 @app.command()
@@ -294,6 +421,14 @@ def mutants(word: Annotated[str, typer.Argument(help="Only faults whose file or 
     from pipelines.developer.develop import run_mutants
 
     raise typer.Exit(run_mutants(word))
+
+
+@app.command()
+def zoo(count: Annotated[str, typer.Option(help="How many evaluation sets, 200 by default.")] = "") -> None:
+    """Judge good and bad models on redrawn data, and show how often the gates are wrong."""
+    from pipelines.developer.develop import run_zoo
+
+    raise typer.Exit(run_zoo(count))
 
 
 @app.command("lock")

@@ -20,6 +20,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Ask and return at once.")]
 Override = Annotated[str, typer.Option(help="Why named gates may be passed over.")]
 Gates = Annotated[str, typer.Option(help="Which gates, separated by commas.")]
+Model = Annotated[str, typer.Option("--model", envvar="MODEL", help="Which model; the default one, if none is named.")]
 Version = Annotated[str, typer.Option(help="A registered version's number.")]
 
 
@@ -35,14 +36,19 @@ def read_settings(*, moving: bool = False) -> "Settings":
     return settings_of_home(os.environ, moving=moving)
 
 
-def open_client(person: str) -> "ApiClient":
-    """Return a client of the API with a person's token, or that of SLIPWAY_TOKEN."""
+def open_client(person: str, model: str = "") -> "ApiClient":
+    """Return a client of the API that asks about a model, with a person's token or that of SLIPWAY_TOKEN."""
     from pipelines.api.client import ApiClient
-    from pipelines.settings.tokens import token_of
 
     settings = read_settings()
-    token = os.environ.get("SLIPWAY_TOKEN") or token_of(settings.tokens_file, person)
-    return ApiClient(settings, token)
+    return ApiClient(settings, read_token(settings, person), model=model)
+
+
+def read_token(settings: "Settings", person: str) -> str:
+    """Return a person's token, or that of SLIPWAY_TOKEN."""
+    from pipelines.settings.tokens import token_of
+
+    return os.environ.get("SLIPWAY_TOKEN") or token_of(settings.tokens_file, person)
 
 
 def print_result(body: dict[str, Any], text: str, *, as_json: bool) -> None:

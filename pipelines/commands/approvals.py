@@ -55,6 +55,9 @@ def decide(
             _apply_decision(transaction, promotion, approval)
         verb = "approve" if approved else "reject"
         detail: dict[str, Any] = {"promotion": promotion_id, "reason": reason[:500], "report": evidence.report_digest}
+        report = transaction.get(Evaluation, promotion.evaluation_id).report or {}
+        if breaking := report.get("breaking"):
+            detail["breaking"] = breaking["reason"][:500]
         if refusal:
             detail["refused"] = refusal.message
         transaction.audit(person, f"promotion.{verb}", "outcome", subject=promotion_id, detail=detail)

@@ -8,6 +8,7 @@ from pipelines.domain.promotion import Override
 from pipelines.domain.records import Evaluation
 from pipelines.errors import UsageError
 from pipelines.governance import work
+from pipelines.governance.models import refuse_removed
 from pipelines.ports import Records, Transaction
 
 
@@ -18,6 +19,7 @@ def request_evaluation(
     checked_name(model, what="model")
     checked_version(version)
     with records.write() as transaction:
+        refuse_removed(transaction, model)
         return ask_evaluation(transaction, person, model, version, override=override, now=now)
 
 
@@ -27,7 +29,9 @@ def ask_evaluation(
     """Do what `request_evaluation` does with what else `transaction` writes."""
     fields = override_fields(override)
     for begun in transaction.find(Evaluation, model=model, version=version):
-        if not begun.state.final and begun.override_gates == fields["override_gates"]:
+        # One that is about to end decides nothing for who asks now.
+        ends = begun.state.final or begun.cancel_asked_by
+        if not ends and begun.override_gates == fields["override_gates"]:
             return begun
     evaluation = Evaluation(transaction.new_id(Evaluation), model, version, person, now, **fields)
     work.ask(transaction, evaluation)

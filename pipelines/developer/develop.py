@@ -12,7 +12,7 @@ from pipelines.errors import SlipwayError, UsageError
 from pipelines.settings.settings import ROOT
 
 BIN = Path(sys.executable).parent
-PROCESSES = ("app", "control", "pipelines", "loadtests", "mlflow", "dev")
+PROCESSES = ("app", "control", "pipelines", "log", "loadtests", "mlflow", "dev")
 TOOLCHAIN = "toolchain"
 # Most tests wait for something that starts or ends, so there is room for more of them than cores. Where containers run
 # beside the end-to-end tests, which judge latencies, a fourth would disturb them.
@@ -51,6 +51,12 @@ def run_tests(words: list[str], environ: Mapping[str, str]) -> int:
 def run_mutants(word: str) -> int:
     """Seed the faults that hold `word` into copies of the tree, all by default; return the exit code."""
     return subprocess.run([sys.executable, "-m", "tests.mutants", word], cwd=ROOT, check=False).returncode
+
+
+def run_zoo(count: str) -> int:
+    """Judge good and bad models on so many evaluation sets, and show how often gates are wrong; return the code."""
+    words = ["--count", count] if count else []
+    return subprocess.run([sys.executable, "-m", "tests.zoo", *words], cwd=ROOT, check=False).returncode
 
 
 def become_benchmark(words: list[str], environ: Mapping[str, str], root: Path = ROOT) -> NoReturn:

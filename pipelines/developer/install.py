@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "requirements" / "all.txt"
 # What is installed only for who asks for it.
 OPTIONAL = ("boosting",)
-PARTS = ("app", "loadtests", "pipelines")
+PARTS = ("app", "loadtests", "pipelines", "slipway")
 
 
 def main(extra: str = "") -> int:

@@ -6,8 +6,10 @@ other file of the bundle.
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from pipelines.domain.description import (
@@ -18,6 +20,7 @@ from pipelines.domain.description import (
     PlainFeature,
     Range,
     TextFeature,
+    Value,
 )
 
 
@@ -55,6 +58,32 @@ class Feature:
     categories: tuple[str, ...] = ()
     maximum_length: int | None = None
     nullable: bool = False
+
+    def takes(self, value: Value) -> bool:
+        """Whether the service takes a request's value in this feature, dates and times as they are written."""
+        if value is None:
+            return self.nullable
+        if isinstance(value, str):
+            return (
+                self.takes_text(value) if self.type.is_text else self.type in (FeatureType.DATE, FeatureType.DATETIME)
+            )
+        if isinstance(value, bool) or self.type is FeatureType.BOOLEAN:
+            return isinstance(value, bool) and self.type is FeatureType.BOOLEAN
+        if self.type is FeatureType.INTEGER and value != int(value):
+            return False
+        within = (self.minimum is None or value >= self.minimum) and (self.maximum is None or value <= self.maximum)
+        return within and self.type in (FeatureType.INTEGER, FeatureType.NUMBER)
+
+    def takes_text(self, text: str) -> bool:
+        """Whether the service takes a text in this feature."""
+        if self.type is FeatureType.CATEGORY:
+            return text in self.category_set
+        return self.type is FeatureType.TEXT and len(text) <= (self.maximum_length or 0)
+
+    @cached_property
+    def category_set(self) -> frozenset[str]:
+        """The categories, of which a feature may have more than anybody looks through."""
+        return frozenset(self.categories)
 
     def written(self) -> CategoryFeature | NumericFeature | TextFeature | PlainFeature:
         """Return the form that stands in `bundle.json`."""
@@ -104,6 +133,8 @@ class Schema:
         return frozenset((type(each), each) for each in self.classes), self.positive
 
 
+# So many lost categories of a feature are told one by one.
+_NAMED_CATEGORIES = 10
 # From a type to one that takes all that it took.
 _WIDER = {(FeatureType.INTEGER, FeatureType.NUMBER), (FeatureType.CATEGORY, FeatureType.TEXT)}
 
@@ -140,6 +171,47 @@ def schema_breaks(serving: Schema, candidate: Schema) -> tuple[str, ...]:
     return tuple(breaks)
 
 
+def schema_gains(serving: Schema, candidate: Schema) -> tuple[str, ...]:
+    """Return what `candidate` accepts beyond `serving`: no client has to change for it."""
+    known = {feature.name: feature for feature in serving.features}
+    gains = []
+    for feature in candidate.features:
+        before = known.get(feature.name)
+        if before is None:
+            gains += [f"feature {feature.name} is new and may be left out"] * feature.nullable
+            continue
+        if (before.type, feature.type) in _WIDER:
+            gains.append(f"feature {feature.name} was {before.type} and is {feature.type}")
+        gains += [f"feature {feature.name} may now be missing"] * (feature.nullable and not before.nullable)
+        if before.type is feature.type is FeatureType.CATEGORY:
+            known_before = frozenset(before.categories)
+            fresh = [category for category in feature.categories if category not in known_before]
+            gains += _listed(f"feature {feature.name} also accepts", "more values", fresh)
+        gains += _wider_bounds(before, feature)
+    return tuple(gains)
+
+
+def _wider_bounds(serving: Feature, candidate: Feature) -> list[str]:
+    gains = []
+    low, high, length = serving.minimum, serving.maximum, serving.maximum_length
+    if low is not None and (candidate.minimum is None or candidate.minimum < low):
+        gains.append(f"feature {serving.name} also accepts values below {low:g}")
+    if high is not None and (candidate.maximum is None or candidate.maximum > high):
+        gains.append(f"feature {serving.name} also accepts values above {high:g}")
+    if length is not None and (candidate.maximum_length or 0) > length:
+        gains.append(f"feature {serving.name} also accepts texts of more than {length} characters")
+    return gains
+
+
+def shared_requests(
+    rows: Sequence[Mapping[str, Value]], one: Iterable[Feature], other: Iterable[Feature]
+) -> list[dict[str, Value]]:
+    """Return the requests among `rows` that both take, cut to the fields that both know."""
+    first, second = ({each.name: each for each in features} for features in (one, other))
+    cut = ({name: value for name, value in row.items() if name in first and name in second} for row in rows)
+    return [row for row in cut if all(each.takes(row.get(each.name)) for each in (*first.values(), *second.values()))]
+
+
 def _answers(schema: Schema) -> str:
     if not schema.classes:
         return "a number"
@@ -151,14 +223,23 @@ def _feature_breaks(serving: Feature, candidate: Feature) -> list[str]:
         return [f"feature {serving.name} was {serving.type} and is {candidate.type}"]
     breaks = [f"feature {serving.name} may no longer be missing"] * (serving.nullable and not candidate.nullable)
     if candidate.type is FeatureType.CATEGORY:
-        lost = [category for category in serving.categories if category not in candidate.categories]
-        breaks += [f"feature {serving.name} no longer accepts {category!r}" for category in lost]
+        kept = candidate.category_set
+        lost = [category for category in serving.categories if category not in kept]
+        breaks += _listed(f"feature {serving.name} no longer accepts", "of its values", lost)
     breaks += _shorter(serving, candidate)
     if candidate.minimum is not None and (serving.minimum is None or candidate.minimum > serving.minimum):
         breaks.append(f"feature {serving.name} no longer accepts values below {candidate.minimum:g}")
     if candidate.maximum is not None and (serving.maximum is None or candidate.maximum < serving.maximum):
         breaks.append(f"feature {serving.name} no longer accepts values above {candidate.maximum:g}")
     return breaks
+
+
+def _listed(said: str, what: str, categories: list[str]) -> list[str]:
+    """Say something of categories: of each by itself, or of how many where nobody would read them all."""
+    if len(categories) <= _NAMED_CATEGORIES:
+        return [f"{said} {category!r}" for category in categories]
+    named = ", ".join(map(repr, categories[:_NAMED_CATEGORIES]))
+    return [f"{said} {len(categories):,} {what}, such as {named}"]
 
 
 def _shorter(serving: Feature, candidate: Feature) -> list[str]:

@@ -173,20 +173,35 @@ class Golden(_Part):
     tolerance: float
 
 
-class Datasets(_Part):
+class _Known(_Part):
+    """A part that leaves out what it has a default for: who knew nothing of it wrote the same bytes."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
+
+
+class Datasets(_Known):
     """Digests of the data; `train` is null where the version does not say."""
 
     train: str | None
     evaluation: str
+    training_rows: Digest | None = Field(
+        None, description="of the hashes of the rows that it was trained on; absent where the version does not say"
+    )
+    reference: Digest | None = Field(
+        None, description="of the training rows that drift is measured against; absent where the version has none"
+    )
 
 
-class Provenance(_Part):
+class Provenance(_Known):
     """Where the model comes from; null is what its version does not say."""
 
     run_id: str | None
     git_commit: str | None
     datasets: Datasets
     dependencies: str = Field(description="the digest of the dependency set that was logged")
+    breaking: str | None = Field(
+        None, description="why clients have to change for it, as model.yaml declares; absent where it does not"
+    )
 
 
 class Description(_Part):
@@ -219,6 +234,12 @@ class Description(_Part):
             raise DeployFailed(
                 f"bundle.json is not understood: {reason}", next='run "make deploy-staging" again'
             ) from None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the form that stands in `bundle.json`."""
+        body = super().as_json()
+        body["provenance"] = self.provenance.model_dump(mode="json", exclude_defaults=True)
+        return body
 
     def in_format_1(self) -> dict[str, Any] | None:
         """Return the form that a Slipway of format 1 wrote of the same content; None where it had none.

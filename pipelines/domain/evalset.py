@@ -1,8 +1,13 @@
-"""Whose evaluation set judges a version that brings none: never that of a version that no gate and nobody accepted."""
+"""The versions of a model's evaluation set, and which one judges: never one that no gate and nobody accepted.
 
+A set is known by its digest. Every other one than before that a version brings, or a person adds, is the next version
+of the model's set.
+"""
+
+import itertools
 from collections.abc import Sequence
 
-from pipelines.domain.records import Evaluation, PinnedVersion
+from pipelines.domain.records import AddedSet, Evaluation, PinnedVersion
 from pipelines.domain.verdict import Verdict
 
 
@@ -27,3 +32,27 @@ def passed(evaluations: Sequence[Evaluation]) -> list[str]:
 def set_owner(pins: Sequence[PinnedVersion], digest: str) -> str | None:
     """Return the version that brought a set: the first one that was judged by it."""
     return next((pin.version for pin in pins if pin.evalset_digest == digest), None)
+
+
+def set_numbers(pins: Sequence[PinnedVersion], added: Sequence[AddedSet]) -> dict[str, int]:
+    """Return which version of a model's evaluation set each digest is, in their order: 1 is the first one.
+
+    An added set has the number that came next when it was added; those that versions have brought have the others.
+    """
+    numbers = {each.digest: each.number for each in added if each.number is not None}
+    taken = set(numbers.values())
+    free = (number for number in itertools.count(1) if number not in taken)
+    for pin in pins:
+        if pin.evalset_digest not in numbers:
+            numbers[pin.evalset_digest] = next(free)
+    return dict(sorted(numbers.items(), key=lambda each: each[1]))
+
+
+def training_rows_name(digest: str) -> str:
+    """Return the name of the file of a version's training rows, beside the evaluation sets."""
+    return f"{digest.replace(':', '-')}.rows"
+
+
+def reference_name(digest: str) -> str:
+    """Return the name of the file of the rows that drift is measured against, beside the evaluation sets."""
+    return f"{digest.replace(':', '-')}.reference"

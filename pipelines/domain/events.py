@@ -12,6 +12,7 @@ class EventKind(StrEnum):
     """What happened; `subject` is the id of the work, the release or the version that it happened to."""
 
     VERSION_PINNED = "version_pinned"
+    VERSION_TRACED = "version_traced"
     VERSION_MEASURED = "version_measured"
     EVALUATION_ASKED = "evaluation_asked"
     EVALUATION_STARTED = "evaluation_started"
@@ -35,6 +36,10 @@ class EventKind(StrEnum):
     POLICY_ASKED = "policy_asked"
     POLICY_CHANGED = "policy_changed"
     POLICY_STOPPED = "policy_stopped"
+    EVALSET_ASKED = "evalset_asked"
+    EVALSET_STARTED = "evalset_started"
+    EVALSET_ADDED = "evalset_added"
+    EVALSET_STOPPED = "evalset_stopped"
     MAINTENANCE_ASKED = "maintenance_asked"
     MAINTENANCE_STARTED = "maintenance_started"
     MAINTENANCE_END_ASKED = "maintenance_end_asked"
@@ -42,7 +47,12 @@ class EventKind(StrEnum):
     MAINTENANCE_STOPPED = "maintenance_stopped"
     ARCHIVING_ASKED = "archiving_asked"
     ARCHIVING_ENDED = "archiving_ended"
+    MODEL_ADDED = "model_added"
+    MODEL_REMOVAL_ASKED = "model_removal_asked"
+    MODEL_ARCHIVED = "model_archived"
     DISAGREEMENT_APPEARED = "disagreement_appeared"
+    LIVE_DRIFT_APPEARED = "live_drift_appeared"
+    LIVE_DRIFT_ENDED = "live_drift_ended"
     PROGRESS_MADE = "progress_made"
 
 

@@ -21,9 +21,14 @@ def checked_name(value: str, *, what: str) -> str:
     return value
 
 
+def is_version(value: str) -> bool:
+    """Whether `value` is a registry version: a positive whole number, as text."""
+    return _VERSION.fullmatch(value) is not None
+
+
 def checked_version(value: str) -> str:
-    """Return `value` if it is a registry version: a positive whole number, as text."""
-    if not _VERSION.fullmatch(value):
+    """Return `value` if it is a registry version."""
+    if not is_version(value):
         raise UsageError(
             f"version {value[:40]!r} is not a version number",
             next='give the number that MLflow shows, such as "make promote VERSION=3"',

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, field_serializer
 
 from pipelines.domain.bundle import canonical, digest_of
 from pipelines.domain.formats import NEWER, refuse_newer
@@ -16,6 +16,13 @@ from pipelines.domain.sections import Profile, Section, read_section
 from pipelines.errors import PolicyInvalid
 
 VERSION = 2
+# Instead of the digest of an evaluation set: the one that a version brings, or else the newest that was accepted.
+NEWEST = "newest"
+
+# What a name of a set may be: it stands in the names of results.
+SET_NAME = r"^[a-z][a-z0-9_]{0,39}$"
+SetName = Annotated[str, Field(pattern=SET_NAME)]
+_MOST_SETS = 8
 
 AnyProfile = Annotated[Profile, Field(strict=False)]
 
@@ -46,12 +53,63 @@ class Retention(Section):
     progress_days: float = Field(30, ge=1, le=36500, description="how long lines of progress are kept")
 
 
+class NamedSet(Section):
+    """A further evaluation set that versions are judged by, with limits of its own."""
+
+    digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$", description="the set, as a report names it")
+    gates: dict[str, dict[str, Any]] = Field(
+        {}, description="limits of gates on this set, by their names; what is left out is as in the policy's own"
+    )
+
+
+class LiveDrift(Section):
+    """When it is measured how far what production is asked is from what its version was trained on, and of which rows.
+
+    The limits are those of the gate `drift`.
+    """
+
+    every_s: float = Field(3600, ge=0, le=31_536_000, description="how often it is measured; 0 for only when asked")
+    hours: float = Field(24, gt=0, le=8760, description="of the rows that were asked in so many hours")
+    minimum_rows: int = Field(100, ge=1, description="with fewer rows of either side nothing is said")
+
+
+class RequestLog(Section):
+    """What is kept of the requests that are served: a sample of rows with their answers, never a header."""
+
+    rate: float = Field(1.0, ge=0, le=1, description="the share of answered rows that is sampled; 0 for none")
+    without: tuple[str, ...] = Field((), strict=False, max_length=1000, description="features that are not kept")
+    staging: bool = Field(False, description="whether those of staging are sampled too")
+    every_s: float = Field(10, ge=1, le=3600, description="how often replicas are asked for what they have sampled")
+    ring_rows: int = Field(1000, ge=1, le=10_000, description="rows that a replica holds until it is asked")
+    days: float = Field(14, ge=1, le=3660, description="how long sampled requests and labels are kept")
+    megabytes: int = Field(512, ge=1, le=1_000_000, description="how much they may take; the oldest go first")
+    drift: LiveDrift = LiveDrift()
+
+
 class EvaluationBounds(Section):
     """What measuring a version may take."""
 
     deadline_s: float = Field(7200, gt=0, le=86_400, description="seconds of one evaluation, from its start")
     job_s: float = Field(300, gt=0, le=3600, description="seconds of a confined job that reads a version's files")
     job_memory_mb: int = Field(2048, ge=512, le=65_536, description="memory of such a job")
+    set: str = Field(
+        NEWEST,
+        pattern=rf"^({NEWEST}|sha256:[0-9a-f]{{64}})$",
+        description="the evaluation set in force: the newest, or the one of a digest",
+    )
+    sets: dict[SetName, NamedSet] = Field(
+        {}, max_length=_MOST_SETS, description="further sets by name, on each of which the quality has to do as well"
+    )
+
+    @field_serializer("sets", mode="wrap")
+    def _none_without_any(self, sets: dict[str, NamedSet], serialize: SerializerFunctionWrapHandler) -> Any:
+        """Leave out what names nothing: policies were put in force before there were further sets."""
+        return serialize(sets) if sets else None
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """The digests of all sets that are named."""
+        return frozenset({self.set, *(each.digest for each in self.sets.values())} - {NEWEST})
 
 
 class Frame(Section):
@@ -63,6 +121,7 @@ class Frame(Section):
     production: Production = Production()
     evaluation: EvaluationBounds = EvaluationBounds()
     retention: Retention = Retention()
+    requests: RequestLog = RequestLog()
 
 
 @dataclass(frozen=True)
@@ -74,6 +133,7 @@ class Policy:
     production: Production
     evaluation: EvaluationBounds
     retention: Retention
+    requests: RequestLog
     body: dict[str, Any]
 
     @classmethod
@@ -85,12 +145,24 @@ class Policy:
         current = upgraded(body)
         frame = read_section(Frame, {key: current[key] for key in Frame.model_fields if key in current}, "policy")
         kept: dict[str, Any] = dict(body) if isinstance(body, Mapping) else {}
-        return cls(frame.profile, frame.approvals, frame.production, frame.evaluation, frame.retention, kept)
+        return cls(
+            profile=frame.profile,
+            approvals=frame.approvals,
+            production=frame.production,
+            evaluation=frame.evaluation,
+            retention=frame.retention,
+            requests=frame.requests,
+            body=kept,
+        )
 
     @property
     def digest(self) -> str:
         """`sha256:<hex>` of the canonical body: comments, key order and spelling of the file do not count."""
         return digest_of(canonical(self.body))
+
+    def section_on(self, set: str, gate: str, path: str) -> Mapping[str, Any]:
+        """Return what the policy says of a gate on a named set: the set's own keys, over those of its section."""
+        return _over(self.evaluation.sets[set].gates.get(gate, {}), self.section(path))
 
     def section(self, path: str) -> Mapping[str, Any]:
         """Return what the policy says in a section such as `gates.accuracy`; nothing where it is left out."""
@@ -98,6 +170,12 @@ class Policy:
         for key in path.split("."):
             found = found.get(key, {})
         return found
+
+
+def _over(given: Mapping[str, Any], section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section with what is given in place of its own, key by key also in the sections that it holds."""
+    inner = {key: _over(each, section.get(key) or {}) for key, each in given.items() if isinstance(each, Mapping)}
+    return {**section, **given, **inner}
 
 
 def upgraded(body: object) -> dict[str, Any]:

@@ -4,10 +4,30 @@ Times are ISO 8601 UTC text; they inform and expire, but never order (ids and `s
 """
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from pipelines.domain.promotion import Override, ReleaseState, RunState
 from pipelines.domain.release import Environment, Release
+
+
+class ModelState(StrEnum):
+    """How an installation has a further model: one that is REMOVING serves until its slots are drained."""
+
+    SERVED = "served"
+    REMOVING = "removing"
+    ARCHIVED = "archived"
+
+
+@dataclass(frozen=True)
+class FurtherModel:
+    """A model beside the default one; `id` is its name. Once ARCHIVED, its history stays."""
+
+    id: str
+    added_by: str
+    added_at: str
+    state: ModelState = ModelState.SERVED
+    archived_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -160,6 +180,27 @@ class PolicyChange:
 
 
 @dataclass(frozen=True)
+class AddedSet:
+    """An evaluation set that a person has added, beside those that versions bring; its file is in the run `run_id`.
+
+    Which of the model's sets it is, and how many rows it has, is known once it is DONE.
+    """
+
+    id: str
+    model: str
+    name: str
+    digest: str
+    run_id: str
+    requested_by: str
+    created_at: str
+    state: RunState = RunState.REQUESTED
+    number: int | None = None
+    rows: int | None = None
+    error: dict[str, Any] | None = None
+    ended_at: str | None = None
+
+
+@dataclass(frozen=True)
 class Maintenance:
     """A change of the installation itself by the verb `up` or `down`: while it is RUNNING, nothing is released.
 
@@ -230,17 +271,100 @@ class Observation:
     at: str
 
 
+@dataclass(frozen=True)
+class RequestLog:
+    """How far the sampled requests of an endpoint were read; `id` is `MODEL/ENVIRONMENT`.
+
+    `output` says what its release answers: `task`, and the `classes`. `replicas` are those that were asked, by what
+    they call themselves: what they had seen and sampled, and up to which number that was read. One that is silent is
+    `given_up`, with as many sampled rows as it is taken to hold.
+    """
+
+    id: str
+    model: str
+    environment: Environment
+    output: dict[str, Any]
+    replicas: dict[str, Any]
+    at: str
+
+
+@dataclass(frozen=True)
+class LiveWindow:
+    """What a version was asked on a day in an environment; `id` is `MODEL/ENVIRONMENT/DAY/VERSION`.
+
+    Of the rows that it answered (`seen`), `kept` were sampled and read, and `dropped` were sampled and are lost; `lost`
+    replicas took the rest of theirs with them. `scores` is how what was answered is distributed, `quality` what is
+    known of it by labels.
+    """
+
+    id: str
+    model: str
+    environment: Environment
+    version: str
+    day: str
+    seen: int
+    kept: int
+    dropped: int
+    lost: int
+    scores: dict[str, Any]
+    at: str
+    quality: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class LiveDrift:
+    """How far what an environment is asked is from what its version was trained on; `id` is `MODEL/ENVIRONMENT`.
+
+    `look` is the last look in full, None before the first, and `history` a glance of it and of those before, oldest
+    first. `drifted` says what the last one found that had enough rows. People have asked for `asked` looks, and so many
+    are `answered`.
+    """
+
+    id: str
+    model: str
+    environment: Environment
+    asked: int = 0
+    answered: int = 0
+    drifted: bool = False
+    look: dict[str, Any] | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """Labels of requests as a person sent them, until the executor has put them beside the requests.
+
+    `digest` is that of the labels; `labels` are empty once they are kept elsewhere.
+    """
+
+    id: str
+    model: str
+    person: str
+    digest: str
+    count: int
+    labels: list[dict[str, Any]]
+    created_at: str
+    state: RunState = RunState.REQUESTED
+    ended_at: str | None = None
+
+
 Record = (
-    PinnedVersion
+    FurtherModel
+    | PinnedVersion
     | Evaluation
     | Promotion
     | Approval
     | Rollback
     | ReleaseRecord
     | PolicyChange
+    | AddedSet
     | Maintenance
     | Lease
     | LeaderLease
     | Subscriber
     | Observation
+    | RequestLog
+    | LiveWindow
+    | LiveDrift
+    | Feedback
 )

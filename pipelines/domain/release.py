@@ -56,6 +56,14 @@ class Release:
 
 
 @dataclass(frozen=True)
+class RunsFrom:
+    """The image of a release, as `name@sha256:<hex>`, and that of the app in it; None where that is not known."""
+
+    image: str
+    app_image: str | None = None
+
+
+@dataclass(frozen=True)
 class Replica:
     """One serving process as it answered on its own address; None means it did not answer."""
 

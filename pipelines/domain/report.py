@@ -8,12 +8,26 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipelines.domain.bundle import canonical, digest_of
+from pipelines.domain.description import Task
+from pipelines.domain.figures import Figures
 from pipelines.domain.formats import NEWER, refuse_newer
 from pipelines.domain.sections import Profile
 from pipelines.domain.verdict import GateResult, Verdict
 from pipelines.errors import UsageError
 
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
+# People approved reports by the digest of a form without what was added since.
+_LATER = (
+    "evalset_version",
+    "evalset_number",
+    "evalsets",
+    "gates_digest",
+    "breaking",
+    "task",
+    "classes",
+    "schema_changes",
+    "figures",
+)
 
 
 class _Facts(BaseModel):
@@ -28,10 +42,17 @@ class Compared(_Facts):
     bundle_digest: str
 
 
+class Breaking(_Facts):
+    """What a version changes for clients of the release that it was compared with, and why, as it declares."""
+
+    reason: str
+    changes: tuple[str, ...] = Field(description="why requests would be refused, or answered otherwise")
+
+
 class Report(_Facts):
     """What was measured of a version, on what, and by which limits."""
 
-    schema_version: Literal[1] = VERSION
+    schema_version: Literal[1, 2] = VERSION
     model: str
     version: str
     bundle_digest: str
@@ -41,7 +62,27 @@ class Report(_Facts):
     evalset_version: str | None = Field(
         None, description="the version that brought the evaluation set; null in reports written before this was kept"
     )
+    evalset_number: int | None = Field(
+        None, description="which of the model's evaluation sets it is, 1 the first; absent as above"
+    )
+    evalsets: dict[str, str] | None = Field(
+        None, description="the digests of the further evaluation sets, by the policy's names; absent where it has none"
+    )
+    gates_digest: str | None = Field(
+        None, description="of the code that measured and judged; absent where none is known, or more than one did"
+    )
     champion: Compared | None = Field(description="null where nothing served production")
+    breaking: Breaking | None = Field(None, description="absent where clients have nothing to change")
+    task: Task | None = Field(
+        None, description="what the version answers; absent in reports of before, as what follows"
+    )
+    classes: tuple[str, ...] | None = Field(
+        None, description="texts of the classes by their position in the bundle, the first hundred"
+    )
+    schema_changes: tuple[str, ...] | None = Field(
+        None, description="how requests and answers differ from the champion's; absent without one"
+    )
+    figures: Figures | None = Field(None, description="what the plots are drawn from; absent where none were taken")
     gates: tuple[GateResult, ...]
     verdict: Verdict = Field(description="the worst of all gates, overridden ones included")
     created_at: str = Field(description="ISO 8601, UTC")
@@ -59,11 +100,9 @@ class Report(_Facts):
 
     def as_json(self) -> dict[str, Any]:
         """Return the form that is kept and attached."""
-        body = self.model_dump(mode="json")
-        if self.evalset_version is None:
-            # People approved reports by the digest of a form without it.
-            del body["evalset_version"]
-        return body
+        body = self.model_dump(mode="json", exclude={"gates"})
+        body["gates"] = [gate.as_dict() for gate in self.gates]
+        return {key: value for key, value in body.items() if key not in _LATER or value is not None}
 
     @property
     def digest(self) -> str:

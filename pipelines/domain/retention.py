@@ -24,6 +24,15 @@ class History:
     promotions: Sequence[Promotion]
     releases: Sequence[ReleaseRecord]
 
+    def of(self, model: str) -> "History":
+        """Return what has happened to the bundles of one model."""
+        return History(
+            [each for each in self.pins if each.model == model],
+            [each for each in self.evaluations if each.model == model],
+            [each for each in self.promotions if each.model == model],
+            [each for each in self.releases if each.model == model],
+        )
+
     @property
     def known(self) -> set[str]:
         """Every bundle that a record names."""

@@ -27,10 +27,14 @@ _WANTED = {
     "finite_number": "a finite number",
     "literal_error": "{expected}",
     "section_or_false": "a section with keys, or false",
+    "string_pattern_mismatch": "text of the form {pattern}",
     "string_type": "text",
+    "too_long": "at most {max_length} entries",
     "too_short": "a list with at least one entry",
     "tuple_type": "a list with at least one entry",
 }
+# How pydantic says that it means the key of a mapping, and not its value.
+_OF_KEYS = "[key]"
 
 
 class Profile(StrEnum):
@@ -120,7 +124,9 @@ def _place(kind: type[Section], error: ErrorDetails, path: str) -> tuple[type[Se
         below = (_section_in(field.annotation) or kind) if field else kind
         stranger = error["type"] in _UNKNOWN and place == len(error["loc"])
         if isinstance(part, str) and part not in below.model_fields and not stranger:
-            continue  # the name that pydantic gives to one side of a choice
+            if field and typing.get_origin(field.annotation) is dict and key in kind.model_fields and part != _OF_KEYS:
+                parent, key = _joined(parent, key), part
+            continue  # else the name that pydantic gives to one side of a choice
         if key is not None:
             parent = _joined(parent, key)
         if isinstance(part, str) or stranger:

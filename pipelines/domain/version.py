@@ -17,10 +17,11 @@ class Lifecycle(StrEnum):
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """One version as the registry knows it: `source` is where its ONNX model lies."""
+    """One version as the registry knows it: `source` is where its ONNX model lies, `description` what people wrote."""
 
     model: str
     version: str
     run_id: str
     source: str
     tags: dict[str, str] = field(default_factory=dict)
+    description: str = ""

@@ -6,9 +6,9 @@ States change along these ways only, whoever changes them: a command, the execut
 from collections.abc import Mapping
 
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Evaluation, Maintenance, PolicyChange, Promotion, Rollback
+from pipelines.domain.records import AddedSet, Evaluation, Maintenance, PolicyChange, Promotion, Rollback
 
-Work = Evaluation | Promotion | Rollback | PolicyChange | Maintenance
+Work = Evaluation | Promotion | Rollback | PolicyChange | AddedSet | Maintenance
 
 _REQUESTED, _RUNNING, _WAITING = RunState.REQUESTED, RunState.RUNNING, RunState.WAITING
 _APPROVED, _DONE, _STOPPED = RunState.APPROVED, RunState.DONE, RunState.STOPPED
@@ -20,6 +20,7 @@ _WAYS: Mapping[type[Work], Mapping[RunState, set[RunState]]] = {
     Evaluation: _CARRIED_OUT,
     Rollback: _CARRIED_OUT,
     Maintenance: _CARRIED_OUT,
+    AddedSet: _CARRIED_OUT,
     PolicyChange: {_REQUESTED: {_DONE, _STOPPED}},
     # First measured, then decided on by people, then released.
     Promotion: {

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from pipelines.domain.promotion import ReleaseState, RunState
-from pipelines.domain.records import Lease, ReleaseRecord
+from pipelines.domain.records import FurtherModel, Lease, ModelState, ReleaseRecord
 from pipelines.domain.release import Endpoint
 from pipelines.errors import LeaseHeld, SlipwayError
+from pipelines.governance.models import removal
 from pipelines.ports import WorkflowEngine
 from pipelines.releases import leases
 from pipelines.releases.late import LateWrites
@@ -21,6 +22,7 @@ from pipelines.releases.leader import Succession
 from pipelines.releases.leased import KINDS, Leased, end_cut_off, work_of
 from pipelines.releases.maintenance import unfinished
 from pipelines.releases.mending import is_at_rest, mend_slots, mending
+from pipelines.releases.removal import remove_model
 from pipelines.releases.services import Services
 from pipelines.releases.undo import undo_left
 
@@ -49,6 +51,8 @@ class Recovery:
         for release in self._half_done():
             self._begin(release.id, partial(self._undo, release))
         self._free_orphans()
+        for model in self._services.records.find(FurtherModel, state=ModelState.REMOVING):
+            self._begin(removal(model.id), partial(remove_model, self._services, model.id))
         for endpoint in self._at_rest():
             self._begin(mending(endpoint), partial(self._mend, endpoint))
 
@@ -82,9 +86,12 @@ class Recovery:
                 yield release
 
     def _at_rest(self) -> Iterator[Endpoint]:
+        # Of a model that was removed nothing is left to be mended.
+        models = self._services.models()
         for lease in self._services.records.find(Lease):
-            if is_at_rest(self._services, leases.endpoint_of(lease)):
-                yield leases.endpoint_of(lease)
+            endpoint = leases.endpoint_of(lease)
+            if endpoint.model in models and is_at_rest(self._services, endpoint):
+                yield endpoint
 
     def _free_orphans(self) -> None:
         """Give back the leases whose holder has ended, or is not known."""
@@ -113,9 +120,12 @@ class Recovery:
         _tell(release.id, troubles)
 
     def _mend(self, endpoint: Endpoint) -> None:
-        if self._late.arrived(endpoint):
-            self._late.put_right(endpoint, mending(endpoint))
-        _tell(str(endpoint), mend_slots(self._services, endpoint))
+        try:
+            if self._late.arrived(endpoint):
+                self._late.put_right(endpoint, mending(endpoint))
+        finally:
+            # What serves does not wait for a registry that is away.
+            _tell(str(endpoint), mend_slots(self._services, endpoint))
 
     def _begin(self, id: str, undo: Callable[[], None]) -> None:
         if id in self._threads or time.monotonic() < self._not_before.get(id, 0.0):

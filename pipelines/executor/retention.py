@@ -11,20 +11,25 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pipelines.domain.description import Description
+from pipelines.domain.evalset import reference_name, training_rows_name
 from pipelines.domain.events import EventKind
-from pipelines.domain.policy import Retention
+from pipelines.domain.policy import Policy, Retention
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Evaluation, Lease, PinnedVersion, Promotion, ReleaseRecord, Subscriber
+from pipelines.domain.records import AddedSet, Evaluation, Lease, PinnedVersion, Promotion, ReleaseRecord, Subscriber
 from pipelines.domain.retention import History, kept_bundles, kept_evaluation_sets
-from pipelines.errors import LostLease, SlipwayError, UsageError
+from pipelines.errors import DeployFailed, LostLease, SlipwayError, UsageError
 from pipelines.governance import archiving
 from pipelines.governance.archiving import SUBJECT, Archiving
+from pipelines.governance.lineage import trace, untraced
+from pipelines.governance.models import known_models
+from pipelines.governance.standing import newest_policy
 from pipelines.ports import Records, Transaction, WorkflowEngine
 from pipelines.releases.leased import KINDS, work_of
 from pipelines.releases.leases import confirm_leader
@@ -123,14 +128,12 @@ class Keeper:
         self,
         services: Services,
         engine: WorkflowEngine,
-        model: str,
         *,
         readers: Collection[str],
         clock: Callable[[], datetime],
     ) -> None:
         self._services = services
         self._engine = engine
-        self._model = model
         self._readers, self._clock = readers, clock
         self._deferred = self._resisted = False
         # Work that is recorded as removed and resists, and bundles of which the target has nothing any more.
@@ -162,16 +165,32 @@ class Keeper:
             # Whoever asks may have mended what refused.
             self._paused_until = 0.0
         with self._services.records.write() as transaction:
-            archiving.answer(transaction, asked, self._model, outcome)
+            archiving.answer(transaction, asked, self._services.model, outcome)
 
     def archive(self) -> Removable:
         """Remove what can be removed, up to ROUND of each kind, and record it; discard images for IMAGES_S."""
+        self._trace()
         found = self._round()
         self._discard_images(found)
         return found
 
+    def _trace(self) -> None:
+        """Keep where versions come from that an older Slipway has pinned, while their bundles are there to say it."""
+        services = self._services
+        for pin in untraced(services.records):
+            if not services.bundles.has(pin.bundle_digest):
+                continue
+            try:
+                provenance = services.bundles.body(pin.bundle_digest)["provenance"]
+            except DeployFailed:
+                # A damaged bundle is the doctor's to name.
+                continue
+            with services.records.write() as transaction:
+                trace(transaction, pin, provenance)
+
     def _all_rounds(self) -> Removable:
         """Remove and record until nothing is left."""
+        self._trace()
         found = more = self._round()
         while more.full:
             more = self._round()
@@ -201,7 +220,7 @@ class Keeper:
                 found.evaluation_sets = [name for name in found.evaluation_sets if _is_removed(sets / name)]
                 found.progress = self._forget_progress(transaction)
                 if found.any:
-                    transaction.audit("executor", SUBJECT, "outcome", subject=self._model, detail=found.as_dict())
+                    transaction.audit("executor", SUBJECT, "outcome", subject=services.model, detail=found.as_dict())
         except BaseException:
             services.bundles.clear_aside(back=True)
             raise
@@ -268,22 +287,45 @@ class Keeper:
 
     def _look(self) -> Removable:
         """Return what can be removed now, at most ROUND of each kind."""
-        services, retention = self._services, self._retention
+        services, policies = self._services, self._policies()
+        retentions = {model: policy.retention for model, policy in policies.items()}
         with services.records.write() as transaction:
             seen, self._deferred = transaction.newest_event(), _under_way(transaction)
         history = _history(services.records)
         found = Removable(
-            work=self._old(_FILES, "*", retention.work_days, history.unfinished | self._stuck),
-            journal=self._ended_long_ago(retention.journal_days),
+            work=self._old(_FILES, "*", self._longest("work_days"), history.unfinished | self._stuck),
+            journal=self._ended_long_ago(self._longest("journal_days")),
             progress=self._old_lines(),
             seen=seen,
         )
         if not self._deferred:
-            kept = kept_bundles(history, retention, self._since(retention.bundle_days))
-            sets = {f"{digest.replace(':', '-')}.parquet" for digest in kept_evaluation_sets(history, kept)}
+            kept = set().union(*(self._kept_of(history, model, each) for model, each in retentions.items()))
+            in_force = {digest for policy in policies.values() for digest in policy.evaluation.digests}
+            added = {each.digest for each in services.records.find(AddedSet) if each.state is not RunState.STOPPED}
+            judging = kept_evaluation_sets(history, kept) | in_force | added
+            sets = {f"{digest.replace(':', '-')}.parquet" for digest in judging}
             found.free = frozenset(history.known - kept)
             found.bundles = [digest for digest in services.bundles.digests() if digest in found.free][:ROUND]
-            found.evaluation_sets = self._old(_SETS, "*.parquet", retention.bundle_days, sets)
+            days = self._longest("bundle_days")
+            found.evaluation_sets = self._old(_SETS, "*.parquet", days, sets)
+            patterns = [each for each in ("*.rows", "*.reference") if self._old(_SETS, each, days, set())]
+            needed = self._trained_with(kept) if patterns else set()
+            for pattern in patterns:
+                found.evaluation_sets += self._old(_SETS, pattern, days, needed)
+        return found
+
+    def _trained_with(self, bundles: Iterable[str]) -> set[str]:
+        """Return the names of the files of rows that the versions of these bundles were trained with."""
+        found = set()
+        for digest in filter(self._services.bundles.has, bundles):
+            try:
+                provenance = Description.read(self._services.bundles.body(digest)).provenance
+            except DeployFailed:
+                # A damaged bundle is the doctor's to name; its rows are fetched again where they are needed.
+                continue
+            datasets = provenance.datasets
+            found |= {training_rows_name(datasets.training_rows)} if datasets.training_rows else set()
+            found |= {reference_name(datasets.reference)} if datasets.reference else set()
         return found
 
     def _old(self, folder: str, pattern: str, days: float, kept: set[str]) -> list[str]:
@@ -301,21 +343,39 @@ class Keeper:
     def _old_lines(self) -> int:
         """Return how many of the oldest lines of progress are old."""
         lines = self._services.records.events(kinds=[EventKind.PROGRESS_MADE], limit=ROUND_LINES)
-        before = self._since(self._retention.progress_days)
+        before = self._since(self._longest("progress_days"))
         return sum(line.at < before for line in lines)
 
     def _forget_progress(self, transaction: Transaction) -> int:
         """Remove old lines of progress that every subscriber has dealt with."""
         # A name that no code has any more never reads on, and would keep them for ever.
         places = [place.seq for place in transaction.find(Subscriber) if place.id in self._readers]
-        before = self._since(self._retention.progress_days)
+        before = self._since(self._longest("progress_days"))
         return transaction.forget_progress(
             before=before, up_to=min(places, default=transaction.newest_event()), limit=ROUND_LINES
         )
 
-    @property
-    def _retention(self) -> Retention:
-        return self._services.policy(self._model).retention
+    def _policies(self) -> dict[str, Policy]:
+        """Return each model's policy in force; raise UsageError before there is any for the default.
+
+        One that was added and has none yet goes by the default one's.
+        """
+        services = self._services
+        default = services.policy(services.model)
+        found = {}
+        named = {pin.model for pin in services.records.find(PinnedVersion)}
+        for model in named.union(known_models(services.records, services.model)):
+            own = newest_policy(services.records, model)
+            found[model] = Policy.read(own.body) if own else default
+        return found
+
+    def _longest(self, name: str) -> float:
+        """Return the most days that any model's policy keeps what is not told apart by models."""
+        return max(float(getattr(policy.retention, name)) for policy in self._policies().values())
+
+    def _kept_of(self, history: History, model: str, retention: Retention) -> set[str]:
+        """Return the bundles of a model that its policy keeps."""
+        return set(kept_bundles(history.of(model), retention, self._since(retention.bundle_days)))
 
     def _since(self, days: float) -> str:
         return (self._clock() - timedelta(days=days)).isoformat(timespec="milliseconds")

@@ -15,8 +15,13 @@ from pipelines.domain.policy import Policy
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation, PolicyChange, Promotion, Rollback
 from pipelines.errors import DatabaseUnavailable, LostLease, PolicyInvalid, SlipwayError
+from pipelines.evaluation.gates.code import gates_digest
 from pipelines.executor import promotions
+from pipelines.executor.added_sets import take_sets_in
+from pipelines.executor.gates import put_gates_in_force
+from pipelines.executor.live_drift import watch_drift
 from pipelines.executor.recovery import Recovery
+from pipelines.executor.requests import read_requests
 from pipelines.executor.retention import Keeper, tend
 from pipelines.executor.steady_clock import SteadyClock
 from pipelines.executor.watch import watch
@@ -49,7 +54,6 @@ def serve(
     services: Services,
     engine: WorkflowEngine,
     *,
-    model: str,
     subscribers: Mapping[str, Subscriber],
     show_life: Callable[[], None],
     stop: threading.Event,
@@ -63,9 +67,10 @@ def serve(
     succession = take_leader_lease(services, show_life=lambda: _show(show_life))
     executor = Executor(services, engine, subscribers, lambda: _show(show_life), succession)
     executor.launch(stop)
-    threading.Thread(target=watch, args=(services, model, stop), daemon=True).start()
+    for beside in (watch, read_requests, watch_drift, take_sets_in):
+        threading.Thread(target=beside, args=(services, stop), daemon=True).start()
     clock = SteadyClock(services.now, known=succession.former.heartbeat_at if succession.former else None)
-    keeper = partial(Keeper, services, engine, model, readers=tuple(subscribers), clock=clock.read)
+    keeper = partial(Keeper, services, engine, readers=tuple(subscribers), clock=clock.read)
     threading.Thread(target=tend, args=(services.records, keeper, chores, stop), daemon=True).start()
     log.info("executor %s is ready", services.executor)
     executor.run(stop)
@@ -121,8 +126,9 @@ class Executor:
             stop.wait(RETRY_S)
 
     def _prepare(self) -> None:
-        """Begin to listen, and tell what was cut off; what failed half-way may be called again."""
+        """Begin to listen, tell what was cut off, and by which gates; what failed half-way may be called again."""
         self._listener = self._listener or self._services.records.listen()
+        put_gates_in_force(self._services, gates_digest())
         for name, subscriber in self._subscribers.items():
             self._subscriptions.subscribe(name, subscriber)
         while self._recovered:
@@ -193,7 +199,7 @@ def carry_out(
         lambda: _begin_all(services, Promotion, RunState.APPROVED, start[Promotion], beat),
         lambda: move_maintenance(services),
         lambda: end_cancelled(services, beat),
-        lambda: _begin_next_evaluation(services, start[Evaluation]),
+        lambda: _begin_next_evaluations(services, start[Evaluation]),
     )
     for part in parts:
         try:
@@ -225,11 +231,15 @@ def _begin_all(
         begin(services, work, start)
 
 
-def _begin_next_evaluation(services: Services, start: Start) -> None:
-    """Begin one evaluation, when no other runs; one after the other they would keep maintenance out for ever."""
+def _begin_next_evaluations(services: Services, start: Start) -> None:
+    """Begin the next evaluation of each model of which none runs; maintenance would never get its turn otherwise."""
     records = services.records
-    if not records.find(Evaluation, state=RunState.RUNNING) and not unfinished(records):
-        for evaluation in records.find(Evaluation, state=RunState.REQUESTED)[:1]:
+    if unfinished(records):
+        return
+    busy = {evaluation.model for evaluation in records.find(Evaluation, state=RunState.RUNNING)}
+    for evaluation in records.find(Evaluation, state=RunState.REQUESTED):
+        if evaluation.model not in busy:
+            busy.add(evaluation.model)
             begin(services, evaluation, start)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Evaluation, Promotion, Rollback
+from pipelines.domain.records import Evaluation, Lease, Promotion, Rollback
 from pipelines.errors import DatabaseUnavailable
 from pipelines.evaluation.ending import cancelled
 from pipelines.evaluation.evaluate import evaluate
@@ -49,7 +49,9 @@ def end_cancelled(services: Services, beat: Callable[[], None]) -> None:
     """
     for evaluation in services.records.find(Evaluation, state=RunState.REQUESTED):
         beat()
-        if evaluation.cancel_asked_by:
+        # Its thread may be at work before that is written down, and would lose its lease.
+        begun = services.records.find(Lease, holder=evaluation.id)
+        if evaluation.cancel_asked_by and not begun:
             stop_work(services, evaluation, cancelled(evaluation, evaluation.cancel_asked_by))
 
 

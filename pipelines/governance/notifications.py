@@ -19,6 +19,8 @@ _WORDS: Mapping[EventKind, str] = {
     EventKind.RELEASE_FAILED: "version {version} failed in {environment}: {why}",
     EventKind.POLICY_CHANGED: "policy {digest} is in force",
     EventKind.DISAGREEMENT_APPEARED: "{subject}: {drift}",
+    EventKind.LIVE_DRIFT_APPEARED: "what {subject} is asked is not like what version {version} was trained on: {why}",
+    EventKind.LIVE_DRIFT_ENDED: "what {subject} is asked is like what version {version} was trained on again",
 }
 
 

@@ -23,7 +23,7 @@ def report_progress(transaction: Transaction, subject: str, step: str, message: 
     transaction.emit(EventKind.PROGRESS_MADE, subject=subject, detail=detail)
 
 
-def progress_of(source: Records | Transaction, subject: str) -> list[Progress]:
-    """Return the lines of a piece of work, oldest first."""
-    told = source.events(subject=subject, kinds=[EventKind.PROGRESS_MADE])
+def progress_of(source: Records | Transaction, subject: str, *, after: int = 0) -> list[Progress]:
+    """Return the lines of a piece of work after an event, oldest first."""
+    told = source.events(after=after, subject=subject, kinds=[EventKind.PROGRESS_MADE])
     return [Progress(f"s-{each.seq}", subject, each.detail["step"], each.detail["message"], each.at) for each in told]

@@ -1,13 +1,16 @@
-"""What stands at this moment: the policy in force, the release that serves, and what an approval would cover."""
+"""What stands at this moment: policy and gates in force, the release that serves, and what an approval would cover."""
 
 from datetime import datetime, timedelta
 
-from pipelines.domain.policy import Policy
+from pipelines.domain.policy import NEWEST, Policy
 from pipelines.domain.promotion import Evidence, ReleaseState, RunState
 from pipelines.domain.records import Evaluation, PolicyChange, Promotion, ReleaseRecord
 from pipelines.domain.release import Endpoint, Environment
 from pipelines.errors import UsageError
 from pipelines.ports import Records, Transaction
+
+# What the audit log says of the code that measures: its subject and its action.
+GATES, GATES_CHANGE = "gates", "gates.change"
 
 
 def newest_policy(transaction: Transaction | Records, model: str) -> PolicyChange | None:
@@ -86,6 +89,33 @@ def judged_by(evaluation: Evaluation) -> tuple[str, str | None]:
     """Return the policy and the champion's release that a report was made with."""
     report = evaluation.report or {"policy_digest": "", "champion": None}
     return report["policy_digest"], (report["champion"] or {}).get("release")
+
+
+def gates_in_force(source: Transaction | Records) -> str | None:
+    """Return the digest of the gates that the executor measures with, None before one has said so."""
+    told = [entry for entry in source.audited(GATES) if entry.action == GATES_CHANGE]
+    return told[-1].detail["digest"] if told else None
+
+
+def changed_since(source: Transaction | Records, evaluation: Evaluation) -> tuple[str, ...]:
+    """Return what was put in force since a report was made: an evaluation set, gates or a policy; nothing is ().
+
+    A new promotion does not go by such a report. One that was asked for before goes on unless the policy is another:
+    who applies a policy means what waits too, who brings a newer Slipway does not.
+    """
+    report = evaluation.report
+    if report is None:
+        return ()
+    policy, gates = policy_in_force(source, evaluation.model), gates_in_force(source)
+    pairs = [
+        ("policy digest", report["policy_digest"], policy.digest),
+        ("gates digest", report.get("gates_digest") or "not recorded", gates or report.get("gates_digest")),
+    ]
+    if policy.evaluation.set != NEWEST:
+        pairs.insert(0, ("evaluation set", report["evalset_digest"], policy.evaluation.set))
+    then, now = report.get("evalsets") or {}, {name: each.digest for name, each in policy.evaluation.sets.items()}
+    pairs += [(f"evaluation set {name}", then.get(name, "none"), now.get(name, "none")) for name in {**then, **now}]
+    return tuple(f"{what} was {then} and is {now}" for what, then, now in pairs if now is not None and then != now)
 
 
 def expiry(policy: Policy, now: str) -> str:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pipelines.domain.events import EventKind
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Evaluation, Maintenance, PolicyChange, Promotion, ReleaseRecord, Rollback
+from pipelines.domain.records import AddedSet, Evaluation, Maintenance, PolicyChange, Promotion, ReleaseRecord, Rollback
 from pipelines.domain.work import Work, may_become
 from pipelines.errors import SlipwayError
 from pipelines.ports import Transaction
@@ -33,6 +33,10 @@ _TOLD: Mapping[tuple[type[Work], RunState], EventKind] = {
     (PolicyChange, RunState.REQUESTED): EventKind.POLICY_ASKED,
     (PolicyChange, RunState.DONE): EventKind.POLICY_CHANGED,
     (PolicyChange, RunState.STOPPED): EventKind.POLICY_STOPPED,
+    (AddedSet, RunState.REQUESTED): EventKind.EVALSET_ASKED,
+    (AddedSet, RunState.RUNNING): EventKind.EVALSET_STARTED,
+    (AddedSet, RunState.DONE): EventKind.EVALSET_ADDED,
+    (AddedSet, RunState.STOPPED): EventKind.EVALSET_STOPPED,
     (Maintenance, RunState.REQUESTED): EventKind.MAINTENANCE_ASKED,
     (Maintenance, RunState.RUNNING): EventKind.MAINTENANCE_STARTED,
     (Maintenance, RunState.DONE): EventKind.MAINTENANCE_ENDED,

@@ -24,7 +24,8 @@ from pipelines.domain.backup import FORMAT, Manifest
 from pipelines.errors import BackupDamaged, OtherModel, Refused, TargetUnavailable, Undecided, UsageError
 from pipelines.ports import BackupPlace
 from pipelines.settings.installation import FILE, InstallationRecord
-from pipelines.settings.settings import Settings, TargetName, model_name
+from pipelines.settings.models import model_name
+from pipelines.settings.settings import Settings, TargetName
 
 ProgressReporter = Callable[[str], None]
 

@@ -15,6 +15,7 @@ from pipelines.errors import DeployFailed, Refused, SlipwayError, Undecided, Usa
 from pipelines.settings.settings import Settings
 from pipelines.training.lineage import drop_spoiled
 from pipelines.training.model_file import ModelFile
+from pipelines.training.repositories import refuse_unversioned
 from pipelines.training.workspace import REFUSAL_FILE, STAGE_ENVIRON
 
 ProgressReporter = Callable[[str], None]
@@ -25,40 +26,55 @@ _KINDS = {kind.exit_code: kind for kind in (UsageError, Refused, Undecided, Depl
 
 
 def train_and_register(
-    settings: Settings, environ: Mapping[str, str], report_progress: ProgressReporter
+    settings: Settings, environ: Mapping[str, str], report_progress: ProgressReporter, *, project: Path | None = None
 ) -> dict[str, str]:
-    """Run `dvc repro` in the project and register its result; return run_id, accuracy, model_version."""
+    """Run `dvc repro` in a project and register its result; return run_id, accuracy, model_version.
+
+    The project is that of the installation's default model where none is given. Raises UsageError where it is in no
+    git repository with a commit or in no DVC project, and what a stage refuses.
+    """
     from pipelines.wiring.targets import open_installation
 
+    project = project or settings.project
     # DVC reads it as well, and without bounds.
-    source = ModelFile.load(settings.project / "model.yaml").source.path
+    source = ModelFile.load(project / "model.yaml").source.path
+    _refuse_untrainable(project)
     path = f"{Path(sys.executable).parent}{os.pathsep}{environ.get('PATH', '')}"
     trainer = open_installation(settings, environ).trainer()
     child = {**STAGE_ENVIRON, **settings.child_environ(environ), **trainer, "PATH": path, "DVC_NO_ANALYTICS": "1"}
-    for dropped in drop_spoiled(settings.project):
+    for dropped in drop_spoiled(project):
         report_progress(f"{dropped} was not what dvc.lock names: removed, to be made anew")
-    if not (settings.project / source).exists():
-        _pull(settings, source, child, report_progress)
-    _run([sys.executable, "-m", "dvc", "repro"], settings.project, child, report_progress)
+    if not (project / source).exists():
+        _pull(project, source, child, report_progress)
+    run_child([sys.executable, "-m", "dvc", "repro"], project, child, report_progress)
     command = [sys.executable, "-m", "pipelines.wiring.register"]
-    command += ["--tracking-uri", settings.mlflow_url, "--root", str(settings.project)]
-    registered: dict[str, str] = json.loads(_run(command, settings.project, child, report_progress).splitlines()[-1])
+    command += ["--tracking-uri", settings.mlflow_url, "--root", str(project)]
+    registered: dict[str, str] = json.loads(run_child(command, project, child, report_progress).splitlines()[-1])
     return registered
 
 
-def _pull(settings: Settings, source: str, child: Mapping[str, str], report_progress: ProgressReporter) -> None:
+def _refuse_untrainable(project: Path) -> None:
+    if not (project / "dvc.yaml").is_file():
+        raise UsageError(
+            f"{project} has no dvc.yaml, the stages of its training",
+            next='have one written: "slipway model init FILE --target COLUMN --project FOLDER"',
+        )
+    refuse_unversioned(project)
+
+
+def _pull(project: Path, source: str, child: Mapping[str, str], report_progress: ProgressReporter) -> None:
     """Fetch the source from the DVC remote of the project; raise UsageError where DVC does not keep it."""
     kept = f"{source}.dvc"
-    if not (settings.project / kept).is_file():
+    if not (project / kept).is_file():
         raise UsageError(
             f"{source}, the source that model.yaml names, is not there, and neither is {kept}",
             next="restore it, or correct source.path",
         )
     report_progress(f"{source} is not here: dvc pull {kept}")
-    _run([sys.executable, "-m", "dvc", "pull", kept], settings.project, child, report_progress)
+    run_child([sys.executable, "-m", "dvc", "pull", kept], project, child, report_progress)
 
 
-def _run(command: list[str], cwd: Path, environ: Mapping[str, str], report_progress: ProgressReporter) -> str:
+def run_child(command: list[str], cwd: Path, environ: Mapping[str, str], report_progress: ProgressReporter) -> str:
     """Run a command, passing its standard error on as it comes, and return its output; raise its refusal."""
     what = " ".join(command[2:4])
     with (

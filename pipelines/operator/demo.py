@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,13 @@ from pipelines.documents import read_yaml
 from pipelines.domain.release import Environment
 from pipelines.errors import GateFailed, Inconclusive, SlipwayError, UsageError
 from pipelines.operator.candidate import train_and_register
+from pipelines.operator.demo_model import second_project
 from pipelines.operator.health import read_health
+from pipelines.operator.models import add_model
 from pipelines.operator.policy_file import read_policy_file
 from pipelines.operator.tables import render
 from pipelines.operator.up import bring_up, urls
+from pipelines.settings.models import ModelProject
 from pipelines.settings.settings import Settings
 from pipelines.settings.tokens import APPROVER, OPERATOR, own_token
 
@@ -34,8 +37,13 @@ ATTEMPTS = 3
 STRENGTHS = (1.0, 0.3, 3.0)
 
 
-def run_demo(settings: Settings, environ: Mapping[str, str], report_progress: ProgressReporter) -> None:
-    """Run every step and print the table; raise SlipwayError at the first step that goes otherwise."""
+def run_demo(
+    settings: Settings, environ: Mapping[str, str], report_progress: ProgressReporter, *, models: int = 1
+) -> None:
+    """Run every step and print the table; raise SlipwayError at the first step that goes otherwise.
+
+    With two `models` a second one goes to production beside the first.
+    """
     rows: list[tuple[str, str, str]] = []
 
     @contextmanager
@@ -71,9 +79,36 @@ def run_demo(settings: Settings, environ: Mapping[str, str], report_progress: Pr
         told[0] = _roll_back(alice, settings, report_progress)
     with step("apply policy.demo.yaml again") as told:
         told[0] = _apply_policy(alice, demo_policy, report_progress)
+    if models > 1:
+        _bring_second(step, second_project(tree.project, demo_policy), settings, environ, report_progress)
     rows.append(("all", "everything is left running: make status, make down", f"{time.monotonic() - begun:.1f}"))
     print(render(("step", "result", "seconds"), rows))
     print(render(("open", "url"), list(urls(settings).items())))
+
+
+def _bring_second(
+    step: Callable[[str], AbstractContextManager[list[str]]],
+    second: ModelProject,
+    settings: Settings,
+    environ: Mapping[str, str],
+    report_progress: ProgressReporter,
+) -> None:
+    """Add a second model to the running installation, and bring a version of it to production beside the first."""
+    tokens = [own_token(settings.tokens_file, person, verb="make demo") for person in (OPERATOR, APPROVER)]
+    with step(f"add the model {second.name}") as told:
+        add_model(settings, environ, str(second.folder), tokens[0], report_progress)
+        told[0] = settings.address(settings.endpoint(Environment.PRODUCTION, second.name))
+    alice, bob = (ApiClient(settings, token, model=second.name) for token in tokens)
+    with step(f"train, register and stage {second.name}") as told:
+        version = train_and_register(settings, environ, report_progress, project=second.folder)["model_version"]
+        _evaluate(alice, version, report_progress)
+        told[0] = f"v{version}"
+    with step(f"promote {second.name} v{version}, approved by another person") as told:
+        told[0] = _promote(alice, bob, version, report_progress)
+    with step("both models serve production") as told:
+        served = [read_health(settings, Environment.PRODUCTION, each.name) for each in settings.models]
+        told[0] = ", ".join(f"{each['model']} v{each['version']}" for each in served)
+        _require(all(each["status"] == "ok" for each in served), f"not both serve: {told[0]}")
 
 
 def _copy_tree(settings: Settings) -> Path:
@@ -112,6 +147,12 @@ def _candidate(
     described["estimator"]["parameters"]["C"] = strength
     path.write_text(yaml.safe_dump(described, sort_keys=False))
     version = train_and_register(tree, environ, report_progress)["model_version"]
+    _evaluate(client, version, report_progress)
+    return version
+
+
+def _evaluate(client: ApiClient, version: str, report_progress: ProgressReporter) -> None:
+    """Evaluate a version into staging, again where the load run could not decide."""
     for left in reversed(range(ATTEMPTS)):
         try:
             client.ask("/evaluations", {"version": version}, report_progress)
@@ -121,7 +162,6 @@ def _candidate(
             if not left:
                 raise
             report_progress(f"{undecided.message}\n--- measuring v{version} again")
-    return version
 
 
 def _promote(alice: ApiClient, bob: ApiClient, version: str, report_progress: ProgressReporter) -> str:

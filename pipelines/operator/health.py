@@ -8,11 +8,11 @@ from pipelines.errors import Undecided
 from pipelines.settings.settings import Settings
 
 
-def read_health(settings: Settings, environment: Environment) -> dict[str, Any]:
-    """Ask an environment what it serves; raise Undecided when it does not answer."""
+def read_health(settings: Settings, environment: Environment, model: str = "") -> dict[str, Any]:
+    """Ask an environment what it serves of a model; raise Undecided when it does not answer."""
     from pipelines.api.client import direct_opener
 
-    url = settings.url(settings.port(settings.endpoint(environment)))
+    url = settings.address(settings.endpoint(environment, model))
     try:
         with direct_opener(settings).open(f"{url}/health", timeout=5) as response:
             body: dict[str, Any] = json.load(response)

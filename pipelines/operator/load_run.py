@@ -17,7 +17,8 @@ from pipelines.errors import Undecided, UsageError
 from pipelines.evaluation.gates.service.slo_limits import MOST_WORKERS
 from pipelines.operator.health import read_health
 from pipelines.ports import LoadRunner
-from pipelines.settings.settings import Settings, model_name
+from pipelines.settings.models import ModelProject
+from pipelines.settings.settings import Settings
 from pipelines.wiring.load_runs import hold_load_runs, launch_load
 from pipelines.wiring.targets import wiring_of
 
@@ -38,9 +39,10 @@ _JUDGED = {*_CODES.values(), _UNDECIDED}
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """What somebody asks for; what is None is the policy's."""
+    """What somebody asks for, of the default model if none is named; what is None is the policy's."""
 
     environment: str
+    model: str = ""
     rate_per_s: float | None = None
     duration_s: float | None = None
     workers: int = 1
@@ -49,11 +51,20 @@ class LoadRequest:
 
     @classmethod
     def parse(
-        cls, *, environment: str, rate: str, duration: str, workers: str, shape: str, find_capacity: bool
+        cls,
+        *,
+        environment: str,
+        rate: str,
+        duration: str,
+        workers: str,
+        shape: str,
+        find_capacity: bool,
+        model: str = "",
     ) -> "LoadRequest":
         """Read what was typed, "" being nothing; raise UsageError for what is no number."""
         return cls(
             environment=environment,
+            model=model,
             rate_per_s=_number("RATE", rate, float, "a number") if rate else None,
             duration_s=_number("DURATION", duration, float, "a number, in seconds") if duration else None,
             workers=_workers(workers) if workers else 1,
@@ -95,12 +106,12 @@ def run_loadtest(
         raise UsageError(f"--find-capacity tries steady rates, not {request.shape[:40]!r}", next="leave the shape out")
     if policy is None:
         raise UsageError("no policy is in force", next='"make policy-apply"')
-    health = read_health(settings, Environment.STAGING)
+    health = read_health(settings, Environment.STAGING, request.model)
     if not health.get("version"):
         raise UsageError("staging serves no release", next='"make deploy-staging"')
     _forget_old(settings.home / "loadtests", Policy.read(policy).retention.work_days)
     directory = settings.home / "loadtests" / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
-    rows = _rows(settings)
+    rows = _rows(settings, settings.model(request.model))
     directory.mkdir(parents=True)
     rows_file, plan_file = directory / "rows.json", directory / "plan.json"
     rows_file.write_text(json.dumps(rows))
@@ -152,7 +163,7 @@ def _plan(request: LoadRequest, settings: Settings, policy: Policy, version: str
 
     # What serves already has had its first request, and no champion stands beside it.
     slo = SLO.limits_of(policy).model_copy(update={"first_request_ms": None})
-    plan = load_plan(slo, settings.url(settings.staging_port), version)
+    plan = load_plan(slo, settings.address(settings.endpoint(Environment.STAGING, request.model)), version)
     if request.rate_per_s is not None:
         plan["rate_per_s"] = request.rate_per_s
     if request.duration_s is not None:
@@ -165,13 +176,13 @@ def _plan(request: LoadRequest, settings: Settings, policy: Policy, version: str
     return {**plan, "workers": request.workers, "shape": {"kind": request.shape}, "via": via}
 
 
-def _rows(settings: Settings) -> list[Any]:
+def _rows(settings: Settings, project: ModelProject) -> list[Any]:
     """Return the requests of the newest evaluation known here, or made of what was trained or demonstrated last."""
     from pipelines.evaluation.subject import ROWS
     from pipelines.packaging.confined import REQUEST_ROWS
     from pipelines.packaging.snapshot import read_snapshot
 
-    model = model_name(settings.project)
+    model = project.name
     rows: list[Any]
     for path in sorted((settings.home / "work").glob(f"*/{ROWS}"), key=lambda path: path.stat().st_mtime, reverse=True):
         kept = json.loads(path.read_bytes())
@@ -179,7 +190,7 @@ def _rows(settings: Settings) -> list[Any]:
             rows = kept["rows"]
             return rows
     # These were written by this very project: a stranger's are read by confined jobs alone.
-    for path in (settings.project / EVALUATION, settings.demo_tree / EVALUATION):
+    for path in (project.folder / EVALUATION, settings.demo_tree / EVALUATION):
         if path.exists() and (snapshot := read_snapshot(path)).description.model == model:
             rows = snapshot.features.head(REQUEST_ROWS).to_dict(orient="records")
             return rows

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping
 
 from pipelines.errors import LostLease
-from pipelines.settings.settings import Settings, model_name
+from pipelines.settings.settings import Settings
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
@@ -41,7 +41,6 @@ def run_executor(settings: Settings, environ: Mapping[str, str]) -> None:
         serve(
             services,
             open_engine(settings),
-            model=model_name(settings.project),
             subscribers=open_subscribers(),
             show_life=settings.sign_of_life.touch,
             stop=stop,

@@ -1,14 +1,35 @@
 """Tables for a terminal, from what the API answers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 
-def status_table(body: dict[str, Any]) -> str:
-    """Return what serves where, beside what was last seen there, and what is under way."""
+def status_table(bodies: Sequence[dict[str, Any]]) -> str:
+    """Return what serves where of each model, beside what was last seen there, and what is under way."""
+    if len(bodies) == 1:
+        return _status_of(bodies[0])
+    first, *others = bodies
+    # What stalls is the installation's, and told once.
+    parts = [first, *({**each, "stalled": []} for each in others)]
+    return "\n\n".join(f"{each['model']}\n{_status_of(each)}" for each in parts)
+
+
+def models_table(rows: Iterable[dict[str, Any]]) -> str:
+    """Return each model: what it serves, and where."""
+    columns = ("model", "state", "staging", "production", "project", "url of staging", "url of production")
+    shown = []
+    for row in rows:
+        versions = [f"v{row['serving'][each]}" if each in row["serving"] else "" for each in ("staging", "production")]
+        urls = [row["urls"].get(each, "") for each in ("staging", "production")]
+        name = f"{row['name']} (default)" if row["default"] else row["name"]
+        shown.append((name, row["state"], *versions, row["project"] or "", *urls))
+    return render(columns, shown)
+
+
+def _status_of(body: dict[str, Any]) -> str:
     rows = []
     for environment in ("staging", "production"):
         release = body["serving"].get(environment)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 
 from pipelines.domain.release import Environment
-from pipelines.operator.policy_file import read_policy_file
 from pipelines.operator.privacy import tighten
 from pipelines.settings.settings import Settings
 
@@ -11,7 +10,7 @@ ProgressReporter = Callable[[str], None]
 
 
 def bring_up(settings: Settings, environ: Mapping[str, str], report_progress: ProgressReporter) -> None:
-    """Make the home and its tokens, start what does not run, and put policy.yaml in force at first.
+    """Make the home and its tokens, start what does not run, and put each model's policy in force at first.
 
     Raises Refused while another command brings this home up or takes it down.
     """
@@ -28,7 +27,8 @@ def bring_up(settings: Settings, environ: Mapping[str, str], report_progress: Pr
 
 def _bring_up(settings: Settings, environ: Mapping[str, str], report_progress: ProgressReporter) -> None:
     from pipelines.api.client import ApiClient
-    from pipelines.settings.installation import begin_record, keep_record
+    from pipelines.operator.models import take_up_all
+    from pipelines.settings.installation import begin_record, keep_models, keep_record
     from pipelines.settings.tokens import OPERATOR, make_tokens, own_token
     from pipelines.wiring.targets import open_installation
 
@@ -39,21 +39,23 @@ def _bring_up(settings: Settings, environ: Mapping[str, str], report_progress: P
     begin_record(settings, open_installation(settings, environ).known_id())
     open_installation(settings, environ).up(report_progress)
     keep_record(settings)
+    keep_models(settings)
+    take_up_all(settings, token, report_progress)
     client = ApiClient(settings, token)
-    if client.get("/policy")["policy"] is None:
-        client.ask("/policy", {"policy": read_policy_file(settings.project / "policy.yaml")}, report_progress)
-        report_progress("policy.yaml is in force")
     for line in client.get("/status")["stalled"]:
         report_progress(f'{line}; "slipway logs" says why')
 
 
 def urls(settings: Settings) -> dict[str, str]:
-    """Return what can be opened in a browser."""
+    """Return what can be opened in a browser: the default model's environments by their names, those of others too."""
+    further = {
+        f"{model.name} {environment}": f"{settings.address(settings.endpoint(environment, model.name))}/docs"
+        for model in settings.models[1:]
+        for environment in Environment
+    }
     return {
-        **{
-            environment: f"{settings.url(settings.port(settings.endpoint(environment)))}/docs"
-            for environment in Environment
-        },
+        **{environment: f"{settings.address(settings.endpoint(environment))}/docs" for environment in Environment},
+        **further,
         "api": f"{settings.api_url}/docs",
         "mlflow": settings.mlflow_url,
     }

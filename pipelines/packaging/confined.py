@@ -20,6 +20,7 @@ from pipelines.errors import JobFailed, NotServable
 REQUEST_ROWS = 1000
 # Names of a packaging job's files in its directory.
 MODEL, EVALUATION, PREDICTIONS = "model", "evaluation.parquet", "predictions.parquet"
+TRAINING_ROWS, REFERENCE = "training-rows.parquet", "reference.parquet"
 _SAID = 2000
 
 # Runs a task over files by their names there, and returns what is answered.
@@ -40,8 +41,12 @@ class PackagingTask(Form):
 
     kind: Literal["packaging"] = "packaging"
     version: str = Field(description="How the version is called in a refusal.")
+    model: str = Field("NAME", description="What a refusal advises to call the model.")
+    number: str = Field("n", description="The version's number, for what a refusal advises.")
     features: tuple[WrittenFeature, ...] | None
     predictions: bool = Field(description="Whether the training's own predictions are among the files.")
+    training_rows: bool = Field(False, description="Whether the hashes of the training's rows are among the files.")
+    reference: bool = Field(False, description="Whether the rows that drift is measured against are among the files.")
 
 
 class Read(Form):
@@ -92,6 +97,15 @@ def ask(run: Run, task: Form, files: Mapping[str, Path], answer: type[A]) -> A:
             f"the confined job answered what is no {answer.__name__}: {one_line(str(error), 300)}",
             next="see the executor's log; a model that makes its reader answer so is not to be served",
         ) from error
+
+
+def without_rows(version: str) -> NotServable:
+    """Return the refusal of a version that nothing can be measured on."""
+    return NotServable(
+        f"{version} brings no evaluation set, and no version that serves or passed has one",
+        next="log slipway/evaluation.parquet on its run (slipway.log_evaluation), or have a version with one pass first"
+        ' (see "make candidate")',
+    )
 
 
 def answered(do: Callable[[], Form]) -> bytes:

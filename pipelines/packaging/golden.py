@@ -15,7 +15,7 @@ from pipelines.domain.description import (
     tolerance_of,
 )
 from pipelines.errors import NotServable
-from pipelines.packaging.onnx_model import CLASSES_KEY, Scores, ServedModel
+from pipelines.packaging.onnx_model import CLASSES_KEY, TIE, Scores, ServedModel
 from pipelines.packaging.served import request_value
 from pipelines.packaging.snapshot import Snapshot
 
@@ -66,6 +66,12 @@ def label_columns(scores: Scores, classes: tuple[Label, ...], noted: tuple[str, 
             f"the ONNX model answers labels {sorted(set(labels))} and {probabilities.shape[1]} probabilities;"
             f" needed are finite ones for the classes {list(known)}",
             next="export a classifier of the target's own labels",
+        )
+    least, most = float(probabilities.min(initial=0.0)), float(probabilities.max(initial=1.0))
+    if least < -TIE or most > 1 + TIE:
+        raise NotServable(
+            f"the ONNX model answers probabilities from {least:g} to {most:g} on the evaluation rows",
+            next="export a classifier that has predict_proba, or wrap it in CalibratedClassifierCV: scores are none",
         )
     clear = scores.clear
     pairs = set(zip(np.argmax(probabilities, axis=1)[clear].tolist(), labels[clear].tolist(), strict=True))

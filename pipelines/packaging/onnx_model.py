@@ -1,7 +1,10 @@
 """An ONNX model from outside: nothing but plain operators in one file is ever run."""
 
 import re
+import threading
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +28,8 @@ CLASSES_KEY = "slipway.classes"
 # Two probabilities that are no further apart are a tie.
 TIE = 1e-5
 MAX_BYTES = 256 * 1024 * 1024
+# Stands from the fifth byte on in a model in that format, which can be one of ONNX as well, with other nodes.
+_OWN_FORMAT = b"ORTM"
 _DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _DTYPES = {
     "tensor(float)": "float32",
@@ -120,36 +125,63 @@ class OnnxModel:
     session: ort.InferenceSession
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read, check and open `path`; raise NotServable for anything else than a plain classifier or regression."""
+    def load(cls, path: Path, *, eager: bool = True) -> Self:
+        """Read, check and open `path`; raise NotServable for anything else than a plain classifier or regression.
+
+        Unless it is `eager`, what follows from constants alone is computed in each run and not now, and no memory is
+        kept for the next one: each run takes all that the model needs.
+        """
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise NotServable(f"{path.name} has {size} bytes, more than {MAX_BYTES}", next="register a smaller model")
-        content = path.read_bytes()
+        return cls.read(path.read_bytes(), path.name, eager=eager)
+
+    @classmethod
+    def read(cls, content: bytes, name: str, *, eager: bool = True) -> Self:
+        """Check and open the content of a file of that name; raises as `load` does."""
+        if content[4:8] == _OWN_FORMAT:
+            raise NotServable(
+                f"{name} is a model in ONNX Runtime's own format, whatever else it is",
+                next="log it with mlflow.onnx.log_model",
+            )
         try:
             proto = onnx.load_model_from_string(content)
         except DecodeError as error:
             raise NotServable(
-                f"{path.name} is not an ONNX model: {error}", next="log it with mlflow.onnx.log_model"
+                f"{name} is not an ONNX model: {error}", next="log it with mlflow.onnx.log_model"
             ) from error
         _refuse_unsafe(proto)
         try:
             # From bytes: a session has then no folder from which it could read other files.
-            session = ort.InferenceSession(content, _options(), providers=["CPUExecutionProvider"])
+            session = ort.InferenceSession(
+                content,
+                _options(keeping=eager),
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=None if eager else ["ConstantFolding"],
+            )
         except _ORT_ERRORS as error:
             raise NotServable(
-                f"ONNX Runtime refuses {path.name}: {str(error)[:300]}",
+                f"ONNX Runtime refuses {name}: {str(error)[:300]}",
                 next="export it for an operator set that ONNX Runtime knows",
             ) from error
         inputs = tuple(_input(node) for node in session.get_inputs())
         return cls(inputs, _classes(session), *_outputs(session), session=session)
 
-    def run(self, feeds: Mapping[str, NDArray[Any]], rows: int) -> Scores:
-        """Return the answers to as many rows, given by the names of the inputs; raise NotServable where it fails."""
+    def run(self, feeds: Mapping[str, NDArray[Any]], rows: int, *, within_s: float | None = None) -> Scores:
+        """Return the answers to as many rows, given by the names of the inputs.
+
+        Raises NotServable where it fails, or is ended after `within_s` of a processor, between two operators.
+        """
         outputs = [name for name in (self.label, self.probabilities, self.value) if name]
         try:
-            answers = self.session.run(outputs, dict(feeds))
+            with _ended_after(within_s) as options:
+                answers = self.session.run(outputs, dict(feeds), options)
         except _ORT_ERRORS as error:
+            if options is not None and options.terminate:
+                raise NotServable(
+                    f"the ONNX model was ended after {1000 * (within_s or 0):g} ms of a processor",
+                    next="register a model that answers sooner",
+                ) from error
             if any(words in str(error) for words in _NO_MEMORY):
                 raise MemoryError from error
             raise NotServable(
@@ -213,11 +245,14 @@ class ServedModel:
 
     def feeds(self, frame: pd.DataFrame) -> dict[str, NDArray[Any]]:
         """Return what `run` takes for the rows of such a frame, (n, width) by the name of each input."""
-        known = {feature.name: feature for feature in self.features}
+        return self.fed({each.name: model_values(frame[each.name], each) for each in self.features})
+
+    def fed(self, values: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return the same for values as `model_values` gives them, (n,) by feature."""
         feeds = {}
         for each in self.inputs:
             kind: Any = object if each.dtype == "string" else np.dtype(each.dtype)
-            columns = [model_values(frame[name], known[name]).astype(kind) for name in each.features]
+            columns = [values[name].astype(kind) for name in each.features]
             feeds[each.name] = np.column_stack(columns) if len(columns) > 1 else columns[0].reshape(-1, 1)
         return feeds
 
@@ -239,13 +274,42 @@ def _refuse_misfit(feature: Feature, dtype: str) -> None:
         )
 
 
-def _options() -> ort.SessionOptions:
+def _options(*, keeping: bool) -> ort.SessionOptions:
     options = ort.SessionOptions()
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = keeping
     # One thread sums in one order: the same rows give the same bits.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    # What runs is what was looked at: in doubt ONNX Runtime takes a file for one of its own format.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     return options
+
+
+@contextmanager
+def _ended_after(seconds: float | None) -> Iterator[ort.RunOptions | None]:
+    """Yield the options of a run that is ended after so much time of a processor, None for one that never is.
+
+    Who waits for a processor on a busy machine has not been slow.
+    """
+    if seconds is None:
+        yield None
+        return
+    options, done, end = ort.RunOptions(), threading.Event(), time.process_time() + seconds
+
+    def watch() -> None:
+        while (left := end - time.process_time()) > 0:
+            if done.wait(left):
+                return
+        options.terminate = True
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield options
+    finally:
+        done.set()
+        watcher.join()
 
 
 def _input(node: Any) -> Tensor:
@@ -314,6 +378,12 @@ def _refuse_unsafe(proto: onnx.ModelProto) -> None:
         )
 
 
+def graphs_of(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """Return the graphs that a node holds."""
+    held = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    return held + [graph for attribute in node.attribute for graph in attribute.graphs]
+
+
 def _parts(proto: onnx.ModelProto) -> Iterator[tuple[list[onnx.NodeProto], list[onnx.TensorProto]]]:
     """Yield nodes and tensors of the main graph and of every graph nested in it, however deep."""
     pending = [proto.graph]
@@ -327,6 +397,5 @@ def _parts(proto: onnx.ModelProto) -> Iterator[tuple[list[onnx.NodeProto], list[
                 tensors += [attribute.t, *attribute.tensors]
                 for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
                     tensors += [sparse.values, sparse.indices]
-                pending += [attribute.g] if attribute.HasField("g") else []
-                pending += list(attribute.graphs)
+            pending += graphs_of(node)
         yield list(graph.node), tensors

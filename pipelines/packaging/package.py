@@ -6,23 +6,44 @@ stored here; what they say is read in a confined job.
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from pipelines.domain.bundle import canonical, digest_of
 from pipelines.domain.description import Datasets, Description, Provenance
+from pipelines.domain.texts import checked_text
 from pipelines.domain.version import RegisteredVersion
 from pipelines.errors import JobFailed, NotServable, Refused
-from pipelines.packaging.confined import EVALUATION, MODEL, PREDICTIONS, PackagingTask, Parsed, Read, Run, ask
+from pipelines.packaging.confined import (
+    EVALUATION,
+    MODEL,
+    PREDICTIONS,
+    REFERENCE,
+    TRAINING_ROWS,
+    PackagingTask,
+    Parsed,
+    Read,
+    Run,
+    ask,
+    without_rows,
+)
 from pipelines.packaging.file_digest import digest_of_file
 from pipelines.ports import ModelRegistry
 
-_EVALUATION = "slipway/evaluation.parquet"
+EVALUATION_ARTIFACT = "slipway/evaluation.parquet"
 _PREDICTIONS = "slipway/predictions.parquet"
-_EVALUATION_TAG = "slipway.dataset.evaluation"
-_TRAIN_TAG = "slipway.dataset.train"
-_COMMIT_TAG = "mlflow.source.git.commit"
+EVALUATION_TAG = "slipway.dataset.evaluation"
+TRAIN_TAG = "slipway.dataset.train"
+COMMIT_TAG = "mlflow.source.git.commit"
+# Where a run keeps the hashes of the rows that it trained on, and the tag with the file's digest.
+TRAINING_ROWS_ARTIFACT = "slipway/training-rows.parquet"
+TRAINING_ROWS_TAG = "slipway.dataset.training_rows"
+# Where it keeps the rows that drift is measured against, and the tag with that file's digest.
+REFERENCE_ARTIFACT = "slipway/reference.parquet"
+REFERENCE_TAG = "slipway.dataset.reference_rows"
+# The tag with the reason why clients have to change for a version.
+BREAKING_TAG = "slipway.schema.breaking"
 _REQUIREMENTS = "requirements.txt"
 _MOST_REQUIREMENTS_BYTES = 1 << 20
 
@@ -45,7 +66,9 @@ class Packaged:
     """A version's bundle and what its gates judge by.
 
     `own_evaluation` says whether the evaluation set is the version's own; `rows` are requests made of it.
-    `predictions` is the digest of the trainer's own, None when it logged none; `kept_predictions` finds them.
+    `training_rows` is the file of the hashes of the rows that it was trained on and `reference` that of the rows that
+    drift is measured against, each None where it has none. `predictions` is the digest of the trainer's own, None when
+    it logged none; `kept_predictions` finds them.
     """
 
     digest: str
@@ -55,6 +78,8 @@ class Packaged:
     own_evaluation: bool
     rows: tuple[dict[str, Any], ...]
     predictions: str | None
+    training_rows: Path | None
+    reference: Path | None
 
 
 @dataclass(frozen=True)
@@ -64,10 +89,12 @@ class _Material:
     version: RegisteredVersion
     tags: Mapping[str, str]
     model: Path
-    evaluation: Path
+    evaluation: Path | None
     evaluation_digest: str
     own: bool
     predictions: Path | None
+    training_rows: Path | None
+    reference: Path | None
 
 
 def make_bundle(
@@ -90,7 +117,12 @@ def make_bundle(
     kept = store.body(pinned) if pinned is not None and store.has(pinned) else None
     if kept and material.own:
         _refuse_changed(version, kept["provenance"]["datasets"]["evaluation"], material.evaluation_digest)
+    if kept:
+        material = _with_pinned_rows(material, kept["provenance"]["datasets"])
     parsed = _parsed(run, material, kept)
+    if material.evaluation is None:
+        # The job has said so already, after what else a version lacks.
+        raise without_rows(_called(version))
     onnx = material.model / parsed.model_file
     if kept and pinned:
         _refuse_changed(version, kept["files"]["model.onnx"], digest_of_file(onnx))
@@ -115,6 +147,8 @@ def make_bundle(
         own_evaluation=material.own,
         rows=parsed.rows,
         predictions=predictions,
+        training_rows=material.training_rows,
+        reference=material.reference,
     )
 
 
@@ -138,6 +172,16 @@ def kept_predictions(
     return kept
 
 
+def fetch_training_rows(registry: ModelRegistry, run_id: str, workdir: Path) -> Path | None:
+    """Download the hashes of the rows that a run trained on; None when it logged none."""
+    return registry.fetch_artifact(run_id, TRAINING_ROWS_ARTIFACT, workdir / "training-rows")
+
+
+def fetch_reference(registry: ModelRegistry, run_id: str, workdir: Path) -> Path | None:
+    """Download the rows of a run's training that drift is measured against; None when it logged none."""
+    return registry.fetch_artifact(run_id, REFERENCE_ARTIFACT, workdir / "reference")
+
+
 def _fetch(
     registry: ModelRegistry,
     version: RegisteredVersion,
@@ -151,18 +195,58 @@ def _fetch(
     registry.fetch_model(version, model)
     evaluation, evaluation_digest, own = _evaluation(registry, version, tags, fallback_evaluation, workdir)
     predictions = _fetch_predictions(registry, version, workdir) if own else None
-    return _Material(version, tags, model, evaluation, evaluation_digest, own, predictions)
+    training_rows = fetch_training_rows(registry, version.run_id, workdir) if version.run_id else None
+    reference = fetch_reference(registry, version.run_id, workdir) if version.run_id else None
+    _refuse_other_rows(version, TRAINING_ROWS_ARTIFACT, tags.get(TRAINING_ROWS_TAG), training_rows)
+    _refuse_other_rows(version, REFERENCE_ARTIFACT, tags.get(REFERENCE_TAG), reference)
+    return _Material(version, tags, model, evaluation, evaluation_digest, own, predictions, training_rows, reference)
+
+
+def _refuse_other_rows(version: RegisteredVersion, artifact: str, named: str | None, found: Path | None) -> None:
+    """Refuse a run that says of another file that this is what it logged of its training."""
+    got = digest_of_file(found) if found else "nothing"
+    if named not in (None, got):
+        raise Refused(
+            f"digest mismatch, expected {named} got {got}: {artifact} of version {version.version} is not"
+            " the one its run names",
+            next="register the version again from an unchanged run",
+        )
+
+
+def _with_pinned_rows(material: _Material, datasets: Mapping[str, Any]) -> _Material:
+    """Return the material with what was pinned of the training: what a run logs afterwards says nothing."""
+    if datasets.get("training_rows") is None:
+        material = replace(material, training_rows=None)
+    if datasets.get("reference") is None:
+        material = replace(material, reference=None)
+    for path, name in ((material.training_rows, "training_rows"), (material.reference, "reference")):
+        if datasets.get(name) is not None:
+            _refuse_changed(material.version, datasets[name], digest_of_file(path) if path else "nothing")
+    return material
 
 
 def _parsed(run: Run, material: _Material, kept: dict[str, Any] | None) -> Parsed:
     """Have the files read; of a bundle that is stored already the model is not opened again."""
-    version = f"version {material.version.version} of {material.version.model}"
+    version = _called(material.version)
     files = {f"{MODEL}/{path.name}": path for path in material.model.iterdir() if path.is_file()}
-    files[EVALUATION] = material.evaluation
+    if material.evaluation:
+        files[EVALUATION] = material.evaluation
     if material.predictions:
         files[PREDICTIONS] = material.predictions
+    if material.training_rows:
+        files[TRAINING_ROWS] = material.training_rows
+    if material.reference:
+        files[REFERENCE] = material.reference
     features = Description.read(kept).features if kept else None
-    task = PackagingTask(version=version, features=features, predictions=material.predictions is not None)
+    task = PackagingTask(
+        version=version,
+        model=material.version.model,
+        number=material.version.version,
+        features=features,
+        predictions=material.predictions is not None,
+        training_rows=material.training_rows is not None,
+        reference=material.reference is not None,
+    )
     try:
         parsed = ask(run, task, files, Parsed)
     except JobFailed as failure:
@@ -177,13 +261,30 @@ def _described(material: _Material, read: Read | None, onnx: Path) -> Descriptio
     version, tags = material.version, material.tags
     provenance = Provenance(
         run_id=version.run_id or None,
-        git_commit=tags.get(_COMMIT_TAG),
-        datasets=Datasets(train=tags.get(_TRAIN_TAG), evaluation=material.evaluation_digest),
+        # Registration leaves it empty for a project outside of git.
+        git_commit=tags.get(COMMIT_TAG) or None,
+        datasets=Datasets(
+            train=tags.get(TRAIN_TAG),
+            evaluation=material.evaluation_digest,
+            training_rows=digest_of_file(material.training_rows) if material.training_rows else None,
+            reference=digest_of_file(material.reference) if material.reference else None,
+        ),
         dependencies=digest_of(_requirements(version, material.model)),
+        breaking=_breaking(version, tags.get(BREAKING_TAG)),
     )
     parts = {name: getattr(read, name) for name in type(read).model_fields}
     files = {"model.onnx": digest_of_file(onnx)}
     return Description(model=version.model, provenance=provenance, files=files, **parts)
+
+
+def _breaking(version: RegisteredVersion, reason: str | None) -> str | None:
+    try:
+        return checked_text(reason.strip()) or None if reason else None
+    except ValueError as error:
+        raise NotServable(
+            f"the tag {BREAKING_TAG} of version {version.version} of {version.model} can't be shown: {error}",
+            next="give the reason in fewer and plainer words",
+        ) from error
 
 
 def _requirements(version: RegisteredVersion, model: Path) -> bytes:
@@ -211,35 +312,46 @@ def _refuse_changed(version: RegisteredVersion, expected: str, got: str) -> None
         )
 
 
+def fetch_evaluation(
+    registry: ModelRegistry, version: RegisteredVersion, tags: Mapping[str, str], workdir: Path
+) -> tuple[Path, str] | None:
+    """Download the evaluation set of a version's run; return where it is and its digest, None where there is none.
+
+    Raises Refused for another one than its run, which has `tags`, names.
+    """
+    if not version.run_id:
+        return None
+    path = registry.fetch_artifact(version.run_id, EVALUATION_ARTIFACT, workdir / "evaluation")
+    if path is None:
+        return None
+    found = digest_of_file(path)
+    expected = tags.get(EVALUATION_TAG, found)
+    if expected != found:
+        raise Refused(
+            f"digest mismatch, expected {expected} got {found}: the evaluation set of version"
+            f" {version.version} is not the one its run names",
+            next="register the version again from an unchanged run",
+        )
+    return path, found
+
+
 def _evaluation(
     registry: ModelRegistry,
     version: RegisteredVersion,
     tags: Mapping[str, str],
     fallback_evaluation: Callable[[], Path | None],
     workdir: Path,
-) -> tuple[Path, str, bool]:
-    """Return where the evaluation set is, its digest, and whether it is the version's own."""
-    path = None
-    if version.run_id:
-        path = registry.fetch_artifact(version.run_id, _EVALUATION, workdir / "evaluation")
-    if path is not None:
-        found = digest_of_file(path)
-        expected = tags.get(_EVALUATION_TAG, found)
-        if expected != found:
-            raise Refused(
-                f"digest mismatch, expected {expected} got {found}: the evaluation set of version"
-                f" {version.version} is not the one its run names",
-                next="register the version again from an unchanged run",
-            )
-        return path, found, True
+) -> tuple[Path | None, str, bool]:
+    """Return where the evaluation set is, None without any, its digest, and whether it is the version's own."""
+    own = fetch_evaluation(registry, version, tags, workdir)
+    if own is not None:
+        return *own, True
     fallback = fallback_evaluation()
-    if fallback is None:
-        raise NotServable(
-            f"version {version.version} of {version.model} brings no evaluation set, and no version that serves or"
-            " passed has one",
-            next=f'log {_EVALUATION} on its run, or have a version with one pass first (see "make candidate")',
-        )
-    return fallback, digest_of_file(fallback), False
+    return (fallback, digest_of_file(fallback), False) if fallback else (None, "", False)
+
+
+def _called(version: RegisteredVersion) -> str:
+    return f"version {version.version} of {version.model}"
 
 
 def _fetch_predictions(registry: ModelRegistry, version: RegisteredVersion, workdir: Path) -> Path | None:

@@ -13,12 +13,25 @@ import pyarrow.parquet as pq
 from pipelines.domain.bundle import Feature, FeatureType
 from pipelines.domain.description import Onnx, Output, Task, Value
 from pipelines.errors import NotServable
-from pipelines.packaging.confined import EVALUATION, MODEL, PREDICTIONS, REQUEST_ROWS, PackagingTask, Parsed, Read
+from pipelines.packaging.confined import (
+    EVALUATION,
+    MODEL,
+    PREDICTIONS,
+    REFERENCE,
+    REQUEST_ROWS,
+    TRAINING_ROWS,
+    PackagingTask,
+    Parsed,
+    Read,
+    without_rows,
+)
 from pipelines.packaging.golden import golden_rows, label_columns
 from pipelines.packaging.mlmodel import read_mlmodel
+from pipelines.packaging.onnx_bounds import refuse_unbounded
 from pipelines.packaging.onnx_model import OnnxModel, ServedModel
 from pipelines.packaging.served import model_values, request_value
 from pipelines.packaging.snapshot import Snapshot, SnapshotDescription, read_snapshot
+from pipelines.packaging.training_rows import TrainingRows
 
 # What a column of a signature may hold, by its type there.
 _TYPES = {
@@ -29,6 +42,8 @@ _TYPES = {
     "boolean": (FeatureType.BOOLEAN,),
     "string": (FeatureType.CATEGORY, FeatureType.TEXT, FeatureType.DATE, FeatureType.DATETIME),
     "datetime": (FeatureType.DATETIME, FeatureType.DATE),
+    # MLflow converts nothing of such a column: what it may hold is known of the evaluation set alone.
+    "any": tuple(FeatureType),
 }
 
 _PREDICTED = ("label", "probability", "value")
@@ -36,16 +51,23 @@ _PREDICTED = ("label", "probability", "value")
 
 def read_version(task: PackagingTask, place: Path) -> Parsed:
     """Return what the files in `place` say; raise NotServable for what can't be served, by name."""
-    model_file, input_types = read_mlmodel(place / MODEL, task.version)
+    model_file, input_types = read_mlmodel(place / MODEL, task.version, model=task.model, number=task.number)
+    if not (place / EVALUATION).exists():
+        raise without_rows(task.version)
     evaluation = read_snapshot(place / EVALUATION)
     if task.features is None:
         features = _features(input_types, evaluation.description)
     else:
         features = tuple(map(Feature.read, task.features))
-    _refuse_empty(evaluation.frame, features)
+    refuse_missing_truth(evaluation)
+    refuse_unasked(evaluation.frame, features)
     if task.predictions:
         _refuse_unreadable(place / PREDICTIONS, task.version)
-    read = _read_model(place / MODEL / model_file, features, evaluation) if task.features is None else None
+    if task.training_rows:
+        TrainingRows.read(place / TRAINING_ROWS)
+    if task.reference:
+        _refuse_odd_reference(place / REFERENCE, evaluation)
+    read = read_model(place / MODEL / model_file, features, evaluation) if task.features is None else None
     return Parsed(model_file=model_file, rows=_requests(evaluation.frame, features), read=read)
 
 
@@ -61,8 +83,10 @@ def read_predictions(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _read_model(path: Path, features: tuple[Feature, ...], evaluation: Snapshot) -> Read:
+def read_model(path: Path, features: tuple[Feature, ...], evaluation: Snapshot) -> Read:
+    """Return what a bundle says of an ONNX model with these features; raise NotServable for what can't be served."""
     opened = OnnxModel.load(path)
+    refuse_unbounded(path.read_bytes())
     model = ServedModel.wired(opened, features)
     output = _output(model, evaluation)
     return Read(
@@ -96,7 +120,22 @@ def _requests(frame: pd.DataFrame, features: tuple[Feature, ...]) -> tuple[dict[
     return tuple(dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True))
 
 
-def _refuse_empty(frame: pd.DataFrame, features: tuple[Feature, ...]) -> None:
+def refuse_missing_truth(evaluation: Snapshot) -> None:
+    """Refuse an evaluation set with a row of which nobody says what is true of it: it judges no answer."""
+    target, name = evaluation.target, evaluation.description.target
+    odd = target.isna().to_numpy()
+    if evaluation.description.task is Task.REGRESSION:
+        odd = odd | ~np.isfinite(pd.to_numeric(target, errors="coerce").to_numpy(dtype=np.float64))
+    if odd.any():
+        row = int(odd.argmax())
+        held = "empty" if pd.isna(target.iloc[row]) else f"{str(target.iloc[row])[:60]!r}, no finite number,"
+        raise NotServable(
+            f"the target {name!r} is {held} in row {row + 1} of the evaluation set, in {int(odd.sum())} rows in all",
+            next="say what is true of these rows, or leave them out",
+        )
+
+
+def refuse_unasked(frame: pd.DataFrame, features: tuple[Feature, ...]) -> None:
     """Refuse rows that nobody could ask: the service takes no empty value where none is declared."""
     for feature in features:
         if feature.name not in frame.columns:
@@ -114,14 +153,14 @@ def _refuse_empty(frame: pd.DataFrame, features: tuple[Feature, ...]) -> None:
             )
 
 
-def _refuse_odd(column: "pd.Series[Any]", feature: Feature) -> None:
+def _refuse_odd(column: "pd.Series[Any]", feature: Feature, where: str = "evaluation set") -> None:
     """Refuse a value that is not of its feature's type, or no finite number, by its row."""
     row = _odd_row(column, feature)
     if row is not None:
         raise NotServable(
-            f"feature {feature.name!r} is {str(column.iloc[row])[:60]!r} in row {row + 1} of the evaluation set,"
+            f"feature {feature.name!r} is {str(column.iloc[row])[:60]!r} in row {row + 1} of the {where},"
             f" and its type is {feature.type}",
-            next="correct the value, or log the evaluation set with the feature's right type",
+            next=f"correct the value, or log the {where} with the feature's right type",
         )
 
 
@@ -152,6 +191,20 @@ def _refuse_unreadable(path: Path, version: str) -> None:
             f"slipway/predictions.parquet of {version} can't be read: {str(error)[:300]}",
             next="log the file that python -m pipelines.training.score writes",
         ) from error
+
+
+def _refuse_odd_reference(path: Path, evaluation: Snapshot) -> None:
+    """Refuse rows of another task, or with values that are none: drift can't be measured against them."""
+    reference = read_snapshot(path)
+    description = reference.description
+    if description.task is not evaluation.description.task:
+        raise NotServable(
+            f"slipway/{path.name} is of a {description.task} model, and the evaluation set of a"
+            f" {evaluation.description.task} one",
+            next="log the reference of this version's own training, or none",
+        )
+    for feature in description.features:
+        _refuse_odd(reference.frame[feature.name], feature, "reference")
 
 
 def _features(input_types: Mapping[str, str], description: SnapshotDescription) -> tuple[Feature, ...]:

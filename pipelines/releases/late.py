@@ -9,7 +9,7 @@ import time
 from datetime import datetime
 
 from pipelines.domain.promotion import ReleaseState
-from pipelines.domain.records import ReleaseRecord
+from pipelines.domain.records import Lease, Maintenance, ReleaseRecord
 from pipelines.domain.release import Endpoint
 from pipelines.governance.progress import progress_of
 from pipelines.releases import leases
@@ -30,6 +30,8 @@ class LateWrites:
         self._taken = [lease for lease in succession.leases if lease.holder]
         self._begun_at = services.now()
         self._last_seen = time.monotonic()
+        # By endpoint, as of the first look: what is released later, the former one can't have written.
+        self._written: dict[Endpoint, set[str | None]] = {}
 
     def arrived(self, endpoint: Endpoint) -> bool:
         """Whether an alias says what only such a write may have written; raise RegistryUnavailable."""
@@ -53,28 +55,36 @@ class LateWrites:
         return time.monotonic() - since >= self._services.timing.registry_s
 
     def _of_former(self, endpoint: Endpoint) -> set[str | None]:
-        """Return the versions that the former executor's work may have written: its own, or in undoing those before."""
+        """Return what the former executor may have written under a lease: a version released before now, or none.
+
+        Whoever held that lease: a release, or who undid or mended something, which brings back what was recorded then.
+        No alias at all is what stands where nothing was released before, or a version that was deleted.
+        """
         if self._former and may_wake(self._former):
             self._last_seen = time.monotonic()
         if self._is_over(self._last_seen):
             return set()
-        where = {"model": endpoint.model, "environment": endpoint.environment}
-        history = self._services.records.find(ReleaseRecord, **where)
-        holders = {lease.holder for lease in self._taken if leases.endpoint_of(lease) == endpoint}
-        holders |= self._taken_before(history)
-        places = [place for place, release in enumerate(history) if release.change_id in holders]
-        return {release.version for release in history[: max(places, default=-1) + 1]}
+        if endpoint not in self._written:
+            where = {"model": endpoint.model, "environment": endpoint.environment}
+            history = self._services.records.find(ReleaseRecord, **where)
+            held = any(leases.endpoint_of(lease) == endpoint and self._writes(lease) for lease in self._taken)
+            held = held or self._has_taken(history)
+            versions: set[str | None] = {release.version for release in history} if held else set()
+            self._written[endpoint] = versions | {None} if versions else versions
+        return self._written[endpoint]
 
-    def _taken_before(self, history: list[ReleaseRecord]) -> set[str]:
-        """Return the work that the former executor had itself taken over, and ended right before it was replaced."""
-        records = self._services.records
-        return {
-            release.change_id
-            for release in history
-            if release.state in (ReleaseState.UNDOING, ReleaseState.FAILED)
+    def _writes(self, lease: Lease) -> bool:
+        """Whether whoever holds a lease may write the alias: maintenance never does."""
+        return not self._services.records.find(Maintenance, id=lease.holder)
+
+    def _has_taken(self, history: list[ReleaseRecord]) -> bool:
+        """Whether the former executor had itself taken work over, and ended it right before it was replaced."""
+        return any(
+            release.state in (ReleaseState.UNDOING, ReleaseState.FAILED)
             and self._ended_lately(release.ended_at)
-            and any(line.step == RECOVERED for line in progress_of(records, release.change_id))
-        }
+            and any(line.step == RECOVERED for line in progress_of(self._services.records, release.change_id))
+            for release in history
+        )
 
     def _ended_lately(self, at: str | None) -> bool:
         if self._former is None or at is None:

@@ -14,6 +14,7 @@ from pipelines.releases.mending import mending
 from pipelines.releases.rollout import at_step
 from pipelines.releases.services import Services
 from pipelines.releases.undo import bring_back, empty_slots, fail, undo_left
+from pipelines.releases.waiting import read
 
 Leased = Evaluation | Promotion | Rollback
 
@@ -42,7 +43,12 @@ def under_lease(services: Services, work: Leased, step: Step, *, carry_out: Call
     Who undoes, mends or ends there what was cut off is waited out. What others left half-done is undone first, and the
     slots beside the live one are emptied, as far as it can be. Raises LostLease: who has lost the lease may write
     nothing any more.
+
+    Work whose end is on record is not gone on with: it has given its lease back, whatever the journal still says.
     """
+    # A backup has the journal of a moment before that of its records.
+    if read(services, type(work), work.id).state.final:
+        return
     endpoint, holds = endpoint_of(work), False
 
     def take() -> int:

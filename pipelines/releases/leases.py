@@ -71,7 +71,7 @@ def take(
         return _own(lease, services).epoch
     taken = Lease(key, holder, max(lease.epoch, above) + 1, services.executor, services.now())
     transaction.put(taken)
-    if not (again and _is_told(transaction, services, holder)):
+    if not (again and is_told(transaction, services, holder, _TAKE)):
         transaction.audit("executor", _TAKE, "outcome", subject=holder, detail={"epoch": taken.epoch})
     return taken.epoch
 
@@ -157,10 +157,10 @@ def lost(source: Transaction | Records, executor: str, leader: LeaderLease) -> L
     )
 
 
-def _is_told(transaction: Transaction, services: Services, holder: str) -> bool:
-    """Whether it was audited lately that `holder` took its lease; what a clock set forward wrote counts as lately."""
+def is_told(transaction: Transaction, services: Services, subject: str, action: str) -> bool:
+    """Whether an action was audited of a subject lately; what a clock set forward wrote counts as lately."""
     since = datetime.fromisoformat(services.now()) - timedelta(seconds=TOLD_S)
-    told = [entry.at for entry in transaction.audited(holder) if entry.action == _TAKE]
+    told = [entry.at for entry in transaction.audited(subject) if entry.action == action]
     return bool(told) and datetime.fromisoformat(told[-1]) > since
 
 

@@ -8,8 +8,9 @@ from dataclasses import asdict
 
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation, LeaderLease, Lease, Maintenance, Promotion, Rollback
-from pipelines.domain.release import Environment
+from pipelines.domain.release import Endpoint, Environment
 from pipelines.errors import LostLease, SlipwayError
+from pipelines.governance.models import served_models
 from pipelines.governance.progress import progress_of, report_progress
 from pipelines.governance.work import move, stop
 from pipelines.ports import Records, Transaction
@@ -64,10 +65,12 @@ def _hold(services: Services, change: Maintenance) -> None:
             return
         if current.begun is None:
             current = transaction.change(current, begun=mark)
-        waiting = _in_the_way(transaction, change.model)
+        models = served_models(transaction, services.model)
+        endpoints = [Endpoint(model, environment) for model in models for environment in Environment]
+        waiting = _in_the_way(transaction, endpoints)
         if waiting is None:
-            for environment in Environment:
-                leases.take(transaction, services, change.model, environment, change.id)
+            for endpoint in endpoints:
+                leases.take(transaction, services, endpoint.model, endpoint.environment, change.id)
             move(transaction, current, RunState.RUNNING, held_at=mark["at"], begun=mark)
             return
         told = progress_of(transaction, change.id)
@@ -75,15 +78,15 @@ def _hold(services: Services, change: Maintenance) -> None:
             report_progress(transaction, change.id, "waiting", waiting)
 
 
-def _in_the_way(transaction: Transaction, model: str) -> str | None:
+def _in_the_way(transaction: Transaction, endpoints: list[Endpoint]) -> str | None:
     """Name a piece of work that changes an environment, or has begun and will."""
-    for environment in Environment:
-        for lease in transaction.find(Lease, id=leases.lease_id(model, environment)):
+    for endpoint in endpoints:
+        for lease in transaction.find(Lease, id=leases.lease_id(endpoint.model, endpoint.environment)):
             if lease.holder:
-                return f"for {lease.holder}, which changes {environment}"
+                return f"for {lease.holder}, which changes {endpoint.environment}"
     kinds: tuple[type[Evaluation | Promotion | Rollback], ...] = (Evaluation, Promotion, Rollback)
     for kind in kinds:
-        for work in transaction.find(kind, model=model, state=RunState.RUNNING):
+        for work in transaction.find(kind, state=RunState.RUNNING):
             environment = Environment.STAGING if isinstance(work, Evaluation) else work.environment
             return f"for {work.id}, which changes {environment}"
     return None

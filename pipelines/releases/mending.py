@@ -1,13 +1,14 @@
 """Mends the slots of an endpoint that nobody works on, where they differ from the record for a reason that is known.
 
 A live slot of which nothing was ever asked is that of a new target, as after a restore, or of a supervisor that lost
-its record: what is recorded is served there again. A slot beside it was left by an evaluation: it is emptied. What a
-target was asked for in its live slot is never overridden, and an alias that somebody moved is left alone.
+its record: what is recorded is served there again. One that was asked for that and did not bring it up, as on a busy
+machine, is asked again. A slot beside it was left by an evaluation: it is emptied. Something else that a target was
+asked for in its live slot is never overridden, and an alias that somebody moved is left alone.
 """
 
 from pipelines.domain import audit
 from pipelines.domain.records import Lease, ReleaseRecord
-from pipelines.domain.release import Endpoint, Slot
+from pipelines.domain.release import Endpoint, Phase, Slot
 from pipelines.ports import Records, Transaction
 from pipelines.releases import leases
 from pipelines.releases.services import Services
@@ -47,22 +48,29 @@ def mend_slots(services: Services, endpoint: Endpoint) -> list[str]:
 
 
 def _lacking(services: Services, endpoint: Endpoint) -> ReleaseRecord | None:
-    """Return the recorded release of a live slot that knows of none."""
+    """Return the recorded release of a live slot that knows of none, or did not bring that up."""
     recorded = services.serving(endpoint.model, endpoint.environment)
     if recorded is None:
         return None
     state = services.target.observe(endpoint, Slot.LIVE)
+    if state.phase is Phase.FAILED and state.wanted_id == recorded.id:
+        return recorded
     return None if state.wanted_id or state.release else recorded
 
 
 def _revive(services: Services, recorded: ReleaseRecord, holder: str) -> None:
-    """Begin to serve a recorded release; until it is asked for, the intent stays open."""
+    """Begin to serve a recorded release; until it is asked for, the intent stays open.
+
+    What is asked for again and again is audited as seldom as its lease is.
+    """
     refuse_contradicted(services.records, recorded)
+    endpoint = recorded.release.endpoint
+    again = services.target.observe(endpoint, Slot.LIVE).wanted_id == recorded.id
     detail = {"version": recorded.version, "bundle": recorded.bundle_digest}
     with services.records.write() as transaction:
-        if not _is_begun(transaction, recorded):
+        told = again and leases.is_told(transaction, services, recorded.id, _REVIVAL)
+        if not (told or _is_begun(transaction, recorded)):
             transaction.audit("executor", _REVIVAL, "intent", subject=recorded.id, detail=detail)
-    endpoint = recorded.release.endpoint
     services.target.prepare(endpoint, recorded.bundle_digest)
     restore_target(services, endpoint, holder)
     _end_revived(services, endpoint)

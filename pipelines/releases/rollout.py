@@ -6,13 +6,13 @@ has confirmed the digest, and until K9 the recorded release is the one to go bac
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipelines.domain.events import EventKind
 from pipelines.domain.promotion import ReleaseState, lifecycle
 from pipelines.domain.records import ReleaseRecord
-from pipelines.domain.release import Endpoint, Environment, Slot
+from pipelines.domain.release import Endpoint, Environment, Phase, Slot
 from pipelines.errors import DeployFailed, LostLease, SlipwayError, UnknownVersion
 from pipelines.governance.work import tell_release
 from pipelines.ports import J, Step, Transaction
@@ -61,10 +61,14 @@ def put_in_service(services: Services, change: Change, step: Step, *, finish: Fi
     release_id = step("K4 intent recorded", lambda: at_step(services, "K4", lambda: _record_intent(services, change)))
     try:
         step("K5 target updated", lambda: at_step(services, "K5", lambda: _start(services, change, release_id)))
-        step("K6 converged", lambda: at_step(services, "K6", lambda: _converge(services, change, release_id)))
-        step("K7 every replica verified", lambda: at_step(services, "K7", lambda: _verify(services, release_id)))
+        here = list[str]()
+        step("K6 converged", lambda: at_step(services, "K6", lambda: _converge(services, change, release_id, here)))
+        ran = step(
+            "K7 every replica verified",
+            lambda: at_step(services, "K7", lambda: _verify(services, change, release_id, here)),
+        )
         step("K8 alias moved", lambda: at_step(services, "K8", lambda: _project(services, change, release_id)))
-        step("K9 recorded", lambda: at_step(services, "K9", lambda: _record(services, change, release_id, finish)))
+        step("K9 recorded", lambda: at_step(services, "K9", lambda: _record(services, change, release_id, ran, finish)))
     except LostLease:
         raise
     except SlipwayError as failure:
@@ -96,6 +100,7 @@ def _prepare(services: Services, change: Change) -> None:
 
 def _record_intent(services: Services, change: Change) -> str:
     with services.records.write() as transaction:
+        leases.confirm(services, change.model, change.environment, change.holder, within=transaction)
         begun = transaction.find(ReleaseRecord, change_id=change.holder, state=ReleaseState.STARTING)
         if begun:
             return begun[0].id
@@ -125,17 +130,40 @@ def _start(services: Services, change: Change, release_id: str) -> None:
         services.target.start(record.release, Slot.LIVE, epoch=epoch)
 
 
-def _converge(services: Services, change: Change, release_id: str) -> None:
+def _converge(services: Services, change: Change, release_id: str, here: list[str]) -> None:
+    """Wait until a release has settled, and note that it has while this process looked, `here`."""
+
     def order() -> None:
         _prepare(services, change)
         _start(services, change, release_id)
 
     wait_settled(services, change.endpoint, Slot.LIVE, release_id, order=order)
+    here.append(release_id)
 
 
-def _verify(services: Services, release_id: str) -> None:
-    """Ask every replica, and go on asking for a while: a release that crashes after its start is none."""
+def _await_again(services: Services, change: Change, record: ReleaseRecord) -> None:
+    """Wait until a release serves again that had settled when a former executor died, as with the whole machine.
+
+    What does not come back is left to who looks next.
+    """
+    _converge(services, change, record.id, [])
+    deadline = time.monotonic() + services.timing.converge_s
+    while time.monotonic() < deadline:
+        state = services.target.observe(change.endpoint, Slot.LIVE)
+        if state.serves(record.release) or state.phase is Phase.FAILED:
+            return
+        time.sleep(services.timing.poll_s)
+
+
+def _verify(services: Services, change: Change, release_id: str, here: list[str]) -> dict[str, str] | None:
+    """Ask every replica, and go on asking for a while: a release that crashes after its start is none.
+
+    One that has not settled `here` is waited for first. Return by name which images it runs from; None where it is no
+    image.
+    """
     record = services.records.get(ReleaseRecord, release_id)
+    if release_id not in here:
+        _await_again(services, change, record)
     deadline = time.monotonic() + services.timing.watch_s
     restarts = None
     while True:
@@ -147,7 +175,8 @@ def _verify(services: Services, release_id: str) -> None:
             told = f"not every replica goes on serving {record.bundle_digest}: {seen}"
             raise DeployFailed("\n".join([told, *state.last_log]))
         if time.monotonic() >= deadline:
-            return
+            found = services.target.images(record.release)
+            return {name: image for name, image in asdict(found).items() if image} if found else None
         time.sleep(services.timing.poll_s)
 
 
@@ -192,7 +221,7 @@ def _try_lifecycles(services: Services, change: Change) -> None:
         services.note(change.holder, "lifecycle tags", f"not written yet: {error.message}")
 
 
-def _record(services: Services, change: Change, release_id: str, finish: Finish) -> None:
+def _record(services: Services, change: Change, release_id: str, images: dict[str, str] | None, finish: Finish) -> None:
     with services.records.write() as transaction:
         current = transaction.get(ReleaseRecord, release_id)
         if current.state is not ReleaseState.STARTING:
@@ -208,11 +237,15 @@ def _record(services: Services, change: Change, release_id: str, finish: Finish)
         if previous and change.kind == "rollback":
             _mark_restored_chain(transaction, previous)
         served = transaction.change(current, state=ReleaseState.SERVING, serving_at=at)
+        # Begun while nothing was recorded here.
+        endpoint = leases.lease_id(change.model, change.environment)
+        end_intents(transaction, served, {"result": "superseded"}, subject=endpoint)
         for half_done in transaction.find(ReleaseRecord, **{**here, "state": ReleaseState.UNDOING}):
             settle(transaction, services, half_done, {"result": "superseded"})
-        tell_release(transaction, EventKind.VERSION_RELEASED, served, replaced=previous.version if previous else None)
+        more = {"replaced": previous.version if previous else None, **(images or {})}
+        tell_release(transaction, EventKind.VERSION_RELEASED, served, **more)
         finish(transaction, services, change, served, previous)
-        detail = {"environment": change.environment, "version": change.version, "result": "serving"}
+        detail = {"environment": change.environment, "version": change.version, "result": "serving", **(images or {})}
         transaction.audit(change.actor, f"release.{change.kind}", "outcome", subject=release_id, detail=detail)
         # Whoever sees this work as done may ask for the next at once.
         leases.free(transaction, services, change.holder)

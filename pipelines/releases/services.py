@@ -7,9 +7,11 @@ from pathlib import Path
 from pipelines.domain.policy import Policy
 from pipelines.domain.records import ReleaseRecord
 from pipelines.domain.release import Environment
+from pipelines.governance.models import served_models
 from pipelines.governance.progress import report_progress
 from pipelines.governance.standing import policy_in_force, serving_release
 from pipelines.ports import Bundles, JobRunner, LoadRunner, ModelRegistry, Records, ServiceProbe, Target
+from pipelines.releases.turns import LoadTurns
 from pipelines.releases.unanswered import Unanswered
 
 
@@ -33,7 +35,8 @@ class Timing:
 class Services:
     """The world of a workflow; `fault` stops the process at a named step when a test asked for it.
 
-    `works_on` says whether a thread of this process carries work out.
+    `model` is the default one of the installation. `works_on` says whether a thread of this process carries work out.
+    `load_turns` let one load run at a time go on.
     """
 
     records: Records
@@ -45,11 +48,17 @@ class Services:
     bundles: Bundles
     workdir: Path
     executor: str
+    model: str
     now: Callable[[], str]
     fault: Callable[[str], None] = lambda step: None
     timing: Timing = Timing()
     unanswered: Unanswered = field(default_factory=Unanswered)
     works_on: Callable[[str], bool] = lambda id: True
+    load_turns: LoadTurns = field(default_factory=LoadTurns)
+
+    def models(self) -> list[str]:
+        """Return the models that are looked after, the default one first."""
+        return served_models(self.records, self.model)
 
     def note(self, subject: str, step: str, message: str) -> None:
         """Write one line of progress for people who watch."""

@@ -8,16 +8,20 @@ from datetime import datetime
 from pipelines.domain.events import Event, EventKind
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import (
+    AddedSet,
     Evaluation,
+    FurtherModel,
     LeaderLease,
     Lease,
     Maintenance,
+    ModelState,
     PolicyChange,
     Promotion,
     ReleaseRecord,
     Rollback,
 )
 from pipelines.domain.work import Work
+from pipelines.governance.models import removal
 from pipelines.ports import Records
 from pipelines.releases.leader import is_alive
 from pipelines.releases.maintenance import left_s, unfinished
@@ -35,18 +39,31 @@ _TURNS = (
     EventKind.MAINTENANCE_ENDED,
     EventKind.MAINTENANCE_STOPPED,
 )
-_KINDS: tuple[type[Work], ...] = (Evaluation, Promotion, Rollback, PolicyChange, Maintenance)
+_KINDS: tuple[type[Work], ...] = (Evaluation, Promotion, Rollback, PolicyChange, AddedSet, Maintenance)
 _ALIVE = (RunState.REQUESTED, RunState.APPROVED, RunState.RUNNING)
 
 
 def stalled_work(records: Records, now: str) -> list[str]:
     """Return a line for each piece of work that makes no progress, or should have begun or ended by `now`."""
     found = [work for state in _ALIVE for kind in _KINDS for work in records.find(kind, state=state)]
-    left = dict.fromkeys([work.id for work in found] + _half_done(records))
+    removals = [removal(model.id) for model in records.find(FurtherModel, state=ModelState.REMOVING)]
+    left = dict.fromkeys([work.id for work in found] + removals + _half_done(records))
     if left and not any(is_alive(leader, now) for leader in records.find(LeaderLease)):
         return [f"{', '.join(left)} does not go on: no executor shows that it lives"]
     found += records.find(Promotion, state=RunState.WAITING)
-    return [line for work in found if (line := _why_stalled(records, work, now))]
+    lines = [_why_stalled(records, work, now) for work in found]
+    lines += [_why_unremoved(records, id, now) for id in removals]
+    return list(filter(None, lines))
+
+
+def _why_unremoved(records: Records, id: str, now: str) -> str:
+    """Say since when the removal of a model resists, "" for one that was asked for lately: it is tried without an end.
+
+    So its own lines of progress say nothing.
+    """
+    asked = records.events(subject=id, kinds=[EventKind.MODEL_REMOVAL_ASKED])[-1:]
+    since_s = _since_s(asked[0].at, now) if asked else 0.0
+    return f"{id} was asked for {_minutes(since_s)} and is not done" if since_s > QUIET_S else ""
 
 
 def _half_done(records: Records) -> list[str]:
@@ -81,10 +98,13 @@ def _free_for_s(records: Records, work: Work, told: list[Event], now: str) -> fl
     if isinstance(work, Promotion) and work.state is RunState.REQUESTED:
         measured = records.get(Evaluation, work.evaluation_id)
         return _since_s(measured.ended_at or now, now)
+    if isinstance(work, AddedSet):
+        return 0.0 if records.find(AddedSet, state=RunState.RUNNING) else float("inf")
     if not isinstance(work, Evaluation):
         return float("inf")
-    first = records.find(Evaluation, state=RunState.REQUESTED)[:1]
-    if work not in first or records.find(Evaluation, state=RunState.RUNNING) or unfinished(records):
+    mine = {"model": work.model}
+    first = records.find(Evaluation, **mine, state=RunState.REQUESTED)[:1]
+    if work not in first or records.find(Evaluation, **mine, state=RunState.RUNNING) or unfinished(records):
         return 0.0
     turns = records.events(after=told[0].seq, kinds=_TURNS) if told else []
     return _since_s(turns[-1].at, now) if turns else float("inf")

@@ -68,9 +68,14 @@ def refuse_contradicted(records: Records, release: ReleaseRecord) -> None:
 
 
 def restore_alias(services: Services, endpoint: Endpoint, holder: str) -> None:
-    """Have the alias say the recorded version again, under `holder`'s lease."""
+    """Have the alias say the recorded version again, under `holder`'s lease.
+
+    Whoever tries again later finds what was begun: it is audited of what is recorded, or of the endpoint, not of who
+    holds the lease.
+    """
     recorded = services.serving(endpoint.model, endpoint.environment)
-    version, subject = (recorded.version, recorded.id) if recorded else (None, holder)
+    nothing = leases.lease_id(endpoint.model, endpoint.environment)
+    version, subject = (recorded.version, recorded.id) if recorded else (None, nothing)
     point_alias(services, endpoint, version, holder=holder, actor="executor", subject=subject, served_before=True)
 
 
@@ -130,12 +135,15 @@ def settle(transaction: Transaction, services: Services, release: ReleaseRecord,
     transaction.audit("executor", f"release.{release.kind}", "outcome", subject=release.id, detail=detail)
 
 
-def end_intents(transaction: Transaction, release: ReleaseRecord, outcome: dict[str, str]) -> None:
-    """Write the outcome of each effect that was begun for a release and did not end."""
+def end_intents(
+    transaction: Transaction, release: ReleaseRecord, outcome: dict[str, str], *, subject: str | None = None
+) -> None:
+    """Write the outcome of each effect that was begun for a release, or for another `subject`, and did not end."""
+    subject = subject or release.id
     detail = {"environment": release.environment, "version": release.version, **outcome}
-    open_actions = {entry.action for entry in audit.open_intents(transaction.audited(release.id))}
+    open_actions = {entry.action for entry in audit.open_intents(transaction.audited(subject))}
     for action in sorted(open_actions):
-        transaction.audit(release.actor, action, "outcome", subject=release.id, detail=detail)
+        transaction.audit(release.actor, action, "outcome", subject=subject, detail=detail)
 
 
 def _troubles(*undoings: Callable[[], None]) -> list[str]:

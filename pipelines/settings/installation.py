@@ -13,11 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipelines.disk import write_whole
 from pipelines.domain.formats import refuse_newer
 from pipelines.errors import OtherModel, UsageError
-from pipelines.settings.settings import Settings, home_of, model_name
+from pipelines.settings.models import KeptModel, model_name
+from pipelines.settings.settings import Settings, home_of
 
 FILE = "installation.json"
-# The form of the record; one without any is of the first.
-FORMAT = 1
+# The form of the record; one without any is of the first, which knew one model.
+FORMAT = 2
 # By it an API says which installation it is of, and a client which one it means.
 HEADER = "X-Slipway-Installation"
 _PUBLISHED = ("SLIPWAY_BIND", "SLIPWAY_EXTERNAL_URL")
@@ -25,13 +26,13 @@ _BINDING = (*_PUBLISHED, "SLIPWAY_TLS", "SLIPWAY_TLS_CA", "SLIPWAY_TLS_CERT", "S
 
 
 class _Form(BaseModel):
-    format: int = FORMAT
+    format: int = 1
 
 
 class InstallationRecord(BaseModel):
     """An installation: `id` is its own for ever, `settings` are the variables that name it, as `up` was given them.
 
-    `model` is the one that it came up with, None before it did for the first time.
+    `model` is the default one that it came up with, None before it did for the first time; `models` are the others.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -39,6 +40,7 @@ class InstallationRecord(BaseModel):
     id: str
     settings: dict[str, str]
     model: str | None = None
+    models: list[KeptModel] = []
     format: int = Field(FORMAT, ge=1)
 
     @classmethod
@@ -137,9 +139,34 @@ def keep_record(settings: Settings) -> None:
     record = InstallationRecord.read(settings.home)
     if record:
         came_up = {"settings": settings.installation_environ(), "model": model_name(settings.project)}
-        kept = record.model_copy(update=came_up)
+        kept = record.model_copy(update={**came_up, "format": FORMAT})
         if kept != record:
             kept.write(settings.home)
+
+
+def kept_models(home: Path) -> list[KeptModel]:
+    """Return the further models that a home remembers, those that were removed among them."""
+    record = InstallationRecord.read(home)
+    return record.models if record else []
+
+
+def keep_model(settings: Settings, model: KeptModel) -> None:
+    """Remember a further model, in place of what was remembered of it; raise UsageError where there is no record."""
+    record = InstallationRecord.read(settings.home)
+    if record is None:
+        raise UsageError(f"there is no installation in {settings.home}", next='run "make up" first')
+    others = [each for each in record.models if each.name != model.name]
+    models = sorted([*others, model], key=lambda each: each.name)
+    if models != record.models:
+        record.model_copy(update={"models": models, "format": FORMAT}).write(settings.home)
+
+
+def keep_models(settings: Settings) -> None:
+    """Remember the further models of the installation that are not remembered yet."""
+    known = {each.name for each in kept_models(settings.home)}
+    for model in settings.models[1:]:
+        if model.name not in known:
+            keep_model(settings, KeptModel.of(model, settings.project))
 
 
 def installation_id(settings: Settings) -> str | None:

@@ -9,10 +9,13 @@ from pathlib import Path
 from pipelines.domain.release import Endpoint, Environment
 from pipelines.errors import TargetUnavailable, UsageError
 from pipelines.settings.binding import ON_LOOPBACK, Binding
+from pipelines.settings.models import ModelProject, find_model, find_models, model_name, unknown_model
 from pipelines.settings.runtime import Runtime
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# Below it the edge of containers has the further models.
+MODEL_PATH = "models"
 _PORTS = {"STAGING": 8000, "PRODUCTION": 8001, "API": 8080, "MLFLOW": 5000, "S3": 9000, "IMAGES": 5001}
 # On one machine nobody listens there.
 _NOT_LOCAL = frozenset({"S3", "IMAGES"})
@@ -94,19 +97,53 @@ class Settings:
             registry_login=_file(environ, "SLIPWAY_REGISTRY_LOGIN"),
         )
 
-    def endpoint(self, environment: Environment) -> Endpoint:
-        """Return the installation's model in an environment."""
-        return Endpoint(model_name(self.project), environment)
+    @property
+    def models(self) -> tuple[ModelProject, ...]:
+        """The models of the installation, the default one first; raise UsageError for projects that contradict."""
+        from pipelines.settings.installation import kept_models
+
+        return find_models(self.project, kept_models(self.home))
+
+    def model(self, name: str = "") -> ModelProject:
+        """Return a model of the installation, the default one if none is named; raise UnknownModel."""
+        return find_model(self.models, name) if name else ModelProject(model_name(self.project), self.project)
+
+    def endpoint(self, environment: Environment, model: str = "") -> Endpoint:
+        """Return a model of the installation in an environment: the default one, if none is named."""
+        return Endpoint(self.model(model).name, environment)
 
     def port(self, endpoint: Endpoint) -> int:
-        """Return the port that an endpoint's live slot serves; raise UsageError for another model's."""
-        own = self.endpoint(endpoint.environment)
-        if endpoint != own:
-            raise UsageError(f"{endpoint} is not of this installation, which has {own}", next=f"name {own.model}")
+        """Return the port that an endpoint's live slot serves; raise UnknownModel for a model without one."""
+        from pipelines.settings.installation import kept_models
+
+        if endpoint == self.endpoint(endpoint.environment):
+            return {
+                Environment.STAGING: self.staging_port,
+                Environment.PRODUCTION: self.production_port,
+            }[endpoint.environment]
+        for kept in kept_models(self.home):
+            port = kept.port(endpoint.environment)
+            if kept.name == endpoint.model and port is not None:
+                return port
+        raise unknown_model(endpoint.model, [model.name for model in self.models])
+
+    @property
+    def own_ports(self) -> set[int]:
+        """The ports of the settings, which no further model is given."""
         return {
-            Environment.STAGING: self.staging_port,
-            Environment.PRODUCTION: self.production_port,
-        }[endpoint.environment]
+            *(self.staging_port, self.production_port, self.api_port),
+            *(self.mlflow_port, self.s3_port, self.images_port),
+        }
+
+    def address(self, endpoint: Endpoint) -> str:
+        """Return the base URL of an endpoint: at its own port, or below the path of its model on the environment's.
+
+        Raises UnknownModel.
+        """
+        if endpoint == self.endpoint(endpoint.environment) or self.target is TargetName.LOCAL:
+            return self.url(self.port(endpoint))
+        model = self.model(endpoint.model).name
+        return f"{self.url(self.port(self.endpoint(endpoint.environment)))}/{MODEL_PATH}/{model}"
 
     @property
     def api_host(self) -> str:
@@ -211,20 +248,6 @@ class Settings:
 def home_of(environ: Mapping[str, str]) -> Path:
     """Return the home that an environment names, or the usual one of its project and target."""
     return Path(environ.get("SLIPWAY_HOME") or _project(environ) / _target(environ).home).resolve()
-
-
-def model_name(project: Path) -> str:
-    """Return the model that model.yaml names, without reading more of it; raise UsageError when it names none."""
-    try:
-        lines = (project / "model.yaml").read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"model.yaml can't be read: {error}", next="set SLIPWAY_PROJECT to a project") from error
-    for line in lines:
-        key, _, value = line.partition(":")
-        name = value.split("#")[0].strip().strip("\"'")
-        if key == "name" and name:
-            return name
-    raise UsageError(f"{project / 'model.yaml'} names no model", next='begin it with "name: my-model"')
 
 
 def _project(environ: Mapping[str, str]) -> Path:

@@ -23,15 +23,30 @@ class SlotService(_Part):
     name: str
 
 
-class EnvironmentOutputs(_Part):
-    """An environment: its networks and services, and where load and clients reach it."""
+class EndpointOutputs(_Part):
+    """A model in an environment: its services, and where load and clients reach it."""
 
-    load_network: str
     load_urls: dict[Slot, str]
-    network: str
     replicas: int
     slots: dict[Slot, SlotService]
     url: str
+
+
+class ModelOutputs(EndpointOutputs):
+    """A further model in an environment, which has a backend of its own in the edge."""
+
+    backend: str
+
+
+class EnvironmentOutputs(EndpointOutputs):
+    """An environment: its networks, and what the default model has in it.
+
+    `models` are the further ones, by name; an installation that an earlier Slipway brought up has none.
+    """
+
+    load_network: str
+    models: dict[str, ModelOutputs] = {}
+    network: str
 
 
 class Edge(_Part):

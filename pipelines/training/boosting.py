@@ -32,13 +32,18 @@ _CONVERTERS = {
 }
 
 
+def is_known(kind: type) -> bool:
+    """Whether an estimator's class has a converter here."""
+    return kind.__name__ in (*_CONVERTERS, *_CATBOOST)
+
+
 def boosting_options(estimator: Any) -> dict[str, Any]:
     """Make the converters known that `estimator` needs; return what skl2onnx has to be told for them.
 
     Raises UsageError where onnxmltools is not installed.
     """
     kinds = {type(part) for part in parts(estimator)}
-    needed = [kind for kind in kinds if kind.__name__ in (*_CONVERTERS, *_CATBOOST)]
+    needed = [kind for kind in kinds if is_known(kind)]
     for kind in needed:
         classifies = kind.__name__.endswith("Classifier")
         update_registered_converter(

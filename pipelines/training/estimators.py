@@ -32,6 +32,8 @@ INSTALL_BOOSTING = "make setup EXTRA=boosting"
 # Parameters that are lists of (name, estimator) or (name, transformer, columns).
 _NAMED_STEPS = ("steps", "estimators", "transformers", "transformer_list")
 MAKER = "make_estimator"
+# A module that ends its program would end the stage as if it were done.
+_RAISED = (Exception, SystemExit)
 
 
 def build(rule: Estimator, features: tuple[Feature, ...], *, task: Task, seed: int, root: Path) -> BaseEstimator:
@@ -63,7 +65,7 @@ def fit(pipeline: Pipeline, rows: DataFrame, labels: NDArray[Any], rule: Estimat
         pipeline.fit(rows, labels)
     except MemoryError:
         raise
-    except Exception as error:
+    except _RAISED as error:
         otherwise = "correct estimator.parameters in model.yaml"
         if not rule.encoded:
             otherwise = "with encoded: false it gets the columns as they are, categories as text; encode them in it"
@@ -117,7 +119,7 @@ def import_path(path: str, where: str) -> Any:
     module, _, name = path.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
-    except Exception as error:
+    except _RAISED as error:
         if (library := missing_library(error)) is not None:
             raise not_installed(library) from error
         raise UsageError(
@@ -152,7 +154,7 @@ def _made(rule: Estimator, features: tuple[Feature, ...], root: Path) -> Any:
     try:
         make: Callable[..., Any] = getattr(importlib.import_module(rule.module), MAKER)
         return make(features, **rule.parameters)
-    except Exception as error:
+    except _RAISED as error:
         if (library := missing_library(error)) is not None:
             raise not_installed(library) from error
         raise UsageError(
@@ -217,13 +219,13 @@ def _refuse_without_probabilities(rule: Estimator, estimator: Any) -> None:
     )
 
 
-def missing_library(error: Exception) -> str | None:
+def missing_library(error: BaseException) -> str | None:
     """Return which library of the extra `boosting` an import failed for."""
     name = error.name if isinstance(error, ModuleNotFoundError) else None
     return name if name in BOOSTING else None
 
 
-def _said(error: Exception, root: Path | None = None) -> str:
+def _said(error: BaseException, root: Path | None = None) -> str:
     """Return the first lines of an error; of one in a file of `root`, with the last line there that it passed."""
     text = " ".join(str(error).split())[:500]
     frames = [

@@ -1,6 +1,8 @@
 """scikit-learn to ONNX, in the same bytes each time."""
 
 import copy
+import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,16 +17,16 @@ from skl2onnx.operator_converters.random_forest import (
 )
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor, VotingClassifier
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import FeatureUnion, Pipeline
 
 from pipelines.domain.bundle import Feature, FeatureType
 from pipelines.domain.description import Task, label_text
 from pipelines.errors import NotServable, SlipwayError
 from pipelines.packaging.snapshot import SnapshotDescription
 from pipelines.training.advice import advice, named
-from pipelines.training.boosting import boosting_options
+from pipelines.training.boosting import boosting_options, is_known
 from pipelines.training.graph import free_name, label_by_text, note_classes, rename, split_time
-from pipelines.training.parts import parts
+from pipelines.training.parts import parts, step_of
 
 DAY_S = 86_400
 
@@ -36,10 +38,11 @@ def columns_of(feature: Feature) -> tuple[str, ...]:
     return (feature.name,)
 
 
-def to_onnx(pipeline: Pipeline, description: SnapshotDescription) -> bytes:
+def to_onnx(pipeline: Pipeline, description: SnapshotDescription, classes: Sequence[str] | None = None) -> bytes:
     """Return the ONNX form: one input [N, 1] a feature; outputs label [N] and probabilities [N, C], or value [N, 1].
 
-    Inputs are called as their features are. Raises NotServable, with the step at fault, for what can't be converted.
+    Inputs are called as their features are. `classes` are the texts of the pipeline's own, in its order; without them
+    they are those of the description. Raises NotServable, with the step at fault, for what can't be converted.
     """
     pipeline = _by_position(pipeline)
     # skl2onnx changes names that are no identifiers, each for itself.
@@ -76,12 +79,13 @@ def to_onnx(pipeline: Pipeline, description: SnapshotDescription) -> bytes:
     names = {name: feature.name for name, feature in neutral}
     taken = set(names.values())
     if classifies:
-        classes = tuple(map(label_text, description.classes))
-        if np.issubdtype(np.asarray(pipeline.classes_).dtype, np.integer):
-            label_by_text(proto, classes)
+        texts = tuple(map(label_text, description.classes) if classes is None else classes)
+        known = np.asarray(pipeline.classes_)
+        if known.dtype.kind in "biuf":
+            label_by_text(proto, dict(zip(known.astype(np.int64).tolist(), texts, strict=True)))
         outputs = {output: free_name(output, taken) for output in ("label", "probabilities")}
         rename(proto, {**names, **outputs})
-        note_classes(proto, classes)
+        note_classes(proto, texts)
     else:
         (output,) = proto.graph.output
         rename(proto, {**names, output.name: free_name("value", taken)})
@@ -130,17 +134,28 @@ def _last(pipeline: Pipeline) -> Any:
 
 
 def _not_convertible(pipeline: Pipeline, error: Exception) -> NotServable:
-    kinds = {type(part) for part in parts(pipeline) if hasattr(part, "fit")} - {Pipeline, ColumnTransformer}
-    without = sorted(kind.__name__ for kind in kinds if kind not in sklearn_operator_name_map)
+    found = {type(part): part for part in parts(pipeline) if hasattr(part, "fit")}
+    # What begins so is within an estimator, which has a converter or has none.
+    own = {kind: part for kind, part in found.items() if not kind.__name__.startswith("_")}
+    without = {kind: own[kind] for kind in own.keys() - {Pipeline, ColumnTransformer, FeatureUnion}
+               if kind not in sklearn_operator_name_map and not is_known(kind)}  # fmt: skip
     if without:
+        listed = sorted(
+            " of ".join(filter(None, (kind.__name__, step_of(pipeline, part)))) for kind, part in without.items()
+        )
         return NotServable(
-            f"the estimator can't be exported: skl2onnx has no converter for {', '.join(without)}",
+            f"the estimator can't be exported: skl2onnx has no converter for {', '.join(listed)}",
             next=advice(pipeline),
         )
-    return NotServable(
-        f"the estimator of {named(pipeline)} can't be exported: {' '.join(str(error).split())[:300]}",
-        next=advice(pipeline),
-    )
+    at = step_of(pipeline, _at_fault(error)) or f"the estimator of {named(pipeline)}"
+    return NotServable(f"{at} can't be exported: {' '.join(str(error).split())[:300]}", next=advice(pipeline))
+
+
+def _at_fault(error: Exception) -> Any:
+    """Return the estimator whose converter failed, as skl2onnx passes it on; None where none had begun."""
+    operators = (frame.f_locals.get("operator") for frame, _ in traceback.walk_tb(error.__traceback__))
+    estimators = [getattr(each, "raw_operator", None) for each in operators if each is not None]
+    return estimators[-1] if estimators else None
 
 
 class _WholeNumberAttributes:

@@ -2,9 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Annotated, Literal, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, model_validator
+
+from pipelines.domain.bundle import Feature, FeatureType
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Name = Annotated[StrictStr, Field(min_length=1, max_length=128)]
 
@@ -77,6 +83,21 @@ class Text(Strict):
 
 
 Rule = Annotated[Numeric | Categorical | Plain | Text, Field(discriminator="type")]
+
+
+def feature_of(name: str, rule: Rule, column: "pd.Series[Any]") -> Feature:
+    """Return a feature by what is declared of it and, beside that, what a column of it shows."""
+    kind = FeatureType(rule.type)
+    feature = Feature(name, kind, nullable=rule.nullable)
+    if isinstance(rule, Numeric):
+        unit = int if kind is FeatureType.INTEGER else float
+        minimum, maximum = (None if bound is None else unit(bound) for bound in (rule.minimum, rule.maximum))
+        known = column.dropna()
+        observed = (unit(known.min()), unit(known.max())) if len(known) else None
+        return replace(feature, minimum=minimum, maximum=maximum, observed=observed)
+    if isinstance(rule, Categorical):
+        return replace(feature, categories=rule.categories or tuple(sorted(column.dropna().unique())))
+    return replace(feature, maximum_length=rule.maximum_length) if isinstance(rule, Text) else feature
 
 
 def twice(names: Iterable[str]) -> list[str]:

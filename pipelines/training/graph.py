@@ -51,7 +51,7 @@ def split_time(proto: onnx.ModelProto, name: str, day: str, second: str, *, day_
     graph.node.extend(nodes)
 
 
-def label_by_text(proto: onnx.ModelProto, classes: tuple[str, ...]) -> None:
+def label_by_text(proto: onnx.ModelProto, texts: Mapping[int, str]) -> None:
     """Let the output `label` be the text of a class where the graph answers with its number."""
     output = next(each for each in proto.graph.output if each.name == "label")
     for graph in _graphs(proto.graph):
@@ -62,8 +62,8 @@ def label_by_text(proto: onnx.ModelProto, classes: tuple[str, ...]) -> None:
             ["label_number"],
             ["label"],
             domain="ai.onnx.ml",
-            keys_int64s=list(range(len(classes))),
-            values_strings=list(classes),
+            keys_int64s=list(texts),
+            values_strings=list(texts.values()),
         )
     )
     # Texts for numbers are since version 2, in which nothing else changed.

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipelines.documents import DocumentError, read_yaml
 from pipelines.errors import UsageError
+from pipelines.training.repositories import dvc_root
 
 _CACHE = Path(".dvc/cache/files/md5")
 
@@ -36,10 +37,11 @@ def drop_spoiled(root: Path) -> list[str]:
     DVC then makes them anew.
     """
     dropped = []
+    kept = dvc_root(root) or root
     for path, md5 in _outputs(root):
-        for name in (path, _CACHE / md5[:2] / md5[2:]):
-            if (root / name).is_file() and _md5(root / name) != md5:
-                (root / name).unlink()
+        for where, name in ((root, path), (kept, _CACHE / md5[:2] / md5[2:])):
+            if (where / name).is_file() and _md5(where / name) != md5:
+                (where / name).unlink()
                 dropped.append(str(name))
     return dropped
 

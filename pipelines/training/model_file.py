@@ -15,11 +15,25 @@ from pydantic import (
 )
 
 from pipelines.documents import DocumentError, read_yaml
+from pipelines.domain.card import CARD_TAGS
 from pipelines.domain.description import Label, Task
 from pipelines.domain.names import checked_name
+from pipelines.domain.texts import checked_text
 from pipelines.errors import UsageError
+from pipelines.packaging.snapshot import IDENTITY_COLUMN
 from pipelines.training.feature_rules import Name, Numeric, Rule, Strict, twice
 
+# What Pydantic says in terms of Python.
+_IN_WORDS = {
+    "dict_type": "give keys with their values",
+    "extra_forbidden": "there is no such key",
+    "missing": "it is not given",
+    "model_attributes_type": "give keys with their values",
+    "model_type": "give keys with their values",
+    "string_type": "give a text",
+    "union_tag_invalid": "its type is none of integer, number, boolean, category, date, datetime, text",
+    "union_tag_not_found": "give its type: integer, number, boolean, category, date, datetime or text",
+}
 # So many wrong keys are named at once.
 _NAMED_KEYS = 50
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -133,9 +147,48 @@ class Estimator(Strict):
         return self.path or str(self.module)
 
 
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise ValueError("say what breaks for clients, and why that has to be")
+    return checked_text(text.strip())
+
+
+class SchemaChange(Strict):
+    """Says that clients of the version in production have to change for this one, and why."""
+
+    change: Literal["breaking"]
+    reason: Annotated[StrictStr, AfterValidator(_reason)]
+
+
+def _told(text: str) -> str:
+    if not text.strip():
+        raise ValueError("say something, or leave it out")
+    return checked_text(text.strip())
+
+
+_Told = Annotated[StrictStr, AfterValidator(_told)]
+
+
+class Card(Strict):
+    """What a person says of the model for its card, each a text of one paragraph."""
+
+    intended_use: _Told | None = None
+    limitations: _Told | None = None
+    owner: _Told | None = None
+    contact: _Told | None = None
+    ethics: _Told | None = None
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags of a run that say it."""
+        said = self.model_dump(exclude_none=True)
+        return {CARD_TAGS[key]: text for key, text in said.items()}
+
+
 class ModelFile(Strict):
     """A whole model.yaml; columns in `ignore` have no role.
 
+    Rows without a target are refused, or with `unlabelled: drop` left out.
     The task is binary where a positive label is given. Labels are answered as the type that `labels` says: that of the
     positive one, or else text.
     """
@@ -146,12 +199,15 @@ class ModelFile(Strict):
     task: Task | None = None
     positive: Label | None = None
     labels: Literal["text", "integer", "number", "boolean"] | None = None
+    unlabelled: Literal["refuse", "drop"] = "refuse"
     id_columns: tuple[Name, ...] = ()
     features: Annotated[dict[Name, Rule], Field(min_length=1)]
     ignore: tuple[Name, ...] = ()
     protected: tuple[Name, ...] = ()
     split: Split
     estimator: Estimator
+    schema_change: SchemaChange | None = Field(None, alias="schema")
+    card: Card = Card()
 
     @model_validator(mode="after")
     def _task_fits_the_labels(self) -> Self:
@@ -196,7 +252,8 @@ class ModelFile(Strict):
         try:
             body = read_yaml(path)
         except DocumentError as error:
-            raise UsageError(f"{path} can't be read: {error}", next="write a model.yaml") from error
+            ways = f"correct {path}" if path.exists() else "write it, or have it proposed: slipway model init"
+            raise UsageError(f"{path} can't be read: {error}", next=ways) from error
         return cls.read(body, path)
 
     @classmethod
@@ -209,7 +266,7 @@ class ModelFile(Strict):
         try:
             model = cls.model_validate(body)
         except ValidationError as error:
-            faults += dict.fromkeys(_fault(item["loc"], item["msg"]) for item in error.errors())
+            faults += dict.fromkeys(_fault(item["loc"], item["type"], item["msg"]) for item in error.errors())
         if faults:
             raise UsageError(
                 f"{path} is not a model description: {'; '.join(faults[:_NAMED_KEYS])}", next=f"correct {path}"
@@ -218,7 +275,8 @@ class ModelFile(Strict):
 
     def flattened(self) -> dict[str, str]:
         """Return every setting as `dotted.key -> text`, the form MLflow keeps parameters in."""
-        return dict(_flat("", self.model_dump(mode="json", exclude_defaults=True)))
+        # What the card says is long, and stands in tags of its own.
+        return dict(_flat("", self.model_dump(mode="json", exclude_defaults=True, exclude={"card"})))
 
 
 def _label_type(label: Label) -> str:
@@ -255,6 +313,8 @@ def _wrong_roles(body: Mapping[Any, Any]) -> list[str]:
     faults = [f"columns with two roles: {name}" for name in twice([*target, *ids, *features, *ignored])]
     if column in (*target, *ignored):
         faults.append(f"split.column: {column} can't be the target, nor be ignored")
+    if IDENTITY_COLUMN in (*target, *features):
+        faults.append(f"{IDENTITY_COLUMN}: the name is Slipway's own in a snapshot")
     strangers = sorted(set(_texts(body.get("protected"))) - set(features))
     if strangers:
         faults.append(f"protected: attributes that are no features: {', '.join(strangers)}")
@@ -265,11 +325,11 @@ def _texts(value: Any) -> list[str]:
     return [each for each in value if isinstance(each, str)] if isinstance(value, list | tuple | dict) else []
 
 
-def _fault(location: tuple[int | str, ...], message: str) -> str:
+def _fault(location: tuple[int | str, ...], kind: str, message: str) -> str:
     # Each type that a label could have had complains.
     if location[:1] == ("positive",):
         return "positive: give a text, a number, true or false"
-    return f"{_place(location)}: {message}"
+    return f"{_place(location)}: {_IN_WORDS.get(kind, message)}"
 
 
 def _place(location: tuple[int | str, ...]) -> str:

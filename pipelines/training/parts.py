@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import FeatureUnion, Pipeline
 
 # Libraries of the extra, and the modules of their estimators.
 BOOSTING = {"lightgbm", "xgboost", "catboost", "onnxmltools"}
@@ -37,6 +39,29 @@ def parts(estimator: Any) -> Iterator[Any]:
             pending += vars(part).values() if isinstance(part, BaseEstimator) else []
         elif type(part).__module__.startswith("sklearn.calibration"):
             pending += vars(part).values()
+
+
+def steps(estimator: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what data passes in a fitted pipeline, each with its way: the names of steps, joined by ` > `."""
+    inner: list[tuple[str, Any]] = []
+    if isinstance(estimator, Pipeline):
+        inner = list(estimator.steps)
+    elif isinstance(estimator, ColumnTransformer):
+        inner = [(name, step) for name, step, _ in getattr(estimator, "transformers_", estimator.transformers)]
+    elif isinstance(estimator, FeatureUnion):
+        inner = list(estimator.transformer_list)
+    if not inner and hasattr(estimator, "get_params"):
+        yield path, estimator
+    for name, step in inner:
+        yield from steps(step, f"{path} > {name}" if path else name)
+
+
+def step_of(estimator: Any, part: Any) -> str | None:
+    """Return in words which step of `estimator` a part of it is, or is within; None where it is in none."""
+    for path, step in steps(estimator):
+        if path and any(each is part for each in parts(step)):
+            return f"step {path} ({type(step).__name__})"
+    return None
 
 
 def libraries(estimator: Any) -> list[str]:

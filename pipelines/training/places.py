@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipelines.domain.description import Task
+from pipelines.packaging.training_rows import Hashes, hashes_of_texts
 from pipelines.training.model_file import ModelFile
 from pipelines.training.reading.columns import instants
 from pipelines.training.reading.refusals import Refusals, quoted
@@ -72,6 +73,21 @@ def divided(model: ModelFile, table: Table, frame: pd.DataFrame) -> Parts:
     parts = Parts(~evaluation, evaluation, reference)
     _check(model, table, frame, parts)
     return parts
+
+
+def identity_of(model: ModelFile) -> tuple[str, ...]:
+    """Return the columns that say which row it is, whatever its features are; none where nothing does.
+
+    That is its ids, and of rows that are divided by time the time as well: then an id may come again.
+    """
+    time = (model.split.column,) if model.split.column else ()
+    return tuple(dict.fromkeys((*model.id_columns, *time)))
+
+
+def identities(model: ModelFile, table: Table) -> Hashes | None:
+    """Return the hash of each row's identity, (n,), of texts without the blanks around them; None where it has none."""
+    columns = [table.trimmed(name).to_pylist() for name in identity_of(model)]
+    return hashes_of_texts(zip(*columns, strict=True), len(table)) if columns else None
 
 
 def _keys(model: ModelFile, table: Table, frame: pd.DataFrame) -> Iterable[tuple[Any, ...]]:

@@ -23,7 +23,7 @@ from pipelines.training.reading import numbers as of
 from pipelines.training.reading.columns import guessed_decimal, typed_frame, typed_label
 from pipelines.training.reading.encoding import probable
 from pipelines.training.reading.refusals import quoted
-from pipelines.training.reading.source import check_columns, is_parquet, read_source
+from pipelines.training.reading.source import is_parquet, read_source, usable_rows
 from pipelines.training.reading.table import Table
 
 _TWO = 2
@@ -73,6 +73,8 @@ def propose(root: Path, path: str, *, target: str, name: str, ids: tuple[str, ..
         except OSError as error:
             raise UsageError(f"{root / path} can't be read: {error}", next="name a file of the project") from error
     table = read_source(source, root)
+    if target in ids:
+        raise UsageError(f"{target} can't be both the target and an id", next="name other columns by --id")
     absent = [column for column in (target, *ids) if column not in table.columns]
     if absent:
         raise UsageError(
@@ -86,6 +88,7 @@ def propose(root: Path, path: str, *, target: str, name: str, ids: tuple[str, ..
         "source": {"path": path, **table.written, **judge.written()},
         "target": target,
         **judge.task(),
+        **({"unlabelled": "drop"} if judge.unlabelled else {}),
         "id_columns": [each.column for each in roles if each.role == "id"],
         "features": {
             each.column: {"type": each.role, **({"nullable": True} if each.nullable else {})}
@@ -105,8 +108,7 @@ def propose(root: Path, path: str, *, target: str, name: str, ids: tuple[str, ..
 def _prepared(body: dict[str, Any], root: Path) -> dict[str, Any]:
     """Return the description with the first seed that leaves every part enough rows; raise what prepare would."""
     model = ModelFile.read(body, root / "model.yaml")
-    table = read_source(model.source, root)
-    check_columns(model, table)
+    table = usable_rows(model, read_source(model.source, root))
     frame = typed_frame(model, table)
     refused: UsageError | None = None
     for seed in _SEEDS:
@@ -121,7 +123,7 @@ def _prepared(body: dict[str, Any], root: Path) -> dict[str, Any]:
     raise UsageError(refused.message, next="add rows, or join rare labels with others") from refused
 
 
-def _positive(counts: Counter[str]) -> str:
+def probable_positive(counts: Counter[str]) -> str:
     """Return the label that says yes, or else the rarest one."""
     said = [label for label in counts if label.strip().lower() in _POSITIVE]
     return said[0] if len(said) == 1 else min(counts, key=lambda label: (counts[label], label))
@@ -135,12 +137,17 @@ class _Judge:
         self._ids = ids
         others = [name for name in table.columns if name != target]
         self._decimal = guessed_decimal(table, others)
-        self._markers = sorted({marker for name in others for marker in self._markers_of(table.trimmed(name))})
+        self._markers = sorted({marker for name in table.columns for marker in self._markers_of(table.trimmed(name))})
         self._table = dataclasses.replace(table, missing=table.missing | set(self._markers))
         self._has_id = bool(ids)
-        self._labels: Counter[str] = Counter(table.columns[target].to_pylist())
-        numbers = of.parsed(table.trimmed(target), guessed_decimal(table, [target]))
-        self._is_number = not np.isnan(numbers[~table.is_missing(target)]).any()
+        missing = self._table.is_missing(target)
+        if missing.all():
+            raise UsageError(f"target {target} is empty: there is nothing to be predicted", next="name another target")
+        self.unlabelled = int(missing.sum())
+        labelled = table.among(~missing)
+        self._labels: Counter[str] = Counter(labelled.columns[target].to_pylist())
+        numbers = of.parsed(labelled.trimmed(target), guessed_decimal(labelled, [target]))
+        self._is_number = not np.isnan(numbers).any()
         self._regresses = self._is_number and len(self._labels) > MOST_LABELS
 
     def task(self) -> dict[str, Any]:
@@ -155,7 +162,7 @@ class _Judge:
         kind = self._label_type()
         if len(self._labels) > _TWO:
             return {"task": "multiclass", "labels": kind}
-        return {"positive": typed_label(_positive(self._labels), kind)}
+        return {"positive": typed_label(probable_positive(self._labels), kind)}
 
     def estimator(self) -> dict[str, Any]:
         """Return an estimator that the task can begin with."""
@@ -167,7 +174,7 @@ class _Judge:
         said = {label.strip().lower() for label in self._labels}
         if said <= _TRUTHS:
             return "boolean"
-        whole = self._is_number and all(float(label).is_integer() for label in said if label)
+        whole = self._is_number and all(float(label).is_integer() for label in said)
         return "integer" if whole and not any(label.startswith("0") and label != "0" for label in said) else "text"
 
     def written(self) -> dict[str, Any]:
@@ -178,10 +185,10 @@ class _Judge:
     def role(self, column: str) -> Role:
         """Return what a column is; of several that name each row, only the first is its id."""
         if column == self._target:
-            if self._regresses:
-                return Role(column, "target", f"{len(self._labels):,} different numbers: a number to be predicted")
-            common = self._labels.most_common(5)
-            return Role(column, "target", ", ".join(f"{quoted(label)} {rows:,}" for label, rows in common))
+            common = ", ".join(f"{quoted(label)} {rows:,}" for label, rows in self._labels.most_common(5))
+            why = f"{len(self._labels):,} different numbers: a number to be predicted" if self._regresses else common
+            left_out = f"; {self.unlabelled:,} rows without it are left out" if self.unlabelled else ""
+            return Role(column, "target", f"{why}{left_out}")
         if column in self._ids:
             return Role(column, "id", "named as an id")
         texts = self._table.trimmed(column)
@@ -217,8 +224,7 @@ class _Judge:
             if of.is_beyond_float32(values).any():
                 return Role(column, "ignore", "it holds more than float32 does, which the model takes")
             return Role(column, "number", f"numbers from {distinct[0]:g} to {distinct[-1]:g}")
-        counts_rows = distinct[-1] - distinct[0] + 1 == len(values)
-        if each_its_own and (counts_rows or _ID_NAME.search(column)):
+        if each_its_own and (of.counts_rows(values) or _ID_NAME.search(column)):
             return self._id(column, "a whole number of its own in each row")
         if of.is_beyond_whole(values).any() or of.is_merged(values).any():
             return Role(

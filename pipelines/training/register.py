@@ -1,6 +1,7 @@
 """The command line that registers a trained working tree, with the trainer's rights only.
 
-The one line on stdout is `{"run_id", "accuracy", "model_version"}`; progress goes to stderr.
+The one line on stdout is `{"run_id", "accuracy", "model_version"}`; progress goes to stderr. What a conversion left is
+registered too, and an evaluation set that is no version's is logged.
 """
 
 import argparse
@@ -9,7 +10,8 @@ import http.client
 import json
 import sys
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +21,66 @@ from pipelines.training.workspace import Workspace, make_importable, utter
 
 # Takes the working tree, the address of the registry, and where git is asked; returns what the line on stdout says.
 Register = Callable[[Workspace, str, Path], dict[str, Any]]
+# Takes what there is instead of a tree, the folder that a conversion left or an evaluation set, and the same address.
+Log = Callable[[Path, str], dict[str, Any]]
 _PROBE_TIMEOUT_S = 5.0
 
 
-def main(register: Register, argv: Sequence[str] | None = None) -> int:
-    """Have `register` register a working tree; return the exit code."""
+@dataclass(frozen=True)
+class Registration:
+    """What is registered with the files of a workspace.
+
+    `parameters` say what the model was made with, `source` where its data is from and `source_digest` what that was,
+    None where nobody knows. `git_root` is where the commit is read. `breaking` says why clients have to change for it,
+    and `card` are the tags of what a person says of the model.
+    """
+
+    model: str
+    parameters: Mapping[str, str]
+    source: str
+    source_digest: str | None
+    git_root: Path
+    breaking: str | None = None
+    card: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered version, the run that logged it, and the metrics that were logged with it."""
+
+    model: str
+    version: str
+    run_id: str
+    metrics: Mapping[str, float]
+
+
+def main(register: Register, log: Mapping[str, Log], argv: Sequence[str] | None = None) -> int:
+    """Have a working tree registered, or logged what an option that `log` names gives instead; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tracking-uri", required=True, help="address of the MLflow server")
     parser.add_argument("--root", type=Path, default=Path(), help="project root (default: here)")
     parser.add_argument("--git-root", type=Path, help="where the commit is read (default: --root)")
+    instead = parser.add_mutually_exclusive_group()
+    for name in log:
+        instead.add_argument(f"--{name}", type=Path, help="a file or folder that is logged instead of a project")
     arguments = parser.parse_args(argv)
+    given = [(name, path) for name in log if (path := getattr(arguments, name))]
     root = arguments.root.resolve()
     make_importable(root)
     uri = arguments.tracking_uri.rstrip("/")
     try:
-        refuse_spoiled(root)
+        if not given:
+            refuse_spoiled(root)
         reach(uri)
-        _refuse_untrained(Workspace(root))
+        if not given:
+            _refuse_untrained(Workspace(root))
         # MLflow prints links to stdout, which belongs to the result.
         with contextlib.redirect_stdout(sys.stderr):
-            result = register(Workspace(root), uri, arguments.git_root or root)
+            if given:
+                [(name, path)] = given
+                result = log[name](path, uri)
+            else:
+                result = register(Workspace(root), uri, arguments.git_root or root)
     except SlipwayError as error:
         return utter(error)
     print(json.dumps(result))

@@ -40,30 +40,51 @@ def score(workspace: Workspace) -> None:
         raise UsageError(f"not trained yet: {', '.join(missing)} missing", next='run "dvc repro"')
     evaluation = read_snapshot(workspace.evaluation)
     pipeline = load_trained(workspace.sklearn_model.read_bytes())
+    # A model of numbered labels has the same classes in the same order.
+    classes = tuple(map(label_text, evaluation.description.classes))
     try:
-        predictions = predict(pipeline, evaluation)
-        served = ServedModel.wired(OnnxModel.load(workspace.onnx_model), evaluation.description.features)
-        difference = largest_difference(predictions, served.score(evaluation.features), evaluation.description)
+        given = as_served(evaluation.features, evaluation.description)
+        predictions = predict(pipeline, given, evaluation.description, classes)
+        metrics = compared(workspace.onnx_model.read_bytes(), evaluation, predictions)
     except NotServable as error:
         raise NotServable(f"{named(pipeline)}: {error.message}", next=advice(pipeline)) from error
-    metrics = {**measure(evaluation, predictions), "onnx_max_abs_difference": difference}
-    write_table(workspace.predictions, pa.Table.from_pandas(predictions, preserve_index=False))
+    write_measured(workspace, predictions, metrics)
+
+
+def compared(content: bytes, evaluation: Snapshot, predictions: pd.DataFrame) -> dict[str, float]:
+    """Return the metrics of the trained model's predictions; raise NotServable where its ONNX form differs."""
+    description = evaluation.description
+    served = ServedModel.wired(OnnxModel.read(content, "model.onnx"), description.features)
+    difference = largest_difference(
+        predictions, served.score(evaluation.features), description, order=served.model.classes
+    )
+    return {**measure(evaluation, predictions), "onnx_max_abs_difference": difference}
+
+
+def write_measured(workspace: Workspace, predictions: pd.DataFrame, metrics: dict[str, float]) -> None:
+    """Write predictions and metrics into a workspace."""
+    write_table(workspace.predictions, predictions_table(predictions))
     workspace.metrics.write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     report(json.dumps(metrics, sort_keys=True))
 
 
-def predict(pipeline: Pipeline, rows: Snapshot) -> pd.DataFrame:
-    """Return what the trained model answers to each row.
+def predictions_table(predictions: pd.DataFrame) -> pa.Table:
+    """Return predictions as they are kept."""
+    return pa.Table.from_pandas(predictions, preserve_index=False)
 
-    That is `label` with `probability` of the positive class, or `probability:CLASS` of each, or `value`.
+
+def predict(
+    pipeline: Pipeline, rows: pd.DataFrame, description: SnapshotDescription, classes: tuple[str, ...]
+) -> pd.DataFrame:
+    """Return what the trained model answers to each of `rows`, which are as it takes them.
+
+    That is `label` with `probability` of the positive class, or `probability:CLASS` of each, or `value`. `classes` are
+    the texts of the model's own, in its order.
     """
-    description = rows.description
-    served = as_served(rows.features, description)
     if description.task is Task.REGRESSION:
-        return pd.DataFrame({"value": values_of(pipeline, served)})
-    probabilities = probabilities_of(pipeline, served)
-    # A model of numbered labels has the same classes in the same order.
-    known = [label_text(each) for each in description.classes]
+        return pd.DataFrame({"value": values_of(pipeline, rows)})
+    probabilities = probabilities_of(pipeline, rows)
+    known = list(classes)
     columns = {name: probabilities[:, known.index(text)] for name, text in probability_columns(description).items()}
     return pd.DataFrame({**columns, "label": np.array(known, dtype=object)[np.argmax(probabilities, axis=1)]})
 
@@ -93,10 +114,13 @@ def measure(rows: Snapshot, predictions: pd.DataFrame) -> dict[str, float]:
     return {name: float(value) for name, value in {**metrics, "evaluation_rows": len(rows.frame)}.items()}
 
 
-def largest_difference(predictions: pd.DataFrame, scores: Scores, description: SnapshotDescription) -> float:
+def largest_difference(
+    predictions: pd.DataFrame, scores: Scores, description: SnapshotDescription, *, order: tuple[str, ...]
+) -> float:
     """Return the largest difference of a probability between the trained model and ONNX, or of a value's share.
 
-    A value's share is that of the largest one, which is 1 at least. Raises NotServable when it is above 1e-5 or a label
+    `order` is that of the export's columns of probabilities. A value's share is that of the largest one, which is 1 at
+    least. Raises NotServable when it is above 1e-5 or a label
     differs: another model than the trained one would be served.
     """
     if scores.labels is None:
@@ -104,8 +128,6 @@ def largest_difference(predictions: pd.DataFrame, scores: Scores, description: S
         scale, differing = max(1.0, float(np.max(np.abs(trained)))), 0
     else:
         columns = probability_columns(description)
-        # The order of the export's columns is that of the sorted texts, as scikit-learn's is.
-        order = [label_text(each) for each in description.classes]
         trained = predictions[list(columns)].to_numpy()
         answered = scores.numbers[:, [order.index(text) for text in columns.values()]]
         other = predictions["label"].to_numpy(dtype=object) != scores.labels

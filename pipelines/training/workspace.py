@@ -27,6 +27,11 @@ class Workspace:
         return self.root / "model.yaml"
 
     @property
+    def stage_lock(self) -> Path:
+        """What the stages run on, where the tree holds no code of theirs."""
+        return self.root / "slipway.lock"
+
+    @property
     def train(self) -> Path:
         """Snapshot that the estimator is fitted on."""
         return self.root / "data/snapshots/train.parquet"

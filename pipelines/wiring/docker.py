@@ -22,6 +22,7 @@ from pipelines.adapters.home_lock import is_held
 from pipelines.adapters.images import build as images
 from pipelines.adapters.images.release_images import ImageRegistry, ReleaseImages, find_app
 from pipelines.adapters.jobs.container import ContainerJobs
+from pipelines.adapters.jobs.files import PROGRAM
 from pipelines.adapters.load.job import LoadJob
 from pipelines.adapters.load.networks import LoadFront, LoadNetworks
 from pipelines.adapters.load.swarm import LoadSwarm
@@ -29,24 +30,27 @@ from pipelines.adapters.storage.checkpoints_s3 import S3Checkpoints
 from pipelines.adapters.storage.object_store import S3Access
 from pipelines.adapters.swarm.edge_socket import EdgeSocket
 from pipelines.adapters.swarm.engine import DockerEngine
-from pipelines.adapters.swarm.services import EndpointServices, SwarmServices
+from pipelines.adapters.swarm.services import SwarmServices, services_of_stack
 from pipelines.adapters.swarm.target import SwarmTarget
 from pipelines.api.client import ApiClient, executor_silence
 from pipelines.disk import write_whole
 from pipelines.domain.backup import Manifest
-from pipelines.domain.release import Endpoint, Environment, Slot
+from pipelines.domain.release import Environment, Slot
 from pipelines.errors import DeployFailed, UsageError
 from pipelines.ports import BackupPlace, Checkpoints, DataRemote, JobRunner, LoadRunner, Records, Target
 from pipelines.releases.services import Timing
-from pipelines.settings.installation import installation_id
+from pipelines.settings.installation import installation_id, kept_models
+from pipelines.settings.models import model_name
 from pipelines.settings.runtime import Runtime
-from pipelines.settings.settings import ROOT, Settings, model_name
-from pipelines.settings.terraform_outputs import StackOutputs
+from pipelines.settings.settings import ROOT, Settings
+from pipelines.settings.terraform_outputs import EndpointOutputs, StackOutputs
 from pipelines.wiring.stores import open_bundles
 
 CRANE = Path("/usr/local/bin/crane")
 ENGINE_URL = "unix:///var/run/docker.sock"
 LOAD_PATH = "edge"
+# Built when a version is converted, and no part of an installation.
+CONVERT_IMAGE, CONVERT_PROGRAM = "convert", "pipelines.adapters.mlflow.conversion"
 # As infra/images/postgres has it: an older server does not read the dumps of a newer one.
 BACKUP_FORMATS: Mapping[str, int | str] = {"postgresql": 17}
 # So long the executor waits at its start until "slipway up" has pushed the app's image.
@@ -60,7 +64,7 @@ def open_installation(settings: Settings, environ: Mapping[str, str]) -> SwarmIn
     outside = ExternalServices(choices.object_store, choices.image_registry, settings.s3_keys, settings.registry_login)
 
     def build(report_progress: Callable[[str], None]) -> Mapping[str, str]:
-        names = [name for name in images.image_names(ROOT) if name not in outside.images]
+        names = [name for name in images.image_names(ROOT) if name not in {*outside.images, CONVERT_IMAGE}]
         return images.build_images(ROOT, names, report_progress=report_progress, environ=environ)
 
     work = settings.home / "terraform"
@@ -70,6 +74,9 @@ def open_installation(settings: Settings, environ: Mapping[str, str]) -> SwarmIn
         InstallationOptions(
             model=model_name(settings.project),
             model_file=settings.project / "model.yaml",
+            models=lambda: [model.name for model in settings.models[1:]],
+            removed=lambda: [model.name for model in kept_models(settings.home) if model.removed],
+            model_sizes=choices.models,
             ports={
                 "api": settings.api_port,
                 "images": settings.images_port,
@@ -168,7 +175,7 @@ def open_target(settings: Settings) -> Target:
     records = settings.home / "images"
     registry = replace(registry, app=find_app(CRANE, registry, stack.images.app, records))
     return SwarmTarget(
-        SwarmServices(engine, _services(stack, model_name(settings.project))),
+        SwarmServices(engine, services_of_stack(stack, model_name(settings.project))),
         ReleaseImages(CRANE, registry, open_bundles(settings).path, records=records, engine=engine),
         EdgeSocket(engine, stack.edge.name),
     )
@@ -205,6 +212,27 @@ def open_jobs(settings: Settings) -> JobRunner:
     return ContainerJobs(DockerEngine(ENGINE_URL), _runtime(settings).stack.prefix)
 
 
+def open_reader(settings: Settings, environ: Mapping[str, str], report_progress: Callable[[str], None]) -> JobRunner:
+    """Run confined jobs as containers of the operator's engine, made of the image of the executor."""
+    return _operators_jobs(settings, environ, report_progress, "control", PROGRAM)
+
+
+def open_converter(settings: Settings, environ: Mapping[str, str], report_progress: Callable[[str], None]) -> JobRunner:
+    """Run conversions as such containers, made of an image with what fits and exports models, built when needed."""
+    return _operators_jobs(settings, environ, report_progress, CONVERT_IMAGE, CONVERT_PROGRAM)
+
+
+def _operators_jobs(
+    settings: Settings,
+    environ: Mapping[str, str],
+    report_progress: Callable[[str], None],
+    image: str,
+    program: str,
+) -> JobRunner:
+    built = images.build_images(ROOT, [image], report_progress=report_progress, environ=environ)
+    return ContainerJobs(DockerEngine(engine_url(environ)), settings.prefix, image=built[image], program=program)
+
+
 def timing() -> Timing:
     """Return the deadlines of a Swarm: a look costs several calls, and it has a deadline of its own, by replicas."""
     return Timing(poll_s=0.25, converge_s=600.0)
@@ -216,9 +244,16 @@ def _open_staging_load(
     installation = open_installation(settings, environ)
     stack = installation.outputs()
     staging = stack.environments[Environment.STAGING]
-    front = LoadFront(staging.load_network, staging.load_urls[Slot.LIVE])
+    places: dict[str, EndpointOutputs] = {settings.model().name: staging, **staging.models}
+    fronts = {
+        settings.address(settings.endpoint(Environment.STAGING, model.name)): LoadFront(
+            staging.load_network, places[model.name].load_urls[Slot.LIVE]
+        )
+        for model in settings.models
+        if model.name in places
+    }
     swarm = _load_swarm(stack, installation.entered_engine(), owner="operator")
-    return LoadJob(swarm, LoadNetworks({settings.url(settings.staging_port): front}), report_progress=report_progress)
+    return LoadJob(swarm, LoadNetworks(fronts), report_progress=report_progress)
 
 
 def _runtime(settings: Settings) -> Runtime:
@@ -226,16 +261,6 @@ def _runtime(settings: Settings) -> Runtime:
     if settings.runtime is None:
         raise UsageError("this is for a container of the installation only", next="leave it to the executor")
     return settings.runtime
-
-
-def _services(stack: StackOutputs, model: str) -> dict[Endpoint, EndpointServices]:
-    """Return the services of each endpoint; all that Terraform makes now are of the one model of the installation."""
-    return {
-        Endpoint(model, environment): EndpointServices(
-            {slot: service.name for slot, service in outputs.slots.items()}, backend=environment
-        )
-        for environment, outputs in stack.environments.items()
-    }
 
 
 def engine_url(environ: Mapping[str, str]) -> str:

@@ -121,6 +121,21 @@ def open_jobs(settings: Settings) -> JobRunner:
     return ProcessJobs(settings.root, settings.home / "jobs")
 
 
+def open_reader(settings: Settings, environ: Mapping[str, str], report_progress: Callable[[str], None]) -> JobRunner:
+    """Run confined jobs as children of this process."""
+    return open_jobs(settings)
+
+
+def open_converter(settings: Settings, environ: Mapping[str, str], report_progress: Callable[[str], None]) -> JobRunner:
+    """Refuse: nothing on one machine keeps its files and credentials away from the code of a model."""
+    raise TargetUnavailable(
+        f"TARGET={settings.target} converts no version: loading its estimator runs whatever code is in it, and a"
+        " process of this machine could reach all that you can",
+        next="log it where it was fitted, with slipway.log_model (see docs/notebooks.md), or use an installation with"
+        " TARGET=docker, which converts it in a container without network and credentials",
+    )
+
+
 def timing() -> Timing:
     """Return the usual deadlines."""
     return Timing()

@@ -14,7 +14,8 @@ from pipelines.governance.subscribers import Subscriber
 from pipelines.ports import WorkflowEngine
 from pipelines.releases.maintenance import under_way
 from pipelines.releases.services import Services
-from pipelines.settings.settings import Settings, model_name
+from pipelines.settings.models import model_name
+from pipelines.settings.settings import Settings
 from pipelines.settings.tokens import read_tokens
 from pipelines.wiring.patience import wait_out
 from pipelines.wiring.stores import open_bundles, open_checkpoints, open_records, open_registry, open_versions
@@ -70,6 +71,7 @@ def build_services(settings: Settings, *, executor: str, environ: Mapping[str, s
         bundles=open_bundles(settings),
         workdir=settings.home,
         executor=executor,
+        model=model_name(settings.project),
         now=now,
         fault=planned_fault(settings, environ),
         timing=wiring.timing(),

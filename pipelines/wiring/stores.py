@@ -1,5 +1,9 @@
 """Opens what an installation keeps: records, bundles, and the model registry."""
 
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+
 from pipelines.adapters.database.lost_files import RECORDS, refuse_lost
 from pipelines.adapters.database.records import SqlRecords, upgrade_file
 from pipelines.adapters.mlflow.versions import MlflowVersions
@@ -43,6 +47,21 @@ def open_registry(settings: Settings) -> ModelRegistry:
     from pipelines.adapters.mlflow.registry import MlflowModelRegistry
 
     return MlflowModelRegistry(settings.mlflow_url, login=_mlflow_login(settings))
+
+
+def open_registry_as(settings: Settings, trainer: Mapping[str, str]) -> ModelRegistry:
+    """Connect to the model registry from the operator's machine, with what the installation gives a trainer."""
+    from pipelines.adapters.mlflow.registry import MlflowModelRegistry
+
+    login = (trainer["MLFLOW_TRACKING_USERNAME"], trainer["MLFLOW_TRACKING_PASSWORD"]) if trainer else None
+    authority = settings.authority_file
+    trust = ssl.create_default_context(cafile=authority) if authority else True
+    return MlflowModelRegistry(settings.mlflow_url, login=login, trust=trust)
+
+
+def open_bundles_in(folder: Path) -> BundleStore:
+    """Open a store of bundles that nobody else uses."""
+    return BundleStore(folder)
 
 
 def open_bundles(settings: Settings) -> BundleStore:

@@ -80,6 +80,16 @@ class TargetWiring(Protocol):
     def open_jobs(self, settings: Settings) -> JobRunner:
         """Open what reads the files of strangers."""
 
+    def open_reader(
+        self, settings: Settings, environ: Mapping[str, str], report_progress: Callable[[str], None]
+    ) -> JobRunner:
+        """Open what reads the files of strangers for a verb of the operator's machine."""
+
+    def open_converter(
+        self, settings: Settings, environ: Mapping[str, str], report_progress: Callable[[str], None]
+    ) -> JobRunner:
+        """Open what loads estimators of strangers, which runs their code; raise TargetUnavailable where nothing may."""
+
     def timing(self) -> Timing:
         """Return how long releases may take there."""
 

@@ -75,6 +75,9 @@ def test_a_child_has_nothing_of_this_process_but_its_files(jobs: ProcessJobs, mo
     assert "canary" not in json.dumps(found)
     assert {name for name in found["environ"] if "SLIPWAY" in name or "MLFLOW" in name} == set()
     assert found["leads_its_session"] and found["cwd_is_place"]
+    assert found["gives_way_by"] > os.getpriority(os.PRIO_PROCESS, 0)
+    # Where the kernel weighs sessions, "/autogroup-7 nice 5" is what counts against other sessions.
+    assert found["autogroup"] in (None, "") or found["autogroup"].endswith(f"nice {found['gives_way_by']}")
     limits = found["limits"]
     assert limits["DATA"] == 512 * MIB
     assert limits["CPU"] <= BOUNDS.wall_s + 2

@@ -26,14 +26,17 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2
 from mlflow.protos.model_registry_pb2 import ModelRegistryService
 
+import slipway
 from pipelines.adapters.mlflow.registry import MlflowModelRegistry
-from pipelines.adapters.mlflow.training_run import register
+from pipelines.adapters.mlflow.training_run import register, register_converted
 from pipelines.adapters.mlflow.users import MlflowUsers
 from pipelines.errors import RegistryUnavailable, UsageError
+from pipelines.packaging.converted import PREDICTIONS_FILE, ConvertedFolder
 from tests.support.containers.engine import FIRST_BUILD_S
 from tests.support.servers.guarded_mlflow import ADMIN, PLUGIN, guarded_container, guarded_process, settings_of
 from tests.support.servers.mlflow_trainer import MlflowTrainer
 from tests.support.servers.servers import free_port
+from tests.support.world import notebooks
 from tests.support.world.bundles import make_bundle
 from tests.support.world.strange_http import exchange
 from tests.support.world.trained import trained
@@ -525,6 +528,7 @@ def test_slipways_own_client_works_for_the_promoter(mlflow: str, monkeypatch: py
     registry.move_alias("toy", "staging", "2")
     assert registry.aliases("toy") == {"production": "1", "staging": "2"}
     registry.set_tag("toy", "2", "lifecycle", "Staging")
+    registry.set_description("toy", "2", "**No.** Stopped by accuracy.")
     registry.attach_evidence(registry.version("toy", "2"), {"report.json": b"{}"})
     registry.move_alias("toy", "staging", None)
 
@@ -555,6 +559,28 @@ def test_the_trainer_describes_versions_in_words_and_tags_of_its_own(
     client.set_model_version_tag("toy", "2", "team", "toys")
     copied = client.create_model_version("toy", "models:/toy/2", tags={"team": "toys"})
     assert (copied.tags, client.get_model_version("toy", "2").tags["team"]) == ({"team": "toys"}, "toys")
+
+
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")
+def test_the_trainer_registers_what_a_notebook_fitted_and_what_was_converted(
+    mlflow: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    as_user(monkeypatch, "trainer")
+    rows = notebooks.passengers()
+    columns = [*notebooks.NUMBERS, *notebooks.TEXTS]
+    fitted = notebooks.logistic().fit(rows[columns], rows["survived"])
+    logged = slipway.log_model(fitted, rows[columns], rows["survived"], task="binary", name="toy", tracking_uri=mlflow)
+    registry = MlflowModelRegistry(mlflow, login=("trainer", PASSWORDS["trainer"]))
+    registry.fetch_model(registry.version("toy", logged.version), tmp_path / "model")
+    found = registry.fetch_artifact(logged.run_id, "slipway/evaluation.parquet", tmp_path)
+    assert found is not None
+    found.rename(tmp_path / ConvertedFolder.EVALUATION)
+    (tmp_path / PREDICTIONS_FILE).write_bytes(b"")
+    ConvertedFolder("toy", {"slipway.converted_from": logged.version}, {"accuracy": 0.5}).write(tmp_path)
+    done = register_converted(tmp_path, mlflow)
+    set_tracking_uri("http://127.0.0.1:9")
+    assert int(done["model_version"]) == int(logged.version) + 1
+    assert registry.run_tags(done["run_id"])["slipway.converted_from"] == logged.version
 
 
 def test_odd_ways_to_write_the_same_address_move_no_alias(mlflow: str) -> None:

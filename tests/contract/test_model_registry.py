@@ -151,6 +151,15 @@ def test_tags_of_a_version_are_kept(bench: Bench, model_bytes: bytes) -> None:
     assert bench.registry.version(bench.model, "1").tags == {"lifecycle": "Staging"}
 
 
+def test_a_description_is_set_and_read(bench: Bench, model_bytes: bytes) -> None:
+    assert bench.add(model_bytes).description == ""
+    for text in ("Ask **Carol** first.\n\n- a list", "\N{SEEDLING}" * 1000, ""):
+        bench.registry.set_description(bench.model, "1", text)
+        assert bench.registry.version(bench.model, "1").description == text
+    with pytest.raises(UnknownVersion):
+        bench.registry.set_description(bench.model, "99", "none")
+
+
 def test_evidence_lies_on_the_run(bench: Bench, model_bytes: bytes, tmp_path: Path) -> None:
     version = bench.add(model_bytes)
     bench.registry.attach_evidence(version, {"report.json": b"{}", "report.html": b"<p>"})

@@ -33,7 +33,7 @@ from pipelines.domain.report import Report
 from pipelines.errors import SlipwayError
 from pipelines.evaluation.gates.service.slo import RouteRun, judge_run
 from pipelines.evaluation.offline import OfflineAnswer
-from pipelines.evaluation.reports.report import render_html
+from pipelines.evaluation.reports.pages import render_html
 from pipelines.packaging.confined import PackagingTask, Parsed, ask
 from pipelines.packaging.mlmodel import read_mlmodel
 from pipelines.packaging.snapshot import read_snapshot

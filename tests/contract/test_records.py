@@ -21,17 +21,24 @@ from pipelines.domain.audit import verify
 from pipelines.domain.events import EventKind
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import (
+    AddedSet,
     Approval,
     Evaluation,
+    Feedback,
+    FurtherModel,
     LeaderLease,
     Lease,
+    LiveDrift,
+    LiveWindow,
     Maintenance,
+    ModelState,
     Observation,
     PinnedVersion,
     PolicyChange,
     Promotion,
     Record,
     ReleaseRecord,
+    RequestLog,
     Rollback,
     Subscriber,
 )
@@ -64,17 +71,50 @@ FULL: list[Record] = [
     Rollback("b-1", "toy-model", Environment.STAGING, "alice", NOW, error={"code": "x"}),
     release(state=ReleaseState.ROLLED_BACK, restores="r-0", evidence={"n": 1.5, "none": None, "deep": {"yes": True}}),
     PolicyChange("y-1", "sha256:p", policy_body(), "alice", NOW),
+    AddedSet("s-1", "toy-model", "hard", "sha256:h", "run", "alice", NOW, RunState.DONE, 3, 120, {"code": "x"}, NOW),
     Maintenance("c-1", "toy-model", "up", "alice", NOW, held_at=NOW, error={"code": "x"}),
     Lease("toy-model/production", None, 7, "x1", NOW),
     LeaderLease("executor", "x1", 12, 1767323045.25, NOW, "host-1", NOW),
     Subscriber("notifications", 7),
+    FurtherModel("further-model", "alice", NOW, state=ModelState.ARCHIVED, archived_at=NOW),
     Observation("toy-model/production", None, "2", [{"name": "live-1", "ready": True}], None, NOW),
+    RequestLog(
+        "toy-model/production", "toy-model", Environment.PRODUCTION, {"task": "binary"}, {"b": {"seen": 1}}, NOW
+    ),
+    LiveWindow(
+        "toy-model/production/2026-01-02/2",
+        "toy-model",
+        Environment.PRODUCTION,
+        "2",
+        "2026-01-02",
+        seen=9,
+        kept=5,
+        dropped=1,
+        lost=1,
+        scores={"bins": [1, 0]},
+        at=NOW,
+        quality={"accuracy": 0.5},
+    ),
+    LiveDrift(
+        "toy-model/production",
+        "toy-model",
+        Environment.PRODUCTION,
+        asked=3,
+        answered=2,
+        drifted=True,
+        look={"seen": "drifted"},
+        history=[{"seen": "alike"}, {"seen": "drifted"}],
+    ),
+    Feedback("f-1", "toy-model", "alice", "sha256:f", 1, [{"request_id": "r"}], NOW, RunState.DONE, NOW),
 ]
 BARE: list[Record] = [
     evaluation(report=None, state=RunState.REQUESTED, bundle_digest=None),
+    FurtherModel("further-model", "alice", NOW),
     promotion(),
     Rollback("b-1", "toy-model", Environment.PRODUCTION, "alice", NOW),
     release(),
+    LiveDrift("toy-model/production", "toy-model", Environment.PRODUCTION),
+    Feedback("f-1", "toy-model", "alice", "sha256:f", 1, [{"request_id": "r"}], NOW),
 ]
 
 

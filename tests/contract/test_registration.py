@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,16 +18,18 @@ from mlflow import MlflowClient, set_tracking_uri
 
 from pipelines.adapters.mlflow.registry import MlflowModelRegistry
 from pipelines.adapters.mlflow.training_run import register
-from pipelines.adapters.storage.bundle_store import BundleStore
 from pipelines.domain.version import RegisteredVersion
-from pipelines.errors import NotServable, Refused
+from pipelines.errors import NotServable, Refused, UsageError
+from pipelines.operator.data_diff import data_diff
+from pipelines.packaging.file_digest import digest_of_file
 from pipelines.packaging.mlmodel import read_mlmodel
-from pipelines.packaging.package import Packaged, make_bundle
-from pipelines.ports import JobBounds
+from pipelines.packaging.snapshot import read_snapshot
+from pipelines.packaging.training_rows import TrainingRows
+from pipelines.settings.settings import Settings
 from pipelines.training.workspace import Workspace
 from tests.support.servers.mlflow_trainer import MlflowTrainer
 from tests.support.world import trained
-from tests.support.world.fakes import FakeJobs
+from tests.support.world.packaged import package
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -69,18 +72,6 @@ def registry(mlflow_uri: str) -> MlflowModelRegistry:
     return MlflowModelRegistry(mlflow_uri)
 
 
-def package(registry: MlflowModelRegistry, root: Path, version: RegisteredVersion, pinned: str | None) -> Packaged:
-    return make_bundle(
-        registry,
-        BundleStore(root / "bundles"),
-        lambda task, files: FakeJobs(root / "jobs").run(task, files, JobBounds(wall_s=60, memory_mb=2048)),
-        version,
-        pinned=pinned,
-        fallback_evaluation=lambda: None,
-        workdir=root / "work",
-    )
-
-
 def test_registration_prints_one_line_and_logs_what_packaging_needs(
     registry: MlflowModelRegistry, registered: dict[str, Any], workspace: Workspace, tmp_path: Path
 ) -> None:
@@ -89,7 +80,7 @@ def test_registration_prints_one_line_and_logs_what_packaging_needs(
     assert registered["accuracy"] == round(metrics["accuracy"], 4)
     version = registry.newest("registered-plants")
     assert (version.run_id, version.version) == (registered["run_id"], registered["model_version"])
-    for name in ("evaluation.parquet", "predictions.parquet", "model.yaml"):
+    for name in ("evaluation.parquet", "predictions.parquet", "training-rows.parquet", "model.yaml"):
         assert registry.fetch_artifact(version.run_id, f"slipway/{name}", tmp_path) is not None
 
 
@@ -102,9 +93,67 @@ def test_a_registered_tree_becomes_a_bundle_twice_the_same(
     assert packaged.body["provenance"]["run_id"] == registered["run_id"]
     assert packaged.body["provenance"]["datasets"]["evaluation"] == tags["slipway.dataset.evaluation"]
     assert packaged.body["provenance"]["datasets"]["train"] == tags["slipway.dataset.train"]
+    types = {feature["name"]: feature["type"] for feature in packaged.body["features"]}
+    assert types == {name: rule["type"] for name, rule in trained.describe("")["features"].items()}
+    # The tree is in no repository, and that of the program is not its own.
+    assert packaged.body["provenance"]["git_commit"] is None
+    assert tags["mlflow.source.git.branch"] == ""
     assert len(packaged.rows) == trained.EVALUATION_ROWS
     assert package(registry, tmp_path / "other", version, None).digest == packaged.digest
     assert package(registry, tmp_path, version, packaged.digest).digest == packaged.digest
+
+
+def test_a_registered_tree_says_which_rows_it_was_trained_on_and_is_compared_with_the_present_data(
+    registry: MlflowModelRegistry,
+    mlflow_uri: str,
+    registered: dict[str, Any],
+    workspace: Workspace,
+    tmp_path: Path,
+) -> None:
+    version = registry.version("registered-plants", registered["model_version"])
+    packaged = package(registry, tmp_path, version, None)
+    assert packaged.training_rows is not None
+    assert packaged.reference is not None
+    assert packaged.body["provenance"]["datasets"]["reference"] == digest_of_file(packaged.reference)
+    drawn = read_snapshot(packaged.reference)
+    assert (drawn.digest, drawn.sampled_from) == (digest_of_file(workspace.reference), None)
+    digest = digest_of_file(packaged.training_rows)
+    assert packaged.body["provenance"]["datasets"]["training_rows"] == digest
+    assert registry.run_tags(version.run_id)["slipway.dataset.training_rows"] == digest
+    known = TrainingRows.read(packaged.training_rows)
+    train, evaluation = (known.among(read_snapshot(path)) for path in (workspace.train, workspace.evaluation))
+    assert train is not None
+    assert evaluation is not None
+    assert (len(known), train.all(), evaluation.any()) == (trained.ROWS - trained.EVALUATION_ROWS, True, False)
+
+    trained.workspace(tmp_path / "project", trained.plants().drop(index=[0, 1]), name="registered-plants")
+    environ = {"SLIPWAY_PROJECT": str(tmp_path / "project"), "SLIPWAY_HOME": str(tmp_path / "home")}
+    settings = Settings.from_environ({**environ, "SLIPWAY_PORT_MLFLOW": mlflow_uri.rpartition(":")[2]})
+    found, told = data_diff(version.version, ".", settings, environ, print)
+    assert found.rows is not None
+    assert (found.rows.added, found.rows.removed, found.rows.changed) == (0, 2, 0)
+    assert "rows (by tag): 0 added, 2 removed, 0 changed" in told
+    # Read by a confined job, of which nothing is left.
+    assert not list((tmp_path / "home/jobs").iterdir())
+    with pytest.raises(UsageError, match="production serves no version of registered-plants"):
+        data_diff("production", ".", settings, environ, print)
+
+
+def test_a_declared_change_of_the_schema_is_pinned_with_its_reason(
+    registry: MlflowModelRegistry, mlflow_uri: str, workspace: Workspace, tmp_path: Path
+) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(workspace.root, tree)
+    body = yaml.safe_load((tree / "model.yaml").read_text(encoding="utf-8"))
+    body |= {"name": "breaking-plants", "schema": {"change": "breaking", "reason": "the sensor is gone"}}
+    body |= {"card": {"intended_use": "To water few plants."}}
+    (tree / "model.yaml").write_text(yaml.safe_dump(body, sort_keys=False), encoding="utf-8")
+    done = run_register(mlflow_uri, tree)
+    assert done.returncode == 0, done.stderr
+    version = registry.newest("breaking-plants")
+    packaged = package(registry, tmp_path, version, None)
+    assert packaged.body["provenance"]["breaking"] == "the sensor is gone"
+    assert registry.run_tags(version.run_id)["slipway.card.intended_use"] == "To water few plants."
 
 
 def test_columns_of_any_name_are_registered_and_packaged(

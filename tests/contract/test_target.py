@@ -20,6 +20,7 @@ from tests.support.world.supervisors import SupervisorProcess, eventually, settl
 
 ENDPOINT = Endpoint("toy-model", Environment.STAGING)
 REFUSED_LINE = "digest mismatch"
+PULL = b'{"read":{},"plan":{"rate":1,"rows":10}}'
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,9 @@ def test_start_settles_with_every_replica_on_the_digest(place: Place) -> None:
     assert state.serves(release), state
     assert len(state.replicas) == 2
     assert state.release == release
+    images = place.target.images(release)
+    assert images is None or "@sha256:" in images.image
+    assert place.target.images(place.release(place.good)) is None
 
 
 def test_starting_what_serves_changes_nothing(place: Place) -> None:
@@ -143,6 +147,13 @@ def test_a_smaller_epoch_is_refused_and_changes_nothing(place: Place) -> None:
         place.target.set_traffic_weights(ENDPOINT, {Slot.LIVE: 1}, epoch=epoch - 1)
     assert place.target.observe(ENDPOINT, Slot.LIVE) == before
     assert place.target.highest_epoch(ENDPOINT) == epoch
+
+
+def test_nobody_has_sampled_anything_of_a_slot_that_serves_nothing(place: Place) -> None:
+    place.target.stop(ENDPOINT, Slot.TRIAL, epoch=place.epoch)
+    assert place.settle(Slot.TRIAL).phase is Phase.EMPTY
+
+    assert place.target.pull_samples(ENDPOINT, Slot.TRIAL, PULL) == []
 
 
 def test_a_failed_start_in_an_empty_slot_leaves_it_refusing(place: Place) -> None:

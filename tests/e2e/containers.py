@@ -55,6 +55,11 @@ class Containers(Installation):
         wanted = {"label": f"com.docker.swarm.service.name={self.prefix}-{service}"}
         return {str(each["Id"]) for each in self._engine.api.containers(filters=wanted)}
 
+    def started(self, name: str) -> str:
+        """Return when a container of its own, such as `edge`, was started; another one was started later."""
+        found = self._engine.api.inspect_container(f"{self.prefix}-{name}")
+        return f"{found['Id']} {found['State']['StartedAt']}"
+
     def image(self, service: str) -> str:
         """Return the image of a service, such as `production-live`."""
         found = self._engine.api.inspect_service(f"{self.prefix}-{service}")

@@ -225,3 +225,24 @@ def test_more_idle_and_half_sent_connections_than_files_shut_nobody_out(
             with httpx.Client(base_url=replica.url, trust_env=False) as client:
                 assert client.post("/predict", json=valid_row()).status_code == 200
                 assert client.get("/ready").status_code == 200
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits another process")
+def test_more_clients_that_take_no_answer_than_files_shut_nobody_out(endless: dict[str, str], tmp_path: Path) -> None:
+    page = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
+    with listening() as shared, ReplicaProcess(tmp_path, endless, shared) as replica, contextlib.ExitStack() as held:
+        # So many connections at most, and as few files for what they ask for.
+        resource.prlimit(replica.process.pid, resource.RLIMIT_NOFILE, (300, 300))
+        replica.until_alive()
+        for _ in range(250):
+            reader = held.enter_context(socket.socket())
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.settimeout(DEADLINE_S)
+            reader.connect(("127.0.0.1", replica.port))
+            # More than the system takes for a client.
+            reader.sendall(page * 5)
+        for _ in range(3):
+            assert replica.get("/ready").status_code == 200
+            with httpx.Client(base_url=replica.url, timeout=DEADLINE_S, trust_env=False) as client:
+                assert client.post("/predict", json=valid_row()).status_code == 200
+        assert [event for event in replica.events() if event["level"] == "error"] == []

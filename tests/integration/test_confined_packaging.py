@@ -107,7 +107,7 @@ def test_a_good_version_is_read_within_the_bounds(desk: Desk) -> None:
     assert list((desk.root / "jobs").iterdir()) == []
 
 
-def test_a_model_that_loops_for_ever_is_refused_at_the_end_of_its_time(desk: Desk) -> None:
+def test_a_model_that_computes_for_hours_is_refused_at_the_end_of_its_time(desk: Desk) -> None:
     begun = time.monotonic()
     with pytest.raises(NotServable, match=r"(took longer than|used a processor for more than) 5 s") as refusal:
         desk.package(SHORT, onnx=endless_model(), types={"height": "double"})

@@ -94,9 +94,9 @@ def test_the_control_image_imports_all_that_its_processes_may_without_a_network(
     assert told.decode().split() == ["all"]
 
 
-def test_the_control_image_adds_at_most_700_mb_to_its_base(engine: docker.DockerClient, images: dict[str, str]) -> None:
+def test_the_control_image_adds_at_most_850_mb_to_its_base(engine: docker.DockerClient, images: dict[str, str]) -> None:
     whole, base = (engine.images.get(name).attrs["Size"] for name in (images["control"], BASE))
-    assert (whole - base) / 1e6 <= 700
+    assert (whole - base) / 1e6 <= 850
 
 
 def test_the_service_without_a_release_is_alive_and_says_so(images: dict[str, str]) -> None:

@@ -74,7 +74,8 @@ def test_a_job_is_confined(jobs: ContainerJobs, engine: docker.DockerClient) -> 
 
 def test_a_job_reads_its_files_and_can_write_none(jobs: ContainerJobs) -> None:
     assert set(answer(jobs, "list")) == {"job_programs.py"}
-    assert answer(jobs, "look")["uid"] == 10001
+    found = answer(jobs, "look")
+    assert (found["uid"], found["gives_way_by"]) == (10001, 5)
     with pytest.raises(JobFailed, match=r"Permission denied|Read-only file system"):
         answer(jobs, "write /job")
     with pytest.raises(JobFailed, match="Read-only file system"):

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -447,3 +448,29 @@ def test_the_record_of_before_models_had_their_own_is_taken_over(
     supervisor.start()
     supervisor.until_live(lambda state: state.serves(served))
     assert supervisor.record()["epoch"] == 3
+
+
+def test_sampled_requests_are_pulled_on_private_sockets_and_nowhere_else(
+    supervisors: Supervisors, digests: dict[str, Path], tmp_path: Path
+) -> None:
+    supervisor = supervisor_of(supervisors, tmp_path / "home", digests)
+    wanted = release(1, digests)
+    supervisor.serve(wanted)
+    question = json.dumps({"read": {}, "plan": {"rate": 1, "rows": 100}}).encode()
+
+    def pull() -> list[Any]:
+        answers = supervisor.target.pull_samples(supervisor.endpoint, Slot.LIVE, question)
+        return [json.loads(each) for each in answers]
+
+    assert len(pull()) == 2
+
+    with httpx.Client(base_url=supervisor.url, trust_env=False) as client:
+        for number in range(20):
+            assert client.post("/predict", json=valid_row(), headers={"x-request-id": f"r{number}"}).status_code == 200
+        public = client.post("/requests/sampled", content=question, headers={"content-type": "application/json"})
+    told = pull()
+
+    assert public.status_code == 404
+    assert {entry[2] for each in told for entry in each["entries"]} == {f"r{number}" for number in range(20)}
+    assert sum(each["seen"] for each in told) == 20
+    assert {(each["digest"], each["version"]) for each in told} == {(wanted.bundle_digest, "1")}

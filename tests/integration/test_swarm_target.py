@@ -18,7 +18,7 @@ from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.adapters.swarm.order import ServiceOrder
 from pipelines.adapters.swarm.services import Spec, SwarmServices
 from pipelines.adapters.swarm.tasks import Roll
-from pipelines.domain.release import Endpoint, Environment, Phase, Release, Slot, SlotState
+from pipelines.domain.release import Endpoint, Environment, Phase, Release, RunsFrom, Slot, SlotState
 from pipelines.errors import DeployFailed, LostLease, TargetUnavailable, UsageError
 from tests.support.containers.swarm import (
     ENDPOINT,
@@ -220,10 +220,12 @@ def test_a_release_keeps_its_image_when_it_is_restored_on_a_newer_app(world: Wor
     old = release("r1", world.a)
     world.serve(old)
     before = image_of(world.spec())
+    assert world.target.images(old) == RunsFrom(before, world.swarm.registry.base)
     newer = swarm.target(world.bundles, world.home, app=sleeping_app(swarm.registry))
     newer.start(release("r2", world.b), Slot.LIVE, epoch=1)
     newer.restore(ENDPOINT, old, epoch=1)
     assert image_of(world.spec()) == before
+    assert newer.images(old) == RunsFrom(before, None)
     assert settle(newer).serves(old)
 
 

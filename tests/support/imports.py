@@ -1,4 +1,4 @@
-"""What a program of the package `pipelines` imports, within functions too, as import-linter sees it."""
+"""What a program of the packages `pipelines` and `slipway` imports, within functions too, as import-linter sees it."""
 
 import sys
 from functools import cache
@@ -11,11 +11,14 @@ from grimp import ImportGraph
 ROOT = Path(__file__).resolve().parents[2]
 # The program of the control image: with the words `api` and `executor` it becomes those.
 CONTROL = "pipelines.cli"
+# What a notebook imports.
+NOTEBOOK = "slipway.versions"
+_OWN = ("pipelines", "slipway")
 
 
 def modules_of(*entries: str) -> set[str]:
     """Return the modules of this repository that `entries` import, themselves and the packages around them included."""
-    modules = {name for name in _upstream(entries) if name.startswith("pipelines")}
+    modules = {name for name in _upstream(entries) if name.startswith(_OWN)}
     return modules | {name.rsplit(".", depth)[0] for name in modules for depth in range(1, name.count(".") + 1)}
 
 
@@ -25,7 +28,7 @@ def libraries_of(*entries: str) -> dict[str, str]:
     return {
         library: min(upstream & _graph().find_modules_that_directly_import(library))
         for library in upstream
-        if not library.startswith("pipelines") and library not in sys.stdlib_module_names
+        if not library.startswith(_OWN) and library not in sys.stdlib_module_names
     }
 
 
@@ -47,4 +50,4 @@ def _upstream(entries: tuple[str, ...]) -> set[str]:
 
 @cache
 def _graph() -> ImportGraph:
-    return grimp.build_graph("pipelines", include_external_packages=True, cache_dir=None)
+    return grimp.build_graph(*_OWN, include_external_packages=True, cache_dir=None)

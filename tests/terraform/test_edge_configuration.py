@@ -23,6 +23,31 @@ VARIABLES: dict[str, Any] = {
     "networks": {name: {"id": name, "subnet": f"10.0.{number}.0/24"} for number, name in enumerate(NETWORKS)},
     "upstreams": {"api": "slipway-api:8080", "mlflow": "slipway-mlflow:5000", "s3": "slipway-minio:9000"},
 }
+
+
+def with_models(*names: str) -> dict[str, Any]:
+    """Return the variables of an edge with these models beside the default one."""
+    further = {
+        name: {
+            "key": f"key-{number}",
+            "number": number,
+            "environments": {
+                each: {
+                    "replicas": replicas,
+                    "services": {slot: f"slipway-{each}-key-{number}-{slot}" for slot in SLOTS},
+                }
+                for each, replicas in ENVIRONMENTS.items()
+            },
+        }
+        for number, name in enumerate(names, 1)
+    }
+    return {"model": "churn-model", "models": further}
+
+
+# Its name is what names may be.
+MODELS = with_models("Tenure.Model_2")
+# As many as there may be, with names as long as they may be.
+MOST = with_models(*(f"m{number:0>127}" for number in range(49)))
 EXPOSED = {"bind_address": "0.0.0.0", "tls": {"certificate": SECRET, "key": SECRET}}
 
 
@@ -39,11 +64,19 @@ def render(planned: Planned) -> Callable[..., str]:
 
 
 @pytest.mark.timeout(FIRST_BUILD_S)
+@pytest.mark.parametrize("models", [{}, MODELS, MOST], ids=["one model", "two models", "as many as may be"])
 @pytest.mark.parametrize("exposed", [False, True], ids=["on loopback", "with tls"])
 def test_haproxy_takes_the_configuration(
-    exposed: bool, render: Callable[..., str], engine: docker.DockerClient, images: dict[str, str], tmp_path: Path
+    exposed: bool,
+    models: dict[str, Any],
+    *,
+    render: Callable[..., str],
+    engine: docker.DockerClient,
+    images: dict[str, str],
+    tmp_path: Path,
 ) -> None:
-    config = render(**(EXPOSED if exposed else {}))
+    config = render(**models, **(EXPOSED if exposed else {}))
+    assert ("use_backend production.key-1" in config) is bool(models)
     # The certificate is a secret that only a running service has.
     config = config.replace(" ssl crt /run/secrets/tls.pem", " ssl crt /etc/haproxy/none strict-sni" if exposed else "")
     assert ("strict-sni" in config) is exposed

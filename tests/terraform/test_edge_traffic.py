@@ -5,6 +5,7 @@ It is the configuration for every address, but for the certificate, on ports of 
 
 import contextlib
 import re
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from tests.support.containers.engine import FIRST_BUILD_S
 from tests.support.world.strange_http import REFUSED, exchange
 from tests.support.world.supervisors import eventually, free_port
 from tests.terraform.conftest import Planned
-from tests.terraform.test_edge_configuration import EXPOSED, VARIABLES
+from tests.terraform.test_edge_configuration import EXPOSED, MODELS, VARIABLES
 
 pytestmark = pytest.mark.timeout(FIRST_BUILD_S)
 TRIAL_REQUESTS = 64
@@ -29,6 +30,8 @@ TRIAL_REQUESTS = 64
 MERGED = "the same host twice"
 # A quarter of production's connections.
 MOST_OF_A_SOURCE = 500
+# Of two models each has half of staging's connections.
+MOST_OF_A_MODEL = 500
 
 
 @dataclass
@@ -37,6 +40,7 @@ class Upstream:
 
     hang: threading.Event | None = None
     asked: list[dict[str, str]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[int]:
@@ -46,7 +50,9 @@ class Upstream:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                if self.path.startswith(("/strange", "/anything", "/way")):
+                path = self.path.removeprefix("http://x")
+                if path.startswith(("/strange", "/anything", "/way")):
+                    upstream.paths.append(path)
                     assert len(self.headers) == len(set(map(str.lower, self.headers)))
                     upstream.asked.append({name.lower(): value for name, value in self.headers.items()})
                     if upstream.hang:
@@ -82,30 +88,42 @@ class Edge:
     ports: dict[str, int]
     live: Upstream
     trial: Upstream
+    further: Upstream
 
 
 @pytest.fixture(scope="module")
 def edge(
     planned: Planned, engine: docker.DockerClient, images: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Edge]:
-    live, trial = Upstream(), Upstream(hang=threading.Event())
+    live, trial, further = Upstream(), Upstream(hang=threading.Event()), Upstream(hang=threading.Event())
+    assert further.hang
+    further.hang.set()
     # The container's user may enter it.
     place = tmp_path_factory.mktemp("edge") / "etc"
     place.mkdir()
-    config = planned("modules/edge", **VARIABLES, **EXPOSED)["docker_container.config"]["upload"][0]["content"]
+    config = planned("modules/edge", **VARIABLES, **EXPOSED, **MODELS)["docker_container.config"]["upload"][0][
+        "content"
+    ]
     ports: dict[str, int] = {}
 
     def here(front: re.Match[str]) -> str:
         ports[front[1]] = free_port()
         return f"frontend {front[1]} from front\n  bind 127.0.0.1:{ports[front[1]]} "
 
-    with live.serving() as live_port, trial.serving() as trial_port:
+    with live.serving() as live_port, trial.serving() as trial_port, further.serving() as further_port:
         config = config.replace("ssl crt /run/secrets/tls.pem ssl-min-ver TLSv1.2 alpn http/1.1", "proto h1")
         config = re.sub(r"frontend (\S+) from front\n  bind :\d+ ", here, config)
+        # Those of further models, in front ends for load runs.
+        config = re.sub(r"\n  bind :\d+ ", lambda _: f"\n  bind 127.0.0.1:{free_port()} ", config)
         config = config.replace("bind 127.0.0.1:8404", f"bind 127.0.0.1:{free_port()}")
-        # A candidate with a tenth of the traffic, as a canary has it.
         config = re.sub(
-            r"server-template trial \d+ \S+ weight 0", f"server trial1 127.0.0.1:{trial_port} weight 10", config
+            r"server-template live \d+ tasks\.slipway-\w+-key-1\S+", f"server live1 127.0.0.1:{further_port}", config
+        )
+        # A candidate in production with a tenth of the traffic, as a canary has it.
+        config = re.sub(
+            r"server-template trial \d+ tasks\.slipway-production-trial:8000 weight 0",
+            f"server trial1 127.0.0.1:{trial_port} weight 10",
+            config,
         )
         config = re.sub(r"server-template (\S+) \d+ \S+", rf"server \g<1>1 127.0.0.1:{live_port}", config)
         config = config.replace("resolvers engine resolve-prefer ipv4", "")
@@ -120,7 +138,7 @@ def edge(
         )
         try:
             eventually(lambda: _status(ports["production"]), lambda status: status == 200, 60)
-            yield Edge(ports, live, trial)
+            yield Edge(ports, live, trial, further)
         finally:
             started.remove(force=True)
 
@@ -166,6 +184,66 @@ def test_a_host_that_is_named_twice_is_named_once_to_who_is_behind(edge: Edge) -
     assert asked["host"] == asked["x-forwarded-host"] == "a"
 
 
+@pytest.mark.parametrize(
+    ("path", "seen"),
+    [
+        ("/way", "live /way"),
+        ("/models/churn-model/way?x=1&y=/models/a/", "live /way?x=1&y=/models/a/"),
+        ("/models/Tenure.Model_2/way?x=1", "further /way?x=1"),
+        ("/models/Tenure.Model_2/way/models/churn-model/", "further /way/models/churn-model/"),
+        ("http://x/models/Tenure.Model_2/way", "further /way"),
+        ("/models/Tenure.Model_2", "200"),
+        ("/models/tenure.model_2/way", "404"),
+        ("/models/Tenure.Model_22/way", "404"),
+        ("/models//way", "404"),
+        ("/models/", "404"),
+    ],
+)
+def test_a_request_gets_to_the_model_that_its_path_names(path: str, seen: str, edge: Edge) -> None:
+    for upstream in (edge.live, edge.trial, edge.further):
+        upstream.paths.clear()
+    head = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+    answer = last_words(edge.ports["staging"], head)
+    told = [f"{name} {path}" for name in ("live", "trial", "further") for path in getattr(edge, name).paths]
+    found = [each for each in told if "/way" in each]
+    assert (found or [answer[9:12].decode()]) == [seen]
+    if seen == "404":
+        assert b'{"error":{"code":"unknown_model"}}' in answer
+
+
+@pytest.mark.parametrize("path", ["/runtime", "/%72untime", "/models/Tenure.Model_2/runtime", "/models/x/%72untime?a"])
+def test_what_replicas_run_with_is_not_told_to_clients(path: str, edge: Edge) -> None:
+    for upstream in (edge.live, edge.trial, edge.further):
+        upstream.paths.clear()
+    head = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+    assert last_words(edge.ports["staging"], head)[9:12] == b"404"
+    assert not [
+        each for upstream in (edge.live, edge.trial, edge.further) for each in upstream.paths if "ntime" in each
+    ]
+
+
+def test_a_model_that_hangs_leaves_the_others_their_part_of_a_front_end(edge: Edge) -> None:
+    port = edge.ports["staging"]
+    asking = b"GET /models/Tenure.Model_2/anything HTTP/1.1\r\nHost: x\r\n\r\n"
+    edge.further.paths.clear()
+    assert edge.further.hang
+    edge.further.hang.clear()
+    try:
+        with contextlib.ExitStack() as held:
+            clients = [
+                held.enter_context(connected(port, f"127.0.4.{number % 8}")) for number in range(MOST_OF_A_MODEL + 20)
+            ]
+            for client in clients:
+                client.sendall(asking)
+            refused = eventually(lambda: sum(_has_answer(client) for client in clients), lambda count: count >= 20)
+            assert refused == 20
+            eventually(lambda: len(edge.further.paths), lambda count: count == MOST_OF_A_MODEL)
+            assert {_status(port, "/anything") for _ in range(50)} == {200}
+            assert _status(port, "/models/Tenure.Model_2/anything") == 503
+    finally:
+        edge.further.hang.set()
+
+
 def test_a_candidate_that_hangs_under_load_leaves_production_answering(edge: Edge) -> None:
     port = edge.ports["production"]
     with contextlib.ExitStack() as held:
@@ -207,6 +285,12 @@ def last_words(port: int, sent: bytes) -> bytes:
 def connected(port: int, source: str) -> socket.socket:
     """Connect from one of this machine's own addresses."""
     return socket.create_connection(("127.0.0.1", port), timeout=20, source_address=(source, 0))
+
+
+def _has_answer(client: socket.socket) -> bool:
+    waiting = select.poll()
+    waiting.register(client, select.POLLIN)
+    return bool(waiting.poll(0))
 
 
 def _is_served(client: socket.socket) -> bool:

@@ -78,7 +78,7 @@ def test_every_reader_of_yaml_refuses_it_as_its_own_file(reader: str, tmp_path: 
 def test_no_other_module_reads_yaml_by_itself() -> None:
     found = {
         str(path.relative_to(ROOT))
-        for part in ("app", "loadtests", "pipelines")
+        for part in ("app", "loadtests", "pipelines", "slipway")
         for path in (ROOT / part).rglob("*.py")
         if any(words in path.read_text() for words in ("yaml.load", "yaml.safe_load", "yaml.unsafe", "YAML("))
     }

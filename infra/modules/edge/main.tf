@@ -12,22 +12,57 @@ locals {
   # Inside of the container. The load ports are published by nobody.
   inner_ports = { staging = 8000, production = 8001, api = 8080, mlflow = 5000, s3 = 9000 }
   slots       = ["live", "trial", "baseline"]
+  # A further model has the ports beside those, by its number: none gets others when one comes or goes.
   load_ports = {
     for name in keys(var.environments) : name => {
       for index, slot in local.slots : slot => local.inner_ports[name] + 100 * (index + 1)
     }
   }
+  load_ports_of_models = {
+    for model, of in var.models : model => {
+      for name, ports in local.load_ports : name => { for slot, port in ports : slot => port + 2 * of.number }
+    }
+  }
+
+  # A dot is in no key, so no backend of a model is called as one of an environment, or as a slot of another model.
+  backends = {
+    for model, of in var.models : model => { for name in keys(of.environments) : name => "${name}.${of.key}" }
+  }
 
   # Each front end has a share of its own, so that none can take another's; together they are fewer than all. A slot has
   # so many requests a replica under way. Where clients have addresses of their own, none has more than a quarter of a
-  # share; on loopback all of them have this machine's.
+  # share; on loopback all of them have this machine's. Models divide what their environment has: one that hangs leaves
+  # the others theirs. Of load runs there is one at a time, whosever it is. So all is as much as for one model: an engine
+  # may not let the edge have more files open.
   connections = {
     all    = 8000
     fronts = { production = 2000, staging = 1000, api = 400, mlflow = 400, s3 = 400 }
     source = local.is_service ? 0.25 : null
     load   = 600
+    models = 1 / (1 + length(var.models))
     slots  = { live = 512, trial = 64, baseline = 64 }
   }
+
+  # What stands behind the ports of each environment: the default model, and after all that was there before, the others.
+  # What is known of a server is kept by the names of backends and servers, whatever is added.
+  endpoints = concat(
+    [
+      for name, environment in var.environments : {
+        backend  = name
+        replicas = environment.replicas
+        services = environment.services
+      }
+    ],
+    flatten([
+      for model, of in var.models : [
+        for name, environment in of.environments : {
+          backend  = local.backends[model][name]
+          replicas = environment.replicas
+          services = environment.services
+        }
+      ]
+    ]),
+  )
 
   upstreams = {
     for name, upstream in {
@@ -45,19 +80,29 @@ locals {
   config = templatefile("${path.module}/haproxy.cfg.tftpl", {
     bind_options = local.is_service ? "ssl crt /run/secrets/tls.pem ssl-min-ver TLSv1.2 alpn http/1.1" : "proto h1"
     connections  = local.connections
+    endpoints = [
+      for endpoint in local.endpoints : merge(endpoint, {
+        # During a roll old and new stand side by side; the rest are addresses that DNS has not yet forgotten.
+        servers = 2 * endpoint.replicas + 2
+      })
+    ]
     environments = {
-      for name, environment in var.environments : name => {
+      for name in keys(var.environments) : name => {
         load_ports  = local.load_ports[name]
         load_subnet = var.networks["load-${name}"].subnet
-        port        = local.inner_ports[name]
-        # During a roll old and new stand side by side; the rest are addresses that DNS has not yet forgotten.
-        servers  = 2 * environment.replicas + 2
-        services = environment.services
+        models = {
+          for model, backends in local.backends : model => {
+            backend    = backends[name]
+            load_ports = local.load_ports_of_models[model][name]
+          }
+        }
+        port = local.inner_ports[name]
       }
     }
     errors = {
       400 = "bad_request", 408 = "request_timeout", 502 = "bad_gateway", 503 = "no_replica", 504 = "gateway_timeout"
     }
+    default_model = var.model
     inner_subnets = sort([for name, network in var.networks : network.subnet if !startswith(name, "publish-")])
     scheme        = local.is_service ? "https" : "http"
     threads       = max(1, floor(var.limits.cpus))
@@ -155,7 +200,7 @@ resource "docker_container" "edge" {
 
   healthcheck {
     test         = ["CMD", "probe", "8404", "/health"]
-    interval     = "2s"
+    interval     = "5s"
     timeout      = "5s"
     start_period = "30s"
     retries      = 5

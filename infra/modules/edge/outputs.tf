@@ -15,6 +15,18 @@ output "load_urls" {
   }
 }
 
+output "models" {
+  description = "Model -> environment -> name of its backend, and the slots' URLs that load runs use, for each further model."
+  value = {
+    for model, environments in local.load_ports_of_models : model => {
+      for name, ports in environments : name => {
+        backend   = local.backends[model][name]
+        load_urls = { for slot, port in ports : slot => "http://${local.name}:${port}" }
+      }
+    }
+  }
+}
+
 output "service" {
   description = "Name of the service; null where the edge is a plain container."
   value       = local.is_service ? local.name : null

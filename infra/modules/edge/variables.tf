@@ -64,6 +64,63 @@ variable "limits" {
   }
 }
 
+variable "model" {
+  description = "Name of the default model, which answers at the root of an environment's port. Without it nothing does below /models."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.model == null ? true : can(regex("^[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?$", var.model))
+    error_message = "model is at most 128 letters, digits, dots, hyphens and underscores, a letter or digit first and last."
+  }
+
+  validation {
+    condition     = var.model == null ? length(var.models) == 0 : !contains(keys(var.models), var.model)
+    error_message = "models needs model, and does not have it once more."
+  }
+}
+
+variable "models" {
+  description = "Further models, by name: what stands for it in names, which of the load ports are its own, and its services in each environment."
+  type = map(object({
+    environments = map(object({
+      replicas = number
+      services = object({
+        baseline = string
+        live     = string
+        trial    = string
+      })
+    }))
+    key    = string
+    number = number
+  }))
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for name in keys(var.models) : can(regex("^[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?$", name))])
+    error_message = "The name of a model is at most 128 letters, digits, dots, hyphens and underscores, a letter or digit first and last."
+  }
+
+  validation {
+    condition     = alltrue([for model in var.models : toset(keys(model.environments)) == toset(keys(var.environments))])
+    error_message = "Each of models is in exactly the environments that there are."
+  }
+
+  validation {
+    condition     = alltrue([for model in var.models : contains(range(1, 50), model.number)])
+    error_message = "The number of a model is a whole one from 1 to 49: there are no more load ports."
+  }
+
+  validation {
+    condition = alltrue([
+      for values in [[for model in var.models : model.key], [for model in var.models : tostring(model.number)]] :
+      length(distinct(values)) == length(values)
+    ])
+    error_message = "Two of models have the same key or number; give each its own."
+  }
+}
+
 variable "networks" {
   description = "Network -> id and subnet of the networks to join."
   type = map(object({

@@ -1,17 +1,19 @@
 locals {
   slots = ["live", "trial", "baseline"]
-  labels = { for slot in local.slots : slot => {
+  # The installation's default model has the names and labels that an installation of one model has.
+  name = join("-", compact([var.prefix, var.name, one(var.model[*].key)]))
+  labels = { for slot in local.slots : slot => merge({
     "slipway.environment" = var.name
     "slipway.prefix"      = var.prefix
     "slipway.role"        = "environment"
     "slipway.slot"        = slot
-  } }
+  }, var.model == null ? {} : { "slipway.model" = var.model.name }) }
 }
 
 # These two are not made by the module service: what Terraform ignores of a resource can't be a variable, and here it
 # differs from there, and between the two.
 resource "docker_service" "live" {
-  name = "${var.prefix}-${var.name}-live"
+  name = "${local.name}-live"
 
   dynamic "labels" {
     for_each = local.labels.live
@@ -36,7 +38,7 @@ resource "docker_service" "live" {
       # A replica answers only once its bundle has proved itself, or when it has none.
       healthcheck {
         test         = ["CMD", "probe", "8000", "/health"]
-        interval     = "1s"
+        interval     = "2s"
         timeout      = "3s"
         start_period = "10s"
         retries      = 3
@@ -114,7 +116,7 @@ resource "docker_service" "live" {
 resource "docker_service" "idle" {
   for_each = toset(["trial", "baseline"])
 
-  name = "${var.prefix}-${var.name}-${each.key}"
+  name = "${local.name}-${each.key}"
 
   dynamic "labels" {
     for_each = local.labels[each.key]
@@ -138,7 +140,7 @@ resource "docker_service" "idle" {
 
       healthcheck {
         test         = ["CMD", "probe", "8000", "/health"]
-        interval     = "1s"
+        interval     = "2s"
         timeout      = "3s"
         start_period = "10s"
         retries      = 3

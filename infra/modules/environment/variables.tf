@@ -29,6 +29,20 @@ variable "limits" {
   }
 }
 
+variable "model" {
+  description = "A further model whose slots these are, and what stands for it in names; null for the default one."
+  type = object({
+    key  = string
+    name = string
+  })
+  default = null
+
+  validation {
+    condition     = var.model == null ? true : can(regex("^[a-z0-9]([a-z0-9-]{0,16}[a-z0-9])?$", var.model.key))
+    error_message = "model.key is 1 to 18 lower-case letters, digits and hyphens, without a hyphen at an end."
+  }
+}
+
 variable "name" {
   description = "Name of the environment."
   type        = string

@@ -79,7 +79,7 @@ resource "docker_container" "image_registry" {
 
   healthcheck {
     test         = ["CMD", "probe", "5000", "/"]
-    interval     = "2s"
+    interval     = "5s"
     timeout      = "5s"
     start_period = "30s"
     retries      = 5

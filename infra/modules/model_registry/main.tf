@@ -35,7 +35,6 @@ module "server" {
   }, var.object_store.authority_file == null ? {} : { AWS_CA_BUNDLE = var.object_store.authority_file })
   health = {
     test         = ["CMD", "probe", "5000", "/health"]
-    interval     = "3s"
     timeout      = "10s"
     start_period = "3m"
   }

@@ -41,7 +41,7 @@ variable "health" {
   description = "The health check, and for how long after a start its failures don't count; NONE for what ends by itself."
   type = object({
     test         = list(string)
-    interval     = optional(string, "2s")
+    interval     = optional(string, "5s")
     timeout      = optional(string, "5s")
     start_period = optional(string, "1m")
   })

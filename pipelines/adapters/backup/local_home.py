@@ -15,6 +15,7 @@ import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 from pipelines.adapters.backup.numbered_files import INDEX, number, read_index, write_index
@@ -31,7 +32,9 @@ HOME, NUMBERED = "home", "numbered"
 # In the order in which they are taken.
 _DATABASES = (JOURNAL, RECORDS, REGISTRY)
 # What tells of processes, or can be had again.
-_LEFT_OUT = frozenset({"demo", "executor-lives", "jobs", "loadtests", "logs", "run", "slipway.db-signals", "work"})
+_LEFT_OUT = frozenset(
+    {"demo", "executor-lives", "jobs", "loadtests", "logs", "requests", "run", "slipway.db-signals", "work"}
+)
 # What is being written, or removed, by the folders in which Slipway itself does so; other files may end likewise.
 _PASSING_FILES = {".": (".lock", ".partial", "-journal", "-shm", "-wal"), "evaluation-sets": (".partial",)}
 _PASSING_FOLDERS = {"bundles": PASSING}
@@ -116,8 +119,13 @@ def take_place(folder: Path, home: Path) -> None:
 
 
 def _state_files(home: Path, report_progress: ProgressReporter) -> Iterator[Path]:
-    """Yield the files of the home that are state; tell which others are left out."""
-    for folder, folders, names in os.walk(home, onerror=_refuse):
+    """Yield the files of the home that are state, also of its folders on another disk; tell which others are left out.
+
+    A link to a folder leads to another disk only if it stands in the home itself: deeper down, it may be anybody's.
+    """
+    links = [path for path in sorted(home.iterdir()) if path.is_symlink() and path.name not in _LEFT_OUT]
+    linked = [path for path in links if path.is_dir()]
+    for folder, folders, names in chain.from_iterable(os.walk(top, onerror=_refuse) for top in (home, *linked)):
         place = Path(folder).relative_to(home).as_posix()
         left_out: frozenset[str] = _LEFT_OUT.union(_DATABASES) if place == "." else frozenset()
         passing_folders, passing_files = _PASSING_FOLDERS.get(place, ()), _PASSING_FILES.get(place, ())
@@ -130,6 +138,9 @@ def _state_files(home: Path, report_progress: ProgressReporter) -> Iterator[Path
                 yield path
             else:
                 report_progress(f"left out {str(path)!r}, which is no plain file")
+        for path in (Path(folder, name) for name in folders if place != "."):
+            if path.is_symlink():
+                report_progress(f"left out {str(path)!r}, which is a link to a folder")
 
 
 def _give_name(file: Path, name: str, home: Path) -> None:

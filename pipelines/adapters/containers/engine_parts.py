@@ -130,9 +130,11 @@ class EngineParts:
                 self._rewrite(name, share)
 
     def _rewrite(self, name: str, change: Callable[[Body], None]) -> None:
-        """Write a service's spec as it was read, but for what `change` does to it."""
+        """Write a service's spec as it was read, but for what `change` does to it; of one that is gone, nothing."""
         for left in reversed(range(_TRIES)):
-            service = next(each for each in self._services() if each["Spec"]["Name"] == name)
+            service = next((each for each in self._services() if each["Spec"]["Name"] == name), None)
+            if service is None:
+                return
             change(service["Spec"])
             try:
                 self._write(service)
@@ -238,8 +240,12 @@ class EngineParts:
                 yield str(service["Spec"]["Name"]), f"{newest['State']}: {told}", tasks
 
     def _tasks(self, service: Body) -> list[Body]:
+        """Return the tasks of a service; none where it is gone since it was listed, as while a model is removed."""
         with self._engine.api() as api:
-            found: list[Body] = api.tasks(filters={"service": service["ID"]})
+            try:
+                found: list[Body] = api.tasks(filters={"service": service["ID"]})
+            except NotFound:
+                return []
         return found
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -113,25 +113,33 @@ class RegistryChoice(_Part):
 
 
 class InfraFile(_Part):
-    """The file as a whole; what is left out is Terraform's default."""
+    """The file as a whole; what is left out is Terraform's default.
+
+    `models` are further models that are to be of another size than `environments` says.
+    """
 
     encrypted_networks: bool | None = None
     environments: Environments = Environments()
     image_registry: RegistryChoice | None = None
     limits: Limits = Limits()
+    models: dict[str, Environments] = {}
     object_store: StoreChoice | None = None
     retention_days: Annotated[int, Field(ge=1, le=_MOST_DAYS)] = RETENTION_DAYS
 
 
 @dataclass(frozen=True)
 class Choices:
-    """Further variables of infra/, the days that checkpoints can't be removed, what others run, and encryption."""
+    """Further variables of infra/, the days that checkpoints can't be removed, what others run, and encryption.
+
+    `models` are the sizes of further models, by their names.
+    """
 
     variables: Mapping[str, Any] = field(default_factory=dict)
     retention_days: int = RETENTION_DAYS
     object_store: ExternalStore | None = None
     image_registry: ExternalRegistry | None = None
     encrypted_networks: bool | None = None
+    models: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def read_choices(named: Path | None, usual: Path) -> Choices:
@@ -148,7 +156,8 @@ def read_choices(named: Path | None, usual: Path) -> Choices:
     variables = chosen.model_dump(include={"environments", "limits"}, exclude_unset=True)
     store = _store(path, chosen.object_store) if chosen.object_store else None
     registry = _registry(path, chosen.image_registry) if chosen.image_registry else None
-    return Choices(variables, chosen.retention_days, store, registry, chosen.encrypted_networks)
+    models = {name: sizes.model_dump(exclude_unset=True) for name, sizes in chosen.models.items()}
+    return Choices(variables, chosen.retention_days, store, registry, chosen.encrypted_networks, models)
 
 
 def describe_infra_file() -> dict[str, Any]:
@@ -205,7 +214,7 @@ def _refusal(path: Path, error: ErrorDetails) -> UsageError:
         known = ", ".join(sorted(_part_at(words[:-1]).model_fields))
         place = ".".join([*words[:-1], words[-1][:40]])
         return UsageError(f"{path}: {place} can't be chosen", next=f"one of: {known}")
-    if kind in ("model_type", "model_attributes_type"):
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
         return UsageError(f"{path}: {place or 'it'} is not an object", next='write {"name": value, ...}')
     if words == ["retention_days"]:
         return UsageError(f"{path}: {place}={given!r}", next=f"give a whole number from 1 to {_MOST_DAYS}")
@@ -219,8 +228,12 @@ def _part_at(words: list[str]) -> type[_Part]:
     """Return the part of the file at a place."""
     part: Any = InfraFile
     for word in words:
-        options = getattr(part.model_fields[word].annotation, "__args__", (part.model_fields[word].annotation,))
-        part = options[0]
+        if get_origin(part) is dict:
+            part = get_args(part)[1]
+            continue
+        part = part.model_fields[word].annotation
+        if get_origin(part) is not dict:
+            part = (*get_args(part), part)[0]
     return part  # type: ignore[no-any-return]
 
 

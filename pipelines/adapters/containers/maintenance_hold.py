@@ -20,16 +20,17 @@ from pipelines.errors import (
     OtherInstallation,
     OtherModel,
     Undecided,
+    UnknownModel,
     UsageError,
 )
 from pipelines.settings.tokens import OPERATOR, read_tokens
 
 # So soon an API that is away is asked again.
 _RETRY_S = 0.3
-_NOT_OURS = (OtherModel, OtherInstallation)
+_NOT_OURS = (OtherModel, UnknownModel, OtherInstallation)
 
 ProgressReporter = Callable[[str], None]
-# Environment -> the digests that its replicas tell.
+# Environment of a model, as it is named in what is told -> the digests that its replicas tell.
 Told = Mapping[str, set[str]]
 
 
@@ -47,7 +48,7 @@ class HoldPatience:
 
 
 class Api(Protocol):
-    """The installation's API, asked as one person; each raises the refusal that it answers with."""
+    """The installation's API, asked as one person of one model; each raises the refusal that it answers with."""
 
     def get(self, path: str) -> dict[str, Any]:
         """GET a path below /api/v1."""
@@ -59,6 +60,13 @@ class Api(Protocol):
         """Yield the state at a path each time that it is told, with the executor's last sign as `executor`."""
 
 
+class OpenApi(Protocol):
+    """Opens the installation's API with a token; what is asked is asked of the default model if none is named."""
+
+    def __call__(self, token: str, *, model: str = "") -> Api:
+        """Open it."""
+
+
 class MaintenanceHold:
     """The leases of one installation, asked for by an operator who holds its home's lock.
 
@@ -68,7 +76,7 @@ class MaintenanceHold:
 
     def __init__(
         self,
-        api: Callable[[str], Api],
+        api: OpenApi,
         silence: Callable[[dict[str, Any]], str],
         home: Path,
         tokens_file: Path,
@@ -197,17 +205,29 @@ class MaintenanceHold:
                 raise DeployFailed(told, next='"slipway doctor"')
 
     def _look(self, within_s: float) -> Told:
-        """Return what the replicas tell the executor in a look that began after this call; raise Undecided if none."""
+        """Return what the replicas of every model tell the executor; raise Undecided where it does not look in time.
+
+        Each model is given that time: the executor looks at one after the other.
+        """
+        told, models = self._look_at("", within_s)
+        for model in models[1:]:
+            told |= self._look_at(model, within_s)[0]
+        return told
+
+    def _look_at(self, model: str, within_s: float) -> tuple[dict[str, set[str]], list[str]]:
+        """Return what the replicas of a model tell in a look that began after this call, and all models there are."""
         ended: dict[str, set[str]] = {}
         trouble = ""
-        for status, silent in self._statuses(within_s):
+        for status, silent in self._statuses(within_s, model=model):
             trouble = silent
             seen = status.get("observed", {})
             for place, look in seen.items():
                 ended.setdefault(place, set()).add(look["at"])
             # The first was over before, and the second may have begun before.
             if seen and all(len(times) > 2 for times in ended.values()):
-                return {place: _digests(look) for place, look in seen.items()}
+                told = {f"{model} in {place}" if model else place: _digests(look) for place, look in seen.items()}
+                # An API of before tells of the one model that it knows.
+                return told, status.get("models", [])
         raise Undecided(trouble or "the executor looks at no replica", next='see "slipway logs"')
 
     def _give_back(self, report_progress: ProgressReporter, *, patient: bool) -> None:
@@ -233,12 +253,12 @@ class MaintenanceHold:
             return error.message
         return ""
 
-    def _statuses(self, within_s: float) -> Iterator[tuple[dict[str, Any], str]]:
+    def _statuses(self, within_s: float, *, model: str = "") -> Iterator[tuple[dict[str, Any], str]]:
         """Yield the status each time that it is told, or {} and what is in the way of it, for about `within_s`."""
         deadline = time.monotonic() + within_s
         while True:
             try:
-                for status in self._follow("/status"):
+                for status in self._follow("/status", model=model):
                     yield status, ""
                     if time.monotonic() > deadline:
                         return
@@ -251,14 +271,14 @@ class MaintenanceHold:
                 return
             time.sleep(_RETRY_S)
 
-    def _follow(self, path: str) -> Iterator[dict[str, Any]]:
+    def _follow(self, path: str, *, model: str = "") -> Iterator[dict[str, Any]]:
         """Follow a stream, with the first of the tokens that the API takes."""
         *first, last = self._tokens()
         for token in first:
             with suppress(NotAllowed):
-                yield from self._api(token).follow(path)
+                yield from self._api(token, model=model).follow(path)
                 return
-        yield from self._api(last).follow(path)
+        yield from self._api(last, model=model).follow(path)
 
     def _ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """POST a body or GET, with the token that holds now or, before the API is told of that, with a former one."""

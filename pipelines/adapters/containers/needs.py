@@ -1,12 +1,13 @@
 """What Terraform builds on, checked before anything is changed and then made: images, secrets, and its variables."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipelines.adapters.containers.engine_secrets import DockerSecrets
 from pipelines.adapters.containers.external_services import ExternalServices
+from pipelines.adapters.containers.model_places import left_models, places_of
 from pipelines.adapters.containers.node_traffic import VARIABLE, NodeTraffic, choose_encryption
 from pipelines.adapters.containers.secret_store import NAMES_KEY, SecretStore
 from pipelines.adapters.containers.tls_secrets import TlsSecrets
@@ -21,12 +22,18 @@ ProgressReporter = Callable[[str], None]
 class InstallationOptions:
     """What the operator chooses of an installation; `more` are further variables of infra/, by their names there.
 
+    `model` is the default one. `models` finds the others, or raises UsageError for projects that contradict each other,
+    which hinders nobody who stops or removes what is there; `removed` finds those that somebody removed. `model_sizes`
+    are what the operator chooses for some.
     `authority` is the file of who signed the certificate, if not everybody knows them.
     """
 
     model: str
     model_file: Path
     ports: Mapping[str, int]
+    models: Callable[[], Sequence[str]] = tuple
+    removed: Callable[[], Sequence[str]] = tuple
+    model_sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     prefix: str = "slipway"
     installation_id: str | None = None
     engine_url: str = "unix:///var/run/docker.sock"
@@ -73,6 +80,13 @@ class Needs:
         Raises UsageError for what is missing on this machine or was given wrong.
         """
         options, outside = self._options, self._options.outside
+        places, known = kept.get("models", {}), list(options.models())
+        left = left_models(places, known, options.removed())
+        models = places_of([*known, *left], places, options.model_sizes)
+        for name in left:
+            report_progress(f"{name} serves on, but nobody knows its project: slipway model add FOLDER")
+        for name in sorted(set(options.model_sizes) - set(models)):
+            report_progress(f"{name} has a size of its own, but this installation has no such model beside the default")
         self._tls.check()
         given = outside.given(self._secrets)
         encrypted = choose_encryption(kept, options.encrypted)
@@ -95,7 +109,9 @@ class Needs:
             "external_url": options.binding.external_url,
             "images": images,
             "installation_id": options.installation_id,
+            "model": options.model,
             "model_file": str(options.model_file.resolve()),
+            "models": models,
             "ports": dict(options.ports),
             "prefix": options.prefix,
             "running": True,

@@ -2,7 +2,7 @@
 
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -11,7 +11,9 @@ from pipelines.adapters.containers.secret_store import SecretStore
 from pipelines.adapters.mlflow.users import MlflowUsers
 from pipelines.adapters.storage.minio_admin import MinioUsers
 from pipelines.adapters.storage.object_store import Buckets, S3Access, make_buckets, policies
+from pipelines.domain.release import Environment
 from pipelines.errors import Undecided
+from pipelines.settings.settings import MODEL_PATH
 
 ANSWER_S = 120.0
 TIMEOUT_S = 5.0
@@ -27,11 +29,20 @@ _HEALTH = {
 class Provisioning:
     """The services behind `urls`, by the names of their ports; `secrets` has the passwords that hold from now on.
 
-    Their certificates are those of `authority`, where that is given. What others run is not among them.
+    Their certificates are those of `authority`, where that is given. What others run is not among them. Further
+    `models` answer below the addresses of the environments.
     """
 
-    def __init__(self, urls: Mapping[str, str], secrets: SecretStore, authority: Path | None = None) -> None:
+    def __init__(
+        self,
+        urls: Mapping[str, str],
+        secrets: SecretStore,
+        authority: Path | None = None,
+        *,
+        models: Sequence[str] = (),
+    ) -> None:
         self._urls = urls
+        self._models = models
         self._secrets = secrets
         self._authority = authority
         self._trust = ssl.create_default_context(cafile=authority) if authority else True
@@ -51,6 +62,12 @@ class Provisioning:
     def silent(self) -> dict[str, str]:
         """Return what does not answer well, with the last answer."""
         asked = {name: f"{self._urls[name]}{path}" for name, path in _HEALTH.items() if name in self._urls}
+        asked |= {
+            f"{model} in {name}": f"{self._urls[name]}/{MODEL_PATH}/{model}/health"
+            for model in self._models
+            for name in Environment
+            if name in self._urls
+        }
         answers = {name: self._answer(url) for name, url in asked.items()}
         return {name: answer for name, answer in answers.items() if answer != "200"}
 
@@ -64,13 +81,14 @@ class Provisioning:
             users.ensure(secret(f"{client}-objects-user"), secret(f"{client}-objects-password"), policy)
 
     def make_users(self, model: str) -> None:
-        """Make the users of the model registry with the present passwords, and the registered model."""
+        """Make the users of the model registry with the present passwords, and the registered models."""
         secret = self._secrets.value
         users = MlflowUsers(
             self._urls["mlflow"], secret("mlflow-admin"), self._secrets.former("mlflow-admin"), trust=self._trust
         )
         users.ensure({name: secret(f"mlflow-{name}") for name in ("promoter", "reader", "trainer")})
-        users.ensure_model(model)
+        for name in (model, *self._models):
+            users.ensure_model(name)
 
     def _answer(self, url: str) -> str:
         try:

@@ -106,6 +106,22 @@ class SwarmInstallation:
                 self._check_served(before)
                 self._settle(variables, report_progress)
 
+    def add_model(self, model: str, report_progress: ProgressReporter) -> None:
+        """Bring up the services of a further model, whose name the options have by now; those of others stay.
+
+        Raises UsageError while nothing runs, and as `up` does.
+        """
+        self._change_models(f"the services of {model} are added", report_progress)
+
+    def remove_model(self, model: str, report_progress: ProgressReporter) -> None:
+        """Remove the services of a model, whose name the options have no more; raises as `add_model` does."""
+        self._change_models(f"the services of {model} are removed", report_progress)
+
+    def _change_models(self, told: str, report_progress: ProgressReporter) -> None:
+        self.outputs()
+        report_progress(told)
+        self.up(report_progress)
+
     def fill(self, put: Callable[[StackOutputs], None], report_progress: ProgressReporter) -> None:
         """Bring up what keeps data, and nothing that would use it, and have `put` fill it; `up` then starts the rest.
 
@@ -332,7 +348,9 @@ class SwarmInstallation:
         self._reload_edge(stack.edge, str(outputs["edge_config_sha256"]), report_progress)
         ports = {name: port for name, port in self._options.published.items() if name not in besides}
         urls = {name: f"{self._options.binding.base_url}:{port}" for name, port in ports.items()}
-        inside = Provisioning(urls, self.secrets, self._options.authority)
+        # Nothing of a model answers while only data is there.
+        models = () if besides else sorted(self._terraform.variables()["models"])
+        inside = Provisioning(urls, self.secrets, self._options.authority, models=models)
         inside.await_answers(self._parts.explain)
         if not self._outside.store:
             buckets = Buckets(**stack.object_store.buckets.model_dump())

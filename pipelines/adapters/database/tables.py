@@ -21,7 +21,7 @@ from pipelines.errors import Undecided, UsageError
 R = TypeVar("R", bound=Record)
 
 # The number of the newest file in revisions/; a database that says another has not got it yet.
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 13
 
 AUDIT_LOG = "audit_log"
 EVENTS = "events"
@@ -31,6 +31,7 @@ _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 # Kind -> (table, prefix of its ids).
 NAMES: dict[type[Any], tuple[str, str]] = {
+    records.FurtherModel: ("models", "m"),
     records.PinnedVersion: ("pinned_versions", "v"),
     records.Evaluation: ("evaluations", "e"),
     records.Promotion: ("promotions", "p"),
@@ -38,11 +39,16 @@ NAMES: dict[type[Any], tuple[str, str]] = {
     records.Rollback: ("rollbacks", "b"),
     records.ReleaseRecord: ("releases", "r"),
     records.PolicyChange: ("policies", "y"),
+    records.AddedSet: ("added_sets", "s"),
     records.Maintenance: ("shape_changes", "c"),
     records.Lease: ("leases", "l"),
     records.LeaderLease: ("executors", "x"),
     records.Observation: ("observations", "o"),
     records.Subscriber: ("subscribers", "u"),
+    records.RequestLog: ("request_logs", "q"),
+    records.LiveWindow: ("live_windows", "w"),
+    records.LiveDrift: ("live_drifts", "d"),
+    records.Feedback: ("feedback", "f"),
 }
 
 # What records are looked up by, besides their id.
@@ -54,7 +60,10 @@ _INDEXES: dict[type[Any], tuple[tuple[str, ...], ...]] = {
     records.Rollback: (("state",),),
     records.ReleaseRecord: (("model", "environment", "state"), ("change_id",)),
     records.PolicyChange: (("state",),),
+    records.AddedSet: (("state",), ("model", "digest")),
     records.Maintenance: (("state",),),
+    records.LiveWindow: (("model", "environment", "day"),),
+    records.Feedback: (("state",), ("model", "digest")),
 }
 
 

@@ -72,6 +72,12 @@ class ReleaseImages:
             self.prepare(bundle_digest)
         return f"{self._registry.engines}/{record.read_text().strip()}"
 
+    def app_of(self, image: str, bundle_digest: str) -> str | None:
+        """Return the app's image that an image of a bundle was made of; None for one of another app than today's."""
+        record = self._record(bundle_digest)
+        made = f"{self._registry.engines}/{record.read_text().strip()}" if record.exists() else None
+        return self.base if made == image else None
+
     def prepare(self, bundle_digest: str) -> None:
         """Make sure that the registry holds an image with exactly this bundle, and record its digest.
 

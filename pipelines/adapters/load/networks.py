@@ -24,12 +24,13 @@ class LoadNetworks:
 
     @classmethod
     def of_stack(cls, stack: StackOutputs) -> "LoadNetworks":
-        """Return the front of each slot, also by the URL of the slot's own service."""
+        """Return the front of each slot of each model, also by the URL of the slot's own service."""
         return cls(
             {
-                f"http://{service.name}:{PORT}": LoadFront(environment.load_network, environment.load_urls[slot])
+                f"http://{service.name}:{PORT}": LoadFront(environment.load_network, place.load_urls[slot])
                 for environment in stack.environments.values()
-                for slot, service in environment.slots.items()
+                for place in (environment, *environment.models.values())
+                for slot, service in place.slots.items()
             }
         )
 

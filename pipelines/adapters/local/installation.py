@@ -15,14 +15,20 @@ from pipelines.adapters.database.lost_files import JOURNAL, RECORDS, REGISTRY, r
 from pipelines.adapters.local.code import StartedCode
 from pipelines.adapters.local.mlflow_store import upgrade_mlflow
 from pipelines.adapters.local.parts import DECIDING, Part, parts_of
-from pipelines.adapters.local.ports import refuse_taken_port
+from pipelines.adapters.local.ports import free_port, is_free, refuse_taken_port
 from pipelines.adapters.local.processes import SUCCESSOR, Processes, abandon, end, kill
-from pipelines.adapters.local.supervisor.home import former_supervisor_names, supervisor_name
-from pipelines.adapters.local.supervisor.identity import end_orphan, left_replicas
+from pipelines.adapters.local.supervisor.home import (
+    former_supervisor_names,
+    live_port,
+    record_path,
+    supervisor_name,
+)
+from pipelines.adapters.local.supervisor.identity import end_orphan, left_replicas, marked
 from pipelines.adapters.local.told_api import ToldApi
-from pipelines.domain.release import Environment
+from pipelines.domain.release import Endpoint, Environment
 from pipelines.errors import Undecided, UsageError
-from pipelines.settings.installation import other_model
+from pipelines.settings.installation import keep_model, kept_models, other_model
+from pipelines.settings.models import KeptModel, ModelProject, own_folders
 from pipelines.settings.settings import Settings
 
 # For each part, once those before it are ready: all of them start at once, and take turns on a busy machine.
@@ -74,6 +80,9 @@ class LocalInstallation:
         self._processes.take_in()
         self._refuse_other_model()
         refuse_lost(self._settings.home, RECORDS, JOURNAL, REGISTRY)
+        self._end_removed(report_progress)
+        for model in self._settings.models[1:]:
+            self._give_ports(model, report_progress)
         parts = self.parts()
         self._end_former(report_progress)
         self._end_estranged(report_progress)
@@ -81,6 +90,19 @@ class LocalInstallation:
         replaced = self._end_outdated(parts, report_progress)
         self._end_orphans(parts, report_progress)
         self._upgrade_tables()
+        self._start_missing(parts, replaced, report_progress)
+
+    def add_model(self, model: str, report_progress: ProgressReporter) -> None:
+        """Start the supervisors of a further model, at ports of its own, and wait until they are ready."""
+        self._give_ports(self._settings.model(model), report_progress)
+        parts = [part for part in self.parts() if part.model == model]
+        self._start_missing(parts, set(), report_progress)
+
+    def remove_model(self, model: str, report_progress: ProgressReporter) -> None:
+        """End the supervisors of a model, whose slots are empty by now."""
+        self._end_removed(report_progress)
+
+    def _start_missing(self, parts: Sequence[Part], replaced: set[str], report_progress: ProgressReporter) -> None:
         running = self.running()
         missing = [part for part in parts if part.name not in running or part.name in replaced]
         for part in missing:
@@ -128,12 +150,52 @@ class LocalInstallation:
         return parts_of(self._settings, self._executor_alive)
 
     def _refuse_other_model(self) -> None:
-        """Raise OtherModel while a supervisor of another model runs, whatever the home's record says."""
+        """Raise OtherModel while a supervisor runs of a model that this installation never had.
+
+        Projects that contradict each other are nothing to this: they keep nobody from stopping what runs.
+        """
+        default = self._settings.model().name
+        inside = {folder.name for folder in own_folders(self._settings.project)}
+        known = {default, *(each.name for each in self._kept()), *inside}
         for environment in Environment:
-            own, any_model = self._settings.endpoint(environment), f"supervisor-{environment}-"
+            any_model = f"supervisor-{environment}-"
             for name in self.running():
-                if name.startswith(any_model) and name != supervisor_name(own):
-                    raise other_model(self._settings, kept=name.removeprefix(any_model), asked=own.model)
+                if name.startswith(any_model) and name.removeprefix(any_model) not in known:
+                    raise other_model(self._settings, kept=name.removeprefix(any_model), asked=default)
+
+    def _kept(self) -> list[KeptModel]:
+        return kept_models(self._settings.home)
+
+    def _give_ports(self, model: ModelProject, report_progress: ProgressReporter) -> None:
+        """Have a further model's live slots keep their ports, or get free ones where others have taken them."""
+        settings, running = self._settings, self.running()
+        kept = next((each for each in self._kept() if each.name == model.name), None)
+        ports = dict(kept.ports) if kept else {}
+        taken = {port for each in self._kept() if each.name != model.name for port in each.ports.values()}
+        taken |= settings.own_ports
+        for environment in Environment:
+            endpoint = Endpoint(model.name, environment)
+            record = record_path(settings.home, endpoint)
+            # Where what the home remembers was lost, its supervisor goes on at the port that it has.
+            port = ports.get(environment) or live_port(record)
+            holds = supervisor_name(endpoint) in running or (record.exists() and marked(record))
+            beside = taken | {each for name, each in ports.items() if name != environment}
+            if port is None or not (holds or (is_free(port) and port not in beside)):
+                ports[str(environment)] = free_port(beside | set(ports.values()))
+                told = f"in place of {port}, which is taken" if port else "from now on"
+                report_progress(f"{endpoint} has port {ports[str(environment)]} {told}")
+            else:
+                ports[str(environment)] = port
+        keep_model(settings, KeptModel.of(model, settings.project, ports=ports))
+
+    def _end_removed(self, report_progress: ProgressReporter) -> None:
+        """End the supervisors of models that were removed; nothing of them serves any more."""
+        running = self.running()
+        for model in (each.name for each in self._kept() if each.removed):
+            names = [supervisor_name(Endpoint(model, environment)) for environment in Environment]
+            for name in (each for each in names if each in running):
+                report_progress(f"stopping {name}, whose model was removed")
+                end([running[name]])
 
     def _end_former(self, report_progress: ProgressReporter) -> None:
         """End the supervisors that an earlier Slipway named otherwise, and first what decides and knows those names.

@@ -39,7 +39,8 @@ class Part:
     """One process: its command and the code behind it, the port it listens on, and how it shows that it is ready.
 
     `ready` is asked of a process id. `answers` tells one that is not frozen, where that is less than being ready.
-    `records` name the processes that a supervisor may have left behind; the first that exists holds.
+    `records` name the processes that a supervisor may have left behind; the first that exists holds. `model` is whose
+    supervisor it is.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Part:
     code: str
     records: tuple[Path, ...] = ()
     answers: Callable[[], bool] | None = None
+    model: str = ""
 
     @property
     def hands_over(self) -> bool:
@@ -79,7 +81,11 @@ def parts_of(settings: Settings, executor_alive: Callable[[int], bool]) -> list[
     cli = [sys.executable, "-m", "pipelines.cli"]
     return [
         Part("mlflow", mlflow, port, "MLFLOW", _answers(port), library),
-        *(_supervisor(settings, settings.endpoint(environment), code) for environment in Environment),
+        *(
+            _supervisor(settings, settings.endpoint(environment, model.name), code)
+            for model in settings.models
+            for environment in Environment
+        ),
         Part("api", [*cli, "api"], settings.api_port, "API", _answers(settings.api_port), code),
         Part("executor", [*cli, "executor"], None, "", executor_alive, code),
     ]
@@ -98,12 +104,15 @@ def _supervisor(settings: Settings, endpoint: Endpoint, code: str) -> Part:
     def ready(pid: int) -> bool:
         return _has_succeeded(record, pid) and answers(pid)
 
-    records = (record, *former_record_paths(home, environment))
+    # At the times of those an installation had the default model alone.
+    is_default = endpoint == settings.endpoint(environment)
+    records = (record, *(former_record_paths(home, environment) if is_default else ()))
 
     def obeys() -> bool:
         return any(_obeys(path) for path in records if path.exists())
 
-    return Part(supervisor_name(endpoint), command, port, environment.name, ready, code, records, obeys)
+    name = supervisor_name(endpoint)
+    return Part(name, command, port, environment.name, ready, code, records, obeys, endpoint.model)
 
 
 def _has_succeeded(record: Path, pid: int) -> bool:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines.adapters.local.supervisor.home import record_path, refuse_newer, wire_of
+from pipelines.adapters.local.supervisor.home import record_path, recorded_replicas, refuse_newer, wire_of
 from pipelines.adapters.local.supervisor.wire import WIRE_VERSION, Command, Deployment, state_from_dict
-from pipelines.domain.release import Endpoint, Release, Slot, SlotState
+from pipelines.adapters.sample_pull import pull_from_socket
+from pipelines.domain.release import Endpoint, Release, RunsFrom, Slot, SlotState
 from pipelines.errors import SlipwayError, TargetUnavailable, UsageError
 
 _TIMEOUT_S = 10.0
@@ -41,6 +42,20 @@ class LocalTarget:
     def observe(self, endpoint: Endpoint, slot: Slot) -> SlotState:
         """Have the supervisor ask every replica of a slot now."""
         return state_from_dict(self._ask(endpoint, Command.OBSERVE, {"slot": slot}))
+
+    def images(self, release: Release) -> RunsFrom | None:
+        """Return None: what is served is the bundle's own directory."""
+        return None
+
+    def pull_samples(self, endpoint: Endpoint, slot: Slot, question: bytes) -> list[bytes]:
+        """Ask the replicas that the supervisor's record names on their private sockets, one after the other."""
+        self._record(endpoint)
+        try:
+            named = recorded_replicas(record_path(self._home, endpoint))
+            paths = [Path(each.socket) for each in named if each.slot is slot]
+        except (UsageError, ValueError) as error:
+            raise _silent(endpoint, error) from error
+        return [answer for path in paths if (answer := pull_from_socket(path, question)) is not None]
 
     def highest_epoch(self, endpoint: Endpoint) -> int:
         """Read the supervisor's record, which it writes before it obeys an epoch."""

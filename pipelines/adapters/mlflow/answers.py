@@ -35,6 +35,7 @@ class Version(Answer):
     run_id: str | None = None
     source: str = ""
     tags: tuple[Tag, ...] = ()
+    description: str | None = None
 
 
 class OneVersion(Answer):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import requests
 from mlflow.exceptions import MlflowException
 
-from pipelines.adapters.mlflow.rest import UNKNOWN, forbidden, unavailable, unknown
+from pipelines.adapters.mlflow.refusals import UNKNOWN, forbidden, unavailable, unknown
 
 _FORBIDDEN = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
 

@@ -1,5 +1,6 @@
 """MLflow as the model registry; nothing that it hands out is unpickled or trusted, only downloaded."""
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,8 @@ from pipelines.packaging.mlmodel import ADVICE, FILE
 class MlflowModelRegistry:
     """Fills the role ModelRegistry with an MLflow tracking server, as the user and password of `login`.
 
-    `timeout_s` bounds one request; a call makes few of them and each is repeated once. `bounds` is for one download.
+    `timeout_s` bounds one request; a call makes few of them and each is repeated once. `bounds` is for one download,
+    and `trust` decides which certificates are good.
     """
 
     def __init__(
@@ -30,11 +32,12 @@ class MlflowModelRegistry:
         *,
         login: tuple[str, str] | None = None,
         bounds: TransferBounds | None = None,
+        trust: ssl.SSLContext | bool = True,
     ) -> None:
         url = checked_url(tracking_uri)
-        self._server = TrackingServer(url, login=login, timeout_s=timeout_s)
+        self._server = TrackingServer(url, login=login, timeout_s=timeout_s, trust=trust)
         self._places = Places(self._server)
-        self._store = ArtifactStore(url, login=login, timeout_s=timeout_s, bounds=bounds)
+        self._store = ArtifactStore(url, login=login, timeout_s=timeout_s, bounds=bounds, trust=trust)
 
     def version(self, model: str, version: str) -> RegisteredVersion:
         """Return one version, or raise UnknownVersion."""
@@ -101,6 +104,12 @@ class MlflowModelRegistry:
         body = {"name": name, "version": number, "key": key, "value": value}
         self._server.send("POST", "/model-versions/set-tag", Done, f"version {number} of {name}", body)
 
+    def set_description(self, model: str, version: str, text: str) -> None:
+        """Set what people read of a version first, as Markdown."""
+        name, number = checked_name(model, what="model"), checked_version(version)
+        body = {"name": name, "version": number, "description": text}
+        self._server.send("PATCH", "/model-versions/update", Done, f"version {number} of {name}", body)
+
     def attach_evidence(self, version: RegisteredVersion, files: dict[str, bytes]) -> None:
         """Write `files` under `evidence/` on the run and on the logged model.
 
@@ -127,4 +136,5 @@ def _registered(found: Version) -> RegisteredVersion:
         run_id=found.run_id or "",
         source=found.source,
         tags={tag.key: tag.value for tag in found.tags},
+        description=found.description or "",
     )

@@ -5,6 +5,7 @@ only in the form of `answers.py`.
 """
 
 import json
+import ssl
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -15,15 +16,14 @@ from pydantic_core import from_json
 
 from pipelines.adapters.exchange import streamed
 from pipelines.adapters.mlflow.answers import Answer, Refusal
-from pipelines.errors import NotAllowed, RegistryUnavailable, SlipwayError, UnknownVersion, UsageError
+from pipelines.adapters.mlflow.refusals import UNKNOWN, forbidden, unavailable, unknown
+from pipelines.errors import RegistryUnavailable, SlipwayError, UsageError
 
 # A run with all its metrics and parameters takes less.
 MOST_BYTES = 4 << 20
 # What an answer is about stands at its beginning, before what people say of it.
 _START_BYTES = 64 << 10
 _API = "/api/2.0/mlflow"
-# What MLflow calls that which is not there.
-UNKNOWN = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
 # For an alias that a model does not have; names are checked before they are asked for.
 _UNKNOWN_ALIAS = UNKNOWN | {"INVALID_PARAMETER_VALUE"}
 _FORBIDDEN = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
@@ -43,16 +43,21 @@ def checked_url(url: str) -> str:
 class TrackingServer:
     """The server at `url`, asked as the user and password of `login`; a request has `timeout_s` and is repeated once.
 
+    `trust` decides which certificates are good.
+
     Raises UnknownVersion, NotAllowed and RegistryUnavailable, in which `subject` is what was asked for.
     """
 
-    def __init__(self, url: str, *, login: tuple[str, str] | None, timeout_s: float) -> None:
+    def __init__(
+        self, url: str, *, login: tuple[str, str] | None, timeout_s: float, trust: ssl.SSLContext | bool = True
+    ) -> None:
         self._url = url
         self._timeout_s = timeout_s
         self._client = httpx.Client(
             base_url=url,
             timeout=timeout_s,
             trust_env=False,
+            verify=trust,
             auth=login,
             limits=httpx.Limits(max_keepalive_connections=0),
         )
@@ -138,24 +143,3 @@ class TrackingServer:
 
     def _unavailable(self, subject: str, why: str) -> RegistryUnavailable:
         return unavailable(self._url, subject, why)
-
-
-def unknown(subject: str) -> UnknownVersion:
-    """Return the refusal of what MLflow does not know."""
-    return UnknownVersion(
-        f"MLflow knows no {subject}",
-        next='see what is registered on MLflow\'s page, or register a version with "make candidate"',
-    )
-
-
-def forbidden(subject: str) -> NotAllowed:
-    """Return the refusal of what MLflow does not let this process do."""
-    return NotAllowed(f"MLflow forbids {subject}", next="check this process's credential")
-
-
-def unavailable(url: str, subject: str, why: str) -> RegistryUnavailable:
-    """Return the refusal for a server that does not answer, or not as MLflow does."""
-    return RegistryUnavailable(
-        f"MLflow at {url} did not answer for {subject}: {why}",
-        next='run "make up", or look at the log of the model registry with "make logs"',
-    )

@@ -6,6 +6,7 @@ file holds.
 
 import json
 import re
+import ssl
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -53,13 +54,20 @@ class ArtifactStore:
     """The store behind the tracking server at `uri`; raises httpx.HTTPError when that does not answer."""
 
     def __init__(
-        self, uri: str, *, login: tuple[str, str] | None, timeout_s: float, bounds: TransferBounds | None = None
+        self,
+        uri: str,
+        *,
+        login: tuple[str, str] | None,
+        timeout_s: float,
+        bounds: TransferBounds | None = None,
+        trust: ssl.SSLContext | bool = True,
     ) -> None:
         self._client = httpx.Client(
             base_url=uri,
             auth=login,
             timeout=timeout_s,
             trust_env=False,
+            verify=trust,
             headers={"Accept-Encoding": "identity"},
             limits=httpx.Limits(max_keepalive_connections=0),
         )

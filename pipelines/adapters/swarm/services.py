@@ -19,6 +19,7 @@ from pipelines.adapters.swarm.task_log import read_task_log
 from pipelines.adapters.swarm.tasks import RELEASE_VARIABLE, Roll, Task, read_task
 from pipelines.domain.release import Endpoint, Environment, Slot
 from pipelines.errors import LostLease, TargetUnavailable
+from pipelines.settings.terraform_outputs import SlotService, StackOutputs
 
 BUNDLE_DIR = "/bundle"
 _STAGE = "SLIPWAY_STAGE"
@@ -38,6 +39,20 @@ class EndpointServices:
 
     slots: Mapping[Slot, str]
     backend: str
+
+
+def services_of_stack(stack: StackOutputs, model: str) -> dict[Endpoint, EndpointServices]:
+    """Return where the endpoints of an installation are, whose default model is `model`."""
+    own = {
+        Endpoint(model, environment): EndpointServices(_names(outputs.slots), backend=environment)
+        for environment, outputs in stack.environments.items()
+    }
+    further = {
+        Endpoint(name, environment): EndpointServices(_names(place.slots), place.backend)
+        for environment, outputs in stack.environments.items()
+        for name, place in outputs.models.items()
+    }
+    return own | further
 
 
 class SwarmServices:
@@ -151,6 +166,10 @@ class SwarmServices:
                     raise
                 return False
         return True
+
+
+def _names(slots: Mapping[Slot, SlotService]) -> dict[Slot, str]:
+    return {slot: service.name for slot, service in slots.items()}
 
 
 def with_release(spec: Spec, environment: Environment, slot: Slot, deployed: Deployed | None, *, base: str) -> Spec:

@@ -7,14 +7,17 @@ from contextlib import suppress
 from http import HTTPStatus
 
 from pipelines.adapters.images.release_images import ReleaseImages
+from pipelines.adapters.sample_pull import pull_from_address
 from pipelines.adapters.swarm.edge_socket import EdgeSocket
 from pipelines.adapters.swarm.order import Deployed, ServiceOrder
 from pipelines.adapters.swarm.replica_ask import Ask, ask_directly
 from pipelines.adapters.swarm.services import Spec, SwarmServices, with_release
 from pipelines.adapters.swarm.tasks import Patience, Roll, Task, Waited
-from pipelines.domain.release import Endpoint, Phase, Release, Replica, Slot, SlotState
+from pipelines.domain.release import Endpoint, Phase, Release, Replica, RunsFrom, Slot, SlotState
 from pipelines.errors import SlipwayError, UsageError
 from pipelines.ports import HttpReply
+
+Pull = Callable[[str, bytes], bytes | None]
 
 PORT = 8000
 _ASKERS = 8
@@ -28,7 +31,7 @@ class SwarmTarget:
     """The target of a Swarm, as `pipelines.ports.Target`; every method raises TargetUnavailable without an engine.
 
     `services` are the slots' services. A slot's URL leads there from its environment's network alone; whoever does
-    not stand on it gives another `ask` than the default.
+    not stand on it gives another `ask` and `pull` than the defaults.
     """
 
     def __init__(
@@ -39,12 +42,14 @@ class SwarmTarget:
         *,
         patience: Patience = Patience(),
         ask: Ask = ask_directly,
+        pull: Pull = pull_from_address,
     ) -> None:
         self._services = services
         self._images = images
         self._edge = edge
         self._patience = patience
         self._ask = ask
+        self._pull = pull
         self._clock = _Stopwatch()
         self._told: dict[tuple[Endpoint, Slot], tuple[set[str], float]] = {}
         self._askers = ThreadPoolExecutor(_ASKERS, thread_name_prefix="ask-replica")
@@ -82,6 +87,18 @@ class SwarmTarget:
             last_log=self._last_log(roll, phase),
             own_failure=phase is Phase.FAILED and roll.own_failure,
         )
+
+    def images(self, release: Release) -> RunsFrom | None:
+        """Read the label of the live slot's service."""
+        image = self._services.roll(release.endpoint, Slot.LIVE).record.image_of(release)
+        return RunsFrom(image, self._images.app_of(image, release.bundle_digest)) if image else None
+
+    def pull_samples(self, endpoint: Endpoint, slot: Slot, question: bytes) -> list[bytes]:
+        """Ask every task of a slot's service that is alive by its own address, those that drain as well."""
+        roll = self._services.roll(endpoint, slot)
+        addresses = [f"{task.address}:{PORT}" for task in roll.tasks if task.alive and task.address]
+        answers = self._askers.map(lambda address: self._pull(address, question), addresses)
+        return [answer for answer in answers if answer is not None]
 
     def highest_epoch(self, endpoint: Endpoint) -> int:
         """Read the labels of the endpoint's services."""

@@ -26,7 +26,7 @@ from pipelines.errors import DatabaseUnavailable, LostLease, Refused, SlipwayErr
 from pipelines.ports import Step
 
 # Bumped by hand when a change of a workflow's steps could not resume runs begun by the old code.
-WORKFLOW_VERSION = "2"
+WORKFLOW_VERSION = "3"
 
 # So long a workflow waits for its journal to come back; then its thread ends, and the executor undoes the work.
 JOURNAL_S = 60.0

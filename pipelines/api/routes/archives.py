@@ -25,7 +25,9 @@ class ArchiveFound(ResponseBody):
     """What nothing needs any more."""
 
     bundles: list[str] = Field(description="Digests.")
-    evaluation_sets: list[str] = Field(description="Files of evaluation sets.")
+    evaluation_sets: list[str] = Field(
+        description="Files of evaluation sets, and of rows that versions were trained on."
+    )
     work: list[str] = Field(description="Directories of evaluations.")
     journal: list[str] = Field(description="Ids of work whose journal is not needed.")
     progress: int = Field(description="How many lines of progress.")

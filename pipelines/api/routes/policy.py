@@ -1,14 +1,15 @@
 """/policy: the limits in force, and changing them."""
 
+import json
 from typing import Annotated, Any
 
 from fastapi import Request
 from fastapi.responses import StreamingResponse
-from pydantic import Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue
 
 from pipelines import commands
 from pipelines.api.guard import guarded_router
-from pipelines.api.requests import Person, Reading, RequestBody, State, now
+from pipelines.api.requests import Model, Person, Reading, RequestBody, State, now
 from pipelines.api.responses import Asked, Digest, PersonName, Refusal, ResponseBody, Time
 from pipelines.api.work import Step, events_of, follow_work, shown_work
 from pipelines.domain.promotion import RunState
@@ -25,10 +26,18 @@ KeptPolicy = Annotated[
 ]
 
 
+def _encodable(policy: dict[str, Any]) -> dict[str, Any]:
+    # Half a surrogate pair raises a ValueError here; no digest could be made of it.
+    json.dumps(policy, ensure_ascii=False).encode()
+    return policy
+
+
 class PolicyRequest(RequestBody):
     """Asks for a policy to be put in force."""
 
-    policy: dict[str, Any] = Field(description="The policy, in the form of docs/reference/policy.schema.json.")
+    policy: Annotated[dict[str, Any], AfterValidator(_encodable)] = Field(
+        description="The policy, in the form of docs/reference/policy.schema.json."
+    )
 
 
 class AskedPolicy(Asked):
@@ -70,11 +79,10 @@ class PolicyChangeShown(ResponseBody):
 @router.post("", status_code=202)
 def apply_policy(body: PolicyRequest, state: State, person: Person) -> AskedPolicy:
     """Put a policy in force."""
-    body.model_of(state)
     change = commands.request_policy(
         state.records,
         person=person,
-        model=state.model,
+        model=body.model_of(state),
         policy=GATES.read_policy(body.policy),
         now=now(),
         people=state.tokens,
@@ -83,9 +91,9 @@ def apply_policy(body: PolicyRequest, state: State, person: Person) -> AskedPoli
 
 
 @router.get("")
-def show_policy(state: Reading) -> PolicyInForce | NoPolicy:
+def show_policy(state: Reading, model: Model) -> PolicyInForce | NoPolicy:
     """Return the policy in force and who applied it; `policy` is null before the first."""
-    return policy_in_force(state.records, state.model)
+    return policy_in_force(state.records, model)
 
 
 @router.get("/{id}")

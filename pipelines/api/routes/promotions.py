@@ -8,14 +8,15 @@ from pydantic import Field
 
 from pipelines import commands
 from pipelines.api.guard import guarded_router
-from pipelines.api.requests import LISTED, Before, Person, Reading, State, VersionRequest, now
+from pipelines.api.requests import LISTED, Before, Model, Person, Reading, State, VersionRequest, now
 from pipelines.api.responses import Asked, ModelName, PersonName, Refusal, ResponseBody, Time, Version, refusals
 from pipelines.api.routes.approvals import ApprovalShown
 from pipelines.api.routes.evaluations import EvaluationShown, shown_evaluation
 from pipelines.api.work import Step, events_of, follow_work, shown_work
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Approval, Promotion
+from pipelines.domain.records import Approval, Evaluation, Promotion
 from pipelines.domain.release import Environment
+from pipelines.governance.standing import changed_since
 from pipelines.ports import Records
 
 router = guarded_router("promotions")
@@ -55,6 +56,10 @@ class PromotionShown(PromotionRecord):
     steps: list[Step] = Field(description="Steps so far, those of its evaluation first unless `measured_before`.")
     evaluation: EvaluationShown
     approvals: list[ApprovalShown]
+    changed: list[str] = Field(
+        description="What was put in force since the report was made, while this has not ended: an evaluation set, the"
+        " gates or the policy."
+    )
 
 
 class Promotions(ResponseBody):
@@ -78,12 +83,13 @@ def ask_promotion(body: VersionRequest, state: State, person: Person) -> AskedPr
 @router.get("")
 def list_promotions(
     state: Reading,
+    model: Model,
     version: Annotated[str | None, Query(description="Of this version only.")] = None,
     before: Before = None,
 ) -> Promotions:
     """List the last promotions, oldest first, up to a thousand, of one version or of all."""
     equals: dict[str, object] = {"version": version} if version else {}
-    found, more = state.records.newest(Promotion, LISTED, before=before, model=state.model, **equals)
+    found, more = state.records.newest(Promotion, LISTED, before=before, model=model, **equals)
     return Promotions(promotions=[PromotionRecord.model_validate(promotion) for promotion in found], more=more)
 
 
@@ -103,7 +109,9 @@ def _shown(records: Records, id: str) -> PromotionShown:
     promotion = records.get(Promotion, id)
     evaluation = shown_evaluation(records, promotion.evaluation_id)
     approvals = [ApprovalShown.model_validate(given) for given in records.find(Approval, promotion_id=id)]
-    shown = shown_work(PromotionShown, promotion, records, evaluation=evaluation, approvals=approvals)
+    changed = [] if promotion.state.final else changed_since(records, records.get(Evaluation, evaluation.id))
+    more = {"evaluation": evaluation, "approvals": approvals, "changed": list(changed)}
+    shown = shown_work(PromotionShown, promotion, records, **more)
     # An evaluation that was there before is evidence, not something that happens now.
     before = [] if promotion.measured_before else evaluation.steps
     return shown.model_copy(update={"steps": before + shown.steps})

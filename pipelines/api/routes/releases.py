@@ -6,7 +6,7 @@ from fastapi import Query
 from pydantic import Field
 
 from pipelines.api.guard import guarded_router
-from pipelines.api.requests import LISTED, Before, Reading
+from pipelines.api.requests import LISTED, Before, Model, Reading
 from pipelines.api.responses import Digest, ModelName, ResponseBody, Time, Version
 from pipelines.api.routes.approvals import EvidenceShown
 from pipelines.domain.promotion import ReleaseState
@@ -71,10 +71,11 @@ class Releases(ResponseBody):
 @router.get("")
 def list_releases(
     state: Reading,
+    model: Model,
     environment: Annotated[Environment | None, Query(description="Of this environment only.")] = None,
     before: Before = None,
 ) -> Releases:
     """List who served what when, oldest first, the last thousand releases, overrides included."""
     equals: dict[str, object] = {"environment": environment} if environment else {}
-    found, more = state.records.newest(ReleaseRecord, LISTED, before=before, model=state.model, **equals)
+    found, more = state.records.newest(ReleaseRecord, LISTED, before=before, model=model, **equals)
     return Releases(releases=[ReleaseShown.model_validate(release) for release in found], more=more)

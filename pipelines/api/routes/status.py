@@ -7,7 +7,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from pipelines.api.guard import guarded_router
-from pipelines.api.requests import Reading, now
+from pipelines.api.requests import Model, Reading, now
 from pipelines.api.responses import Digest, ModelName, ResponseBody, Time, Version
 from pipelines.api.routes.evaluations import EvaluationRecord
 from pipelines.api.routes.maintenance import MaintenanceRecord
@@ -26,6 +26,7 @@ from pipelines.domain.records import (
     ReleaseRecord,
     Rollback,
 )
+from pipelines.governance.models import served_models
 from pipelines.ports import Records
 from pipelines.releases.stalled import stalled_work
 
@@ -82,6 +83,7 @@ class Status(ResponseBody):
     """What serves, what was last seen serving, what waits, and who holds a lease."""
 
     model: ModelName
+    models: list[str] = Field(description="The models of the installation, the default one first.")
     serving: dict[str, ReleaseShown] = Field(description="By environment; none where nothing was released.")
     observed: dict[str, EnvironmentSeen] = Field(description="By environment.")
     unfinished: list[UnfinishedWork]
@@ -92,28 +94,40 @@ class Status(ResponseBody):
 
 
 @router.get("")
-def show_status(state: Reading) -> Status:
+def show_status(state: Reading, model: Model) -> Status:
     """Return what serves, what was last seen serving, what waits, who holds a lease, and the executor's last sign."""
-    records, model = state.records, state.model
+    records = state.records
+    seen = {where: each for each in records.find(Observation) if (where := _environment(each.id, model))}
     serving = records.find(ReleaseRecord, model=model, state=ReleaseState.SERVING)
     return Status(
         model=model,
+        models=served_models(records, state.model),
         serving={str(release.environment): ReleaseShown.model_validate(release) for release in serving},
-        observed={seen.id.split("/")[1]: EnvironmentSeen.model_validate(seen) for seen in records.find(Observation)},
+        observed={where: EnvironmentSeen.model_validate(each) for where, each in seen.items()},
         unfinished=_unfinished(records, model),
         stalled=stalled_work(records, now()),
-        leases=[LeaseHeldBy.model_validate(lease) for lease in records.find(Lease) if lease.holder],
+        leases=[
+            LeaseHeldBy.model_validate(lease)
+            for lease in records.find(Lease)
+            if lease.holder and _environment(lease.id, model)
+        ],
         executor=last_sign(records),
         policy=_policy_name(records, model),
     )
 
 
 @router.get("/events", **events_of(Status, "the status as `{}`, whenever it has changed"))
-def follow_status(request: Request, state: Reading) -> StreamingResponse:
+def follow_status(request: Request, state: Reading, model: Model) -> StreamingResponse:
     """Stream the status as server-sent events for as long as somebody listens."""
     return follow(
-        request, state, lambda: show_status(state), is_last=lambda status: False, look_s=LOOK_S, passing=_PASSING
+        request, state, lambda: show_status(state, model), is_last=lambda status: False, look_s=LOOK_S, passing=_PASSING
     )
+
+
+def _environment(id: str, model: str) -> str:
+    """Return the environment of an id of a model and an environment, "" where it is of another model."""
+    named, _, environment = id.rpartition("/")
+    return environment if named == model else ""
 
 
 def _unfinished(records: Records, model: str) -> list[UnfinishedWork]:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Generic, Protocol, TypeVar
 
+from pydantic import Field
+
 from pipelines.domain.policy import Policy
 from pipelines.domain.sections import Section, read_section
-from pipelines.domain.texts import one_line
 from pipelines.domain.verdict import GateResult, Verdict
 
 
@@ -23,7 +24,17 @@ class Need(StrEnum):
     CHAMPION = "champion"
     CLASSES = "classes to predict"
     NUMBER = "a number to predict"
+    PROTECTED = "protected attributes"
     SERVICE = "running service"
+    PRODUCTION = "what serves production"
+
+
+class OnSets(StrEnum):
+    """On which of the further evaluation sets that a policy names a gate is measured, too."""
+
+    NONE = "none"
+    LIMITED = "those that the policy gives limits of it for"
+    ALL = "all"
 
 
 class World(Protocol):
@@ -36,6 +47,12 @@ class World(Protocol):
 
 class NoLimits(Section):
     """The limits of a gate whose yes needs no number from the policy."""
+
+
+class Limits(Section):
+    """The limits of a gate that a policy may have warn only."""
+
+    warn_only: bool = Field(False, description="show its no, and let the version go on")
 
 
 W = TypeVar("W", bound=World)
@@ -63,7 +80,13 @@ class Gate(Generic[W, L, M]):
     needs: frozenset[Need] = frozenset()
     unless: str = ""
     overridable: bool = False
+    # The further sets that it is measured on, too; the results are then `<result>.<set>`.
+    on_sets: OnSets = OnSets.NONE
+    # What stands behind its name in those of its results: no set that it is measured on is called so.
+    parts: frozenset[str] = frozenset()
     section: str = ""
+    # What to do about its no, where training a better version is not all.
+    advice: str = ""
     # Progress shows it, while a service is measured.
     step: str = ""
     # The check that has the champion serve beside the version, by these limits; None where none does.
@@ -80,13 +103,47 @@ class Gate(Generic[W, L, M]):
         limits.check(policy.profile)
         return limits
 
+    def limits_on(self, set: str, policy: Policy) -> L:
+        """Return the gate's limits on a set that `policy` names; raise PolicyInvalid."""
+        path = f"policy.evaluation.sets.{set}.gates.{self.name}"
+        limits = read_section(self.limits, policy.section_on(set, self.name, self.place), path)
+        limits.check(policy.profile)
+        return limits
+
+    def sets(self, policy: Policy) -> tuple[str, ...]:
+        """Return the names of the further sets of `policy` that it is measured on."""
+        if self.on_sets is OnSets.NONE:
+            return ()
+        named = policy.evaluation.sets.items()
+        return tuple(name for name, each in named if self.on_sets is OnSets.ALL or self.name in each.gates)
+
+    def set_of(self, result: GateResult, policy: Policy) -> str | None:
+        """Return which further set of `policy` one of its results is of, None for the set in force."""
+        last = result.name.removeprefix(self.name).rpartition(".")[2]
+        return last if last in policy.evaluation.sets and last not in self.parts else None
+
     def results(self, world: W, policy: Policy) -> list[GateResult]:
         """Measure and judge, in words of one line; the gate does not apply where the world lacks what it needs.
 
         What a version has answered stands in its messages, and may be anything.
         """
+        return [result.printable() for result in self._judged(world, self.limits_of(policy))]
+
+    def results_on(self, set: str, world: W, policy: Policy) -> list[GateResult]:
+        """Do the same with the world over a set that the policy names, under the names `<result>.<set>`."""
+        found = self._judged(world, self.limits_on(set, policy))
+        named = [replace(each, name=f"{each.name}.{set}", message=f"{each.message} (on {set})") for each in found]
+        return [result.printable() for result in named]
+
+    def _judged(self, world: W, limits: L) -> list[GateResult]:
         if not self.needs <= world.present:
             return [GateResult(self.name, Verdict.NOT_APPLICABLE, self.unless)]
-        limits = self.limits_of(policy)
         judged = self.judge(self.measure(world, limits), limits)
-        return [replace(result, message=one_line(result.message)) for result in judged]
+        warned = isinstance(limits, Limits) and limits.warn_only
+        return [_warning(result) if warned else result for result in judged]
+
+
+def _warning(result: GateResult) -> GateResult:
+    if result.verdict.goes_on:
+        return result
+    return replace(result, warn_only=True, message=f"WARN (the policy lets it go on): {result.message}")

@@ -4,7 +4,7 @@ from typing import Any
 
 from pipelines.domain.policy import Approvals, EvaluationBounds, Production
 from pipelines.domain.sections import Section
-from pipelines.evaluation.gates.gate import NoLimits
+from pipelines.evaluation.gates.gate import NoLimits, OnSets
 from pipelines.evaluation.gates.registry import GATES, AnyGate
 
 _HEAD = """# Gates
@@ -34,7 +34,8 @@ def _described(gate: AnyGate) -> str:
     needs = ", ".join(sorted(gate.needs)) or "the bundle alone"
     absent = f" Where one is absent, the gate does not apply: {gate.unless}." if gate.unless else ""
     override = "can be overridden by name, with a reason" if gate.overridable else "can't be overridden"
-    text = f"## {gate.name}\n\n{gate.description}\n\nNeeds: {needs}.{absent} It {override}.\n"
+    sets = "" if gate.on_sets is OnSets.NONE else f" Of a policy's further sets it is measured on {gate.on_sets}."
+    text = f"## {gate.name}\n\n{gate.description}\n\nNeeds: {needs}.{absent} It {override}.{sets}\n"
     return text if gate.limits is NoLimits else f"{text}\n{_table(gate.limits(), gate.place)}"
 
 

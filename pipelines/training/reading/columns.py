@@ -108,6 +108,8 @@ def _numbers(table: Table, name: str, rule: Numeric, decimal: str, wrong: Refusa
         merged & ~rounded & ~beyond,
         'is the same to the model, which takes float32, as another value of its column ("type: number" accepts that)',
     )
+    if not missing.any() and of.counts_rows(values):
+        report(f"column {name}: a whole number of its own in each row, without a gap: is it an id?")
     whole = pd.Series(np.where(is_number & ~beyond & ~rounded, values, 0.0)).round().astype("int64")
     return whole.astype("Int64").mask(missing) if rule.nullable else whole
 
@@ -118,6 +120,11 @@ def _categories(table: Table, name: str, rule: Categorical, wrong: Refusals) -> 
         known = pc.is_in(table.columns[name], value_set=pa.array(rule.categories, pa.string()))
         strange = ~known.to_numpy(zero_copy_only=False) & ~missing
         wrong.add_values(table, name, strange, "is not one of its categories")
+    elif (found := len(table.columns[name].filter(pa.array(~missing)).unique())) > (~missing).sum() / 2:
+        wrong.add(
+            f"column {name}: {found:,} different texts in {(~missing).sum():,} rows are no categories: put it under"
+            " id_columns or ignore, make a date or datetime of it, or declare its categories"
+        )
     return _objects(table.columns[name], missing)
 
 
@@ -167,7 +174,9 @@ def _date(text: str) -> date | None:
 def _target(model: ModelFile, table: Table, decimal: str, wrong: Refusals) -> pd.Series:
     """Return the target: the texts of its labels as the model answers them, or numbers."""
     missing = table.is_missing(model.target)
-    wrong.add_values(table, model.target, missing, "is missing, where the target is needed")
+    wrong.add_values(
+        table, model.target, missing, "is missing, where the target is needed (unlabelled: drop leaves such rows out)"
+    )
     if model.kind is Task.REGRESSION:
         values = of.parsed(table.trimmed(model.target), decimal)
         wrong.add_values(

@@ -50,3 +50,9 @@ def is_merged(numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
         same = np.diff(distinct.astype(np.float32)) == 0.0
     merged = distinct[np.append(same, False) | np.insert(same, 0, False)] if len(distinct) > 1 else distinct[:0]
     return np.isin(numbers, merged)
+
+
+def counts_rows(numbers: NDArray[np.float64]) -> bool:
+    """Tell whether whole numbers number their rows, in any order: each another one, and none left out between."""
+    distinct = np.unique(numbers)
+    return len(distinct) == len(numbers) > 1 and bool(distinct[-1] - distinct[0] + 1 == len(numbers))

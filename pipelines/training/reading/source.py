@@ -42,9 +42,12 @@ def is_parquet(source: Source) -> bool:
     return source.path.lower().endswith((".parquet", ".pq")) if source.format is None else source.format == "parquet"
 
 
-def check_columns(model: ModelFile, table: Table) -> None:
-    """Raise UsageError unless every column has a role in model.yaml, and every role a column."""
-    missing = [name for name in model.columns if name not in table.columns]
+def usable_rows(model: ModelFile, table: Table) -> Table:
+    """Return the rows that a model can be made of: all, or those with a target where model.yaml drops the others.
+
+    Raises UsageError unless every column has a role in model.yaml, and every role a column.
+    """
+    missing = [name for name in (*model.columns, *model.ignore) if name not in table.columns]
     known = {*model.columns, *model.ignore}
     strangers = [name for name in table.columns if name not in known]
     if missing or strangers:
@@ -53,3 +56,4 @@ def check_columns(model: ModelFile, table: Table) -> None:
             f" (it was read with {table.told})",
             next="give every column a role in model.yaml: target, id_columns, features or ignore",
         )
+    return table.among(~table.is_missing(model.target)) if model.unlabelled == "drop" else table

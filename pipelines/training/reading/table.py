@@ -1,7 +1,9 @@
 """A source as it was read: texts by column, and where in the file each row stands."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +38,12 @@ class Table:
     def trimmed(self, column: str) -> pa.StringArray:
         """Return the texts of a column without the blanks around them."""
         return pc.utf8_trim_whitespace(self.columns[column])
+
+    def among(self, kept: NDArray[np.bool_]) -> Self:
+        """Return the table of some of its rows."""
+        mask = pa.array(kept)
+        columns = {name: texts.filter(mask) for name, texts in self.columns.items()}
+        return dataclasses.replace(self, columns=columns, places=self.places[kept])
 
     def is_missing(self, column: str) -> NDArray[np.bool_]:
         """Tell for each row whether a column holds no value."""

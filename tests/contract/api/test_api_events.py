@@ -15,7 +15,7 @@ import pytest
 from pipelines.adapters.database.records import SqlRecords
 from pipelines.api.work import SIGN_S
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Evaluation, LeaderLease, Maintenance, PolicyChange, Promotion, Rollback
+from pipelines.domain.records import AddedSet, Evaluation, LeaderLease, Maintenance, PolicyChange, Promotion, Rollback
 from pipelines.domain.release import Environment
 from pipelines.governance.progress import report_progress
 from pipelines.governance.work import move
@@ -28,6 +28,7 @@ WORK = [
     ("promotions", "p-1", Promotion),
     ("rollbacks", "b-1", Rollback),
     ("policy", "y-9", PolicyChange),
+    ("evalsets", "s-1", AddedSet),
     ("maintenance", "c-1", Maintenance),
 ]
 
@@ -39,6 +40,7 @@ def store_work(records: SqlRecords, state: RunState) -> None:
         promotion(state=state),
         Rollback("b-1", MODEL, Environment.PRODUCTION, "bob", NOW, state=state),
         PolicyChange("y-9", "sha256:" + "0" * 64, {}, "bob", NOW, state=state),
+        AddedSet("s-1", MODEL, "mine", "sha256:" + "0" * 64, "a" * 32, "bob", NOW, state=state),
         Maintenance("c-1", MODEL, "up", "bob", NOW, state=state),
     )
 

@@ -23,10 +23,17 @@ def with_minimum(accuracy: float) -> bytes:
     return json.dumps({"model": MODEL, "policy": policy_body(**{"gates.accuracy.minimum": accuracy})}).encode()
 
 
+def with_kept(version: str) -> bytes:
+    """Return a request for a policy that keeps a version of such a name."""
+    return json.dumps({"model": MODEL, "policy": policy_body(**{"retention.keep_versions": [version]})}).encode()
+
+
 @pytest.mark.parametrize(("method", "path"), [route for route in GUARDED if "p-1" in route[1]])
 def test_an_id_that_does_not_exist_is_refused_in_one_form(api: Api, method: str, path: str) -> None:
     body = {"model": MODEL} if method == "POST" else None
-    assert api.refuse(method, path, body) == (400, "usage")
+    # A model is asked for by its name, and not found like a version.
+    by_name = method == "GET" and "/models/" in path
+    assert api.refuse(method, path, body) == ((404, "unknown_model") if by_name else (400, "usage"))
 
 
 @pytest.mark.parametrize("id", ["x" * 5000, "p-1;DROP", "%00", "%ff", "..%2f..%2fetc", "p-1\u202e"])
@@ -128,6 +135,7 @@ def test_unknown_and_wrong_fields_are_refused(api: Api, path: str, body: Any) ->
             with_minimum(float("inf")),
         ),
         ("policy", with_minimum(10**400)),
+        ("policy", with_kept("\ud800")),
     ],
 )
 def test_what_is_no_proper_json_is_refused_and_never_a_failure(api: Api, path: str, content: bytes) -> None:

@@ -50,7 +50,7 @@ def test_status_names_work_that_should_go_on_and_does_not_and_so_does_its_table(
     shown = api.get("status")
 
     assert shown["stalled"] == ["b-1 does not go on: no executor shows that it lives"]
-    assert 'b-1 does not go on: no executor shows that it lives; next: "slipway up"' in status_table(shown)
+    assert 'b-1 does not go on: no executor shows that it lives; next: "slipway up"' in status_table([shown])
 
 
 def test_status_reads_nothing_of_work_that_has_ended(api: Api, tmp_path: Path) -> None:

@@ -1,10 +1,17 @@
 """What a replica says of itself: health, readiness, metrics, log."""
 
+import os
+import platform
+import re
+import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import httpx
 import pytest
 
+from app.runtime import PACKAGES
+from pipelines.settings.settings import ROOT
 from tests.support.world.bundles import valid_row
 from tests.support.world.replicas import ReplicaProcess
 
@@ -64,6 +71,25 @@ def test_metrics_count_answers_by_route_and_status(client: httpx.Client, bundle:
     text = client.get("/metrics").text
     assert f'digest="{bundle[1]}"' in text
     assert 'slipway_request_seconds_bucket{le="0.05",route="/predict"}' in text
+
+
+def test_a_replica_says_what_it_runs_with(client: httpx.Client) -> None:
+    said = client.get("/runtime").json()
+
+    assert said["code"].startswith("sha256:") and said["python"] == platform.python_version()
+    assert said["packages"]["onnxruntime"] == version("onnxruntime") and None not in said["packages"].values()
+    assert "SLIPWAY_BUNDLE_DIGEST" in said["settings"] and said["user"] == os.getuid()
+    assert said["limits"]["files"] > 0 and "lo" in said["network"]
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}", said["network_namespace"])
+    assert 20 * 2**20 < said["peak_memory_bytes"] < 2**30
+    assert client.get("/openapi.json").json()["paths"].keys().isdisjoint({"/runtime"})
+
+
+def test_the_packages_that_it_tells_are_those_that_the_service_needs() -> None:
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["app"]
+    names = {re.split(r"[^\w-]", each)[0] for each in wanted}
+    assert names - set(PACKAGES) == {"fastapi-offline"}
+    assert set(PACKAGES) <= names
 
 
 def test_paths_that_strangers_invent_make_no_new_metric(client: httpx.Client) -> None:

@@ -17,8 +17,8 @@ from tests.support.world.typed_bundles import ROW, answer_of, make_typed_bundle
 TASKS = ["binary", "multiclass", "regression"]
 
 
-def service(directory: Path, task: str) -> Service:
-    path, digest = make_typed_bundle(directory, task)
+def service(directory: Path, task: str, **options: Any) -> Service:
+    path, digest = make_typed_bundle(directory, task, **options)
     settings = Settings(bundle_dir=path, bundle_digest=digest, model="typed-model", version="3")
     return Service(settings, EventLog(io.StringIO()))
 
@@ -56,10 +56,39 @@ def test_a_row_and_a_batch_are_answered_as_they_are_described(tmp_path: Path, ta
 
 
 def test_the_description_says_what_may_be_left_out_and_what_each_field_takes(tmp_path: Path) -> None:
-    operation = service(tmp_path, "regression").openapi()["paths"]["/predict"]["post"]
-    row = operation["requestBody"]["content"]["application/json"]["schema"]
+    row = service(tmp_path, "regression").openapi()["components"]["schemas"]["Row"]
 
     assert row["required"] == ["label"]
     formats = {name: {each.get("format"), each.get("maxLength")} - {None}
                for name in ("day", "at", "words") for each in row["properties"][name]["anyOf"][:1]}  # fmt: skip
     assert formats == {"day": {"date"}, "at": {"date-time"}, "words": {20}}
+    limits = {name: [row["properties"][name]["anyOf"][0].get(word) for word in ("type", "minimum", "maximum")]
+              for name in ("count", "net weight")}  # fmt: skip
+    assert limits == {"count": ["integer", 1 - 2**53, 2**53 - 1], "net weight": ["number", -5, 1.7e308]}
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "expected"),
+    [
+        ("binary", [False, True], {"type": "boolean"}),
+        ("multiclass", [0, 1, 2], {"type": "integer", "enum": [0, 1, 2]}),
+        ("multiclass", ["0", "1", "2"], {"type": "string", "enum": ["0", "1", "2"]}),
+        ("regression", [], {"type": "number"}),
+    ],
+)
+def test_a_class_is_described_by_those_that_there_are(
+    tmp_path: Path, task: str, classes: list[Any], expected: dict[str, Any]
+) -> None:
+    golden = answer_of(task, ROW)
+    if classes and isinstance(classes[0], str):
+        golden |= {"prediction": str(golden["prediction"])}
+    changes = {
+        "output": {"target": "y", "classes": classes, "positive": True if task == "binary" else None},
+        "golden": {"rows": [ROW], "expected": [golden], "tolerance": 1e-5},
+    }
+    schemas = service(tmp_path, task, changes=changes).openapi()["components"]["schemas"]
+    found = [schema["properties"]["prediction"] for schema in schemas.values() if "prediction" in schema["properties"]]
+    assert len(found) == 2
+    for each in found:
+        assert {key: value for key, value in each.items() if key != "description"} == expected
+        assert each["description"].startswith("The predicted")

@@ -153,7 +153,7 @@ def test_a_replica_holds_no_credential_and_no_socket(containers: Containers, eng
         names = {line.partition("=")[0] for line in replica.inspected["Config"]["Env"]}
         assert names <= {
             *("PATH", "PYTHONUNBUFFERED", "SLIPWAY_STAGE", "SLIPWAY_BUNDLE_DIR", "SLIPWAY_BUNDLE_DIGEST"),
-            *("SLIPWAY_MODEL", "SLIPWAY_VERSION", "SLIPWAY_RELEASE"),
+            *("SLIPWAY_MODEL", "SLIPWAY_VERSION", "SLIPWAY_RELEASE", "SLIPWAY_SAMPLED_BY"),
         }
 
 

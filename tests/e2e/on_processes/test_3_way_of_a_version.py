@@ -1,9 +1,13 @@
 """The way of a version after the demonstration: failure, recovery, refusal, and rollback while others wait."""
 
+import json
 import re
+import urllib.request
+from pathlib import Path
 
 import pytest
 
+from pipelines.packaging.snapshot import read_snapshot
 from tests.e2e.installation import BROKEN_LIBRARY, Installation
 
 pytestmark = pytest.mark.timeout(900)
@@ -57,6 +61,40 @@ def test_a_gates_no_is_the_result_and_ends_with_3(served: Installation) -> None:
     served.apply_policy()
     assert ended.returncode == 3
     assert re.fullmatch(r"FAIL: accuracy=0\.7\d{3} < 0\.9", ended.stdout.strip())
+
+
+def test_rows_that_a_person_adds_are_one_set_however_often_added(served: Installation, tmp_path: Path) -> None:
+    header, *lines = (served.tree / "data/raw/telco-customer-churn.csv").read_text().splitlines()
+    rows = tmp_path / "hard.csv"
+    rows.write_text("\n".join([header, *lines[:400]]) + "\n")
+    added = served.read("evalset", "add", str(rows), "--name", "hard_cases")
+    assert (added["known"], added["added"]["rows"], added["added"]["person"]) == (False, 400, "alice")
+    assert served.read("evalset", "add", str(rows), "--name", "hard_cases")["known"]
+    assert f"{added['number']}" in served.done("evalset", "show", "hard_cases")
+
+
+def test_drift_of_what_production_is_asked_is_measured_when_somebody_asks(served: Installation) -> None:
+    asked = read_snapshot(served.tree / "data/snapshots/evaluation.parquet").features
+    rows = asked[asked["Contract"] == "Two year"]
+    kept = kept_in_production(served)
+    url = f"http://127.0.0.1:{served.settings.production_port}/predict/batch"
+    # Of a larger batch some rows are sampled only.
+    for first in range(0, 200, 50):
+        batch = rows.iloc[first : first + 50].to_json(orient="records")
+        request = urllib.request.Request(url, f'{{"rows": {batch}}}'.encode(), {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert len(json.load(answer)["predictions"]) == 50
+    served.wait_for(lambda: kept_in_production(served) >= kept + 200, "the requests to be read")
+
+    told = served.done("live", "--drift")
+
+    assert "DRIFTED" in told, told
+    assert re.search(r"^Contract .* drifted$", told, re.MULTILINE), told
+
+
+def kept_in_production(served: Installation) -> int:
+    windows = served.ask("/live")["windows"]
+    return sum(each["kept"] for each in windows if each["environment"] == "production")
 
 
 def test_while_a_promotion_waits_its_requester_can_not_approve_and_rollback_works(served: Installation) -> None:

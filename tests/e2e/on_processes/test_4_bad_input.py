@@ -137,7 +137,7 @@ def test_a_version_without_onnx_is_refused_with_the_line_that_logs_it(served: In
     assert logged.returncode == 0, logged.stderr
     ended = served.slipway("deploy-staging")
     assert ended.returncode == 2
-    assert "mlflow.onnx.log_model(" in ended.stderr
+    assert "slipway.log_model(" in ended.stderr
 
 
 def test_a_tampered_audit_row_is_named(served: Installation) -> None:

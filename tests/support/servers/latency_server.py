@@ -73,6 +73,8 @@ def read_request(head: bytes, body: bytes) -> tuple[int | None, int]:
         asked = json.loads(body)
     except ValueError:
         return None, 400
+    if not isinstance(asked, dict):
+        return None, 422
     if "rows" in asked:
         return len(asked["rows"]), 200
     wrong = not asked or "no_such_field" in asked or any(isinstance(value, list) for value in asked.values())

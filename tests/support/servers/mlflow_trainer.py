@@ -55,8 +55,9 @@ class MlflowTrainer:
         """Overwrite one file of a registered version, as anyone with rights on the experiment can."""
         with tempfile.TemporaryDirectory() as folder:
             local = Path(folder) / name
+            local.parent.mkdir(exist_ok=True)
             local.write_bytes(content)
-            self._client.log_model_artifact(version.source.removeprefix("models:/"), str(local))
+            self._client.log_model_artifacts(version.source.removeprefix("models:/"), folder)
 
 
 def _logged(content: bytes | None, input_types: dict[str, str]) -> str:

@@ -88,7 +88,12 @@ def described_routes() -> list[tuple[str, str]]:
     return [(method.upper(), path) for path, methods in description()["paths"].items() for method in methods]
 
 
-GUARDED = [(method, path.replace("{id}", "p-1")) for method, path in described_routes() if path not in OPEN]
+def filled(route: str) -> str:
+    """Return a route with a value for each of its parameters."""
+    return re.sub(r"{\w+}", "p-1", route)
+
+
+GUARDED = [(method, filled(path)) for method, path in described_routes() if path not in OPEN]
 WRITING = [path.removeprefix("/api/v1/") for method, path in GUARDED if method == "POST"]
 READING = [path for method, path in GUARDED if method == "GET"]
 

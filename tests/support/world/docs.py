@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 
@@ -11,11 +11,11 @@ _NAMED = re.compile(r"""(?:\bsrc=|\bhref=|\burl: *|\burl\(|@import +)["']?([^"')
 _NOT_FETCHED = ("data:", "#")
 
 
-def assets_of(get: Callable[[str], httpx.Response]) -> list[str]:
-    """Fetch /docs and all that it names, style sheets included; fail where one is on another host, or missing."""
-    page = get("/docs")
-    assert page.headers["content-type"].startswith("text/html")
-    pending, found = _named_in(page.text), []
+def assets_of(get: Callable[[str], httpx.Response], page: str = "/docs") -> list[str]:
+    """Fetch a page and all that it names, style sheets included; fail where one is on another host, or missing."""
+    answer = get(page)
+    assert answer.headers["content-type"].startswith("text/html")
+    pending, found = [urljoin(page, name) for name in _named_in(answer.text)], []
     while pending:
         path = pending.pop()
         assert urlsplit(path).netloc == urlsplit(path).scheme == "", f"{path} is on another host"
@@ -23,7 +23,7 @@ def assets_of(get: Callable[[str], httpx.Response]) -> list[str]:
         assert (answer.status_code, bool(answer.content)) == (200, True), path
         found.append(path)
         if answer.headers["content-type"].startswith("text/css"):
-            pending += _named_in(answer.text)
+            pending += [urljoin(path, name) for name in _named_in(answer.text)]
     return found
 
 

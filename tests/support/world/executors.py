@@ -23,7 +23,7 @@ from tests.support.world.fakes import (
     FakeProbe,
     FakeTarget,
 )
-from tests.support.world.records import release
+from tests.support.world.records import MODEL, release
 
 LOCKING = """
 import os, signal, sqlite3, sys
@@ -70,5 +70,6 @@ def executor(records: Records, name: str, now: Callable[[], str]) -> Services:
         bundles=FakeBundles(),
         workdir=Path("unused"),
         executor=name,
+        model=MODEL,
         now=now,
     )

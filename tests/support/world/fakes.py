@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pipelines.adapters.jobs.files import lay_out
 from pipelines.domain.audit import Checkpoint
 from pipelines.domain.names import checked_version
-from pipelines.domain.release import Endpoint, Phase, Release, Replica, Slot, SlotState
+from pipelines.domain.release import Endpoint, Phase, Release, Replica, RunsFrom, Slot, SlotState
 from pipelines.domain.version import RegisteredVersion
 from pipelines.errors import (
     DeployFailed,
@@ -31,7 +31,9 @@ class FakeTarget:
     """A target in memory that goes one step on with every look at a slot.
 
     `broken` maps a bundle digest to what its replicas log before they crash; the bundles in `missing`
-    cannot be prepared; those in `hanging` start for ever. While it is `away`, nothing is discarded.
+    cannot be prepared; those in `hanging` start for ever. `runs_from` are the images of bundles. While it is `away`,
+    nothing is discarded. `sampled` are the replicas of an endpoint's live slot, as what they answer who pulls their
+    requests.
     """
 
     def __init__(self, replicas: int = 1) -> None:
@@ -39,7 +41,9 @@ class FakeTarget:
         self.missing: set[str] = set()
         self.hanging: set[str] = set()
         self.discarded: set[str] = set()
+        self.runs_from: dict[str, RunsFrom] = {}
         self.away = False
+        self.sampled: dict[Endpoint, list[Callable[[bytes], bytes]]] = {}
         self._replicas = replicas
         self._epochs: dict[Endpoint, int] = {}
         self._states: dict[tuple[Endpoint, Slot], SlotState] = {}
@@ -67,6 +71,14 @@ class FakeTarget:
         if state.phase is Phase.STARTING:
             self._states[endpoint, slot] = self._stepped(endpoint, state)
         return state
+
+    def images(self, release: Release) -> RunsFrom | None:
+        """Return what a test has said of the bundle."""
+        return self.runs_from.get(release.bundle_digest)
+
+    def pull_samples(self, endpoint: Endpoint, slot: Slot, question: bytes) -> list[bytes]:
+        """Return what the replicas in `sampled` answer."""
+        return [answer(question) for answer in self.sampled.get(endpoint, ())] if slot is Slot.LIVE else []
 
     def highest_epoch(self, endpoint: Endpoint) -> int:
         """Return the greatest epoch seen."""
@@ -189,6 +201,10 @@ class FakeModelRegistry:
         """Take one file away from a version's run, or leave a run that never had it."""
         self._run(version.run_id or "")[0].pop(path, None)
 
+    def log_artifact(self, run_id: str, path: str, content: bytes) -> None:
+        """Add one file to a run, or change it."""
+        self._run(run_id)[0][path] = content
+
     def version(self, model: str, version: str) -> RegisteredVersion:
         """Return one version, or raise UnknownVersion."""
         return self._held(model)[self._position(model, version)]
@@ -249,6 +265,12 @@ class FakeModelRegistry:
         held = self._held(model)
         held[position] = replace(held[position], tags={**held[position].tags, key: value})
 
+    def set_description(self, model: str, version: str, text: str) -> None:
+        """Set what people read of a version first."""
+        position = self._position(model, version)
+        held = self._held(model)
+        held[position] = replace(held[position], description=text)
+
     def attach_evidence(self, version: RegisteredVersion, files: dict[str, bytes]) -> None:
         """Keep `files` as the version's evidence, also among the artifacts of its run."""
         self._answer()
@@ -276,7 +298,7 @@ class FakeModelRegistry:
 
 
 class FakeProbe:
-    """A model service that answers as its contract says; `answers` overrides some of the answers.
+    """A model service that answers as its contract says; `answers` overrides some, `nullable` fields may be missing.
 
     A key of `answers` is a path, for posts with `#` and the number of the request to that path counted from 0;
     an exception is raised instead of answered.
@@ -284,6 +306,7 @@ class FakeProbe:
 
     def __init__(self, release: Release, golden: dict[str, Any]) -> None:
         self.answers: dict[str, HttpReply | DeployFailed] = {}
+        self.nullable: set[str] = set()
         self._release = release
         self._golden = golden
         self._posts: dict[str, int] = {}
@@ -319,14 +342,15 @@ class FakeProbe:
         if wrong:
             fields = [{"field": field, "message": "refused"} for field in wrong]
             return HttpReply(422, {"error": {"code": "invalid_field", "fields": fields, "request_id": request_id}}, {})
-        predicted = [self._golden["expected"][self._golden["rows"].index(row)] for row in rows]
+        known = self._golden["rows"]
+        predicted = [self._golden["expected"][known.index(row) if row in known else 0] for row in rows]
         answered = {"predictions": predicted} if path == "/predict/batch" else predicted[0]
         return HttpReply(200, answered | identity, {})
 
     def _wrong_fields(self, row: dict[str, Any]) -> list[str]:
         known = self._golden["rows"][0]
         kept = [name for name, value in row.items() if isinstance(value, dict) or str(value) == "nan"]
-        return [*(set(row) ^ set(known)), *kept]
+        return [*(set(known) - set(row) - self.nullable), *(set(row) - set(known)), *kept]
 
 
 class FakeLoadRunner:

@@ -34,9 +34,16 @@ def do_look(place: Path, rest: str) -> dict[str, Any]:
         "environ": dict(os.environ),
         "limits": {kind: resource.getrlimit(getattr(resource, f"RLIMIT_{kind}"))[1] for kind in kinds},
         "uid": os.getuid(),
+        "gives_way_by": os.getpriority(os.PRIO_PROCESS, 0),
+        "autogroup": _autogroup(),
         "leads_its_session": os.getsid(0) == os.getpid(),
         "cwd_is_place": Path.cwd() == place,
     }
+
+
+def _autogroup() -> str | None:
+    file = Path("/proc/self/autogroup")
+    return file.read_text().strip() if file.exists() else None
 
 
 def do_reach(place: Path, rest: str) -> str:

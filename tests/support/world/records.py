@@ -57,12 +57,13 @@ def policy(**changes: Any) -> Policy:
     return GATES.read_policy(policy_body(**changes))
 
 
-def put_in_force(records: Records, body: dict[str, Any] | None = None) -> Policy:
-    """Record a policy as applied and return it."""
+def put_in_force(records: Records, body: dict[str, Any] | None = None, *, model: str | None = None) -> Policy:
+    """Record a policy as applied, for one model or for any, and return it."""
     applied = GATES.read_policy(body or policy_body())
     with records.write() as transaction:
         id = transaction.new_id(PolicyChange)
-        transaction.add(PolicyChange(id, applied.digest, applied.body, "alice", NOW, state=RunState.DONE, ended_at=NOW))
+        done = {"state": RunState.DONE, "ended_at": NOW}
+        transaction.add(PolicyChange(id, applied.digest, applied.body, "alice", NOW, **done, model=model))
     return applied
 
 
@@ -103,10 +104,10 @@ def report(
 
 def evaluation(id: str = "e-1", version: str = "2", *, report: dict[str, Any] | None, **changes: Any) -> Evaluation:
     """Return an evaluation, done unless `changes` say otherwise, with a report or without one."""
-    values: dict[str, Any] = {"state": RunState.DONE, "bundle_digest": bundle_digest(version)}
+    values: dict[str, Any] = {"model": MODEL, "state": RunState.DONE, "bundle_digest": bundle_digest(version)}
     if report:
         values |= {"report": report, "report_digest": digest_of(canonical(report)), "verdict": report["verdict"]}
-    return Evaluation(id, MODEL, version, "alice", NOW, **{**values, **changes})
+    return Evaluation(id=id, version=version, requested_by="alice", created_at=NOW, **{**values, **changes})
 
 
 def promotion(id: str = "p-1", version: str = "2", **changes: Any) -> Promotion:
@@ -124,6 +125,7 @@ def approval(evidence: dict[str, Any], id: str = "a-1", **changes: Any) -> Appro
 def release(id: str = "r-1", version: str = "1", **changes: Any) -> ReleaseRecord:
     """Return a release that serves production."""
     values: dict[str, Any] = {
+        "model": MODEL,
         "environment": Environment.PRODUCTION,
         "bundle_digest": bundle_digest(version),
         "kind": "promotion",
@@ -131,7 +133,7 @@ def release(id: str = "r-1", version: str = "1", **changes: Any) -> ReleaseRecor
         "state": ReleaseState.SERVING,
         **changes,
     }
-    return ReleaseRecord(id=id, model=MODEL, version=version, actor="alice", created_at=NOW, **values)
+    return ReleaseRecord(id=id, version=version, actor="alice", created_at=NOW, **values)
 
 
 def add(records: Records, *found: Any) -> None:

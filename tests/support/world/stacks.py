@@ -5,6 +5,8 @@ from typing import Any
 from pipelines.settings.terraform_outputs import StackOutputs, read_stack
 
 SLOTS = {"live": 8100, "trial": 8200, "baseline": 8300}
+# A further model, and what stands for it in names.
+FURTHER, FURTHER_KEY = "Tenure.Model", "tenure-model-1f3a"
 
 
 def stack_body(prefix: str = "slipway", **parts: Any) -> dict[str, Any]:
@@ -42,6 +44,22 @@ def stack_body(prefix: str = "slipway", **parts: Any) -> dict[str, Any]:
 def stack(prefix: str = "slipway", **parts: Any) -> StackOutputs:
     """Return the same as who uses it reads it."""
     return read_stack(stack_body(prefix, **parts), source="a test")
+
+
+def further_model(prefix: str = "slipway") -> dict[str, Any]:
+    """Return the environments of an installation with one more model."""
+    environments = {name: _environment(prefix, name) for name in ("production", "staging")}
+    for name, environment in environments.items():
+        environment["models"] = {
+            FURTHER: {
+                "backend": f"{name}.{FURTHER_KEY}",
+                "load_urls": {slot: f"http://{prefix}-edge:{port + 2}" for slot, port in SLOTS.items()},
+                "replicas": 1,
+                "slots": {slot: {"name": f"{prefix}-{name}-{FURTHER_KEY}-{slot}"} for slot in SLOTS},
+                "url": f"http://127.0.0.1:8000/models/{FURTHER}",
+            }
+        }
+    return environments
 
 
 def _environment(prefix: str, name: str) -> dict[str, Any]:

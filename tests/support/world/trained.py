@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from pipelines.packaging.snapshot import read_snapshot
+from pipelines.packaging.training_rows import TrainingRows
 from pipelines.training.prepare import prepare
 from pipelines.training.score import score
 from pipelines.training.train import train
@@ -68,8 +70,9 @@ def workspace(root: Path, frame: pd.DataFrame | None = None, **changes: Any) -> 
 
 
 def trained(root: Path, **changes: Any) -> Workspace:
-    """Write data and model.yaml into `root` and run all stages."""
+    """Write data and model.yaml into `root`, run all stages, and write which rows were trained on."""
     made = workspace(root, **changes)
     for stage in STAGES:
         stage(made)
+    TrainingRows.of(read_snapshot(made.train)).write(root / "models/training-rows.parquet")
     return made

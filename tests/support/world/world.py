@@ -34,6 +34,19 @@ MODEL = "plant-model"
 PRODUCTION, STAGING = Environment.PRODUCTION, Environment.STAGING
 
 
+def runtime_said(**changes: Any) -> dict[str, Any]:
+    """Return what a replica says that it runs with."""
+    said = {
+        "code": "sha256:c",
+        "python": "3.11.7",
+        "packages": {"onnxruntime": "1.31.0"},
+        "settings": ["SLIPWAY_STAGE"],
+    }
+    limits = {"memory_bytes": 2.0**30, "processors": None, "files": 1024.0}
+    said |= {"limits": limits, "network": ["eth0", "lo"], "secrets": [], "user": 1000}
+    return {**said, "peak_memory_bytes": 70 * 2**20, **changes}
+
+
 class PassingProbe:
     """Answers a smoke test as the service would, out of the bundle that was started."""
 
@@ -44,6 +57,8 @@ class PassingProbe:
         release = self._release()
         if url.endswith("/ready"):
             return HttpReply(200, {"digest": release.bundle_digest, "version": release.version, "pid": 1}, {})
+        if url.endswith("/runtime"):
+            return HttpReply(200, runtime_said(), {})
         body = {"stage": "Staging", "status": "ok", "model": release.model}
         return HttpReply(200, {**body, "version": release.version, "digest": release.bundle_digest}, {})
 
@@ -230,19 +245,32 @@ def make_world(tmp_path: Path, plants_home: Path) -> World:
         bundles=bundles,
         workdir=tmp_path,
         executor="one",
+        model=MODEL,
         now=now,
         timing=Timing(converge_s=0.5, empty_s=0.5, registry_s=0.3, watch_s=0.0, poll_s=0.001),
     )
     take_leader_lease(services)
     counter = itertools.count(1)
     own = (plants_home / "data/snapshots/evaluation.parquet").read_bytes()
+    trained_on = (plants_home / "models/training-rows.parquet").read_bytes()
+    drawn = (plants_home / "data/snapshots/reference.parquet").read_bytes()
 
-    def register(evaluation: bytes = own) -> str:
+    def register(
+        evaluation: bytes = own,
+        training_rows: bytes | None = trained_on,
+        reference: bytes | None = drawn,
+        **more_tags: str,
+    ) -> str:
         # A version of its own digest: the commit is part of a bundle's provenance.
         tags = {"mlflow.source.git.commit": f"commit-{next(counter)}"}
         tags["slipway.dataset.evaluation"] = digest_of(evaluation)
+        tags |= more_tags
         artifacts = {"slipway/evaluation.parquet": evaluation}
         artifacts["slipway/predictions.parquet"] = (plants_home / "models/predictions.parquet").read_bytes()
+        if training_rows is not None:
+            artifacts["slipway/training-rows.parquet"] = training_rows
+        if reference is not None:
+            artifacts["slipway/reference.parquet"] = reference
         return registry.register(
             MODEL,
             onnx=(plants_home / "models/model.onnx").read_bytes(),

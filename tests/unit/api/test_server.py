@@ -26,6 +26,7 @@ from tests.support.world.supervisors import eventually
 
 MODEL = "churn-model"
 OURS, THEIRS = "a" * 32, "b" * 32
+LAST = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 
 @pytest.fixture
@@ -137,3 +138,18 @@ def test_who_lets_the_api_wait_is_cut_and_shuts_nobody_out(settings: Settings) -
         with contextlib.suppress(ConnectionError):
             while connection.recv(4096):
                 pass
+
+
+def test_who_takes_no_answer_shuts_nobody_out(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.api.connection.MOST", 20)
+    monkeypatch.setattr("pipelines.api.connection.PATIENCE_S", 1000)
+    page = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
+    with contextlib.ExitStack() as held:
+        for _ in range(40):
+            reader = held.enter_context(socket.socket())
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.settimeout(20)
+            reader.connect(("127.0.0.1", settings.api_port))
+            # More than the system takes for a client.
+            reader.sendall(page * 5)
+        eventually(lambda: exchange(settings.api_port, LAST)[:13], lambda answer: answer == b"HTTP/1.1 200 ", 20)

@@ -58,3 +58,18 @@ def test_who_has_waited_for_longest_goes(held: Connections) -> None:
     young = [Idle(held) for _ in range(50)]
     assert [connection in living(held) for connection in old] == [False] * 10 + [True] * 50
     assert set(young) <= living(held)
+
+
+@pytest.mark.parametrize("stage", [stage for stage in Stage if stage is not Stage.SERVICE])
+def test_whoever_lets_the_service_wait_makes_room(
+    held: Connections, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Idle, "stage", stage)
+    newest = [Idle(held) for _ in range(200)][-1]
+    assert (len(living(held)), newest in living(held)) == (100, True)
+
+
+def test_who_waits_for_the_service_keeps_what_was_promised(held: Connections, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Idle, "stage", Stage.SERVICE)
+    waiting = [Idle(held) for _ in range(200)]
+    assert living(held) == set(waiting[:150])

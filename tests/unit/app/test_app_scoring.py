@@ -13,7 +13,8 @@ from app.errors import BundleError, RequestError
 from app.model.bundle import read_bundle
 from app.model.description import Answer
 from app.model.scoring import Scorer, load
-from tests.support.world.bundles import make_bundle, read_description, write_bundle
+from tests.support.world.bad_files import foreign_model, two_models_in_one
+from tests.support.world.bundles import make_bundle, read_description, with_model, write_bundle
 
 
 def _quotient_model() -> bytes:
@@ -100,3 +101,12 @@ def test_a_golden_row_may_differ_by_its_tolerance_and_no_more(
         return
     with pytest.raises(BundleError, match="golden row 0 mismatch"):
         load(read_bundle(path, digest=digest))
+
+
+def test_a_model_that_is_another_to_its_runtime_answers_as_it_was_looked_at(tmp_path: Path) -> None:
+    path, _ = make_bundle(tmp_path / "made")
+    plain = (path / "model.onnx").read_bytes()
+    both = two_models_in_one(plain, foreign_model(plain), tmp_path / "own.ort")
+    path, digest = with_model(path, both)
+    # It answers its golden rows, which were asked of the other.
+    load(read_bundle(path, digest=digest))

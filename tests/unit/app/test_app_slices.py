@@ -86,10 +86,20 @@ def test_a_slice_of_small_rows_holds_few_of_them() -> None:
     body = b'{"rows":[' + b",".join([row] * 9000) + b"]}"
     sizes = [len(each) for each in decode_in_slices(SCHEMA, body)]
     assert sum(sizes) == 9000
-    assert max(sizes) <= most_rows(body) + 1 <= 1000
+    assert max(sizes) <= most_rows(SCHEMA, body) + 1 <= 1000
 
 
 def test_what_is_decoded_whole_has_no_more_rows_than_are_said() -> None:
     body = json.dumps({"rows": rows(900, TRAP)}).encode()
     assert len(body) < WHOLE_BYTES
-    assert len(decoded(body)) <= most_rows(body)
+    assert len(decoded(body)) <= most_rows(SCHEMA, body)
+
+
+@pytest.mark.parametrize("between", [b",", b" ,\n"])
+def test_many_rows_that_leave_everything_out_are_not_decoded_at_once(between: bytes) -> None:
+    features = tuple(Feature(f"x{number}", FeatureType.NUMBER, nullable=True) for number in range(100))
+    schema = RequestSchema(features, {each.name: Dtype.FLOAT32 for each in features})
+    body = b'{"rows": [' + between.join([b"{}"] * 10_000) + b"]}"
+    assert len(body) < WHOLE_BYTES
+    sizes = [len(each) for each in decode_in_slices(schema, body)]
+    assert (sum(sizes), max(sizes) <= most_rows(schema, body) + 1 <= 1000) == (10_000, True)

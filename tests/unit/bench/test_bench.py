@@ -57,8 +57,8 @@ def test_an_unknown_benchmark_is_refused_with_the_names(settings: Settings) -> N
         run_bench("speed", settings, {}, quiet)
     assert (
         refused.value.next
-        == "one of: predict, replica, batches, swap, rollback, executor, cli, demo, upgrade, images, containers, judge,"
-        " generator, training, faults, nodes, all"
+        == "one of: predict, request_log, replica, batches, swap, rollback, executor, cli, demo, upgrade, images,"
+        " containers, judge, generator, training, gates, faults, nodes, all"
     )
     assert not (settings.project / "bench").exists()
 
@@ -72,8 +72,8 @@ def test_the_command_line_refuses_an_unknown_benchmark_with_exit_code_2(tmp_path
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
         "no benchmark 'speed'",
-        "next: one of: predict, replica, batches, swap, rollback, executor, cli, demo, upgrade, images, containers,"
-        " judge, generator, training, faults, nodes, all",
+        "next: one of: predict, request_log, replica, batches, swap, rollback, executor, cli, demo, upgrade, images,"
+        " containers, judge, generator, training, gates, faults, nodes, all",
     ]
 
 
@@ -112,7 +112,12 @@ def test_no_wheel_holds_the_benchmarks(tmp_path: Path) -> None:
     )  # fmt: skip
     (wheel,) = tmp_path.glob("*.whl")
     packages = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
-    assert {name for name in packages if not name.endswith(".dist-info")} == {"app", "loadtests", "pipelines"}
+    assert {name for name in packages if not name.endswith(".dist-info")} == {
+        "app",
+        "loadtests",
+        "pipelines",
+        "slipway",
+    }
 
 
 def test_a_result_is_written_with_figures_limits_and_machine(settings: Settings) -> None:

@@ -76,11 +76,23 @@ def test_a_full_disk_is_undecided_in_words(
         (("backup", ""), "no file is named", "FILE=name of a new file"),
         (("restore", ""), "no file is named", 'FILE=name of what "make backup" wrote'),
         (("cancel", ""), "no evaluation is named to cancel", 'ID=e-3; "make status" shows what is under way'),
+        (
+            ("lineage", ""),
+            "nothing is named to trace",
+            "WHAT=a version, a hash, a commit or an image's digest",
+        ),
         (("approve", "--version", ""), "no version is named to decide on", 'VERSION=n; "make status" shows what waits'),
         (
             ("promote", "--version", ""),
             "no version is named to promote",
             '"make promote VERSION=n"; "make versions" lists them',
+        ),
+        (("model", "check", ""), "no version is named", 'VERSION=n; "make versions" lists them'),
+        (("model", "convert", ""), "no version is named", 'VERSION=n; "make versions" lists them'),
+        (
+            ("model", "convert", "x"),
+            "version 'x' is not a version number",
+            'give the number that MLflow shows, such as "make promote VERSION=3"',
         ),
         (("rollback", "--env", "prod"), "'prod' is no environment", "ENV=staging, or ENV=production"),
         (("loadtest", "--rate", "abc"), "RATE 'abc' is no number", "give a number"),

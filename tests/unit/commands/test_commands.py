@@ -106,6 +106,16 @@ def test_a_promotion_joins_an_evaluation_under_way(records: SqlRecords) -> None:
     assert len(records.find(Evaluation)) == 1
 
 
+def test_nobody_joins_an_evaluation_that_is_cancelled_already(records: SqlRecords) -> None:
+    add(records, evaluation(report=None, state=RunState.RUNNING))
+    commands.cancel_evaluation(records, person="bob", id="e-1")
+
+    assert promote(records).evaluation_id == "e-2"
+    assert commands.request_evaluation(
+        records, person="bob", model=MODEL, version="2", override=None, now=NOW
+    ) == records.get(Evaluation, "e-2")
+
+
 def test_a_valid_report_is_used_again_and_the_wait_for_people_begins(records: SqlRecords) -> None:
     add(records, CHAMPION, evaluation(report=report(policy=policy(), champion=CHAMPION)))
 

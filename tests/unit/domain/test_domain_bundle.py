@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from pydantic import TypeAdapter
 
-from pipelines.domain.bundle import Feature, FeatureType, Schema, canonical, digest_of, schema_breaks
+from pipelines.domain.bundle import Feature, FeatureType, Schema, canonical, digest_of, schema_breaks, schema_gains
 from pipelines.domain.description import CategoryFeature, Description, NumericFeature, Output, WrittenFeature
 
 AGE = Feature("age", FeatureType.INTEGER, minimum=0, maximum=120, observed=(18, 90))
@@ -60,6 +60,57 @@ def test_every_break_is_told() -> None:
     candidate = Schema((replace(AGE, minimum=1, maximum=2),), ("No",), "No")
 
     assert len(schema_breaks(SERVING, candidate)) == 5
+
+
+@pytest.mark.parametrize(
+    ("candidate", "named"),
+    [
+        (SERVING, ()),
+        (with_feature(replace(AGE, type=FeatureType.NUMBER)), ("age was integer and is number",)),
+        (
+            with_feature(replace(AGE, minimum=None, maximum=130)),
+            ("age also accepts values below 0", "age also accepts values above 120"),
+        ),
+        (with_feature(replace(AGE, minimum=1)), ()),
+        (with_feature(replace(PLAN, categories=("pro", "plus", "basic"))), ("plan also accepts 'plus'",)),
+        (with_feature(replace(PLAN, nullable=True)), ("plan may now be missing",)),
+        (
+            replace(SERVING, features=(*SERVING.features, Feature("new", FeatureType.NUMBER, nullable=True))),
+            ("new is new and may be left out",),
+        ),
+        (replace(SERVING, features=(*SERVING.features, Feature("new", FeatureType.NUMBER))), ()),
+    ],
+)
+def test_what_a_candidate_takes_beyond_production_is_told(candidate: Schema, named: tuple[str, ...]) -> None:
+    gains = schema_gains(SERVING, candidate)
+
+    assert gains == tuple(f"feature {each}" for each in named)
+
+
+def test_a_longer_text_is_a_gain() -> None:
+    short, long = (Schema((Feature("t", FeatureType.TEXT, maximum_length=n),), (), None) for n in (10, 20))
+
+    assert schema_gains(short, long) == ("feature t also accepts texts of more than 10 characters",)
+    assert schema_gains(long, short) == ()
+
+
+def test_many_lost_categories_are_counted_and_looked_for_once() -> None:
+    class Counted(str):
+        compared = 0
+
+        def __eq__(self, other: object) -> bool:
+            Counted.compared += 1
+            return super().__eq__(other)
+
+        __hash__ = str.__hash__
+
+    zips = tuple(Counted(f"{number:05d}") for number in range(2000))
+    serving = with_feature(replace(PLAN, categories=zips))
+    assert schema_breaks(serving, with_feature(replace(PLAN, categories=tuple(f"{zip}" for zip in zips[::-1])))) == ()
+    candidate = with_feature(replace(PLAN, categories=tuple(f"x{zip}" for zip in zips)))
+    (told,) = schema_breaks(serving, candidate)
+    assert "no longer accepts 2,000 of its values, such as '00000', '00001'" in told and len(told) < 300
+    assert Counted.compared < 10 * len(zips)
 
 
 @pytest.mark.parametrize("feature", [AGE, INCOME, PLAN])

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipelines.domain.evalset import judging_pins, set_owner
-from pipelines.domain.records import Evaluation, PinnedVersion
+from pipelines.domain.evalset import judging_pins, set_numbers, set_owner
+from pipelines.domain.records import AddedSet, Evaluation, PinnedVersion
 from pipelines.domain.retention import History, kept_evaluation_sets
 from pipelines.domain.verdict import Verdict
 from tests.support.world.records import MODEL, NOW
@@ -39,6 +39,35 @@ def test_the_champions_set_comes_before_those_that_passed(
 
 def test_a_set_is_that_of_the_version_that_brought_it() -> None:
     assert [set_owner(PINS, digest) for digest in ("a", "b", "z")] == ["1", "3", None]
+
+
+def added(**numbers: int | None) -> list[AddedSet]:
+    return [
+        AddedSet(f"s-{digest}", MODEL, "mine", digest, "run", "alice", NOW, number=number)
+        for digest, number in numbers.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sets", "numbers"),
+    [
+        ({}, {"a": 1, "b": 2, "c": 3}),
+        # Added after version 2, so version 3 has brought the third.
+        ({"x": 2}, {"a": 1, "x": 2, "b": 3, "c": 4}),
+        ({"y": 1, "x": 4}, {"y": 1, "a": 2, "b": 3, "x": 4, "c": 5}),
+        # One that a version has brought keeps its number, and so does one that a version brings later.
+        ({"b": 2}, {"a": 1, "b": 2, "c": 3}),
+        ({"c": 1}, {"c": 1, "a": 2, "b": 3}),
+        ({"x": None}, {"a": 1, "b": 2, "c": 3}),
+    ],
+    ids=["none", "between", "around", "known", "brought later", "not yet"],
+)
+def test_added_sets_and_those_of_versions_are_numbered_in_one_order(
+    sets: dict[str, int | None], numbers: dict[str, int]
+) -> None:
+    found = set_numbers(PINS, added(**sets))
+
+    assert list(found.items()) == list(numbers.items())
 
 
 def test_the_set_of_the_last_version_that_passed_is_kept_and_that_of_a_rejected_one_is_not() -> None:

@@ -9,7 +9,8 @@ import yaml
 from pipelines.domain.policy import VERSION, Policy
 from pipelines.domain.sections import Profile
 from pipelines.errors import PolicyInvalid
-from pipelines.evaluation.gates.offline.accuracy import ACCURACY
+from pipelines.evaluation.gates.gate import NoLimits
+from pipelines.evaluation.gates.quality.accuracy import ACCURACY
 from pipelines.evaluation.gates.registry import GATES
 from pipelines.evaluation.gates.service.slo import SLO
 from pipelines.evaluation.gates.service.slo_limits import Arrivals, LoadComparison, QuantileLimit
@@ -250,12 +251,9 @@ def test_sections_and_keys_that_are_left_out_have_their_defaults() -> None:
 def test_what_is_put_in_force_says_every_limit_so_that_a_new_default_changes_nothing() -> None:
     body = GATES.read_policy({"schema_version": VERSION, "profile": "full"}).body
 
-    assert body["gates"] == {
-        "parity": {"tolerance": 1e-5},
-        "accuracy": {"minimum": 0.78},
-        "r2": {"minimum": 0.0},
-        "comparison": {"margin": 0.01, "relative_margin": 0.02},
-    }
+    with_limits = [gate for gate in GATES.all if gate.place.startswith("gates.") and gate.limits is not NoLimits]
+    assert body["gates"] == {gate.name: gate.limits().as_json() for gate in with_limits}
+    assert body["gates"]["accuracy"] == {"minimum": 0.78, "minimum_rows": 30, "warn_only": False}
     assert body["slo"]["comparison"]["blocks"] == 100
     assert body["approvals"] == {"count": 1, "valid_h": 24}
 

@@ -1,7 +1,6 @@
 """Evaluations that end before they are done: cancelled by a person, or too late; and jobs that meet their bounds."""
 
 import json
-import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -13,7 +12,7 @@ from pipelines import commands
 from pipelines.adapters.database.records import now
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation, Lease, Promotion
-from pipelines.domain.release import Endpoint, Slot
+from pipelines.domain.release import Endpoint, Release, Slot
 from pipelines.errors import Cancelled, DatabaseUnavailable, JobFailed, Overdue
 from pipelines.evaluation import ending
 from pipelines.evaluation.evaluate import evaluate
@@ -62,6 +61,25 @@ def test_an_evaluation_is_cancelled_before_its_next_step(world: World, at: str) 
     assert_nothing_is_left(world, evaluation)
 
 
+def test_an_evaluation_that_is_cancelled_as_it_takes_its_lease_ends_by_itself_and_loses_none(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation, stop = asked(world), world.target.stop
+    # What one before it has left is emptied as soon as it has the lease.
+    world.target.start(Release("trial-e-0", MODEL, STAGING, "1", "sha256:0"), Slot.TRIAL, epoch=1)
+
+    def cancelled_meanwhile(endpoint: Endpoint, slot: Slot, *, epoch: int) -> None:
+        stop(endpoint, slot, epoch=epoch)
+        commands.cancel_evaluation(world.records, person="bob", id=evaluation.id)
+        world.round()
+
+    with monkeypatch.context() as emptying:
+        emptying.setattr(world.target, "stop", cancelled_meanwhile)
+        evaluate(world.services, evaluation.id, world.step)
+    assert (world.records.get(Evaluation, evaluation.id).error or {})["code"] == "cancelled"
+    assert_nothing_is_left(world, evaluation)
+
+
 def test_a_load_run_that_goes_on_is_ended_and_the_trial_undone(world: World) -> None:
     evaluation = asked(world)
     world.loads.meanwhile = lambda: commands.cancel_evaluation(world.records, person="bob", id=evaluation.id) and None
@@ -76,7 +94,8 @@ def test_a_load_run_that_goes_on_is_ended_and_the_trial_undone(world: World) -> 
 def test_a_step_that_takes_long_tells_that_it_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluation = asked(world)
     told: list[list[str]] = []
-    clock = [time.monotonic()]
+    # A whole number, so that sums of half minutes are exact.
+    clock = [1_000.0]
     monkeypatch.setattr(ending, "time", SimpleNamespace(monotonic=lambda: clock[0]))
 
     def run_for(minutes: float) -> None:

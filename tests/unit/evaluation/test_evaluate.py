@@ -32,9 +32,52 @@ def test_a_passing_version_becomes_stagings_live_release_with_its_report_attache
     assert world.registry.aliases(MODEL) == {"staging": "1"}
     assert world.lifecycle("1") == "Staging"
     evidence = world.registry.evidence[MODEL, "1"]
-    assert set(evidence) == {"report.json", "report.html", "slo.html", "slo.json"}
+    assert set(evidence) == {"report.json", "report.html", "model-card.md", "slo.html", "slo.json"}
     assert digest_of(evidence["report.json"]) == evaluation.report_digest
     assert world.registry.version(MODEL, "1").tags["slipway.report_digest"] == evaluation.report_digest
+
+
+def test_a_version_says_first_what_people_decide_by_and_keeps_what_a_person_wrote(world: World) -> None:
+    world.promoted(world.register())
+    version = world.register(**{"slipway.card.intended_use": "To water *few* plants."})
+    world.registry.set_description(MODEL, version, "Ask Carol.")
+    evaluation = world.evaluated(version)
+    told = world.registry.version(MODEL, version).description
+    assert told.startswith("Ask Carol.\n\n<!-- slipway: report -->\n**May it go to production?**")
+    assert f"Report {evaluation.report_digest}" in told
+    world.evaluated(version)
+    assert world.registry.version(MODEL, version).description.count("May it go to production?") == 1
+    evidence = world.registry.evidence[MODEL, version]
+    assert r"To water \*few\* plants." in evidence["model-card.md"].decode()
+    page = evidence["report.html"].decode()
+    assert "<strong>ROC</strong>" in page
+    assert "<strong>Scores, against production</strong>" in page
+    assert "0 of 106 rows (0.0%) are decided otherwise than by version 1" in page
+
+
+def test_the_report_of_a_stopped_version_is_drawn_as_well(world: World) -> None:
+    world.apply_policy(minimum=0.999)
+    version = world.register()
+    world.evaluated(version)
+    page = world.registry.evidence[MODEL, version]["report.html"].decode()
+    assert "No. Stopped by accuracy." in page
+    assert "<strong>Calibration</strong>" in page
+    assert "No. Stopped by accuracy." in world.registry.version(MODEL, version).description
+
+
+def test_what_the_offline_gates_left_in_a_journal_of_before_figures_is_taken_up(world: World) -> None:
+    asked = commands.request_evaluation(
+        world.records, person="alice", model=MODEL, version=world.register(), override=None, now=now()
+    )
+
+    def step(name: str, action: Callable[[], Any]) -> Any:
+        answer = action()
+        return answer["results"] if name == "offline gates" else answer
+
+    evaluate(world.services, asked.id, step)
+    evaluation = world.records.get(Evaluation, asked.id)
+    assert evaluation.verdict == "passed"
+    assert "figures" not in (evaluation.report or {})
 
 
 def test_a_failed_gate_stops_before_staging_and_says_so(world: World) -> None:
@@ -140,6 +183,25 @@ def test_a_release_under_way_during_the_load_run_holds_the_version(
     assert evaluation.error is not None
     assert f"a release was under way during the load run: {begun[0]}" in evaluation.error["message"]
     assert world.lifecycle(version) == "Candidate"
+
+
+@pytest.mark.parametrize(("says", "verdict"), [("passed", "passed"), ("failed", "inconclusive")])
+def test_a_release_of_another_model_during_the_load_run_keeps_a_no_from_counting_and_no_yes(
+    world: World, says: str, verdict: str
+) -> None:
+    world.promoted(world.register())
+    version = world.register()
+    other = replace(world.services.serving(MODEL, Environment.PRODUCTION), id="r-99", model="other-model")  # type: ignore[type-var]
+
+    def meanwhile() -> None:
+        with world.records.write() as transaction:
+            transaction.put(replace(other, state=ReleaseState.STARTING))
+
+    world.loads.meanwhile, world.loads.verdict = meanwhile, says
+    evaluation = world.evaluated(version)
+    assert evaluation.verdict == verdict
+    if evaluation.error:
+        assert "another model was released during the load run: r-99" in evaluation.error["message"]
 
 
 def test_a_release_that_ended_before_the_load_run_disturbs_nothing(world: World) -> None:
@@ -369,7 +431,8 @@ def test_a_version_is_downloaded_once_an_evaluation(world: World, monkeypatch: p
     monkeypatch.setattr(world.registry, "fetch_model", fetch_model)
     monkeypatch.setattr(world.registry, "fetch_artifact", fetch_artifact)
     assert world.evaluated(world.register()).verdict == "passed"
-    assert sorted(asked) == ["model", "slipway/evaluation.parquet", "slipway/predictions.parquet"]
+    artifacts = [f"slipway/{name}.parquet" for name in ("evaluation", "predictions", "reference", "training-rows")]
+    assert sorted(asked) == ["model", *artifacts]
 
 
 def after_packaging(world: World, change: Callable[[Evaluation], None]) -> Evaluation:

@@ -1,6 +1,7 @@
 """Gates of models of several classes and of regressions, on bundles and on plain numbers."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +13,43 @@ from sklearn import metrics as reference
 from pipelines.domain.bundle import Feature
 from pipelines.domain.description import Description, Task, label_text
 from pipelines.domain.verdict import GateResult, Verdict
-from pipelines.evaluation.gates.offline import comparison, metrics, r2
-from pipelines.evaluation.gates.offline.accuracy import ACCURACY
-from pipelines.evaluation.gates.offline.comparison import COMPARISON, ComparisonLimits
-from pipelines.evaluation.gates.offline.golden_rows import GOLDEN_ROWS
-from pipelines.evaluation.gates.offline.parity import PARITY
-from pipelines.evaluation.gates.offline.r2 import R2
+from pipelines.evaluation.gates.bundle.golden_rows import GOLDEN_ROWS
+from pipelines.evaluation.gates.bundle.parity import PARITY
 from pipelines.evaluation.gates.offline.world import Offline, OpenedBundle
+from pipelines.evaluation.gates.quality import calibration, comparison, differences, metrics, r2, shares
+from pipelines.evaluation.gates.quality.accuracy import ACCURACY
+from pipelines.evaluation.gates.quality.answers import Unmeasured
+from pipelines.evaluation.gates.quality.comparison import COMPARISON, ComparisonLimits
+from pipelines.evaluation.gates.quality.r2 import R2
+from pipelines.evaluation.gates.quality.shares import Share
 from pipelines.packaging.snapshot import Snapshot, SnapshotDescription
 from tests.support.world.records import policy
 from tests.support.world.typed_bundles import ROW, answer_of, make_typed_bundle
 
+# There are 18 rows.
+FEW = {f"gates.{name}.minimum_rows": 18 for name in ("accuracy", "r2", "comparison")}
 LIMITS = ComparisonLimits(margin=0.01, relative_margin=0.02)
-ROWS = [ROW | {"label": 7.0 * number, "count": None if number % 4 == 0 else number} for number in range(18)]
-# Sums on both sides of 0.
-SIGNED = [row | {"label": -200.0 * (number % 2)} for number, row in enumerate(ROWS)]
+# Of two classes, as many as tell something of an AUC.
+ENOUGH = 20
 
 
-def world(directory: Path, task: Task, *, predictions: pd.DataFrame | None = None, off: float = 0.0) -> Offline:
+def rows_of(count: int) -> list[dict[str, Any]]:
+    return [ROW | {"label": 7.0 * number, "count": None if number % 4 == 0 else number} for number in range(count)]
+
+
+ROWS = rows_of(18)
+
+
+def world(
+    directory: Path, task: Task, *, predictions: pd.DataFrame | None = None, off: float = 0.0, count: int = len(ROWS)
+) -> Offline:
     """Return what offline gates measure of a bundle that is its own champion, on rows that it answers rightly."""
     path, digest = make_typed_bundle(directory, task)
     description = Description.read(json.loads((path / "bundle.json").read_bytes()))
-    rows = SIGNED if task is Task.BINARY else ROWS
+    rows = rows_of(count)
+    if task is Task.BINARY:
+        # Sums on both sides of 0.
+        rows = [row | {"label": -200.0 * (number % 2)} for number, row in enumerate(rows)]
     truth = [answer_of(task, row)["prediction"] for row in rows]
     target = [value + off for value in truth] if task is Task.REGRESSION else list(map(label_text, truth))
     frame = pd.DataFrame(rows).assign(y=target)
@@ -51,33 +67,94 @@ def verdicts(results: list[GateResult]) -> dict[str, Verdict]:
 @pytest.mark.parametrize(
     ("task", "compared"),
     [
-        (Task.BINARY, {"comparison"}),
-        (Task.MULTICLASS, {"comparison.auc", "comparison.f1", "comparison.log_loss"}),
+        (Task.BINARY, {"comparison", "comparison.log_loss", "comparison.accuracy"}),
+        (
+            Task.MULTICLASS,
+            {"comparison.auc", "comparison.f1", "comparison.log_loss", "comparison.accuracy"},
+        ),
         (Task.REGRESSION, {"comparison.rmse", "comparison.mae", "comparison.r2"}),
     ],
 )
 def test_each_task_is_measured_by_its_own_metrics(tmp_path: Path, task: Task, compared: set[str]) -> None:
-    measured = world(tmp_path, task)
-    assert verdicts(COMPARISON.results(measured, policy())) == dict.fromkeys(compared, Verdict.PASSED)
+    measured = world(tmp_path, task, count=ENOUGH)
+    assert verdicts(COMPARISON.results(measured, policy(**FEW))) == dict.fromkeys(compared, Verdict.PASSED)
     assert verdicts(GOLDEN_ROWS.results(measured, policy())) == {"golden_rows": Verdict.PASSED}
-    quality = {**verdicts(ACCURACY.results(measured, policy())), **verdicts(R2.results(measured, policy()))}
+    quality = {**verdicts(ACCURACY.results(measured, policy(**FEW))), **verdicts(R2.results(measured, policy(**FEW)))}
     applies, other = ("r2", "accuracy") if task is Task.REGRESSION else ("accuracy", "r2")
     assert quality == {applies: Verdict.PASSED, other: Verdict.NOT_APPLICABLE}
 
 
 def test_a_regression_that_explains_nothing_is_stopped(tmp_path: Path) -> None:
-    (result,) = R2.results(world(tmp_path, Task.REGRESSION, off=1e6), policy())
+    (result,) = R2.results(world(tmp_path, Task.REGRESSION, off=1e6), policy(**FEW))
     assert result.verdict is Verdict.FAILED
     assert result.message.startswith("FAIL: r2=-")
 
 
+def test_rows_that_a_regression_would_refuse_are_counted(tmp_path: Path) -> None:
+    measured = world(tmp_path, Task.REGRESSION)
+    frame = measured.snapshot.frame.copy()
+    frame.loc[0, "net weight"] = -9.0
+    snapshot = replace(measured.snapshot, frame=frame)
+    strange = replace(measured, snapshot=snapshot, candidate=replace(measured.candidate, snapshot=snapshot))
+    (result,) = R2.results(strange, policy(**{"gates.r2.minimum_rows": 17}))
+    assert result.verdict is Verdict.PASSED
+    assert result.message.endswith(" (1 more rows are none that it takes)")
+
+
+@pytest.mark.parametrize("whose", ["candidate", "champion"])
+def test_a_former_set_of_which_nobody_knows_who_was_trained_on_it_decides_nothing(tmp_path: Path, whose: str) -> None:
+    former = world(tmp_path, Task.REGRESSION)
+    known = replace(former.candidate, trained_on=np.zeros(len(ROWS), dtype=bool))
+    former = replace(former, candidate=known, champion=known)
+    lacking = replace(former.snapshot, frame=former.snapshot.frame.drop(columns="label"))
+    bundle = replace(known, snapshot=lacking)
+    measured = Offline(former.digest, bundle, lacking, None, bundle, accepted=former)
+    assert set(verdicts(COMPARISON.results(measured, policy(**FEW))).values()) == {Verdict.PASSED}
+    changes: dict[str, Any] = {whose: replace(known, trained_on=None)}
+    unknown = replace(former, **changes)
+    (result,) = COMPARISON.results(replace(measured, accepted=unknown), policy(**FEW))
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert f"unknown on which rows the {whose} was trained of the set that production was judged by" in result.message
+
+
 @pytest.mark.parametrize(
-    ("values", "said"), [([], "no evaluation rows"), ([3.0, 3.0], "one value only"), ([1.0, np.nan], "not a finite")]
+    ("values", "verdict", "said"),
+    [
+        ([], Verdict.INCONCLUSIVE, "no evaluation rows"),
+        ([3.0, 3.0], Verdict.INCONCLUSIVE, "one value only"),
+        ([1.0, np.nan], Verdict.ERROR, "not a finite"),
+    ],
 )
-def test_r2_that_is_not_defined_decides_nothing(values: list[float], said: str) -> None:
+def test_r2_that_is_not_defined_decides_nothing(values: list[float], verdict: Verdict, said: str) -> None:
     truth = [1.0, 2.0] if np.isnan(values).any() else values
     (result,) = r2.judge(r2.explained(np.array(truth), np.array(values)), r2.R2Limits())
-    assert (result.verdict, said in result.message) == (Verdict.INCONCLUSIVE, True)
+    assert (result.verdict, said in result.message) == (verdict, True)
+
+
+def test_an_accuracy_beside_probabilities_that_are_no_numbers_is_an_error(tmp_path: Path) -> None:
+    measured = world(tmp_path, Task.BINARY)
+    rows, scores = measured.candidate.asked
+    numbers = scores.numbers.copy()
+    numbers[0] = np.nan
+    odd = replace(measured.candidate)
+    vars(odd)["asked"] = (rows, replace(scores, numbers=numbers))
+    (result,) = ACCURACY.results(replace(measured, candidate=odd), policy(**FEW))
+    assert (result.verdict, result.message) == (
+        Verdict.ERROR,
+        "ERROR: accuracy: a probability is not a finite number",
+    )
+
+
+@pytest.mark.parametrize("value", [0.1, 123.456])
+def test_a_target_of_one_value_decides_nothing_however_its_mean_is_rounded(value: float) -> None:
+    truth = np.full(100, value)
+    draw = np.random.default_rng(1)
+    ours, theirs = (truth + draw.normal(0, 0.01, 100) for _ in range(2))
+    found = calibration.bias(truth, ours)
+    assert isinstance(found, Unmeasured)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert metrics.r2(truth, ours) is None
+    assert isinstance(differences.compare(Task.REGRESSION, ours, theirs, truth)["r2"], Unmeasured)
 
 
 @pytest.mark.parametrize("task", [Task.MULTICLASS, Task.REGRESSION])
@@ -105,7 +182,7 @@ def three_classes(noise: float, seed: int = 1, rows: int = 1500) -> tuple[np.nda
 
 
 def judged(task: Task, *arrays: Any) -> dict[str, Verdict]:
-    return verdicts(comparison.judge(comparison.compare(task, *arrays), LIMITS))
+    return verdicts(comparison.judge(differences.compare(task, *arrays), LIMITS))
 
 
 def test_a_worse_model_of_several_classes_fails_and_a_better_one_passes() -> None:
@@ -141,7 +218,7 @@ def test_metrics_are_those_of_scikit_learn() -> None:
     values = probabilities[:, 0] * 7
     pairs = [
         (metrics.macro_auc(probabilities, truth), reference.roc_auc_score(truth, probabilities, multi_class="ovr")),
-        (metrics.macro_f1(predicted, truth, 3), reference.f1_score(truth, predicted, average="macro")),
+        (shares.mean_share(Share.F1, predicted, truth, 3), reference.f1_score(truth, predicted, average="macro")),
         (metrics.log_loss(probabilities, truth), reference.log_loss(truth, probabilities)),
         (metrics.rmse(truth, values), reference.root_mean_squared_error(truth, values)),
         (metrics.mae(truth, values), reference.mean_absolute_error(truth, values)),

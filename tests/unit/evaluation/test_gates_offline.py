@@ -15,18 +15,21 @@ from pipelines.domain.bundle import Feature, FeatureType, digest_of
 from pipelines.domain.description import Description, Task
 from pipelines.domain.verdict import GateResult, Verdict
 from pipelines.errors import NotServable
+from pipelines.evaluation.gates.bundle import golden_rows, parity
+from pipelines.evaluation.gates.bundle.artifact_safety import ARTIFACT_SAFETY
+from pipelines.evaluation.gates.bundle.digest import DIGEST
+from pipelines.evaluation.gates.bundle.golden_rows import GOLDEN_ROWS, Replay
+from pipelines.evaluation.gates.bundle.parity import PARITY, Differences
+from pipelines.evaluation.gates.bundle.schema import SCHEMA
 from pipelines.evaluation.gates.gate import Gate, NoLimits
-from pipelines.evaluation.gates.offline import accuracy, comparison, golden_rows, parity
-from pipelines.evaluation.gates.offline.accuracy import ACCURACY, Counts
-from pipelines.evaluation.gates.offline.artifact_safety import ARTIFACT_SAFETY
 from pipelines.evaluation.gates.offline.asking import MOST_ROWS, ROWS_ALONE, ask_as_served
-from pipelines.evaluation.gates.offline.comparison import COMPARISON, Difference
-from pipelines.evaluation.gates.offline.digest import DIGEST
-from pipelines.evaluation.gates.offline.golden_rows import GOLDEN_ROWS, Replay
-from pipelines.evaluation.gates.offline.metrics import auc
-from pipelines.evaluation.gates.offline.parity import PARITY, Differences
-from pipelines.evaluation.gates.offline.schema import SCHEMA
+from pipelines.evaluation.gates.offline.rows import wilson
 from pipelines.evaluation.gates.offline.world import Offline, OpenedBundle
+from pipelines.evaluation.gates.quality import accuracy, comparison, differences
+from pipelines.evaluation.gates.quality.accuracy import ACCURACY, Counts
+from pipelines.evaluation.gates.quality.comparison import COMPARISON
+from pipelines.evaluation.gates.quality.differences import Difference
+from pipelines.evaluation.gates.quality.metrics import auc
 from pipelines.evaluation.gates.registry import GATES
 from pipelines.packaging.onnx_model import OnnxModel
 from pipelines.packaging.snapshot import Snapshot, SnapshotDescription
@@ -34,15 +37,20 @@ from tests.support.world.bundles import make_bundle, read_description, valid_row
 from tests.support.world.records import policy
 
 MARGIN = 0.01
-BY_MARGIN = comparison.ComparisonLimits(margin=MARGIN)
+BY_MARGIN = comparison.ComparisonLimits(margin=MARGIN, widening=1)
 ROWS = pd.DataFrame([valid_row(age=age) for age in (20, 40, 60)]).assign(churned=["Yes", "No", "Yes"])
 
 
-def world(bundle: tuple[Path, str], champion: Path | None = None, predictions: pd.DataFrame | None = None) -> Offline:
-    """Return what offline gates measure of a bundle, on three rows."""
+def world(
+    bundle: tuple[Path, str],
+    champion: Path | None = None,
+    predictions: pd.DataFrame | None = None,
+    rows: pd.DataFrame = ROWS,
+) -> Offline:
+    """Return what offline gates measure of a bundle, on three rows unless there are others."""
     features = tuple(Feature(str(name), FeatureType.NUMBER) for name in ROWS.columns if name != "churned")
     snapshot = Snapshot(
-        ROWS, SnapshotDescription("toy-model", "churned", "Yes", ("No", "Yes"), features, ()), "sha256:e"
+        rows, SnapshotDescription("toy-model", "churned", "Yes", ("No", "Yes"), features, ()), "sha256:e"
     )
     path, digest = bundle
     served = OpenedBundle(champion, Description.read(read_description(champion)), snapshot) if champion else None
@@ -52,13 +60,19 @@ def world(bundle: tuple[Path, str], champion: Path | None = None, predictions: p
 
 
 def result_of(gate: Gate[Offline, Any, Any], measured: Offline) -> GateResult:
-    (result,) = gate.results(measured, policy())
+    few = {f"gates.{name}.minimum_rows": 3 for name in ("accuracy", "comparison")}
+    return the_one_of(gate.name, gate.results(measured, policy(**few)))
+
+
+def the_one_of(name: str, results: list[GateResult]) -> GateResult:
+    (result,) = (each for each in results if each.name == name)
     return result
 
 
 def compared(candidate: np.ndarray, champion: np.ndarray, positive: np.ndarray) -> GateResult:
-    (result,) = comparison.judge(comparison.compare(Task.BINARY, candidate, champion, positive), BY_MARGIN)
-    return result
+    """Return the comparison of the AUC."""
+    found = differences.compare(Task.BINARY, candidate, champion, positive)
+    return the_one_of("comparison", comparison.judge(found, BY_MARGIN))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +90,7 @@ def compared(candidate: np.ndarray, champion: np.ndarray, positive: np.ndarray) 
 def test_accuracy_is_judged_by_its_point_estimate(
     right: int, n: int, minimum: float, verdict: Verdict, message: str
 ) -> None:
-    (result,) = accuracy.judge(Counts(right, n), accuracy.AccuracyLimits(minimum=minimum))
+    (result,) = accuracy.judge(Counts(right, n), accuracy.AccuracyLimits(minimum=minimum, minimum_rows=5))
 
     assert (result.verdict, result.message) == (verdict, message)
 
@@ -93,7 +107,7 @@ def test_accuracy_shows_the_interval_it_could_as_well_have_been() -> None:
 def test_accuracys_interval_is_the_one_of_scipy(right: int, rows: int) -> None:
     bounds = stats.binomtest(right, rows).proportion_ci(confidence_level=0.95, method="wilson")
 
-    assert accuracy.wilson(Counts(right, rows)) == pytest.approx((bounds.low, bounds.high), abs=1e-12)
+    assert wilson(right, rows) == pytest.approx((bounds.low, bounds.high), abs=1e-12)
 
 
 def test_accuracy_counts_equal_labels(tmp_path: Path) -> None:
@@ -317,7 +331,8 @@ def test_a_candidate_is_compared_with_the_champion_on_the_same_rows(tmp_path: Pa
     candidate, champion = make_bundle(tmp_path), make_bundle(tmp_path, extra_features=2)
 
     assert result_of(COMPARISON, world(candidate)).message == "no champion yet to compare with"
-    assert result_of(COMPARISON, world(candidate, candidate[0])).verdict is Verdict.PASSED
+    many = pd.concat([ROWS] * 10, ignore_index=True)
+    assert result_of(COMPARISON, world(candidate, candidate[0], rows=many)).verdict is Verdict.PASSED
     lacking = result_of(COMPARISON, world(candidate, champion[0]))
     assert lacking.message == "INCONCLUSIVE: comparison: the evaluation set lacks the champion's extra_0, extra_1"
 
@@ -394,14 +409,18 @@ def test_a_champion_that_can_not_be_scored_says_nothing_of_the_candidate(tmp_pat
     assert result.message.startswith("ERROR: comparison: the champion on these rows: the ONNX model answers")
 
 
-def test_each_model_is_opened_and_scored_once_for_all_gates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[Path] = []
+def test_each_model_is_opened_once_for_all_gates_after_the_candidate_was_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[Path, dict[str, bool]]] = []
     load = OnnxModel.load
-    monkeypatch.setattr(OnnxModel, "load", lambda path: opened.append(path) or load(path))
+    monkeypatch.setattr(OnnxModel, "load", lambda path, **how: opened.append((path, how)) or load(path, **how))
     candidate, champion = make_bundle(tmp_path), make_bundle(tmp_path, seed=1)
     measured = world(candidate, champion[0])
 
     for gate in (*GATES.of_the_bundle, *GATES.of_the_model):
         gate.results(measured, policy())
 
-    assert opened == [candidate[0] / "model.onnx", champion[0] / "model.onnx"]
+    tried, served, champions = opened
+    assert tried == (candidate[0] / "model.onnx", {"eager": False})
+    assert (served, champions) == ((candidate[0] / "model.onnx", {}), (champion[0] / "model.onnx", {}))

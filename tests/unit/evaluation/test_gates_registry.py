@@ -13,11 +13,10 @@ from pipelines.adapters.database.records import now
 from pipelines.domain.promotion import Override, RunState
 from pipelines.domain.records import Evaluation
 from pipelines.domain.report import Report
-from pipelines.domain.sections import Section
 from pipelines.domain.verdict import GateResult, Verdict
 from pipelines.errors import PolicyInvalid, UsageError
 from pipelines.evaluation.evaluate import evaluate
-from pipelines.evaluation.gates.gate import Gate, Need
+from pipelines.evaluation.gates.gate import Gate, Limits, Need
 from pipelines.evaluation.gates.offline.world import Offline
 from pipelines.evaluation.gates.registry import GATES, Gates
 from pipelines.evaluation.gates.service.world import Service
@@ -26,7 +25,7 @@ from tests.support.world.world import MODEL, STAGING, World, policy_body
 # Here begins all that somebody writes for a gate.
 
 
-class HeightLimits(Section):
+class HeightLimits(Limits):
     """How high the plants of an evaluation set may be."""
 
     most_m: float = Field(2.5, gt=0, le=100, description="the height of the highest plant")
@@ -89,7 +88,7 @@ def gate_names(evaluation: Evaluation) -> list[str]:
 def test_its_section_of_the_policy_is_known_and_strict_and_has_defaults() -> None:
     body = policy_body()
 
-    assert LISTED.read_policy(body).body["gates"]["height"] == {"most_m": 2.5}
+    assert LISTED.read_policy(body).body["gates"]["height"] == {"most_m": 2.5, "warn_only": False}
     assert HEIGHT.limits_of(LISTED.read_policy(with_height(7))).most_m == 7
     with pytest.raises(PolicyInvalid, match=r"policy\.gates\.height\.most_m is out of range") as refused:
         LISTED.read_policy(with_height(0))
@@ -126,6 +125,18 @@ def test_its_no_stops_a_version_unless_a_person_overrides_it_by_name(world: Worl
     assert (accepted.state, accepted.verdict) == (RunState.DONE, "failed")
     with pytest.raises(UsageError, match="gate 'height' can't be overridden"):
         GATES.read_override(["height"], "no such gate here")
+
+
+def test_where_the_policy_has_it_warn_only_its_no_is_shown_and_the_version_goes_on(world: World) -> None:
+    policy = with_height(0.001)
+    policy["gates"]["height"]["warn_only"] = True
+    evaluation = evaluated(world, LISTED, policy)
+
+    assert (evaluation.state, evaluation.verdict) == (RunState.DONE, "passed")
+    assert evaluation.report is not None
+    (height,) = [each for each in Report.read(evaluation.report).gates if each.name == "height"]
+    assert (height.verdict, height.warn_only) == (Verdict.FAILED, True)
+    assert height.message.startswith("WARN (the policy lets it go on): FAIL: height=")
 
 
 def test_a_gate_over_the_running_service_is_measured_there_until_one_says_no(world: World) -> None:

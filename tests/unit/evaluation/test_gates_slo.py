@@ -28,7 +28,7 @@ from tests.support.world.fakes import FakeLoadRunner, FakeProbe
 from tests.support.world.records import policy
 
 URL, CHAMPION_URL = "http://127.0.0.1:9", "http://127.0.0.1:8"
-CHAMPION = Beside(CHAMPION_URL, "1")
+CHAMPION = Beside(CHAMPION_URL, "1", [{"n": 0}])
 RELEASE = Release("trial-e-1", "toy-model", Environment.STAGING, "2", "sha256:b")
 COMPARISON = {"blocks": 100, "block_s": 1, "warmup_s": 0.2, "margin": 1.1, "tolerance_ms": 0.5}
 BATCH = {

@@ -32,7 +32,7 @@ def probe() -> FakeProbe:
     return FakeProbe(RELEASE, BODY["golden"])
 
 
-def smoke(probe: FakeProbe) -> GateResult:
+def smoke(probe: FakeProbe, nullable: frozenset[str] = frozenset()) -> GateResult:
     service = Service(
         url="http://127.0.0.1:9",
         release=RELEASE,
@@ -43,6 +43,7 @@ def smoke(probe: FakeProbe) -> GateResult:
         loads=FakeLoadRunner(),
         releases=list,
         workdir=Path(),
+        nullable=nullable,
     )
     (result,) = SMOKE.results(service, policy())
     return result
@@ -55,6 +56,14 @@ def test_a_service_that_keeps_its_contract_passes(probe: FakeProbe) -> None:
         Verdict.PASSED,
         "PASS smoke: health, ready, golden rows, batch, refusals",
     )
+
+
+@pytest.mark.parametrize("nullable", [{"age"}, {"age", "plan"}])
+def test_a_field_that_may_be_missing_is_not_asked_for(probe: FakeProbe, nullable: set[str]) -> None:
+    probe.nullable = nullable
+
+    assert smoke(probe, frozenset(nullable)).verdict is Verdict.PASSED
+    assert smoke(probe).verdict is Verdict.FAILED
 
 
 def ok(body: Any) -> HttpReply:

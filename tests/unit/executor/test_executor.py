@@ -8,7 +8,7 @@ from pipelines.domain import audit
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Evaluation, PolicyChange, Promotion, Rollback
 from pipelines.errors import NotAllowed, SlipwayError
-from pipelines.evaluation.gates.offline.accuracy import ACCURACY
+from pipelines.evaluation.gates.quality.accuracy import ACCURACY
 from pipelines.evaluation.gates.registry import GATES
 from pipelines.executor import promotions
 from pipelines.releases.services import Services

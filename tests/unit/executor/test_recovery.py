@@ -316,6 +316,36 @@ def test_the_alias_that_a_frozen_former_executor_moved_too_late_is_put_back(worl
         leases.confirm(zombie, MODEL, PRODUCTION, promotion.id)
 
 
+@pytest.mark.parametrize("then", ["a look", "a release"])
+def test_what_an_attempt_to_undo_a_first_release_had_begun_is_ended_by_whoever_comes_next(
+    world: World, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    first, second = (
+        commands.request_evaluation(
+            world.records, person="alice", model=MODEL, version=world.register(), override=None, now=now()
+        )
+        for _ in range(2)
+    )
+    with pytest.raises(DeadError):
+        evaluate(world.services, first.id, dying("K9"))
+    move = world.registry.move_alias
+
+    def kept(model: str, alias: str, version: str | None) -> None:
+        if version is None:
+            _forbidden()
+        move(model, alias, version)
+
+    with monkeypatch.context() as resisting:
+        resisting.setattr(world.registry, "move_alias", kept)
+        look(world)
+        assert [entry.action for entry in open_intents(world.records.audit_trail())] == ["alias.move"]
+        if then == "a release":
+            evaluate(world.services, second.id, world.step)
+    look(world)
+    assert open_intents(world.records.audit_trail()) == []
+    assert world.registry.aliases(MODEL).get("staging") == ("2" if then == "a release" else None)
+
+
 def moved_too_late(world: World) -> list[Lease]:
     """Have version 2 undone by a successor, then let the alias that its executor moved too late say version 2."""
     cut_off(world, "K8")
@@ -325,6 +355,51 @@ def moved_too_late(world: World) -> list[Lease]:
     look(world)
     world.registry.move_alias(MODEL, "production", "2")
     return taken
+
+
+def test_an_alias_that_a_former_executor_removed_too_late_is_put_back(world: World) -> None:
+    taken = moved_too_late(world)
+    # As it does to undo the first release of all.
+    world.registry.move_alias(MODEL, "production", None)
+    look(world)
+    assert "production" not in world.registry.aliases(MODEL), "by hand is not put back"
+    look(world, None, Succession(None, taken))
+    all_is_back(world)
+
+
+@pytest.mark.parametrize(
+    ("held_for", "put_right"), [("undoing", True), ("mending", True), ("refused work", True), ("maintenance", False)]
+)
+def test_an_alias_that_a_former_executor_moved_too_late_is_put_back_whatever_it_held_the_lease_for(
+    world: World, held_for: str, put_right: bool
+) -> None:
+    if held_for == "undoing":
+        cut_off(world, "K9")
+        (holder,) = [r.id for r in world.records.find(ReleaseRecord, state=ReleaseState.STARTING)]
+        with world.records.write() as transaction:
+            transaction.change(lease(world), holder=None)
+    else:
+        world.promoted(world.register())
+        holder = mending(Endpoint(MODEL, PRODUCTION))
+    if held_for == "refused work":
+        holder = world.approved(world.register()).id
+    elif held_for == "maintenance":
+        holder = commands.request_maintenance(world.records, person="operator", model=MODEL, verb="up", now=now()).id
+    leases.acquire(world.services, MODEL, PRODUCTION, holder)
+    timing = replace(world.services.timing, registry_s=60.0)
+    world.services = replace(world.services, executor="two", timing=timing)
+    with world.records.write() as transaction:
+        taken = leases.take_over(transaction, LeaderLease("executor", "two", 1, 0.0, now()), now())
+    look(world, None, Succession(None, taken))
+    leases.give_back(world.services, holder)
+    if held_for == "maintenance":
+        commands.end_maintenance(world.records, person="operator", id=holder, now=now())
+    released = world.promoted(world.register())
+    # As the one before had brought it back, or was about to.
+    world.registry.move_alias(MODEL, "production", "1")
+    look(world, None, Succession(None, taken))
+    assert released.state is RunState.DONE
+    assert world.registry.aliases(MODEL)["production"] == (released.version if put_right else "1")
 
 
 @pytest.mark.parametrize(("there", "said"), [(True, "1"), (False, "2")])
@@ -456,6 +531,17 @@ def test_a_registry_that_is_down_keeps_no_other_work_from_being_looked_at(world:
         world.registry.aliases(MODEL)
     look(world, None, Succession(None, [taken]))
     assert world.records.get(Promotion, promotion.id).state is RunState.STOPPED
+
+
+def test_a_registry_that_is_down_keeps_no_slot_from_being_mended(world: World) -> None:
+    world.promoted(world.register())
+    # A move of the alias that was not answered: as long as the registry is away, it may still arrive.
+    world.services.unanswered.add(Endpoint(MODEL, PRODUCTION), "2")
+    world.registry.down = True
+    world.target.forget()
+    look(world)
+    world.target.observe(Endpoint(MODEL, PRODUCTION), Slot.LIVE)
+    assert world.serving() == "1"
 
 
 class Clock:

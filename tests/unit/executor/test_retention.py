@@ -18,10 +18,13 @@ import pytest
 from pipelines.adapters.database.records import now
 from pipelines.adapters.storage.bundle_store import BundleStore
 from pipelines.adapters.storage.checkpoints_file import FileCheckpoints
+from pipelines.commands import add_model
 from pipelines.domain.bundle import digest_of
+from pipelines.domain.evalset import reference_name, training_rows_name
 from pipelines.domain.events import EventKind
 from pipelines.domain.promotion import PastRelease, ReleaseState, RunState, rollback_target
 from pipelines.domain.records import (
+    AddedSet,
     Evaluation,
     LeaderLease,
     PinnedVersion,
@@ -39,9 +42,9 @@ from pipelines.executor.steady_clock import STANDS_S, SteadyClock
 from pipelines.governance.archiving import archiving, ask_archiving, unanswered
 from pipelines.releases.services import Services
 from tests.support.servers.databases import sqlite_records
+from tests.support.world.bundles import make_bundle, read_description
 from tests.support.world.fakes import FakeTarget
 from tests.support.world.records import MODEL, add, policy_body, put_in_force, report_step
-from tests.support.world.world import MODEL as PLANTS
 from tests.support.world.world import World
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -71,6 +74,7 @@ class Ledger:
         self.held: dict[type, dict[str, Any]] = {}
         self.lines: list[str] = []
         self.entries: list[dict[str, Any]] = []
+        self.traced: dict[str, dict[str, Any]] = {}
 
     @contextmanager
     def write(self) -> Iterator["Ledger"]:
@@ -93,7 +97,13 @@ class Ledger:
     def newest_event(self) -> int:
         return len(self.lines)
 
-    def events(self, *, after: int = 0, **which: object) -> list[Any]:
+    def emit(self, kind: EventKind, *, subject: str, model: str, detail: dict[str, Any]) -> None:
+        assert kind is EventKind.VERSION_TRACED
+        self.traced[subject] = detail
+
+    def events(self, *, after: int = 0, kinds: tuple[EventKind, ...] = (), subject: str = "", **_: object) -> list[Any]:
+        if EventKind.VERSION_TRACED in kinds:
+            return [SimpleNamespace(subject=each) for each in self.traced if subject in ("", each)]
         return [SimpleNamespace(at=at) for at in self.lines[after:]]
 
     def forget_progress(self, *, before: str, up_to: int, limit: int) -> int:
@@ -117,14 +127,14 @@ class Place:
         unused = cast(Any, None)
         self.services = Services(
             records=self.records, registry=unused, target=self.target, loads=unused, jobs=unused, probe=unused,
-            bundles=self.bundles, workdir=home, executor="one", now=self.now,
+            bundles=self.bundles, workdir=home, executor="one", model=MODEL, now=self.now,
         )  # fmt: skip
         self.keeper = self.made_keeper()
         self.count = 0
 
     def made_keeper(self, clock: Callable[[], datetime] | None = None) -> Keeper:
         engine = cast(Any, self.journal)
-        return Keeper(self.services, engine, MODEL, readers=READERS, clock=clock or (lambda: self.at))
+        return Keeper(self.services, engine, readers=READERS, clock=clock or (lambda: self.at))
 
     def now(self) -> str:
         return self.at.isoformat(timespec="milliseconds")
@@ -183,6 +193,14 @@ class Place:
                 continue
         return found
 
+    def removable(self) -> list[str]:
+        """Return the bundles that a look finds, removing none."""
+        asked = ask_archiving(self.records, person="alice", model=MODEL, dry_run=True)
+        self.keeper.answer(next(each for each in unanswered(self.records, 0) if each.seq == asked))
+        found = archiving(self.records, str(asked)).found
+        assert found is not None
+        return list(found["bundles"])
+
     def size(self, folder: str) -> int:
         return sum(1 for _ in (self.home / folder).iterdir())
 
@@ -229,6 +247,23 @@ def test_lines_are_kept_for_who_reads_on_and_not_for_a_name_that_no_code_has_any
     with place.records.write() as transaction:
         transaction.change(transaction.get(Subscriber, "chat"), seq=transaction.newest_event())
     assert place.keeper.archive().progress == 1
+
+
+def test_where_a_version_comes_from_is_kept_before_its_bundle_is_removed(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    (path, digest), (damaged, other) = (make_bundle(tmp_path / "bundles", seed=seed) for seed in (1, 2))
+    (damaged / "bundle.json").write_text("{}")
+    pins = [
+        PinnedVersion(f"{MODEL}/{n}", MODEL, str(n), each, "sha256:e", "2020") for n, each in ((1, digest), (2, other))
+    ]
+    add(place.records, *pins)
+
+    place.keeper.archive()
+
+    assert not path.exists()
+    kept = {event.subject: event.detail for event in place.records.events(kinds=[EventKind.VERSION_TRACED])}
+    assert set(kept) == {f"{MODEL}/1"}
+    assert kept[f"{MODEL}/1"]["datasets"]["evaluation"]
 
 
 def test_a_clock_that_was_set_forward_makes_nothing_old_until_it_has_stood_for_a_day(tmp_path: Path) -> None:
@@ -586,6 +621,25 @@ def test_a_dry_run_only_looks_and_a_request_removes_all_rounds(place: Place, mon
     assert {(entry.actor, entry.action, entry.phase) for entry in entries[1:]} == {("executor", "archive", "outcome")}
 
 
+def test_each_model_is_kept_by_its_own_policy(place: Place) -> None:
+    other = "other-model"
+    add_model(place.records, person="alice", model=other, default=MODEL, now=place.now())
+    place.day(20)
+    with place.records.write() as transaction:
+        for record in place.promote(500):
+            renamed = {"model": other, "id": f"{other}-{record.id}"}
+            ended = {"state": ReleaseState.SUPERSEDED, "ended_at": place.now()}
+            transaction.add(replace(record, **renamed, **(ended if isinstance(record, ReleaseRecord) else {})))
+    (mine,) = [each.bundle_digest for each in place.records.find(PinnedVersion, model=other)]
+    place.at += timedelta(days=120)
+    assert mine in place.removable()
+
+    put_in_force(place.records, policy_body(**{"retention.bundle_days": 365}), model=other)
+
+    found = place.removable()
+    assert found and mine not in found
+
+
 def test_after_a_removal_everything_goes_on(world: World) -> None:
     versions = [world.register() for _ in range(4)]
     for version in versions:
@@ -594,9 +648,51 @@ def test_after_a_removal_everything_goes_on(world: World) -> None:
     put_in_force(world.records, body)
     later = datetime.fromisoformat(now()) + timedelta(days=400)
     services = Services(**{**vars(world.services), "now": lambda: later.isoformat(timespec="milliseconds")})
-    removed = Keeper(services, cast(Any, Journal()), PLANTS, readers=READERS, clock=lambda: later).archive()
+    removed = Keeper(services, cast(Any, Journal()), readers=READERS, clock=lambda: later).archive()
     assert len(removed.bundles) == 2
     world.apply_policy()
     assert world.rolled_back().version == versions[2]
     # A bundle that was removed is built again, to the same digest.
     assert world.evaluated(versions[0]).state is RunState.DONE
+
+
+def test_the_rows_that_what_serves_was_trained_with_are_kept_and_those_of_nothing_are_not(
+    place: Place, tmp_path: Path
+) -> None:
+    made, _ = make_bundle(tmp_path / "made", model=MODEL)
+    body = read_description(made)
+    body["provenance"]["datasets"]["training_rows"] = rows = digest_of(b"rows of what serves")
+    body["provenance"]["datasets"]["reference"] = reference = digest_of(b"reference of what serves")
+    digest = place.bundles.put(body, {"model.onnx": made / "model.onnx"})
+    served = {"state": ReleaseState.SERVING, "serving_at": place.now()}
+    release = ReleaseRecord(
+        "r-1", MODEL, PRODUCTION, "1", digest, "promotion", "p-1", "alice", place.now(), **served
+    )  # fmt: skip
+    with place.records.write() as transaction:
+        transaction.add(release)
+    kept = [training_rows_name(rows), reference_name(reference)]
+    others = [named(digest_of(b"others")) for named in (training_rows_name, reference_name)]
+    for name in (*kept, *others):
+        (place.home / "evaluation-sets").mkdir(exist_ok=True)
+        (place.home / "evaluation-sets" / name).touch()
+        place.age(place.home / "evaluation-sets" / name)
+    place.at += timedelta(days=400)
+    assert place.keeper.archive().evaluation_sets == others
+    assert {path.name for path in (place.home / "evaluation-sets").iterdir()} == set(kept)
+
+
+def test_a_set_that_a_person_added_is_kept_however_old_and_one_that_was_refused_is_not(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    states = {"a": RunState.DONE, "b": RunState.RUNNING, "c": RunState.STOPPED}
+    for digit, state in states.items():
+        digest = f"sha256:{digit * 64}"
+        file = place.home / f"evaluation-sets/{digest.replace(':', '-')}.parquet"
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+        place.age(file)
+        add(place.records, AddedSet(f"s-{digit}", MODEL, "mine", digest, "run", "alice", place.now(), state=state))
+    place.at += timedelta(days=400)
+
+    place.keeper.archive()
+
+    assert [path.name[7] for path in sorted((place.home / "evaluation-sets").iterdir())] == ["a", "b"]

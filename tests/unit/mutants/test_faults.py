@@ -9,7 +9,7 @@ from pipelines.evaluation.gates.registry import GATES
 from tests.mutants.faults import ROOT, Fault, read_faults
 
 FAULTS = read_faults()
-PACKAGES = ("app", "loadtests", "pipelines")
+PACKAGES = ("app", "loadtests", "pipelines", "slipway")
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name[:80])

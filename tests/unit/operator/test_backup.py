@@ -194,6 +194,29 @@ def test_every_artifact_of_a_run_comes_back_whatever_its_name(tmp_path: Path, se
     assert list(tmp_path.glob(".*")) == []
 
 
+def test_folders_of_the_home_that_are_on_another_disk_are_backed_up_and_deeper_links_are_named(
+    tmp_path: Path, settings: Settings
+) -> None:
+    disk, artifact = tmp_path / "disk", "1/a/artifacts/model.onnx"
+    disk.mkdir()
+    (settings.home / "bundles").rename(disk / "bundles")
+    (disk / "artifacts" / artifact).parent.mkdir(parents=True)
+    (disk / "artifacts" / artifact).write_bytes(b"artifact")
+    (disk / "bundles" / ".aside-sha256-2").mkdir()
+    (disk / "artifacts" / "strange").symlink_to("/etc")
+    for name in ("bundles", "artifacts"):
+        (settings.home / name).symlink_to(disk / name)
+    lines = list[str]()
+    back_up(tmp_path / "backup", [], settings, {}, lines.append)
+    new = restored(tmp_path).home
+    assert (new / "bundles/sha256-1/model.onnx").read_bytes() == b"model"
+    assert (new / "artifacts" / artifact).read_bytes() == b"artifact"
+    assert not (new / "artifacts").is_symlink() and not (new / "artifacts/strange").exists()
+    assert [line for line in lines if "link" in line] == [
+        f"left out {str(settings.home / 'artifacts/strange')!r}, which is a link to a folder"
+    ]
+
+
 def test_what_slipway_is_writing_at_a_place_of_its_own_is_in_no_backup(tmp_path: Path, settings: Settings) -> None:
     (settings.home / "evaluation-sets").mkdir()
     for name in ("tokens.json.partial", "home.lock", "mlflow.db.partial-journal", "evaluation-sets/s.partial"):

@@ -11,13 +11,14 @@ from pipelines.adapters.database.records import SqlRecords, now
 from pipelines.domain.audit import Checkpoint, open_intents
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Approval, Evaluation, LeaderLease, Lease, Promotion, ReleaseRecord
-from pipelines.domain.release import Environment, Slot
+from pipelines.domain.release import Endpoint, Environment, Slot
 from pipelines.domain.verdict import GateResult, Verdict
 from pipelines.errors import RegistryUnavailable
 from pipelines.governance.standing import evidence_of
 from pipelines.operator.doctor import Invariant, Patient, examine, examine_home
 from pipelines.operator.privacy import tighten
 from pipelines.releases.machine import boot_clock
+from pipelines.releases.mending import mending
 from pipelines.releases.stalled import QUIET_S
 from pipelines.settings.settings import Settings
 from pipelines.settings.tokens import make_tokens, read_tokens
@@ -50,23 +51,24 @@ class Ward:
     target: FakeTarget = field(default_factory=lambda: FakeTarget(replicas=2))
     bundles: FakeBundles = field(default_factory=FakeBundles)
     aliases: dict[str, str] = field(default_factory=lambda: {"production": "2"})
+    aliases_of: dict[str, dict[str, str]] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
     registry_down: bool = False
     process: Path | None = None
     now: Callable[[], str] = now
 
-    def read_aliases(self) -> dict[str, str]:
+    def read_aliases(self, model: str) -> dict[str, str]:
         if self.registry_down:
             raise RegistryUnavailable("MLflow does not answer")
-        return self.aliases
+        return self.aliases_of.get(model, self.aliases)
 
-    def is_deleted(self, version: str) -> bool:
+    def is_deleted(self, model: str, version: str) -> bool:
         if self.registry_down:
             raise RegistryUnavailable("MLflow does not answer")
         return version in self.deleted
 
-    def examine(self) -> dict[str, Invariant]:
-        patient = Patient(
+    def patient(self) -> Patient:
+        return Patient(
             MODEL,
             self.records,
             self.checkpoints,
@@ -77,7 +79,9 @@ class Ward:
             self.process,
             self.now,
         )
-        return {invariant.id: invariant for invariant in examine(patient)}
+
+    def examine(self) -> dict[str, Invariant]:
+        return {invariant.id: invariant for invariant in examine([self.patient()])}
 
     def broken(self) -> list[str]:
         return [id for id, invariant in self.examine().items() if invariant.holds is False]
@@ -126,6 +130,26 @@ def test_a_healthy_installation_keeps_every_invariant(ward: Ward) -> None:
     }
     assert not found["I5"].measurable
     assert found["I1"].detail == "version 2 was approved by bob"
+
+
+def test_each_model_is_examined_and_named_and_the_worst_of_them_counts(ward: Ward) -> None:
+    other = replace(ward.patient(), model="other-model")
+
+    def examined() -> dict[str, Invariant]:
+        return {invariant.id: invariant for invariant in examine([ward.patient(), other])}
+
+    ward.aliases_of["other-model"] = {}
+    found = examined()
+    assert all(invariant.holds for invariant in found.values() if invariant.measurable)
+    assert (
+        found["I1"].detail == f"{MODEL}: version 2 was approved by bob | other-model: nothing is released in production"
+    )
+    assert found["I4"] == ward.examine()["I4"]
+
+    add(ward.records, release("r-9", "9", model="other-model", change_id="p-9", state=ReleaseState.STARTING))
+    broken = examined()["I3"]
+    assert (broken.holds, "other-model: p-9 began a release" in broken.detail, bool(broken.next)) == (False, True, True)
+    assert ward.examine()["I3"].holds
 
 
 def test_a_new_installation_keeps_every_invariant(tmp_path: Path) -> None:
@@ -518,6 +542,17 @@ def test_i2_is_broken_by_a_release_that_is_not_undone_yet(ward: Ward) -> None:
     add(ward.records, living_executor(), release("r-3", "3", change_id="p-7", state=ReleaseState.UNDOING))
     assert ward.broken() == ["I2"]
     assert "version 3 came to nothing in production and is not undone yet" in ward.examine()["I2"].detail
+
+
+@pytest.mark.parametrize("holder", ["r-3", mending(Endpoint(MODEL, PRODUCTION))])
+def test_an_endpoint_that_is_undone_or_mended_again_and_again_holds_no_invariant_meanwhile(
+    ward: Ward, holder: str
+) -> None:
+    add(ward.records, living_executor(), release("r-3", "3", change_id="p-7", state=ReleaseState.UNDOING))
+    serve_something_else(ward)
+    before = ward.broken()
+    add(ward.records, Lease(f"{MODEL}/production", holder, 3, "x1", NOW))
+    assert ward.broken() == before == ["I1", "I2"]
 
 
 def test_i7_is_broken_by_a_home_that_others_can_read_and_by_a_token_in_a_log(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pipelines.domain.bundle import Feature, FeatureType, canonical, digest_of
 from pipelines.domain.description import Description
 from pipelines.domain.version import RegisteredVersion
 from pipelines.errors import DeployFailed, JobFailed, NotServable, Refused, UsageError
+from pipelines.packaging import onnx_model
 from pipelines.packaging.confined import PackagingTask, Parsed, Read, answered, ask
 from pipelines.packaging.file_digest import digest_of_file
 from pipelines.packaging.golden import answers_of
@@ -28,6 +29,7 @@ from pipelines.packaging.snapshot import read_snapshot, write_snapshot
 from pipelines.ports import JobBounds
 from pipelines.training.workspace import Workspace
 from tests.support.world import trained
+from tests.support.world.bad_files import foreign_model, two_models_in_one
 from tests.support.world.fakes import FakeJobs, FakeModelRegistry
 
 BOUNDS = JobBounds(wall_s=60, memory_mb=2048)
@@ -216,6 +218,17 @@ def test_an_evaluation_set_with_an_empty_value_is_refused_by_column_and_row(
         desk.package(artifacts={**desk.artifacts(), "slipway/evaluation.parquet": content})
 
 
+def test_an_evaluation_set_that_does_not_say_what_is_true_of_a_row_is_refused(desk: Desk, tmp_path: Path) -> None:
+    table = pq.read_table(desk.workspace.evaluation)
+    values = table["outcome"].to_pylist()
+    values[4] = None
+    unknown = table.set_column(table.schema.get_field_index("outcome"), "outcome", pa.array(values, pa.string()))
+    pq.write_table(unknown, tmp_path / "unknown.parquet")
+    content = (tmp_path / "unknown.parquet").read_bytes()
+    with pytest.raises(NotServable, match="the target 'outcome' is empty in row 5 of the evaluation set, in 1 rows"):
+        desk.package(artifacts={**desk.artifacts(), "slipway/evaluation.parquet": content})
+
+
 def test_a_version_without_evaluation_set_is_judged_by_the_newest_known(desk: Desk) -> None:
     with pytest.raises(NotServable, match="brings no evaluation set, and no version that serves or passed"):
         desk.package(artifacts={})
@@ -341,6 +354,14 @@ def one_label(proto: onnx.ModelProto) -> None:
     del proto.metadata_props[:]
 
 
+def scores(proto: onnx.ModelProto) -> None:
+    """Answer what a classifier without probabilities does: the greatest score is right, and means nothing."""
+    scale = helper.make_tensor("scale", TensorProto.FLOAT, [1], [5.0])
+    proto.graph.initializer.append(scale)
+    proto.graph.node.append(helper.make_node("Mul", ["probabilities", "scale"], ["scores"]))
+    proto.graph.output[1].name = "scores"
+
+
 def noting(written: str) -> Callable[[onnx.ModelProto], None]:
     """Return what writes another note of the classes into a model."""
     return lambda proto: helper.set_model_props(proto, {CLASSES_KEY: written})
@@ -356,6 +377,7 @@ def noting(written: str) -> Callable[[onnx.ModelProto], None]:
         (wide_input, r"refuses model.onnx|height \[N, 2\]"),
         (no_label, "the ONNX model answers"),
         (one_label, "label is not that of its largest probability"),
+        (scores, "answers probabilities from 0 to [0-9.]+ on the evaluation rows"),
         (noting('["green", "flowers"]'), "label is not that of its largest probability"),
         (noting('["flowers", "blue"]'), r"says that its classes are \['flowers', 'blue'\], the evaluation set"),
         (noting('{"flowers": 0}'), "metadata slipway.classes is '{"),
@@ -370,6 +392,17 @@ def test_a_model_that_is_not_plain_is_refused(
         desk.package(onnx=proto.SerializeToString())
     assert refusal.value.next
     assert not (desk.root / "bundles").exists()
+
+
+def test_a_model_that_is_another_to_its_runtime_is_refused_and_never_run(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = desk.workspace.onnx_model.read_bytes()
+    both = two_models_in_one(plain, foreign_model(plain), tmp_path / "own.ort")
+    with pytest.raises(NotServable, match="ONNX Runtime's own format"):
+        desk.package(onnx=both)
+    monkeypatch.setattr(onnx_model, "_OWN_FORMAT", b"none")
+    assert desk.package(onnx=both).body["golden"] == desk.package(onnx=plain).body["golden"]
 
 
 def test_a_model_that_does_not_note_its_classes_is_asked_for_them(desk: Desk, tmp_path: Path) -> None:

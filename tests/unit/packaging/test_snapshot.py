@@ -42,11 +42,15 @@ def test_the_digest_depends_on_rows_and_description_but_not_on_the_index(tmp_pat
     assert write_snapshot(tmp_path / "d", FRAME, other) != digest
 
 
-@pytest.mark.parametrize("kind", ["text", "foreign"])
+@pytest.mark.parametrize("kind", ["text", "foreign", "damaged"])
 def test_other_files_are_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "s.parquet"
     if kind == "text":
         path.write_text("no parquet")
+    elif kind == "damaged":
+        write_snapshot(path, FRAME, DESCRIPTION)
+        # What a compressed part begins with.
+        path.write_bytes(path.read_bytes().replace(b"\x28\xb5\x2f\xfd", b"zero"))
     else:
         FRAME.to_parquet(path)
     with pytest.raises(NotServable, match=r"s\.parquet is not a snapshot"):

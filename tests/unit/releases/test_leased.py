@@ -1,5 +1,6 @@
 """Work that is refused on its way leaves nothing half-done, or what is left is recorded for whoever comes next."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,13 +11,22 @@ from pipelines import commands
 from pipelines.adapters.database.records import now
 from pipelines.domain.events import EventKind
 from pipelines.domain.promotion import ReleaseState, RunState
-from pipelines.domain.records import Evaluation, Promotion, ReleaseRecord
-from pipelines.domain.release import Endpoint, Phase, Slot
-from pipelines.errors import DatabaseUnavailable, TargetUnavailable
+from pipelines.domain.records import Evaluation, Lease, Promotion, ReleaseRecord, Rollback
+from pipelines.domain.release import Endpoint, Phase, Slot, SlotState
+from pipelines.errors import DatabaseUnavailable, LostLease, TargetUnavailable
 from pipelines.evaluation.evaluate import evaluate
+from pipelines.ports import Step
 from pipelines.releases import leases
+from pipelines.releases.leader import give_up_leader_lease, take_leader_lease
 from pipelines.releases.promote import release_promotion
+from pipelines.releases.rollback import roll_back
+from pipelines.releases.services import Services
 from tests.support.world.world import MODEL, PRODUCTION, STAGING, World
+
+
+class DeadError(Exception):
+    """Stands for the end of the executor's process."""
+
 
 TRIAL = (Endpoint(MODEL, STAGING), Slot.TRIAL)
 
@@ -146,3 +156,119 @@ def test_an_operator_who_holds_the_lease_is_not_waited_for(world: World) -> None
     assert (stopped.state, (stopped.error or {})["code"]) == (RunState.STOPPED, "lease_held")
     told = [event.detail["message"] for event in world.records.events(kinds=[EventKind.PROGRESS_MADE])]
     assert not [message for message in told if "waiting" in message]
+
+
+class Journal:
+    """A journal of steps, which a backup may have taken a moment before the records."""
+
+    def __init__(self) -> None:
+        self._answers: dict[str, Any] = {}
+
+    def step(self, name: str, action: Callable[[], Any]) -> Any:
+        if name not in self._answers:
+            self._answers[name] = action()
+        return self._answers[name]
+
+    def forget_from(self, step: str) -> None:
+        names = list(self._answers)
+        first = next(place for place, name in enumerate(names) if name.startswith(step))
+        self._answers = {name: self._answers[name] for name in names[:first]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "step"),
+    [(Promotion, "K1"), (Promotion, "K4"), (Promotion, "K8"), (Rollback, "K5"), (Evaluation, "trial started")],
+)
+def test_work_that_has_ended_is_not_gone_on_with_by_an_executor_whose_journal_is_older_than_its_records(
+    world: World, kind: type[Evaluation | Promotion | Rollback], step: str
+) -> None:
+    world.promoted(world.register())
+    journal, version = Journal(), world.register()
+    work: Evaluation | Promotion | Rollback
+    carry_out: Callable[[Services, str, Step], None]
+    if kind is Evaluation:
+        work = commands.request_evaluation(
+            world.records, person="alice", model=MODEL, version=version, override=None, now=now()
+        )
+        carry_out = evaluate
+    elif kind is Promotion:
+        work, carry_out = world.approved(version), release_promotion
+    else:
+        world.promoted(version)
+        work = commands.request_rollback(world.records, person="alice", model=MODEL, environment=PRODUCTION, now=now())
+        carry_out = roll_back
+    carry_out(world.services, work.id, journal.step)
+    journal.forget_from(step)
+    give_up_leader_lease(world.services)
+    successor = replace(world.services, executor="two")
+    take_leader_lease(successor)
+    releases, served = world.records.find(ReleaseRecord), world.serving()
+    carry_out(successor, work.id, journal.step)
+    assert world.records.get(kind, work.id).state is RunState.DONE
+    assert (world.records.find(ReleaseRecord), world.serving()) == (releases, served)
+    assert not any(lease.holder for lease in world.records.find(Lease))
+
+
+@pytest.mark.parametrize(("kind", "before"), [(Evaluation, "report written"), (Promotion, "K4")])
+def test_an_executor_that_wakes_in_a_step_writes_over_nothing_that_its_successor_has_recorded(
+    world: World, kind: type[Evaluation | Promotion], before: str
+) -> None:
+    work: Evaluation | Promotion
+    carry_out: Callable[[Services, str, Step], None]
+    version = world.register()
+    if kind is Evaluation:
+        work = commands.request_evaluation(
+            world.records, person="alice", model=MODEL, version=version, override=None, now=now()
+        )
+        carry_out = evaluate
+    else:
+        work, carry_out = world.approved(version), release_promotion
+    recorded: list[Any] = []
+
+    def frozen(name: str, action: Callable[[], Any]) -> Any:
+        if name.startswith(before):
+            give_up_leader_lease(world.services)
+            successor = replace(world.services, executor="two")
+            take_leader_lease(successor)
+            carry_out(successor, work.id, world.step)
+            recorded.extend([world.records.get(kind, work.id), world.records.find(ReleaseRecord)])
+        return action()
+
+    with pytest.raises(LostLease):
+        carry_out(world.services, work.id, frozen)
+    assert recorded[0].state is RunState.DONE
+    assert [world.records.get(kind, work.id), world.records.find(ReleaseRecord)] == recorded
+
+
+@pytest.mark.parametrize("lost", ["the target's record", "the replicas for a while", "nothing"])
+def test_a_release_that_had_settled_when_its_machine_was_restarted_is_waited_for_and_not_undone(
+    world: World, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    world.promoted(world.register())
+    promotion, journal = world.approved(world.register()), Journal()
+
+    def dying(name: str, action: Callable[[], Any]) -> Any:
+        if name.startswith("K7"):
+            raise DeadError
+        return journal.step(name, action)
+
+    with pytest.raises(DeadError):
+        release_promotion(world.services, promotion.id, dying)
+    give_up_leader_lease(world.services)
+    world.services = replace(world.services, executor="two")
+    take_leader_lease(world.services)
+    observe, looks = world.target.observe, itertools.count()
+
+    def starting(endpoint: Endpoint, slot: Slot) -> SlotState:
+        state = observe(endpoint, slot)
+        if slot is not Slot.LIVE or next(looks) > 5:
+            return state
+        return replace(state, replicas=tuple(replace(replica, ready=False) for replica in state.replicas))
+
+    if lost == "the target's record":
+        world.target.forget()
+    elif lost == "the replicas for a while":
+        monkeypatch.setattr(world.target, "observe", starting)
+    release_promotion(world.services, promotion.id, journal.step)
+    assert world.records.get(Promotion, promotion.id).state is RunState.DONE
+    assert world.serving() == "2"

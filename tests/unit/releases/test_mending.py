@@ -178,3 +178,33 @@ def test_where_no_revival_was_begun_a_slot_is_looked_at_once(world: World, monke
     monkeypatch.setattr(world.target, "observe", counted)
     assert mend_slots(world.services, ENDPOINTS[0]) == []
     assert looks.count(Slot.LIVE) == 1
+
+
+def test_a_recorded_release_that_did_not_come_up_again_is_asked_for_until_it_does(world: World) -> None:
+    world.promoted(world.register())
+    world.target.forget()
+    serving = world.services.serving(MODEL, PRODUCTION)
+    assert serving is not None
+    world.target.broken[serving.bundle_digest] = ("the machine was too busy",)
+    for _ in range(3):
+        assert mend_slots(world.services, ENDPOINTS[0]) == []
+        world.target.observe(ENDPOINTS[0], Slot.LIVE)
+        assert world.target.observe(ENDPOINTS[0], Slot.LIVE).phase is Phase.FAILED
+    # Nothing is ever removed of the audit log.
+    told = [(e.action, e.phase) for e in world.records.audit_trail() if e.action == "revival"]
+    assert told == [("revival", "intent"), ("revival", "outcome")]
+    world.target.broken.clear()
+    assert mend_slots(world.services, ENDPOINTS[0]) == []
+    world.target.observe(ENDPOINTS[0], Slot.LIVE)
+    assert world.serving() == serving.version
+    assert open_intents(world.records.audit_trail()) == []
+
+
+def test_another_release_that_did_not_come_up_is_left_alone(world: World) -> None:
+    world.promoted(world.register())
+    other = Release("r-99", MODEL, PRODUCTION, "9", "sha256:other")
+    world.target.broken[other.bundle_digest] = ("it crashes",)
+    world.target.start(other, Slot.LIVE, epoch=world.target.highest_epoch(ENDPOINTS[0]))
+    world.target.observe(ENDPOINTS[0], Slot.LIVE)
+    assert mend_slots(world.services, ENDPOINTS[0]) == []
+    assert world.target.observe(ENDPOINTS[0], Slot.LIVE).wanted_id == other.id

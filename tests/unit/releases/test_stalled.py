@@ -10,7 +10,7 @@ import pytest
 from pipelines import commands
 from pipelines.adapters.database.records import SqlRecords, now
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Evaluation, LeaderLease, Lease, Maintenance, Promotion, Rollback
+from pipelines.domain.records import AddedSet, Evaluation, LeaderLease, Lease, Maintenance, Promotion, Rollback
 from pipelines.domain.release import Environment
 from pipelines.errors import Cancelled
 from pipelines.governance.work import move, stop
@@ -85,6 +85,17 @@ def test_an_evaluation_that_maintenance_keeps_out_is_not_stalled(
     assert stalled_work(records, later(LIMIT_S + 600)) == ["c-1 should have ended 10 min ago"]
 
 
+def test_of_sets_that_are_added_one_after_the_other_none_that_waits_is_stalled(records: SqlRecords) -> None:
+    first, second = (AddedSet(f"s-{n}", MODEL, "mine", f"sha256:{n}", "run", "alice", now()) for n in (1, 2))
+    add(records, first, second)
+    late = [f"{each.id} was to begin 10 min ago and has not" for each in (first, second)]
+    assert stalled_work(records, later(600)) == late
+    with records.write() as transaction:
+        move(transaction, first, RunState.RUNNING)
+    assert stalled_work(records, later(600)) == []
+    assert stalled_work(records, later(1200)) == ["s-1 has made no progress since 'its start', 20 min ago"]
+
+
 def test_a_promotion_whose_evaluation_has_ended_without_it_is_stalled(records: SqlRecords) -> None:
     add(records, evaluation("e-7", "7", report=None, ended_at=now()))
     add(records, promotion("p-7", "7", evaluation_id="e-7", state=RunState.REQUESTED))
@@ -100,6 +111,18 @@ def test_work_that_tells_nothing_any_more_is_stalled(records: SqlRecords, holds:
     assert stalled_work(records, later(QUIET_S - 10)) == []
     more = ", and holds a lease" if holds else ""
     assert stalled_work(records, later(1200)) == [f"p-7 has made no progress since 'K6 converged', 20 min ago{more}"]
+
+
+def test_the_removal_of_a_model_that_resists_is_stalled(records: SqlRecords) -> None:
+    commands.add_model(records, person="alice", model="shop-model", default=MODEL, now=now())
+    commands.remove_model(records, person="alice", model="shop-model", default=MODEL)
+    # It is tried again and again, and says so each time.
+    report_step(records, "removal-shop-model", "production is drained")
+    assert stalled_work(records, later(QUIET_S - 10)) == []
+    assert stalled_work(records, later(1200)) == ["removal-shop-model was asked for 20 min ago and is not done"]
+    with records.write() as transaction:
+        transaction.change(transaction.get(LeaderLease, "executor"), left_at=now())
+    assert stalled_work(records, now()) == ["removal-shop-model does not go on: no executor shows that it lives"]
 
 
 def test_without_an_executor_all_that_was_asked_for_is_stalled_at_once(records: SqlRecords) -> None:

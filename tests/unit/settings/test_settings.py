@@ -7,7 +7,8 @@ import pytest
 
 from pipelines.domain.release import Environment
 from pipelines.errors import TargetUnavailable, UsageError
-from pipelines.settings.settings import ROOT, Settings, TargetName, model_name
+from pipelines.settings.models import model_name
+from pipelines.settings.settings import ROOT, Settings, TargetName
 from tests.support.world.stacks import stack_body
 
 

@@ -195,6 +195,7 @@ def test_a_module_of_the_tree_makes_the_estimator_from_the_features(tree: Worksp
         ("maker_empty", "", "no attribute 'make_estimator'"),
         ("maker_syntax", "def make_estimator(:\n", "invalid syntax"),
         ("maker_fails", "def make_estimator(features):\n    return features.nothing\n", "in maker_fails.py line 2"),
+        ("maker_ends", "raise SystemExit(0)\n", "gives no estimator: 0 in maker_ends.py line 1"),
         ("maker_none", "def make_estimator(features):\n    return None\n", "is no classifier, which task"),
     ],
 )

@@ -59,7 +59,8 @@ def test_registering_refuses_before_anybody_is_asked(tree: Path, capsys: pytest.
     def never(*_: object) -> dict[str, str]:
         raise AssertionError("it was registered")
 
-    assert main(never, ["--tracking-uri", "http://127.0.0.1:1", "--root", str(tree)]) == UsageError.exit_code
+    given = ["--tracking-uri", "http://127.0.0.1:1", "--root", str(tree)]
+    assert main(never, {"converted": never}, given) == UsageError.exit_code
     assert "is not what dvc.lock names" in capsys.readouterr().err
 
 

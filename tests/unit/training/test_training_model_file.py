@@ -53,12 +53,12 @@ def test_all_wrong_keys_are_named_at_once_by_their_place(tmp_path: Path) -> None
         split={"evaluation": 0.7, "reference": 0.5, "seed": 0},
     )
     for part in (
-        "surprise: Extra inputs",
+        "surprise: there is no such key",
         "name: Value error, model name '../escape' is not a name",
         "positive: give a text, a number, true or false; ",
         "features.age: Value error, bounds of an integer feature must be whole numbers",
-        "features.soil.minimum: Extra inputs",
-        "features.height.maximum_length: Field required",
+        "features.soil.minimum: there is no such key",
+        "features.height.maximum_length: it is not given",
         "columns with two roles: soil",
         "protected: attributes that are no features: shoe_size",
         "estimator.path: ",
@@ -71,7 +71,13 @@ def test_all_wrong_keys_are_named_at_once_by_their_place(tmp_path: Path) -> None
     ("changes", "message"),
     [
         ({"features": {}}, "features: Dictionary should have at least 1 item"),
-        ({"features": None}, "features: Field required"),
+        ({"features": None}, "features: it is not given"),
+        ({"features": ["age"]}, "features: give keys with their values"),
+        ({"features": {"age": {}}}, "features.age: give its type: integer, number, boolean, category, date, datetime"),
+        ({"features": {"age": {"type": "colour"}}}, "features.age: its type is none of integer, number, boolean"),
+        ({"source": "raw.csv"}, "source: give keys with their values"),
+        ({"estimator": "sklearn.svm.SVC"}, "estimator: give keys with their values"),
+        ({"name": 1}, "name: give a text"),
         ({"numeric": {"age": AGE}}, "numeric.age: stands in two sections"),
         ({"features": {"outcome": AGE}}, "two roles: outcome"),
         ({"ignore": ["tag"]}, "two roles: tag"),
@@ -97,6 +103,49 @@ def test_a_wrong_description_is_refused_by_name(tmp_path: Path, changes: dict[st
     assert message in refusal(tmp_path, **{"protected": [], **changes})
 
 
+@pytest.mark.parametrize(
+    ("text", "message", "after"),
+    [
+        ("name: a\ntarget: b\nname: c\n", "'name' is given twice\n  in \"<unicode string>\", line 3", "correct "),
+        ("name: [\n", "can't be read: while parsing", "correct "),
+        ("", "file: give keys with their values", "correct "),
+        ("- name\n", "file: give keys with their values", "correct "),
+        (None, "can't be read: ", "write it, or have it proposed: slipway model init"),
+    ],
+)
+def test_what_is_no_description_is_refused_with_what_to_do(
+    tmp_path: Path, text: str | None, message: str, after: str
+) -> None:
+    file = tmp_path / "model.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UsageError) as error:
+        ModelFile.load(file)
+    assert message in error.value.message
+    assert error.value.next.startswith(after)
+
+
 def test_parameters_name_the_type_of_every_feature(tmp_path: Path) -> None:
     told = load(tmp_path).flattened()
     assert (told["features.soil.type"], told["features.age.maximum"], told["split.seed"]) == ("category", "20.0", "3")
+
+
+def test_a_card_becomes_tags_of_the_run_and_no_parameters(tmp_path: Path) -> None:
+    told = load(tmp_path, card={"intended_use": " Water few plants. ", "owner": "Carol"})
+    assert told.card.tags == {"slipway.card.intended_use": "Water few plants.", "slipway.card.owner": "Carol"}
+    assert not any(key.startswith("card") for key in told.flattened())
+    assert load(tmp_path).card.tags == {}
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        ({"intended": "x"}, "card.intended: there is no such key"),
+        ({"owner": " "}, "card.owner: Value error, say something, or leave it out"),
+        ({"owner": "x" * 1001}, "card.owner: Value error, 1,001 characters"),
+        ({"owner": "two\nlines"}, "card.owner: Value error, it holds the character U+000A"),
+        ({"owner": 3}, "card.owner: give a text"),
+    ],
+)
+def test_a_card_holds_short_texts_that_people_see(tmp_path: Path, card: dict[str, Any], message: str) -> None:
+    assert message in refusal(tmp_path, card=card)

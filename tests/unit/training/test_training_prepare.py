@@ -165,6 +165,29 @@ def test_a_column_may_be_ignored(tmp_path: Path) -> None:
 def test_a_column_without_a_role_and_a_role_without_a_column_are_refused(tmp_path: Path) -> None:
     told = refusal(tmp_path, trained.plants().rename(columns={"tag": "label"}))
     assert "lacks columns ['tag'] and has columns ['label'] without a role" in told
+    assert "lacks columns ['colour']" in refusal(tmp_path, ignore=["colour"])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [f"n{row}" for row in range(trained.ROWS)],
+        [f"n{row % 210}" for row in range(trained.ROWS)],
+        pd.date_range("2025-01-01", periods=trained.ROWS).strftime("%Y-%m-%d"),
+    ],
+)
+def test_an_id_a_date_or_free_text_is_no_category(tmp_path: Path, values: list[str]) -> None:
+    features = {**trained.describe("")["features"], "it": {"type": "category"}}
+    told = refusal(tmp_path, trained.plants().assign(it=values), features=features)
+    assert f"column it: {len(set(values))} different texts in 400 rows are no categories: put it under id" in told
+
+
+def test_a_number_that_counts_the_rows_is_asked_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    features = {**trained.describe("")["features"], "tag": {"type": "integer"}}
+    prepare(trained.workspace(tmp_path, features=features, id_columns=[]))
+    said = capsys.readouterr().err
+    assert "column tag: a whole number of its own in each row, without a gap: is it an id?" in said
+    assert "column age" not in said
 
 
 def test_a_category_that_is_not_declared_is_refused(tmp_path: Path) -> None:

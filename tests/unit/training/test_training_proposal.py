@@ -10,6 +10,7 @@ import yaml
 from pipelines.domain.description import Label
 from pipelines.errors import UsageError
 from pipelines.operator.model_init import init_model
+from pipelines.packaging.snapshot import read_snapshot
 from pipelines.training.places import drawn
 from pipelines.training.prepare import prepare
 from pipelines.training.proposal import MOST_CATEGORIES, Proposal, propose
@@ -146,7 +147,7 @@ def test_a_rare_label_takes_another_seed(tmp_path: Path) -> None:
         ("tag", {"tag": [f"name {row}" for row in range(ROWS)]}, "target tag holds 400 different texts"),
         ("outcome", {"outcome": "green"}, "target outcome holds one label"),
         ("outcome", {"outcome": ["lost", *["green", "flowers"] * 199, "green"]}, "label 'lost' has one row"),
-        ("outcome", {"outcome": every("a", "b", "")}, "is missing, where the target is needed"),
+        ("outcome", {"outcome": ""}, "target outcome is empty"),
         ("colour", {}, "raw.csv has no column 'colour'"),
     ],
 )
@@ -155,6 +156,26 @@ def test_a_target_that_nothing_can_predict_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         proposal(tmp_path, trained.plants().assign(**changes), target=target)
+
+
+def test_the_target_is_no_id(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="outcome can't be both the target and an id"):
+        proposal(tmp_path, trained.plants(), ids=("tag", "outcome"))
+
+
+@pytest.mark.parametrize(("labels", "told"), [(("a", "b", ""), "'a' 134, 'b' 133"), ((1, 0, "NA"), "'1' 134, '0' 133")])
+def test_rows_without_a_target_are_left_out(tmp_path: Path, labels: tuple[Any, ...], told: str) -> None:
+    made = proposal(tmp_path, trained.plants().assign(outcome=every(*labels)))
+    (tmp_path / "model.yaml").write_text(yaml.safe_dump(made.body))
+    target = next(each for each in made.roles if each.role == "target")
+    assert target.why == f"{told}; 133 rows without it are left out"
+    prepare(Workspace(tmp_path))
+    parts = (Workspace(tmp_path).train, Workspace(tmp_path).evaluation)
+    assert sum(len(read_snapshot(part).frame) for part in parts) == 267
+
+    (tmp_path / "model.yaml").write_text(yaml.safe_dump({**made.body, "unlabelled": "refuse"}))
+    with pytest.raises(UsageError, match=r"is missing, where the target is needed \(unlabelled: drop leaves"):
+        prepare(Workspace(tmp_path))
 
 
 def test_data_without_any_feature_is_refused_with_the_reasons(tmp_path: Path) -> None:

@@ -234,6 +234,16 @@ run "no_front_end_and_no_slot_takes_the_share_of_another" {
   }
 }
 
+run "nobody_reads_sampled_requests_through_it" {
+  assert {
+    condition = length(regexall(
+      "\n  http-request return status 404 [^\n]+ if { path,url_dec -m reg -i \\^/\\+requests\\(/\\|\\$\\) }\n",
+      one(docker_container.config.upload).content,
+    )) == 2 + length(regexall("\nfrontend load-", one(docker_container.config.upload).content))
+    error_message = "A front end of an environment lets requests for them through."
+  }
+}
+
 run "on_loopback_all_clients_have_one_address_and_no_share_of_it" {
   assert {
     condition     = !strcontains(one(docker_container.config.upload).content, "conn_cur")
@@ -255,6 +265,120 @@ run "what_a_request_says_of_its_way_is_the_edges_to_say" {
       ] : strcontains(one(docker_container.config.upload).content, line)
     ])
     error_message = "A client could name another host, or forge where it came from."
+  }
+}
+
+run "a_model_answers_below_its_name_and_the_default_one_at_the_root_too" {
+  variables {
+    model = "churn-model"
+    models = { "Tenure.Model" = { key = "tenure", number = 3, environments = {
+      production = { replicas = 4, services = { baseline = "slipway-production-tenure-baseline", live = "slipway-production-tenure-live", trial = "slipway-production-tenure-trial" } }
+      staging    = { replicas = 1, services = { baseline = "slipway-staging-tenure-baseline", live = "slipway-staging-tenure-live", trial = "slipway-staging-tenure-trial" } }
+    } } }
+  }
+
+  assert {
+    condition = alltrue([
+      for name in ["production", "staging"] : strcontains(one(docker_container.config.upload).content, join("\n", [
+        "  use_backend ${name}.tenure-alive if { var(txn.model) -m str Tenure.Model } { nbsrv(${name}.tenure) eq 0 }",
+        "  use_backend ${name}.tenure if { var(txn.model) -m str Tenure.Model }",
+        "  use_backend ${name}-alive if { nbsrv(${name}) eq 0 }",
+        "  default_backend ${name}",
+      ]))
+    ])
+    error_message = "A request would get to another model than the one it names."
+  }
+
+  assert {
+    condition = length(regexall(
+      "of-default-model [^\n]* churn-model\n  acl of-further-model [^\n]* Tenure.Model\n[^\n]* 404 [^\n]* !of-default-model !of-further-model\n",
+      one(docker_container.config.upload).content,
+    )) == 2
+    error_message = "The default model would answer for one that is not there."
+  }
+
+  assert {
+    condition = alltrue([
+      for line in [
+        "server-template live 10 tasks.slipway-production-tenure-live:8000 weight 100 maxconn 512",
+        "server-template trial 4 tasks.slipway-staging-tenure-trial:8000 weight 0 maxconn 64",
+        "http-check send meth GET uri-lf \"/ready%[srv_name,map_beg(virt@production.tenure,?)]\"",
+        "defaults staging.tenure-ready from common\n  retries 1\n",
+      ] : strcontains(one(docker_container.config.upload).content, line)
+    ])
+    error_message = "Its slots are not those of the default model, in their own size."
+  }
+
+  assert {
+    condition = output.models == {
+      "Tenure.Model" = {
+        production = {
+          backend   = "production.tenure"
+          load_urls = { baseline = "http://slipway-edge:8307", live = "http://slipway-edge:8107", trial = "http://slipway-edge:8207" }
+        }
+        staging = {
+          backend   = "staging.tenure"
+          load_urls = { baseline = "http://slipway-edge:8306", live = "http://slipway-edge:8106", trial = "http://slipway-edge:8206" }
+        }
+      }
+    }
+    error_message = "Load runs would look elsewhere."
+  }
+
+  assert {
+    condition = alltrue([
+      for ports, backends in {
+        "8101 8107" = ["production.tenure", "production"], "8301 8307" = ["production.tenure-baseline", "production-baseline"]
+        } : strcontains(one(docker_container.config.upload).content, join("\n", [
+          "  bind :${split(" ", ports)[0]} proto h1",
+          "  bind :${split(" ", ports)[1]} proto h1",
+          "  maxconn 600",
+          "  tcp-request connection reject unless { dst 10.0.2.0/24 }",
+          "  http-request return status 404 content-type application/json string '{\"error\":{\"code\":\"not_found\"}}' if { path,url_dec -m reg -i ^/+requests(/|$) }",
+          "  use_backend ${backends[0]} if { dst_port ${split(" ", ports)[1]} }",
+          "  default_backend ${backends[1]}",
+      ]))
+    ])
+    error_message = "A load run would get to another slot, or have more connections than one run at a time has."
+  }
+
+  assert {
+    condition = alltrue([
+      for place in ["production", "production.tenure"] :
+      length(regexall("be_conn\\(${place}\\) ge 1000 }", one(docker_container.config.upload).content)) == 1
+    ])
+    error_message = "A model that hangs would keep what the other one needs."
+  }
+
+  assert {
+    condition = sum([
+      for bound in flatten(regexall("\n  bind [^\n]+\n  maxconn ([0-9]+)", one(docker_container.config.upload).content)) : tonumber(bound)
+    ]) < tonumber(one(regex("global[^#]*\n  maxconn ([0-9]+)", one(docker_container.config.upload).content)))
+    error_message = "The shares are more than there are connections, so one could take another's."
+  }
+
+  assert {
+    condition     = strcontains(one(docker_container.config.upload).content, "  maxconn 8000\n")
+    error_message = "Two models want more files open than one, which an engine may not let the edge have."
+  }
+
+  assert {
+    condition = alltrue([
+      for container in docker_container.edge :
+      length(container.upload) == 0 && length(container.env) == 0 && length(container.ports) == 5
+    ])
+    error_message = "Another model would replace the edge."
+  }
+}
+
+run "an_only_model_shares_with_nobody" {
+  variables {
+    model = "churn-model"
+  }
+
+  assert {
+    condition     = !strcontains(one(docker_container.config.upload).content, "be_conn") && strcontains(one(docker_container.config.upload).content, "if { path_beg /models/ } !of-default-model\n")
+    error_message = "It has less than a front end has, or does not answer below its name."
   }
 }
 
@@ -502,4 +626,82 @@ run "a_prefix_with_a_capital_is_refused" {
   }
 
   expect_failures = [var.prefix]
+}
+
+run "further_models_without_a_default_one_are_refused" {
+  command = plan
+
+  variables {
+    models = { second = { key = "second", number = 1, environments = {
+      production = { replicas = 1, services = { baseline = "b", live = "l", trial = "t" } }
+      staging    = { replicas = 1, services = { baseline = "b", live = "l", trial = "t" } }
+    } } }
+  }
+
+  expect_failures = [var.model]
+}
+
+run "a_default_model_that_is_no_name_is_refused" {
+  command = plan
+
+  variables {
+    model = "churn model"
+  }
+
+  expect_failures = [var.model]
+}
+
+run "a_model_that_is_no_name_is_refused" {
+  command = plan
+
+  variables {
+    model = "first"
+    models = { "a } or { always_true" = { key = "second", number = 1, environments = {
+      production = { replicas = 1, services = { baseline = "b", live = "l", trial = "t" } }
+      staging    = { replicas = 1, services = { baseline = "b", live = "l", trial = "t" } }
+    } } }
+  }
+
+  expect_failures = [var.models]
+}
+
+run "a_model_that_is_in_one_environment_only_is_refused" {
+  command = plan
+
+  variables {
+    model = "first"
+    models = { second = { key = "second", number = 1, environments = {
+      staging = { replicas = 1, services = { baseline = "b", live = "l", trial = "t" } }
+    } } }
+  }
+
+  expect_failures = [var.models]
+}
+
+run "a_fiftieth_further_model_is_refused" {
+  command = plan
+
+  variables {
+    model = "first"
+    models = { second = { key = "second", number = 50, environments = {
+      production = { replicas = 1, services = { baseline = "b", live = "l", trial = "t" } }
+      staging    = { replicas = 1, services = { baseline = "b", live = "l", trial = "t" } }
+    } } }
+  }
+
+  expect_failures = [var.models]
+}
+
+run "one_number_for_two_models_is_refused" {
+  command = plan
+
+  variables {
+    model = "first"
+    models = { for name in ["second", "third"] : name => { key = name, number = 1, environments = {
+      production = { replicas = 1, services = { baseline = "b", live = "l", trial = "t" } }
+      staging    = { replicas = 1, services = { baseline = "b", live = "l", trial = "t" } }
+    } } }
+  }
+
+  expect_failures = [var.models]
 }

@@ -113,7 +113,7 @@ run "a_roll_starts_the_new_before_it_stops_the_old" {
     condition = alltrue([
       for service in concat([docker_service.live], values(docker_service.idle)) : alltrue([
         for check in service.task_spec[0].container_spec[0].healthcheck :
-        check.interval == "1s" && check.retries == 3 && check.test == tolist(["CMD", "probe", "8000", "/health"])
+        check.interval == "2s" && check.retries == 3 && check.test == tolist(["CMD", "probe", "8000", "/health"])
       ])
     ])
     error_message = "The health check is not the measured one."

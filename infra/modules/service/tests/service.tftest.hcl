@@ -107,7 +107,7 @@ run "an_update_waits_for_health_and_stops_at_a_failure" {
 
   assert {
     condition = docker_service.service.task_spec[0].container_spec[0].healthcheck[0] == {
-      interval = "2s", retries = 5, start_period = "1m", test = tolist(["CMD", "probe", "8080", "/health"]), timeout = "5s"
+      interval = "5s", retries = 5, start_period = "1m", test = tolist(["CMD", "probe", "8080", "/health"]), timeout = "5s"
     }
     error_message = "Its health is not asked in the usual way."
   }

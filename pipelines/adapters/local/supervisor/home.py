@@ -148,6 +148,13 @@ def recorded_replicas(path: Path) -> list[ProcessRecord]:
         raise _unreadable(path, error) from error
 
 
+def live_port(path: Path) -> int | None:
+    """Return the port that a record names for the live slot, None without one; raise UsageError for no record."""
+    named = read_record(path).get("ports") or {} if path.exists() else {}
+    port = named.get(Slot.LIVE)
+    return port if isinstance(port, int) and port > 0 else None
+
+
 def _unreadable(path: Path, error: Exception) -> UsageError:
     return UsageError(
         f"the supervisor's record {path} is not readable: {error!r}",
@@ -230,7 +237,7 @@ class SupervisorHome:
     def load(self) -> Record:
         """Return the record, empty at the very first start; raise UsageError when it cannot be read, or is newer."""
         for former in former_record_paths(self.run_dir.parent, self.endpoint.environment):
-            if former.exists() and not self.record_path.exists():
+            if former.exists() and not self.record_path.exists() and self._may_be_own(former):
                 former.rename(self.record_path)
         if not self.record_path.exists():
             return Record()
@@ -240,6 +247,16 @@ class SupervisorHome:
             return Record.from_dict(body)
         except _UNREADABLE as error:
             raise _unreadable(self.record_path, error) from error
+
+    def _may_be_own(self, former: Path) -> bool:
+        """Whether a record of the times of one model names no release of another: a further model takes none over."""
+        try:
+            slots = read_record(former)["slots"].values()
+            told = [slot[part] for slot in slots for part in ("serving", "wanted") if slot[part]]
+            return all(deployment["release"]["model"] == self.endpoint.model for deployment in told)
+        except (UsageError, *_UNREADABLE):
+            # Whoever reads it next says what is wrong with it.
+            return True
 
     def save(self, record: Record) -> None:
         """Write the record so that a reader, also one after a power cut, finds the old or the new one."""

@@ -1,1 +1,1 @@
-"""Gates that need no running service."""
+"""What gates measure without a running service: bundles asked as the service is, on frozen rows."""

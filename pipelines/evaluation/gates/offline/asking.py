@@ -4,13 +4,15 @@ A model sees how many rows it is asked at once. Asked for a whole evaluation set
 answer its clients otherwise.
 """
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.domain.bundle import Feature, FeatureType
 from pipelines.errors import NotServable
 from pipelines.packaging.onnx_model import Scores, ServedModel
+from pipelines.packaging.served import model_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +44,46 @@ def ask_as_served(model: ServedModel, frame: "pd.DataFrame") -> Scores:
                 next="export a model that answers each row by its own values alone",
             )
     return asked
+
+
+def in_slices(model: ServedModel, feeds: "Mapping[str, NDArray[Any]]") -> Scores:
+    """Score the rows of `feeds`, (n, width) by input, never more at once than the service does; n is at least 1."""
+    rows = np.arange(len(next(iter(feeds.values()))))
+    answers = [model.answer(feeds, rows[at : at + MOST_ROWS]) for at in range(0, len(rows), MOST_ROWS)]
+    labels = None if answers[0].labels is None else np.concatenate([each.labels for each in answers])
+    return Scores(np.concatenate([each.numbers for each in answers]), labels)
+
+
+def completed(frame: "pd.DataFrame", features: Iterable[Feature]) -> "pd.DataFrame":
+    """Return `frame` with a column of missing values for each feature that it lacks and that may be missing."""
+    lacking = [each.name for each in features if each.nullable and each.name not in frame.columns]
+    return frame.assign(**dict.fromkeys(lacking)) if lacking else frame
+
+
+def taken(frame: "pd.DataFrame", features: Iterable[Feature]) -> "NDArray[np.bool_]":
+    """Tell of each row whether the service takes it as a request of these features, (n,).
+
+    A column whose values are of another type makes a request of none.
+    """
+    rows = np.ones(len(frame), dtype=bool)
+    for feature in features:
+        column = frame[feature.name]
+        try:
+            rows &= np.where(column.isna(), feature.nullable, _fits(model_values(column, feature), feature))
+        except (ArithmeticError, TypeError, ValueError):
+            rows[:] = False
+    return rows
+
+
+def _fits(values: "NDArray[Any]", feature: Feature) -> "NDArray[np.bool_]":
+    if not feature.type.is_text:
+        low = -np.inf if feature.minimum is None else feature.minimum
+        high = np.inf if feature.maximum is None else feature.maximum
+        whole = feature.type is not FeatureType.INTEGER or values == np.round(values)
+        fits: NDArray[Any] = np.isfinite(values) & (values >= low) & (values <= high) & whole
+        return fits
+    known = {text for text in set(values) if isinstance(text, str) and feature.takes_text(text)}
+    return np.array([text in known for text in values], dtype=bool)
 
 
 def _slices(order: "NDArray[np.int_]", random: np.random.Generator) -> "Iterator[NDArray[np.int_]]":

@@ -40,7 +40,8 @@ class RouteRun:
 class Loads:
     """What was measured under load: one run a route, until one said no.
 
-    `first_request_ms` is infinite where nobody answered. `meanwhile` names the releases under way during the runs.
+    `first_request_ms` is infinite where nobody answered. `meanwhile` names the model's releases that were under way
+    during the runs, `beside` those of other models. `unlike` says that no request suits the champion.
     """
 
     runs: tuple[RouteRun, ...]
@@ -48,6 +49,8 @@ class Loads:
     compared: bool
     first_request_ms: float | None = None
     meanwhile: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    unlike: bool = False
 
 
 def measure(world: Service, limits: SloLimits) -> Loads:
@@ -65,7 +68,11 @@ def measure(world: Service, limits: SloLimits) -> Loads:
         runs.append(_loaded(world, slo))
         if runs[-1].refusal or runs[-1].result["verdict"] == Verdict.FAILED:
             break
-    return Loads(tuple(runs), demo, compared, world.first_request_ms, _under_way(before, world.releases()))
+    seen = _under_way(before, world.releases())
+    own, others = ([each.id for each in seen if (each.model == world.release.model) is own] for own in (True, False))
+    return Loads(
+        tuple(runs), demo, compared, world.first_request_ms, tuple(own), beside=tuple(others), unlike=world.unlike
+    )
 
 
 def _loaded(world: Service, slo: SloLimits) -> RouteRun:
@@ -76,7 +83,8 @@ def _loaded(world: Service, slo: SloLimits) -> RouteRun:
     place = world.workdir / name
     place.mkdir(parents=True, exist_ok=True)
     try:
-        run = world.loads.run(plan, world.rows, place, check=world.check)
+        rows = world.champion.rows if world.champion else world.rows
+        run = world.loads.run(plan, rows, place, check=world.check)
     except Overdue:
         raise
     except Undecided as error:
@@ -86,10 +94,10 @@ def _loaded(world: Service, slo: SloLimits) -> RouteRun:
     return RouteRun(name, run.result)
 
 
-def _under_way(before: list[ReleaseRecord], after: list[ReleaseRecord]) -> tuple[str, ...]:
-    """Return the ids of the releases that began, went on or ended between two looks at all of them."""
+def _under_way(before: list[ReleaseRecord], after: list[ReleaseRecord]) -> list[ReleaseRecord]:
+    """Return the releases that began, went on or ended between two looks at all of them."""
     known = {record.id: record for record in before}
-    return tuple(r.id for r in after if r.state is ReleaseState.STARTING or known.get(r.id) != r)
+    return [r for r in after if r.state is ReleaseState.STARTING or known.get(r.id) != r]
 
 
 def judge(loads: Loads, limits: SloLimits) -> list[GateResult]:
@@ -104,8 +112,12 @@ def judge(loads: Loads, limits: SloLimits) -> list[GateResult]:
         why = f"a release was under way during the load run: {', '.join(loads.meanwhile)}"
         unsound = GateResult("slo.validity", Verdict.INCONCLUSIVE, f"INCONCLUSIVE: slo.validity: {why}")
         results = [*_without_no(results, why), unsound]
+    elif loads.beside:
+        # It shares the machine only: it may have made slower what was measured, and nothing faster.
+        results = _without_no(results, f"another model was released during the load run: {', '.join(loads.beside)}")
     if limits.comparison and not loads.compared:
-        results.append(GateResult(COMPARED, Verdict.NOT_APPLICABLE, f"{COMPARED}: no champion yet to compare with"))
+        why = "no request suits production's schema as well" if loads.unlike else "no champion yet to compare with"
+        results.append(GateResult(COMPARED, Verdict.NOT_APPLICABLE, f"{COMPARED}: {why}"))
     return results
 
 
@@ -175,8 +187,8 @@ SLO = Gate(
     name="slo",
     description="Under the policy's load every judged quantile of the latency, the share of errors and the longest"
     " stall stay within their limits, on each route; where production serves something, p99 is compared with the"
-    " champion's, which runs beside the version and is loaded in turn. A no counts only from a run that was sound, and"
-    " during which nothing was released.",
+    " champion's, which runs beside the version and is loaded in turn, with requests that both take. A no counts only"
+    " from a run that was sound, and during which nothing was released.",
     limits=SloLimits,
     measure=measure,
     judge=judge,

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from pipelines.domain.sections import Profile, Section, refuse_unless
 from pipelines.errors import PolicyInvalid
+from pipelines.evaluation.gates.gate import Limits
 
 PREDICT: Literal["/predict"] = "/predict"
 BATCH: Literal["/predict/batch"] = "/predict/batch"
@@ -64,7 +65,7 @@ class RouteSlo(Section):
     quantiles: tuple[QuantileLimit, ...] = Field(min_length=1, strict=False)
 
 
-class SloLimits(Section):
+class SloLimits(Limits):
     """The latency SLO of one route and the load it is measured under; `routes` has those of others.
 
     The load comes from one worker, or from as many as `workers` says, each with a core.

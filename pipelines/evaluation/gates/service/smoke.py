@@ -37,7 +37,7 @@ def measure(world: Service, limits: NoLimits) -> Contract:
         "ready": lambda: _check_ready(probe, url, release),
         "golden rows": lambda: _check_golden(probe, url, golden, release),
         "batch": lambda: _check_batch(probe, url, golden),
-        "refusals": lambda: _check_refusals(probe, url, golden.rows[0]),
+        "refusals": lambda: _check_refusals(probe, url, golden.rows[0], world.nullable),
     }
     made: list[str] = []
     for name, check in checks.items():
@@ -97,12 +97,13 @@ def _check_batch(probe: ServiceProbe, url: str, golden: Golden) -> str | None:
     return None if same and len(predictions) == len(golden.rows) else f"differs from the golden rows: {predictions}"
 
 
-def _check_refusals(probe: ServiceProbe, url: str, row: dict[str, Any]) -> str | None:
+def _check_refusals(probe: ServiceProbe, url: str, row: dict[str, Any], nullable: frozenset[str]) -> str | None:
     field = next(iter(row))
-    missing = {name: value for name, value in row.items() if name != field}
+    needed = next((name for name in row if name not in nullable), None)
+    missing = {name: value for name, value in row.items() if name != needed}
     cases = [
         (b"not json", 400, None),
-        (json.dumps(missing).encode(), 422, field),
+        *([(json.dumps(missing).encode(), 422, needed)] if needed else []),
         (json.dumps({**row, "slipway_unknown": 1}).encode(), 422, "slipway_unknown"),
         (json.dumps({**row, field: float("nan")}).encode(), (400, 422), None),
         (json.dumps({**row, field: {"nested": True}}).encode(), 422, field),

@@ -213,6 +213,17 @@ def test_an_installation_that_never_came_about_has_nothing_to_examine(
         assert "make up" in refused.value.next
 
 
+@pytest.mark.parametrize("change", [SwarmInstallation.add_model, SwarmInstallation.remove_model])
+def test_no_model_comes_or_goes_while_nothing_runs(
+    operator: Operator, change: Callable[[SwarmInstallation, str, Callable[[str], None]], None]
+) -> None:
+    operator.record(running=False)
+    told: list[str] = []
+    with pytest.raises(UsageError, match="nothing runs here"):
+        change(operator.stack("ours"), "second", told.append)
+    assert told == []
+
+
 @pytest.mark.parametrize(("failures", "removed"), [(1, True), (2, False)])
 def test_what_terraform_did_not_wait_for_is_removed_in_a_second_try(
     operator: Operator, tmp_path: Path, failures: int, removed: bool

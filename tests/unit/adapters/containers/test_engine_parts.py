@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from docker.errors import NotFound
 
 from pipelines.adapters.containers.engine_parts import EngineParts
 from pipelines.adapters.swarm.engine import DockerEngine
@@ -121,6 +122,27 @@ def test_a_slot_without_a_release_runs_what_every_node_can_pull() -> None:
     engine = Tasks(("running", ""), nodes=2)
     parts(engine).share_image("sha256:another", "name@sha256:two")
     assert engine.spec["TaskTemplate"]["ContainerSpec"]["Image"] == "sha256:one"
+
+
+class Leaving(Tasks):
+    """An engine whose one service is gone when somebody asks for its tasks, or lists services once more."""
+
+    def __init__(self, *tasks: tuple[str, str], nodes: int = 1) -> None:
+        super().__init__(*tasks, nodes=nodes)
+        self._listed = False
+
+    def services(self, filters: object) -> list[dict[str, Any]]:
+        listed, self._listed = self._listed, True
+        return [] if listed else super().services(filters)
+
+    def tasks(self, filters: object) -> list[dict[str, Any]]:
+        raise NotFound("service s not found")
+
+
+def test_a_service_that_goes_while_it_is_looked_at_ails_nothing() -> None:
+    assert parts(Leaving()).troubles() == {}
+    assert parts(Leaving()).ended() == set()
+    parts(Leaving(nodes=2)).share_image("sha256:one", "name@sha256:two")
 
 
 class Remains:

@@ -34,9 +34,11 @@ def variable(name: str) -> str:
 def test_all_that_terraform_knows_of_replicas_and_limits_can_be_chosen(tmp_path: Path) -> None:
     environments = {"production": REPLICA, "staging": REPLICA}
     limits = {name: {"cpus": 1, "memory_mb": 256} for name in SERVICES}
-    found = read(tmp_path, {"environments": environments, "limits": limits, "retention_days": 30})
-    assert found == Choices({"environments": environments, "limits": limits}, 30)
-    assert re.findall(r"(\w+) += optional\(number", variable("environments")) == list(REPLICA)
+    models = {"second": {"production": REPLICA}}
+    found = read(tmp_path, {"environments": environments, "limits": limits, "models": models, "retention_days": 30})
+    assert found == Choices({"environments": environments, "limits": limits}, 30, models=models)
+    for name in ("environments", "models"):
+        assert re.findall(r"(\w+) += optional\(number", variable(name)) == list(REPLICA)
     assert re.findall(r"(\w+) += optional\(object", variable("limits")) == list(SERVICES)
 
 
@@ -62,7 +64,7 @@ def test_a_file_that_is_named_goes_before_the_usual_one_and_has_to_be_there(tmp_
         (
             {"replicas": 3},
             "replicas can't be chosen",
-            "environments, image_registry, limits, object_store, retention_days",
+            "environments, image_registry, limits, models, object_store, retention_days",
         ),
         ({"prefix": "x"}, "prefix can't be chosen", "environments, image_registry, limits"),
         ({"object_store_external": {}}, "object_store_external can't be chosen", "object_store"),
@@ -71,6 +73,10 @@ def test_a_file_that_is_named_goes_before_the_usual_one_and_has_to_be_there(tmp_
         ({"environments": {"staging": 2}}, "environments.staging is not an object", "name"),
         ({"limits": {"minio": {}}}, "limits.minio can't be chosen", "object_store"),
         ({"limits": {"edge": {"memory": 64}}}, "limits.edge.memory can't be chosen", "memory_mb"),
+        ({"models": {"m": {"test": {}}}}, "models.m.test can't be chosen", "production, staging"),
+        ({"models": {"m": {"staging": {"memory": 1}}}}, "models.m.staging.memory can't be chosen", "memory_mb"),
+        ({"models": {"m": 2}}, "models.m is not an object", "name"),
+        ({"models": 2}, "models is not an object", "name"),
         ({"retention_days": 0}, "retention_days=0", "from 1"),
         ({"retention_days": True}, "retention_days=True", "whole number"),
         ({"retention_days": 1.5}, "retention_days=1.5", "whole number"),
@@ -162,6 +168,16 @@ def test_what_is_no_json_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match="can't be read as JSON") as refused:
         read_choices(None, file)
     assert "SLIPWAY_INFRA" in refused.value.next
+
+
+def test_projects_of_models_that_contradict_keep_nobody_from_opening_an_installation(tmp_path: Path) -> None:
+    for folder, name in ((tmp_path, "default"), (tmp_path / "models" / "second", "other")):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.yaml").write_text(f"name: {name}\n")
+    settings = Settings.from_environ({"TARGET": "docker", "SLIPWAY_PROJECT": str(tmp_path)})
+    installation = open_installation(settings, {"PATH": ""})
+    with pytest.raises(UsageError, match="nothing was brought up from this home"):
+        installation.down(lambda line: None)
 
 
 def test_whoever_opens_an_installation_reads_the_file_of_its_home(tmp_path: Path) -> None:

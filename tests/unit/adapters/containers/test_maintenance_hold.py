@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,9 +24,9 @@ from pipelines.api.app import create_app
 from pipelines.api.client import ApiClient, executor_silence
 from pipelines.api.state import ApiState
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Evaluation, LeaderLease, Lease, Maintenance, Promotion, Rollback
+from pipelines.domain.records import Evaluation, FurtherModel, LeaderLease, Lease, Maintenance, Promotion, Rollback
 from pipelines.domain.release import Environment, Slot
-from pipelines.errors import DeployFailed, LeaseHeld, OtherModel, SlipwayError, TargetUnavailable, Undecided
+from pipelines.errors import DeployFailed, LeaseHeld, SlipwayError, TargetUnavailable, Undecided, UnknownModel
 from pipelines.executor.scheduler import carry_out
 from pipelines.releases import leases
 from pipelines.releases.leader import renew_leader_lease, take_leader_lease
@@ -35,7 +37,7 @@ from tests.support.servers.databases import sqlite_records
 from tests.support.servers.servers import free_port
 from tests.support.world.executors import executor
 from tests.support.world.fakes import FakeCheckpoints, FakeVersions
-from tests.support.world.records import MODEL, bundle_digest, put_in_force, release
+from tests.support.world.records import MODEL, add, bundle_digest, put_in_force, release
 
 PRODUCTION = Environment.PRODUCTION
 # As much as a busy machine may need where something is awaited, little where it is awaited in vain.
@@ -85,8 +87,8 @@ class Installation:
             raise self.work
         return self.work
 
-    def serve(self, version: str) -> None:
-        target, wanted = self.services.target, release(f"r-{version}", version).release
+    def serve(self, version: str, model: str = MODEL) -> None:
+        target, wanted = self.services.target, replace(release(f"r-{version}", version).release, model=model)
         target.start(wanted, Slot.LIVE, epoch=1)
         await_until(lambda: target.observe(wanted.endpoint, Slot.LIVE).serves(wanted))
 
@@ -132,8 +134,9 @@ class Installation:
             while not stop.wait(0.02):
                 renew_leader_lease(self.services)
                 carry_out(self.services, idle)
-                for environment in Environment:
-                    observe_environment(self.services, MODEL, environment)
+                for model in self.services.models():
+                    for environment in Environment:
+                        observe_environment(self.services, model, environment)
 
         with in_thread(rounds):
             try:
@@ -211,6 +214,19 @@ def test_another_digest_after_the_block_is_found(place: Installation) -> None:
     assert refused.value.message == f"production served {bundle_digest('1')}, now {bundle_digest('2')}"
 
 
+def test_another_digest_of_a_further_model_is_found_too(place: Installation) -> None:
+    add(place.records, FurtherModel("second-model", "alice", now()))
+    place.serve("3", "second-model")
+    with place.api(), place.executor():
+        with place.hold().unchanged("up", place.told.append):
+            assert len(place.holders()) == 1
+        with pytest.raises(DeployFailed) as refused, place.hold(IN_VAIN).unchanged("up", place.told.append):
+            place.serve("4", "second-model")
+        assert place.holders() == {None}
+    told = f"second-model in production served {bundle_digest('3')}, now {bundle_digest('4')}"
+    assert refused.value.message == told
+
+
 def test_it_says_what_it_waits_for_and_goes_on_when_that_has_ended(place: Installation) -> None:
     leases.acquire(place.services, MODEL, PRODUCTION, "p-12")
 
@@ -252,7 +268,7 @@ def test_an_api_that_does_not_know_the_request_yet_can_be_replaced(place: Instal
 def test_an_installation_of_another_model_is_neither_held_nor_changed(place: Installation) -> None:
     (place.settings.project / "model.yaml").write_text("name: other-model\n")
     changing, entered = place.hold().unchanged("up", place.told.append), []
-    with place.api(), place.executor(), pytest.raises(OtherModel, match="'other-model'"), changing:
+    with place.api(), place.executor(), pytest.raises(UnknownModel, match="'other-model'"), changing:
         entered.append("up")
     assert (entered, place.changes()) == ([], [])
 
@@ -335,7 +351,7 @@ def test_an_api_that_streams_no_status_yet_is_said_to_be_what_keeps_from_compari
 
 def test_the_api_of_another_installation_is_not_held(place: Installation) -> None:
     (place.settings.project / "model.yaml").write_text("name: other-model\n")
-    with place.api(), place.executor(), pytest.raises(OtherModel, match="'other-model'"):
+    with place.api(), place.executor(), pytest.raises(UnknownModel, match="'other-model'"):
         place.hold().await_executor()
 
 
@@ -421,3 +437,36 @@ def test_an_executor_that_can_not_be_asked_either_is_mended(place: Installation,
     with place.hold().held("up", place.told.append) as holding:
         assert not holding
     assert "nobody can be asked: the API at" in place.told[0]
+
+
+class OneAfterTheOther:
+    """An API whose executor looks at its models ever more slowly; `clock` says how late it is."""
+
+    def __init__(self) -> None:
+        self.clock = 0.0
+
+    def opened(self, token: str, *, model: str = "") -> "OneAfterTheOther":
+        return self
+
+    def get(self, path: str) -> dict[str, Any]:
+        return {}
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return {"id": "c-1"}
+
+    def follow(self, path: str) -> Iterator[dict[str, Any]]:
+        while True:
+            self.clock += 4.0
+            look = {"at": str(self.clock), "replicas": [{"digest": bundle_digest("1")}]}
+            yield {"state": "running", "models": [MODEL, "second", "third"], "observed": {"production": look}}
+
+
+def test_each_of_several_models_has_the_time_of_a_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_tokens(tmp_path / "tokens.json")
+    api, told = OneAfterTheOther(), list[str]()
+    clock = SimpleNamespace(monotonic=lambda: api.clock, sleep=lambda seconds: None)
+    monkeypatch.setattr("pipelines.adapters.containers.maintenance_hold.time", clock)
+    hold = MaintenanceHold(api.opened, lambda status: "", tmp_path, tmp_path / "tokens.json", work=list)
+    with hold.unchanged("up", told.append):
+        pass
+    assert told == ["every replica serves the digest that it served before"]

@@ -18,7 +18,7 @@ from pipelines.adapters.load.tasks import Parts
 from pipelines.adapters.swarm.tasks import Task
 from pipelines.errors import Undecided
 from pipelines.ports import LoadRun
-from tests.support.world.stacks import stack
+from tests.support.world.stacks import FURTHER_KEY, further_model, stack
 
 STACK = stack()
 
@@ -50,6 +50,13 @@ def leave(directory: Path, raw: bytes = b"raw", *, judged: bytes = b"raw") -> Pa
 @pytest.mark.parametrize("url", ["http://slipway-staging-trial:8000", "http://slipway-edge:8200"])
 def test_a_slot_is_found_by_its_own_url_and_by_that_of_its_front(url: str) -> None:
     assert LoadNetworks.of_stack(STACK).front(url) == LoadFront("slipway-load-staging", "http://slipway-edge:8200")
+
+
+@pytest.mark.parametrize("url", [f"http://slipway-production-{FURTHER_KEY}-live:8000", "http://slipway-edge:8102"])
+def test_a_slot_of_a_further_model_is_found_on_the_same_network_as_the_first_ones(url: str) -> None:
+    two = LoadNetworks.of_stack(stack(environments={"production": further_model()["production"]}))
+    assert two.front(url) == LoadFront("slipway-load-production", "http://slipway-edge:8102")
+    assert two.front("http://slipway-production-live:8000").url == "http://slipway-edge:8100"
 
 
 def task(number: int, state: str, exit_code: int = 0) -> Task:

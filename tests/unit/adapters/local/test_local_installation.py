@@ -465,7 +465,8 @@ def test_replicas_of_a_killed_supervisor_are_ended_whether_their_record_names_th
         told: list[str] = []
         try:
             getattr(Nothing(settings, {}, lambda pid: True, lambda: None), verb)(told.append)
-            assert replica.poll() == -signal.SIGTERM
+            # It is gone before the thread that waits has told so.
+            assert replica.wait(timeout=10) == -signal.SIGTERM
             assert told == [f"ending live-1 (process {replica.pid}), which a supervisor left"]
         finally:
             replica.kill()

@@ -1,0 +1,1 @@
+"""Gates over the data that a version was trained on and is judged by."""

@@ -1,0 +1,1 @@
+"""Gates over how well a version predicts, by itself and beside the champion."""

@@ -1,0 +1,1 @@
+"""Gate over how little it takes to change a model's answers."""

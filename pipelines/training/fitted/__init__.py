@@ -1,0 +1,1 @@
+"""Estimators that somebody else has fitted, in a notebook or for another registry: described, exported and measured."""

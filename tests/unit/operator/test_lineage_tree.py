@@ -1,0 +1,71 @@
+"""Lineage as a tree for a terminal."""
+
+from typing import Any
+
+from pipelines.operator.lineage import lineage_tree
+
+VERSION: dict[str, Any] = {
+    "model": "toy",
+    "version": "2",
+    "bundle_digest": "sha256:bundle",
+    "pinned_at": "2026-01-01",
+    "origins": [{"kind": "git commit", "value": "c0ffee"}, {"kind": "run", "value": "[red]r"}],
+    "is_traced": True,
+}
+EVIDENCE = {
+    "evaluation_id": "e-1", "verdict": "passed", "state": "done", "ended_at": None,
+    "report_digest": "sha256:r", "evalset_digest": "sha256:s", "policy_digest": "sha256:p", "gates_digest": None,
+}  # fmt: skip
+DECISION = {
+    "promotion_id": "p-1",
+    "person": "bob",
+    "approved": True,
+    "reason": "",
+    "at": "t",
+    "report_digest": "sha256:r",
+}
+RELEASE = {
+    "id": "r-1", "kind": "promotion", "change_id": "p-1", "environment": "production", "state": "serving",
+    "serving_at": "2026-01-02", "image": "release@sha256:i", "app_image": None,
+}  # fmt: skip
+
+
+def test_a_version_is_drawn_with_both_ways_and_nothing_is_markup() -> None:
+    history = {"evidence": [EVIDENCE], "decisions": [DECISION], "releases": [RELEASE]}
+    lines = lineage_tree({"meant": [], "versions": [VERSION], "more": False, "history": history}).splitlines()
+
+    assert [line.strip("│├└─ ") for line in lines] == [
+        "toy v2",
+        "comes of",
+        "git commit: c0ffee",
+        "run: [red]r",
+        "evidence",
+        "e-1 passed",
+        "report: sha256:r",
+        "evaluation set: sha256:s",
+        "policy: sha256:p",
+        "decisions",
+        "p-1 approved by bob t",
+        "report: sha256:r",
+        "releases",
+        "r-1 promotion of p-1 in production: serving 2026-01-02",
+        "image: release@sha256:i",
+    ]
+
+
+def test_a_version_without_a_history_or_a_trace_says_so() -> None:
+    nothing: dict[str, Any] = {"evidence": [], "decisions": [], "releases": []}
+    version = {**VERSION, "is_traced": False}
+    drawn = lineage_tree({"meant": [], "versions": [version], "more": False, "history": nothing})
+
+    assert drawn.count("none") == 3
+    assert "its bundle was removed before that was kept" in drawn
+
+
+def test_what_came_of_a_commit_is_drawn() -> None:
+    meant = [{"kind": "git commit", "value": "c0ffee"}]
+    drawn = lineage_tree({"meant": meant, "versions": [VERSION], "more": True, "history": None}).splitlines()
+
+    assert drawn[0] == "git commit c0ffee"
+    assert "toy v2 sha256:bundle 2026-01-01" in drawn[1]
+    assert "older ones are not shown" in drawn[2]
