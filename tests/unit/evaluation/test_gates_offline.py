@@ -31,7 +31,7 @@ from pipelines.evaluation.gates.quality.comparison import COMPARISON
 from pipelines.evaluation.gates.quality.differences import Difference
 from pipelines.evaluation.gates.quality.metrics import auc
 from pipelines.evaluation.gates.registry import GATES
-from pipelines.packaging.onnx_model import OnnxModel
+from pipelines.packaging.onnx_model import OnnxModel, Scores
 from pipelines.packaging.snapshot import Snapshot, SnapshotDescription
 from tests.support.world.bundles import make_bundle, read_description, valid_row, with_model
 from tests.support.world.records import policy
@@ -392,6 +392,30 @@ def test_rows_are_asked_in_no_order_and_in_the_sizes_of_the_service_and_answered
     assert sizes.count(1) >= ROWS_ALONE
     orders = [list(rows) for rows in asked if len(rows) > 10]
     assert all(order != sorted(order) for order in orders)
+
+
+@pytest.mark.parametrize(("usual", "refused"), [(7000.0, False), (12.0, True)])
+def test_what_cancels_is_rounded_as_the_values_that_cancel(usual: float, refused: bool) -> None:
+    class Cancelling:
+        """Answers 12 to the first row, and by half a thousandth more where it is asked among others."""
+
+        def feeds(self, frame: pd.DataFrame) -> dict[str, np.ndarray]:
+            return {"x": frame[["x"]].to_numpy()}
+
+        def answer(self, feeds: dict[str, np.ndarray], rows: np.ndarray) -> Scores:
+            values = feeds["x"][rows].copy()
+            values[(rows == 0) & (len(rows) > 1)] += 5e-4
+            return Scores(values, None)
+
+    # Few enough that each of them is asked alone too; the first is among others in all but one order in ten.
+    frame = pd.DataFrame({"x": [12.0] + [usual] * 200})
+    told: list[str] = []
+    for _ in range(20):
+        try:
+            ask_as_served(Cancelling(), frame)  # type: ignore[arg-type]
+        except NotServable as error:
+            told.append(str(error))
+    assert bool(told) is refused
 
 
 def test_no_rows_are_asked_as_none(tmp_path: Path) -> None:

@@ -35,9 +35,10 @@ def ask_as_served(model: ServedModel, frame: "pd.DataFrame") -> Scores:
     answers = [model.answer(feeds, rows) for rows in slices]
     labels = None if answers[0].labels is None else np.concatenate([each.labels for each in answers])
     asked = Scores(np.concatenate([each.numbers for each in answers]), labels).take(np.argsort(order))
+    usual = float(np.median(np.abs(asked.numbers))) if len(frame) else 0.0
     for row in random.permutation(len(frame))[:ROWS_ALONE]:
         alone, among = model.answer(feeds, np.array([row])), asked.take(np.array([row]))
-        if not _same(alone, among):
+        if not _same(alone, among, usual):
             raise NotServable(
                 f"the ONNX model answers {_shown(alone)} to row {row + 1} of the evaluation set alone, and"
                 f" {_shown(among)} among others",
@@ -97,10 +98,14 @@ def _slices(order: "NDArray[np.int_]", random: np.random.Generator) -> "Iterator
             at += size
 
 
-def _same(one: Scores, other: Scores) -> bool:
-    """Whether two answers to one row are the same, but for the rounding of sums in another order."""
+def _same(one: Scores, other: Scores, usual: float) -> bool:
+    """Whether two answers to one row are the same, but for the rounding of sums in another order.
+
+    `usual` is the size that answers have by the median. The terms of a sum are as large as that also where they cancel
+    each other, and so is their rounding.
+    """
     numbers, others = one.numbers[0], other.numbers[0]
-    scale = 1.0 if one.labels is not None else max(1.0, float(np.max(np.abs(others))))
+    scale = 1.0 if one.labels is not None else np.nanmax([1.0, usual, float(np.max(np.abs(others)))])
     if not np.allclose(numbers, others, rtol=0, atol=TOLERANCE * scale, equal_nan=True):
         return False
     if one.labels is None or other.labels is None:
