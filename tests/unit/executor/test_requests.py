@@ -494,7 +494,7 @@ def test_rows_that_are_long_are_drawn_only_as_far_as_memory_is_given(
     assert spread is not None and newest is not None
     assert spread.of == 60
     for table in (spread.table, newest):
-        assert 4 <= table.num_rows and table.nbytes <= 100_000
+        assert table.num_rows >= 4 and table.nbytes <= 100_000
     # Still of the whole time, and still the newest.
     drawn = sorted(spread.table["request_id"].to_pylist())
     assert drawn[0] < "r15" and drawn[-1] > "r45"
