@@ -144,13 +144,23 @@ class RequestReader:
                     self._note_quality(window, quality)
 
     def forget(self, policy: RequestPolicy) -> None:
-        """Remove what is older than the policy keeps it, and the oldest of what is too much; join what is left."""
+        """Remove what is older than the policy keeps it, and the oldest of what is too much; join what is left.
+
+        What is left of models that were removed goes by the default model's policy.
+        """
         confirm_leader(self._services)
         before = _day(self._services.now()) - timedelta(days=policy.days)
-        count, size = self._files.forget(self._model, before=before, most_bytes=policy.megabytes * 1_000_000)
-        if count:
-            log.info("removed %d files of requests of %s, %.1f MB", count, self._model, size / 1e6)
+        for model in (self._model, *self._removed_models()):
+            count, size = self._files.forget(model, before=before, most_bytes=policy.megabytes * 1_000_000)
+            if count:
+                log.info("removed %d files of requests of %s, %.1f MB", count, model, size / 1e6)
         self._files.join(self._model, today=_day(self._services.now()))
+
+    def _removed_models(self) -> list[str]:
+        """Return the models with files that nobody looks after any more, for the default model's reader alone."""
+        if self._model != self._services.model:
+            return []
+        return sorted(set(self._files.models()).difference(self._services.models()))
 
     def _take(self, endpoint: Endpoint, content: bytes, met: set[str]) -> bool:
         """Keep what one replica has answered, and note that it was `met`; return whether it has more."""

@@ -16,7 +16,16 @@ from pipelines.adapters.storage.checkpoints_file import FileCheckpoints
 from pipelines.domain.description import Description
 from pipelines.domain.policy import RequestLog as RequestPolicy
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Feedback, LeaderLease, LiveWindow, PinnedVersion, PolicyChange, RequestLog
+from pipelines.domain.records import (
+    Feedback,
+    FurtherModel,
+    LeaderLease,
+    LiveWindow,
+    ModelState,
+    PinnedVersion,
+    PolicyChange,
+    RequestLog,
+)
 from pipelines.domain.release import Endpoint, Environment
 from pipelines.errors import LostLease, Undecided
 from pipelines.executor.requests import RequestReader
@@ -429,12 +438,18 @@ def test_what_is_too_old_goes_and_the_oldest_of_too_much(place: Place) -> None:
     place.pull()
     files = RequestFiles(place.home)
     assert len(files.files(MODEL)) == 1
+    files.add_labels("removed-model", place.at.date(), "f-9", [("old", 0, "Yes")])
+    files.add_labels("other-model", place.at.date(), "f-8", [("old", 0, "Yes")])
+    add(place.records, FurtherModel("removed-model", "alice", place.now(), ModelState.ARCHIVED))
+    add(place.records, FurtherModel("other-model", "alice", place.now()))
 
     place.at += timedelta(days=3)
     place.reader.forget(RequestPolicy(days=14))
-    assert len(files.files(MODEL)) == 1
+    assert len(files.files(MODEL)) == len(files.files("removed-model")) == 1
     place.reader.forget(RequestPolicy(days=2))
     assert files.files(MODEL) == [] and files.windows(MODEL, PRODUCTION) == []
+    # Nobody else looks after those of a model that was removed.
+    assert (files.files("removed-model"), len(files.files("other-model"))) == ([], 1)
 
     for number in range(3):
         replica.ask(str(number), valid_row())
