@@ -80,7 +80,8 @@ class RequestReader:
         if time.monotonic() >= self._forget_at:
             self._forget_at = time.monotonic() + FORGET_S
             parts.append(partial(self.forget, policy))
-        _, failed = _each([*parts, partial(self._measure, policy)])
+        parts.append(partial(self._measure, policy))
+        _, failed = _each(parts)
         if failed:
             raise failed
 

@@ -346,7 +346,9 @@ def test_times_beyond_those_of_pandas_are_measured_as_others_are(kind: FeatureTy
     arrow = pa.date32() if kind is FeatureType.DATE else pa.timestamp("us", tz="UTC")
 
     def side(ends: int) -> pd.DataFrame:
-        return pa.table({"until": pa.array([end] * ends + [others] * (200 - ends), arrow)}).to_pandas()
+        values = pa.array([end] * ends + [others] * (200 - ends), arrow)
+        frame: pd.DataFrame = pa.table({"until": values}).to_pandas()
+        return frame
 
     (found,) = drift.moved(side(199), side(10), [Feature("until", kind)])
 
