@@ -266,7 +266,8 @@ def _typical(column: "pd.Series[Any]", feature: Feature) -> str:
     middle = float(np.median(_numbers(known, feature)))
     if feature.type in (FeatureType.DATE, FeatureType.DATETIME):
         seconds = middle * 86_400 if feature.type is FeatureType.DATE else middle
-        return (pd.Timestamp(0) + pd.Timedelta(seconds=seconds)).strftime("%Y-%m-%d")
+        # In pandas there is none after 2262, and an open end is often 9999-12-31.
+        return str(np.datetime_as_string(np.datetime64(round(seconds), "s"), unit="D"))
     return f"{middle:.4g}" + (" characters" if feature.type is FeatureType.TEXT else "")
 
 

@@ -46,7 +46,8 @@ def request_value(feature: Feature, value: Any) -> Value:
     return int(value) if feature.type is FeatureType.INTEGER else float(value)
 
 
-_EPOCH = pd.Timestamp(0, tz="UTC")
+# Of whole seconds, or all would become nanoseconds, which end in 2262.
+_EPOCH = pd.Timestamp(0, tz="UTC").as_unit("s")
 
 
 def _days(value: Any) -> int:
