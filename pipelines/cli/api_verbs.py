@@ -338,7 +338,7 @@ def feedback(
     as_json: Json = False,
     model: Model = "",
 ) -> None:
-    """Tell what was true of answered requests; telling it again changes nothing."""
+    """Tell what was true of answered requests; the last label of a row counts."""
     from pipelines.operator.feedback_file import PIECE, read_labels
 
     if not file:
