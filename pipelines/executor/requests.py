@@ -5,22 +5,23 @@ question. What a replica gave up before it was asked is counted as dropped, and 
 is gone took with it.
 """
 
-import itertools
 import json
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
+from pipelines.domain.bundle import Feature
 from pipelines.domain.description import Description
 from pipelines.domain.policy import RequestLog as RequestPolicy
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Feedback, LiveWindow, RequestLog
 from pipelines.domain.release import Endpoint, Environment, Slot
-from pipelines.errors import UsageError
+from pipelines.errors import DeployFailed, LostLease, SlipwayError, Undecided, UsageError
 from pipelines.executor.beside import look_after
 from pipelines.executor.live_quality import quality_of
 from pipelines.live.request_files import Pulled, RequestFiles, Window
@@ -61,24 +62,42 @@ class RequestReader:
         self._read: dict[str, int] = {}
         self._pull_at = self._forget_at = self._measure_at = 0.0
         self._unmeasured = True
+        # Where a replica tells what can't be read.
+        self._unread: set[Endpoint] = set()
 
     def look(self) -> None:
-        """Pull, take labels in, measure quality and remove what is old, each when it is time; raise LostLease."""
-        policy = self._services.policy(self._model).requests
+        """Pull, take labels in, measure quality and remove what is old, each when it is time; raise LostLease.
+
+        What fails keeps nothing else from being done; the first failure is raised at the end.
+        """
+        failures: list[Exception] = []
+        for do in self._due(self._services.policy(self._model).requests):
+            try:
+                do()
+            except LostLease:
+                raise
+            except Exception as failure:
+                failures.append(failure)
+        if failures:
+            raise failures[0]
+
+    def _due(self, policy: RequestPolicy) -> Iterator[Callable[[], object]]:
         if time.monotonic() >= self._pull_at:
             self._pull_at = time.monotonic() + policy.every_s
-            for environment in Environment:
-                self.pull(environment, policy)
-        self._unmeasured |= self.take_labels()
+            yield from (partial(self.pull, environment, policy) for environment in Environment)
+        yield self.take_labels
         if self._unmeasured and time.monotonic() >= self._measure_at:
             self._measure_at, self._unmeasured = time.monotonic() + MEASURE_S, False
-            self.measure(policy)
+            yield partial(self.measure, policy)
         if time.monotonic() >= self._forget_at:
             self._forget_at = time.monotonic() + FORGET_S
-            self.forget(policy)
+            yield partial(self.forget, policy)
 
     def pull(self, environment: Environment, policy: RequestPolicy) -> None:
-        """Ask the replicas of an environment's live slot, until none has more to tell."""
+        """Ask the replicas of an environment's live slot, until none has more to tell.
+
+        One that tells what can't be read counts as silent.
+        """
         endpoint = Endpoint(self._model, environment)
         sampled = environment is Environment.PRODUCTION or policy.staging
         plan = {"rate": policy.rate if sampled else 0, "rows": policy.ring_rows, "without": list(policy.without)}
@@ -87,26 +106,38 @@ class RequestReader:
         met: set[str] = set()
         for _ in range(_AGAIN):
             question = json.dumps({"read": self._read, "plan": plan}).encode()
-            more = False
+            more, unread = False, list[SlipwayError]()
             for content in self._services.target.pull_samples(endpoint, Slot.LIVE, question):
-                told = read_told(content)
+                try:
+                    told = read_told(content)
+                    description = self._describe(told.digest)
+                    features = kept_features(told, description)
+                except (DeployFailed, Undecided, UsageError) as error:
+                    unread.append(error)
+                    continue
                 met.add(told.boot)
-                more |= self._keep(endpoint, told)
+                more |= self._keep(endpoint, told, description, features)
             if not more:
                 break
+        self._note_unread(endpoint, unread)
         self._count_lost(endpoint, met, policy)
 
-    def take_labels(self) -> bool:
-        """Put the labels that people have sent beside the requests; return whether there were any."""
+    def _note_unread(self, endpoint: Endpoint, unread: Sequence[SlipwayError]) -> None:
+        """Log that a replica tells what can't be read, once as long as it goes on."""
+        if unread and endpoint not in self._unread:
+            log.warning("can't read what a replica of %s tells: %s", endpoint, unread[0])
+        self._unread = self._unread | {endpoint} if unread else self._unread - {endpoint}
+
+    def take_labels(self) -> None:
+        """Put the labels that people have sent beside the requests."""
         services = self._services
-        waiting = services.records.find(Feedback, model=self._model, state=RunState.REQUESTED)
-        for feedback in waiting:
+        for feedback in services.records.find(Feedback, model=self._model, state=RunState.REQUESTED):
             labels = [(each["request_id"], each["row"], each["label"]) for each in feedback.labels]
             self._files.add_labels(self._model, _day(feedback.created_at), feedback.id, labels)
+            self._unmeasured = True
             with services.records.write() as transaction:
                 confirm_leader(services, within=transaction)
                 transaction.change(feedback, state=RunState.DONE, labels=[], ended_at=services.now())
-        return bool(waiting)
 
     def measure(self, policy: RequestPolicy) -> None:
         """Compare what was answered with the labels, in every window that is kept, and record the quality."""
@@ -131,20 +162,16 @@ class RequestReader:
             log.info("removed %d files of requests of %s, %.1f MB", count, self._model, size / 1e6)
         self._files.join(self._model, today=_day(self._services.now()))
 
-    def _keep(self, endpoint: Endpoint, told: Told) -> bool:
+    def _keep(self, endpoint: Endpoint, told: Told, description: Description, features: Sequence[Feature]) -> bool:
         """Keep what one replica has told; return whether it has more."""
-        description = self._describe(told.digest)
         noted = self._read.setdefault(told.boot, 0)
         after = max(self._read[told.boot], self._files.last_read(self._model, endpoint.environment, told.boot))
         # Of what an executor that died has put into a file, nothing is recorded yet.
         fresh = [entry[0] for entry in told.entries if entry[0] > noted]
-        if any(later <= earlier for earlier, later in itertools.pairwise(fresh)):
-            raise UsageError("a replica told of its requests out of order", next="release again")
         rows = read_rows(told, description, after=noted)
         last = fresh[-1] if fresh else max(after, told.sampled)
         if new := [row for row in rows if row.seq > after]:
             confirm_leader(self._services)
-            features = kept_features(told, description)
             pulled = Pulled(self._model, endpoint.environment, told.version, told.boot, features, new)
             self._files.add(pulled)
         known = max(noted, min(after, fresh[0] - 1 if fresh else after))
@@ -238,7 +265,8 @@ class RequestReader:
         )  # fmt: skip
         known = _found(transaction, LiveWindow, id) or empty
         scores = added(known.scores, more.pop("scores", {}))
-        counts = {name: min(_MOST, getattr(known, name) + count) for name, count in more.items()}
+        # What a replica says of its counts may be no count at all.
+        counts = {name: min(_MOST, max(0, getattr(known, name) + count)) for name, count in more.items()}
         transaction.put(replace(known, **counts, scores=scores, at=at))
 
     def _note_quality(self, window: Window, quality: dict[str, Any]) -> None:

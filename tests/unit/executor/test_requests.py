@@ -1,7 +1,10 @@
 """What the executor reads of sampled requests: everything once, what is lost is counted, labels make it quality."""
 
 import itertools
+import json
+import shutil
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +17,7 @@ from pipelines.domain.description import Description
 from pipelines.domain.policy import RequestLog as RequestPolicy
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Feedback, LeaderLease, LiveWindow, RequestLog
-from pipelines.domain.release import Endpoint, Environment
+from pipelines.domain.release import Endpoint, Environment, Slot
 from pipelines.errors import LostLease, Undecided
 from pipelines.executor.requests import RequestReader
 from pipelines.live import joined_files
@@ -23,7 +26,7 @@ from pipelines.releases.services import Services
 from tests.support.servers.databases import sqlite_records
 from tests.support.world.bundles import make_bundle, valid_row
 from tests.support.world.fakes import FakeTarget
-from tests.support.world.records import add
+from tests.support.world.records import add, policy_body, put_in_force
 from tests.support.world.sampled import SampledReplica
 from tests.support.world.typed_bundles import make_typed_bundle
 
@@ -260,13 +263,107 @@ def test_every_type_comes_back_as_a_snapshot_has_it(place: Place, tmp_path: Path
         b'"features":[],"entries":[[1,NaN,"r",0,{},[]]]}',
     ],
 )  # fmt: skip
-def test_an_answer_of_another_form_is_refused_and_keeps_nothing(place: Place, answer: bytes) -> None:
+def test_an_answer_of_another_form_is_refused_and_keeps_nothing(
+    place: Place, answer: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     place.target.sampled[Endpoint(MODEL, PRODUCTION)] = [lambda question: answer]
 
-    with pytest.raises(Undecided, match="another form"):
-        place.pull()
+    place.pull()
 
     assert place.records.find(LiveWindow) == []
+    assert "another form" in caplog.text
+
+
+def lying(replica: SampledReplica, **lies: Any) -> Callable[[bytes], bytes]:
+    """Answer as a replica does, but with some lies in place of what it tells."""
+    return lambda question: json.dumps({**json.loads(replica.pull(question)), **lies}).encode()
+
+
+@pytest.mark.parametrize(
+    ("lies", "said"),
+    [
+        ({"boot": "x"}, "boot: String should match"),
+        ({"digest": f"sha256:{'0' * 64}"}, "is not in the store"),
+        ({"features": ["no such feature"]}, "features that its bundle does not have"),
+        ({"entries": [[2, 0.0, "r", 0, {}, []], [1, 0.0, "r", 0, {}, []]]}, "the numbers of rows do not rise"),
+    ],
+    ids=["form", "bundle", "features", "order"],
+)
+def test_a_replica_that_lies_is_said_once_and_keeps_no_other_from_being_read(
+    place: Place, lies: dict[str, Any], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad, good = place.replica(), place.replica()
+    honest, liars = [bad.pull, good.pull], [lying(bad, **lies), good.pull]
+    place.target.sampled[Endpoint(MODEL, PRODUCTION)] = liars
+    bad.ask("bad-1", valid_row())
+
+    for number in range(3):
+        good.ask(str(number), valid_row())
+        place.pull()
+
+    assert [row["request_id"] for row in place.rows()] == ["0", "1", "2"]
+    [warning] = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert warning.startswith("can't read what a replica of toy-model in production tells: ") and said in warning
+    # It ends, and begins again.
+    place.target.sampled[Endpoint(MODEL, PRODUCTION)] = honest
+    place.pull()
+    assert "bad-1" in [row["request_id"] for row in place.rows()]
+    place.target.sampled[Endpoint(MODEL, PRODUCTION)] = liars
+    place.pull()
+    assert caplog.text.count("can't read what") == 2
+
+
+def test_a_replica_that_lies_for_long_is_given_up_as_one_that_is_silent(place: Place) -> None:
+    bad, good = place.replica(), place.replica()
+    place.target.sampled[Endpoint(MODEL, PRODUCTION)] = [lying(bad, features=["none"]), good.pull]
+    place.at += timedelta(minutes=5)
+
+    place.pull()
+
+    assert place.window().lost == 1
+
+
+def test_counts_that_fall_make_none_below_nothing(place: Place) -> None:
+    replica = place.replica()
+    replica.ask("r1", valid_row())
+    place.pull()
+    place.target.sampled[Endpoint(MODEL, PRODUCTION)] = [lying(replica, seen=2**52), lying(replica, seen=0)]
+
+    place.pull()
+
+    assert 0 <= place.window().seen < 2**31
+
+
+def test_what_can_not_be_pulled_keeps_nothing_else_from_being_done(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_in_force(place.records, policy_body(requests={"staging": True}))
+    replica, staged = place.replica(), place.replica(environment=STAGING)
+    place.pull(RequestPolicy(staging=True), environment=STAGING)
+    replica.ask("r1", valid_row())
+    place.pull()
+    [(_, path, _)] = RequestFiles(place.home).files(MODEL)
+    old = path.parents[2] / "date=2000-01-01" / "version=2" / f"{'0' * 16}-{1:016d}.parquet"
+    old.parent.mkdir(parents=True)
+    shutil.copy(path, old)
+    staged.ask("s1", valid_row())
+    labelled(place, ("r1", "Yes"))
+    pull_samples = place.target.pull_samples
+
+    def silent(endpoint: Endpoint, slot: Slot, question: bytes) -> list[bytes]:
+        if endpoint.environment is PRODUCTION:
+            raise Undecided("nobody answers")
+        return pull_samples(endpoint, slot, question)
+
+    monkeypatch.setattr(place.target, "pull_samples", silent)
+
+    with pytest.raises(Undecided, match="nobody answers"):
+        place.reader.look()
+
+    assert [row["request_id"] for row in place.rows(environment=STAGING)] == ["s1"]
+    assert place.records.find(Feedback)[0].state is RunState.DONE
+    assert any(each.quality for each in place.records.find(LiveWindow))
+    assert path.exists() and not old.exists()
 
 
 def test_rows_that_do_not_fit_the_bundle_are_left_out_and_counted(place: Place) -> None:
@@ -307,7 +404,7 @@ def test_labels_make_quality_and_the_last_one_of_a_row_counts(place: Place) -> N
     labelled(place, *[(id, answer) for id, answer in answers.items()], ("never asked", "Yes"))
     labelled(place, ("0", other[answers["0"]]), id="f-2")
 
-    assert place.reader.take_labels()
+    place.reader.take_labels()
     place.reader.measure(SAMPLED)
 
     quality = place.window().quality
@@ -316,7 +413,6 @@ def test_labels_make_quality_and_the_last_one_of_a_row_counts(place: Place) -> N
     assert quality["accuracy_low"] < 5 / 6 < quality["accuracy_high"] and quality["log_loss"] > 0
     done = place.records.find(Feedback)
     assert [(each.state, each.labels) for each in done] == [(RunState.DONE, []), (RunState.DONE, [])]
-    assert not place.reader.take_labels()
 
 
 def test_the_quality_of_a_regression_is_of_numbers(place: Place, tmp_path: Path) -> None:
