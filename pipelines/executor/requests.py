@@ -154,13 +154,15 @@ class RequestReader:
                     self._note_quality(window, quality)
 
     def forget(self, policy: RequestPolicy) -> None:
-        """Remove what is older than the policy keeps it, and the oldest of what is too much; join what is left."""
+        """Remove what is too old and the oldest of what is too much, join the rest, and leave features out of it."""
         confirm_leader(self._services)
         before = _day(self._services.now()) - timedelta(days=policy.days)
         count, size = self._files.forget(self._model, before=before, most_bytes=policy.megabytes * 1_000_000)
         if count:
             log.info("removed %d files of requests of %s, %.1f MB", count, self._model, size / 1e6)
         self._files.join(self._model, today=_day(self._services.now()))
+        if policy.without and (count := self._files.leave_out(self._model, policy.without)):
+            log.info("took %s out of %d files of requests of %s", ", ".join(policy.without), count, self._model)
 
     def _keep(self, endpoint: Endpoint, told: Told, description: Description, features: Sequence[Feature]) -> bool:
         """Keep what one replica has told; return whether it has more."""

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.adapters.storage.bundle_store import BundleStore
@@ -577,6 +578,52 @@ def test_what_has_other_columns_or_can_not_be_read_is_no_part_of_it(place: Place
     assert [row["request_id"] for row in place.rows()] == kept == ["r0", "r1", "w0", "w1"]
     left = sorted(path.name.count("-") for path in damaged.parent.iterdir())
     assert left == [1, 2, 2] and damaged.exists()
+
+
+def columns_of(place: Place) -> dict[str, list[str]]:
+    """Return the features of each file below the place's home, those that count no more as well."""
+    paths = (place.home / "requests").rglob("*.parquet")
+    return {path.name: feature_names(pq.read_table(path)) for path in paths}
+
+
+def test_a_feature_that_the_policy_leaves_out_goes_from_what_was_written_before(place: Place) -> None:
+    pulled(place, 3)
+    files = RequestFiles(place.home)
+    files.join(MODEL, today=tomorrow(place))
+    pulled(place, 1, name="later")
+    before, folder = place.rows(), files.files(MODEL)[0][1].parent
+    times = {path: path.stat().st_mtime for path in folder.iterdir()}
+    (folder / "cut off.partial").write_bytes(b"of a write that was cut off")
+    assert len(columns_of(place)) == 5
+    without = RequestPolicy(ring_rows=100, without=("income", "no such feature"))
+
+    place.reader.forget(RequestPolicy(ring_rows=100))
+    assert all("income" in names for names in columns_of(place).values())
+    place.reader.forget(without)
+
+    assert columns_of(place) and not any("income" in names for names in columns_of(place).values())
+    assert place.rows() == [{name: value for name, value in row.items() if name != "feature.income"} for row in before]
+    assert all(path.stat().st_mtime == times[path] for path in folder.iterdir())
+    assert not list(folder.glob("*.partial"))
+
+
+def test_a_file_is_left_as_it_is_while_its_new_one_can_not_be_written(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pulled(place, 2)
+    files, before = RequestFiles(place.home), place.rows()
+    (files.files(MODEL)[0][1].parent / f"{'0' * 16}-{1:016d}.parquet").write_bytes(b"no parquet")
+
+    def full(path: Path) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(joined_files, "sync", full)
+        with pytest.raises(OSError, match="no space"):
+            files.leave_out(MODEL, ["income"])
+    assert place.rows() == before and not list((place.home / "requests").rglob("*.partial"))
+    assert files.leave_out(MODEL, ["income"]) == 2
+    assert files.leave_out(MODEL, ["income"]) == 0
 
 
 def test_nothing_is_joined_over_a_file_that_nobody_can_read(place: Place) -> None:
