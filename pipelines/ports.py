@@ -183,6 +183,12 @@ class Transaction(Protocol):
     def find(self, kind: type[R], **equals: object) -> list[R]:
         """Return the records whose fields equal `equals`, oldest first."""
 
+    def newest(self, kind: type[R], limit: int, *, before: str | None = None, **equals: object) -> tuple[list[R], bool]:
+        """Return the last records whose fields equal `equals`, oldest first, and whether there are older ones.
+
+        Only those are looked at that are older than the record `before`; raises UsageError when there is none.
+        """
+
     def change(self, record: R, **values: object) -> R:
         """Store new values of some fields and return the new record."""
 

@@ -338,7 +338,7 @@ def feedback(
     as_json: Json = False,
     model: Model = "",
 ) -> None:
-    """Tell what was true of answered requests; telling it again changes nothing."""
+    """Tell what was true of answered requests; the last label of a row counts."""
     from pipelines.operator.feedback_file import PIECE, read_labels
 
     if not file:
@@ -440,12 +440,12 @@ def evalset_add(
     if not file:
         raise UsageError("no file of rows is named", next="FILE=rows of your own, as CSV or Parquet")
     client, settings = open_client(person, model), read_settings()
+    project = settings.model(model)
 
     def log(snapshot: Path) -> str:
-        return log_set(snapshot, settings, os.environ, report_progress)
+        return log_set(snapshot, project.name, settings, os.environ, report_progress)
 
-    project = settings.model(model).folder
-    listed, known = add_set(Path(file), name, project, client, log, report_progress=report_progress)
+    listed, known = add_set(Path(file), name, project.folder, client, log, report_progress=report_progress)
     print_result({**listed, "known": known}, added_told(listed, known=known), as_json=as_json)
 
 

@@ -1,4 +1,4 @@
-"""Telling what was true: labels of rows that were answered, by their request ids. Telling it again changes nothing."""
+"""Telling what was true: labels of rows that were answered, by their request ids. The last label of a row counts."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,9 @@ class TrueLabel:
 def give_feedback(
     records: Records, *, person: str, model: str, labels: Sequence[TrueLabel], now: str
 ) -> tuple[Feedback, bool]:
-    """Write labels down for the executor; return them, and whether the same ones had been sent before.
+    """Write labels down for the executor; return them, and whether the model's newest list was the same.
+
+    Then nothing is added. An older list that was the same says nothing: one after it may have corrected it.
 
     Raises UsageError for a label that the model does not answer, or before any request of it was sampled, and Refused
     while too many wait.
@@ -45,9 +47,9 @@ def give_feedback(
             )
         typed = [_typed(each, number, output) for number, each in enumerate(labels)]
         digest = digest_of(canonical({"model": model, "labels": typed}))
-        known = transaction.find(Feedback, model=model, digest=digest)
-        if known:
-            return known[0], True
+        newest, _ = transaction.newest(Feedback, 1, model=model)
+        if newest and newest[0].digest == digest:
+            return newest[0], True
         if len(transaction.find(Feedback, state=RunState.REQUESTED)) >= _MOST_WAITING:
             raise Refused(
                 f"{_MOST_WAITING} lists of labels wait for the executor already",

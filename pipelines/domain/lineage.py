@@ -1,4 +1,4 @@
-"""What a version was built from and runs from, by digests, commits and runs, and which of them a prefix means."""
+"""What a version was built from, judged by and runs from, by digests, commits and runs, and which a prefix means."""
 
 import re
 from collections.abc import Iterable
@@ -21,7 +21,9 @@ class OriginKind(StrEnum):
     GIT_COMMIT = "git commit"
     TRAINING_DATA = "training data"
     TRAINING_ROWS = "hashes of training rows"
+    REFERENCE = "reference rows"
     EVALUATION_SET = "evaluation set"
+    JUDGED_BY = "set that judged it"
     DEPENDENCIES = "dependency set"
     BUNDLE = "bundle"
     IMAGE = "image"
@@ -30,7 +32,7 @@ class OriginKind(StrEnum):
 
 @dataclass(frozen=True, order=True)
 class Origin:
-    """Something that a version comes of, or runs from: a digest, a commit, or the id of a run."""
+    """Something that a version comes of, was judged by, or runs from: a digest, a commit, or the id of a run."""
 
     kind: OriginKind
     value: str
@@ -49,6 +51,7 @@ def origins_of(provenance: dict[str, Any]) -> list[Origin]:
         OriginKind.GIT_COMMIT: provenance["git_commit"],
         OriginKind.TRAINING_DATA: datasets["train"],
         OriginKind.TRAINING_ROWS: datasets.get("training_rows"),
+        OriginKind.REFERENCE: datasets.get("reference"),
         OriginKind.EVALUATION_SET: datasets["evaluation"],
         OriginKind.DEPENDENCIES: provenance["dependencies"],
     }
@@ -70,7 +73,8 @@ def meant(text: str, known: Iterable[Origin]) -> list[Origin]:
     found = sorted({origin for origin in known if origin.digits.startswith(digits)})
     if not found:
         raise UsageError(
-            f"no version that was measured here comes of {text[:80]!r}", next='"slipway lineage VERSION" says of what'
+            f"no version that was measured here comes of {text[:80]!r}, or was judged by it",
+            next='"slipway lineage VERSION" says of what',
         )
     if len({origin.digits for origin in found}) > 1:
         named = ", ".join(f"{origin.kind} {origin.value}" for origin in found[:_NAMED])

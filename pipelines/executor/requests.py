@@ -7,23 +7,23 @@ is gone took with it.
 
 import contextlib
 import functools
-import itertools
 import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
+from pipelines.domain.bundle import Feature
 from pipelines.domain.description import Description
 from pipelines.domain.policy import RequestLog as RequestPolicy
 from pipelines.domain.promotion import RunState
 from pipelines.domain.records import Feedback, LiveWindow, PinnedVersion, RequestLog
 from pipelines.domain.release import Endpoint, Environment, Slot
-from pipelines.errors import DeployFailed, LostLease, Undecided
+from pipelines.errors import DeployFailed, LostLease, SlipwayError, Undecided, UsageError
 from pipelines.executor.beside import look_after
 from pipelines.executor.live_quality import quality_of
 from pipelines.live.request_files import ID, Pulled, RequestFiles, Window
@@ -66,37 +66,36 @@ class RequestReader:
         self._read: dict[str, int] = {}
         self._pull_at = self._forget_at = self._measure_at = 0.0
         self._unmeasured = True
+        # Where a replica tells what can't be read.
+        self._unread: set[Endpoint] = set()
 
     def look(self) -> None:
         """Pull, take labels in, measure quality and remove what is old, each when it is time; raise LostLease.
 
-        What fails keeps nothing else from being done: on a full disk it is the last of these that helps.
+        What fails keeps nothing else from being done: on a full disk it is the last of these that helps. The first
+        failure is raised at the end.
         """
-        policy = self._services.policy(self._model).requests
-        parts: list[Callable[[], object]] = [self._take_labels]
-        if time.monotonic() >= self._pull_at:
-            self._pull_at = time.monotonic() + policy.every_s
-            parts = [*(partial(self.pull, environment, policy) for environment in Environment), *parts]
-        if time.monotonic() >= self._forget_at:
-            self._forget_at = time.monotonic() + FORGET_S
-            parts.append(partial(self.forget, policy))
-        parts.append(partial(self._measure, policy))
-        _, failed = _each(parts)
+        _, failed = _each(self._due(self._services.policy(self._model).requests))
         if failed:
             raise failed
 
-    def _take_labels(self) -> None:
-        self._unmeasured |= self.take_labels()
-
-    def _measure(self, policy: RequestPolicy) -> None:
+    def _due(self, policy: RequestPolicy) -> Iterator[Callable[[], object]]:
+        if time.monotonic() >= self._pull_at:
+            self._pull_at = time.monotonic() + policy.every_s
+            yield from (partial(self.pull, environment, policy) for environment in Environment)
+        yield self.take_labels
         if self._unmeasured and time.monotonic() >= self._measure_at:
             self._measure_at, self._unmeasured = time.monotonic() + MEASURE_S, False
-            self.measure(policy)
+            yield partial(self.measure, policy)
+        if time.monotonic() >= self._forget_at:
+            self._forget_at = time.monotonic() + FORGET_S
+            yield partial(self.forget, policy)
 
     def pull(self, environment: Environment, policy: RequestPolicy) -> None:
         """Ask the replicas of an environment's live slot, until none has more to tell.
 
-        What one has told that can't be kept keeps none of the others from being read: it is raised in the end.
+        One that tells what can't be read counts as silent. What one has told that can't be kept keeps none of the
+        others from being read: it is raised in the end.
         """
         endpoint = Endpoint(self._model, environment)
         sampled = environment is Environment.PRODUCTION or policy.staging
@@ -104,28 +103,34 @@ class RequestReader:
         known = self._log(endpoint)
         self._read = {boot: each["read"] for boot, each in (known.replicas if known else {}).items()} | self._read
         met: set[str] = set()
-        failed: Exception | None = None
         for _ in range(_AGAIN):
             question = json.dumps({"read": self._read, "plan": plan}).encode()
             answers = self._services.target.pull_samples(endpoint, Slot.LIVE, question)
-            more, failed = _each(partial(self._take, endpoint, content, met) for content in answers)
+            unread: list[SlipwayError] = []
+            more, failed = _each(partial(self._take, endpoint, content, met, unread) for content in answers)
             if failed or not any(more):
                 break
+        self._note_unread(endpoint, unread)
         self._count_lost(endpoint, met, policy)
         if failed:
             raise failed
 
-    def take_labels(self) -> bool:
-        """Put the labels that people have sent beside the requests; return whether there were any."""
+    def _note_unread(self, endpoint: Endpoint, unread: Sequence[SlipwayError]) -> None:
+        """Log that a replica tells what can't be read, once as long as it goes on."""
+        if unread and endpoint not in self._unread:
+            log.warning("can't read what a replica of %s tells: %s", endpoint, unread[0])
+        self._unread = self._unread | {endpoint} if unread else self._unread - {endpoint}
+
+    def take_labels(self) -> None:
+        """Put the labels that people have sent beside the requests."""
         services = self._services
-        waiting = services.records.find(Feedback, model=self._model, state=RunState.REQUESTED)
-        for feedback in waiting:
+        for feedback in services.records.find(Feedback, model=self._model, state=RunState.REQUESTED):
             labels = [(each["request_id"], each["row"], each["label"]) for each in feedback.labels]
             self._files.add_labels(self._model, _day(feedback.created_at), feedback.id, labels)
+            self._unmeasured = True
             with services.records.write() as transaction:
                 confirm_leader(services, within=transaction)
                 transaction.change(feedback, state=RunState.DONE, labels=[], ended_at=services.now())
-        return bool(waiting)
 
     def measure(self, policy: RequestPolicy) -> None:
         """Compare what was answered with the labels, in every window that is kept, and record the quality."""
@@ -145,7 +150,7 @@ class RequestReader:
                     self._note_quality(window, quality)
 
     def forget(self, policy: RequestPolicy) -> None:
-        """Remove what is older than the policy keeps it, and the oldest of what is too much; join what is left.
+        """Remove what is too old and the oldest of what is too much, join the rest, and leave features out of it.
 
         What is left of models that were removed goes by the default model's policy.
         """
@@ -156,6 +161,8 @@ class RequestReader:
             if count:
                 log.info("removed %d files of requests of %s, %.1f MB", count, model, size / 1e6)
         self._files.join(self._model, today=_day(self._services.now()))
+        if policy.without and (count := self._files.leave_out(self._model, policy.without)):
+            log.info("took %s out of %d files of requests of %s", ", ".join(policy.without), count, self._model)
 
     def _removed_models(self) -> list[str]:
         """Return the models with files that nobody looks after any more, for the default model's reader alone."""
@@ -163,26 +170,28 @@ class RequestReader:
             return []
         return sorted(set(self._files.models()).difference(self._services.models()))
 
-    def _take(self, endpoint: Endpoint, content: bytes, met: set[str]) -> bool:
-        """Keep what one replica has answered, and note that it was `met`; return whether it has more."""
-        told = read_told(content)
+    def _take(self, endpoint: Endpoint, content: bytes, met: set[str], unread: list[SlipwayError]) -> bool:
+        """Keep what one replica has answered, and note that it was `met`, or `unread`; return whether it has more."""
+        try:
+            told = read_told(content)
+            description = self._describe(told.digest)
+            features = kept_features(told, description)
+        except (DeployFailed, Undecided, UsageError) as error:
+            unread.append(error)
+            return False
         met.add(told.boot)
-        return self._keep(endpoint, told)
+        return self._keep(endpoint, told, description, features)
 
-    def _keep(self, endpoint: Endpoint, told: Told) -> bool:
+    def _keep(self, endpoint: Endpoint, told: Told, description: Description, features: Sequence[Feature]) -> bool:
         """Keep what one replica has told; return whether it has more."""
-        description = self._describe(told.digest)
         noted = self._read.setdefault(told.boot, 0)
         after = max(self._read[told.boot], self._files.last_read(self._model, endpoint.environment, told.boot))
         # Of what an executor that died has put into a file, nothing is recorded yet.
         fresh = [entry[0] for entry in told.entries if entry[0] > noted]
-        if any(later <= earlier for earlier, later in itertools.pairwise(fresh)):
-            raise Undecided("a replica told of its requests out of order", next="release again")
         rows = read_rows(told, description, after=noted)
         last = fresh[-1] if fresh else max(after, told.sampled)
         if new := [row for row in rows if row.seq > after]:
             confirm_leader(self._services)
-            features = kept_features(told, description)
             pulled = Pulled(self._model, endpoint.environment, told.version, told.boot, features, new)
             self._files.add(pulled)
         known = max(noted, min(after, fresh[0] - 1 if fresh else after))
@@ -271,7 +280,8 @@ class RequestReader:
         )  # fmt: skip
         known = _found(transaction, LiveWindow, id) or empty
         scores = added(known.scores, more.pop("scores", {}))
-        counts = {name: min(_MOST, getattr(known, name) + count) for name, count in more.items()}
+        # What a replica says of its counts may be no count at all.
+        counts = {name: min(_MOST, max(0, getattr(known, name) + count)) for name, count in more.items()}
         transaction.put(replace(known, **counts, scores=scores, at=at))
 
     def _note_quality(self, window: Window, quality: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from pipelines.governance.standing import newest_policy, serving_release
 from pipelines.ports import Records
 
 # The reports of so many evaluations are looked at, the newest.
-_LOOKED_AT = 1000
+LOOKED_AT = 1000
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def list_sets(records: Records, model: str) -> list[ListedSet]:
     change = newest_policy(records, model)
     policy = Policy.read(change.body) if change else None
     judging = _judging(records, model, policy, pins)
-    evaluations, _ = records.newest(Evaluation, _LOOKED_AT, model=model)
+    evaluations, _ = records.newest(Evaluation, LOOKED_AT, model=model)
     return [
         ListedSet(
             number,
@@ -48,7 +48,7 @@ def list_sets(records: Records, model: str) -> list[ListedSet]:
             added.get(digest),
             tuple(name for name, each in policy.evaluation.sets.items() if each.digest == digest) if policy else (),
             digest == judging,
-            tuple(each.id for each in evaluations if each.report and digest in _sets_of(each.report)),
+            tuple(each.id for each in evaluations if each.report and digest in sets_of(each.report)),
         )
         for digest, number in set_numbers(pins, list(added.values())).items()
     ]
@@ -61,6 +61,7 @@ def _judging(records: Records, model: str, policy: Policy | None, pins: list[Pin
     return next((pin.evalset_digest for pin in pins if champion and pin.version == champion.version), None)
 
 
-def _sets_of(report: Mapping[str, object]) -> set[object]:
+def sets_of(report: Mapping[str, object]) -> set[object]:
+    """Return the digests of the sets that a report names, which judged its version."""
     named = report.get("evalsets")
     return {report.get("evalset_digest"), *(named.values() if isinstance(named, Mapping) else ())}

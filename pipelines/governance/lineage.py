@@ -1,10 +1,10 @@
-"""Lineage both ways: what a version comes of and what came of it, and which versions come of a hash or a commit.
+"""Lineage both ways: what a version comes of and what came of it, and which versions a hash or a commit led to.
 
 A version's provenance is told as an event when it is pinned: its bundle may be removed, and lies where the executor
 alone can read it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from pipelines.domain.names import is_version
 from pipelines.domain.records import Approval, Evaluation, PinnedVersion, Promotion, ReleaseRecord
 from pipelines.domain.release import RunsFrom
 from pipelines.errors import UsageError
+from pipelines.governance.evalsets import LOOKED_AT, sets_of
 from pipelines.ports import Records, Transaction
 
 
@@ -21,20 +22,24 @@ from pipelines.ports import Records, Transaction
 class Traced:
     """A pinned version, what its bundle says of where it comes from, and its releases with what they ran from.
 
-    `provenance` is None where the bundle was removed before that was kept.
+    `provenance` is None where the bundle was removed before that was kept. `judged_by` are the digests of the sets that
+    its reports name.
     """
 
     pin: PinnedVersion
     provenance: dict[str, Any] | None
     ran_from: Mapping[str, RunsFrom] = field(default_factory=dict)
+    judged_by: Collection[str] = ()
 
     @property
     def origins(self) -> list[Origin]:
-        """All that the version comes of and runs from."""
+        """All that the version comes of, runs from, and was judged by."""
         found = [Origin(OriginKind.BUNDLE, self.pin.bundle_digest)]
         found += origins_of(self.provenance) if self.provenance else []
         # The set that a version without one of its own was first judged by is kept with its pin.
         found.append(Origin(OriginKind.EVALUATION_SET, self.pin.evalset_digest))
+        brought = {each.value for each in found if each.kind is OriginKind.EVALUATION_SET}
+        found += [Origin(OriginKind.JUDGED_BY, digest) for digest in self.judged_by if digest not in brought]
         for images in self.ran_from.values():
             found.append(Origin(OriginKind.IMAGE, images.image))
             found += [Origin(OriginKind.APP_IMAGE, images.app_image)] if images.app_image else []
@@ -72,14 +77,15 @@ def untraced(records: Records) -> list[PinnedVersion]:
 
 
 def find_lineage(records: Records, text: str, *, model: str) -> Found:
-    """Return the lineage of a version of `model`, or the versions of any model that come of a hash, commit or image.
+    """Return the lineage of a version of `model`, or the versions of any model that a hash, commit or image led to.
 
-    Raises UsageError for what is unknown here, or means several.
+    Those are the versions that come of it, run from it, or were judged by it, as the newest reports say. Raises
+    UsageError for what is unknown here, or means several.
     """
     if is_version(text):
         pin = next((each for each in records.find(PinnedVersion, id=f"{model}/{text}")), None)
         if pin is not None:
-            (traced,) = _traced(records, [pin])
+            (traced,) = _traced(records, [pin], model=model, version=text)
             return Found([], [traced], _history(records, model, text))
         if len(text) < FEWEST_DIGITS:
             raise UsageError(
@@ -90,13 +96,18 @@ def find_lineage(records: Records, text: str, *, model: str) -> Found:
     return Found(origins, [each for each in known if not set(origins).isdisjoint(each.origins)])
 
 
-def _traced(records: Records, pins: list[PinnedVersion]) -> list[Traced]:
+def _traced(records: Records, pins: list[PinnedVersion], **evaluated: str) -> list[Traced]:
+    """Return the lineage of pins, judged by what evaluations whose fields equal `evaluated` say."""
     told = {event.subject: event.detail for event in records.events(kinds=[EventKind.VERSION_TRACED])}
     images: dict[str, dict[str, RunsFrom]] = {}
     for event in records.events(kinds=[EventKind.VERSION_RELEASED]):
         if found := _images(event):
             images.setdefault(f"{event.model}/{event.detail['version']}", {})[event.subject] = found
-    return [Traced(pin, told.get(pin.id), images.get(pin.id, {})) for pin in pins]
+    judged: dict[str, set[str]] = {}
+    for each in records.newest(Evaluation, LOOKED_AT, **evaluated)[0]:
+        named = sets_of(each.report) if each.report else ()
+        judged.setdefault(f"{each.model}/{each.version}", set()).update(map(str, filter(None, named)))
+    return [Traced(pin, told.get(pin.id), images.get(pin.id, {}), judged.get(pin.id, ())) for pin in pins]
 
 
 def _images(event: Event) -> RunsFrom | None:

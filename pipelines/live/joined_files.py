@@ -62,6 +62,15 @@ def changed_at(path: Path) -> float:
         return 0.0
 
 
+def take_place(partial: Path, target: Path, *, changed_at: float) -> None:
+    """Give a file that was written anew its name, as one that was changed then."""
+    # The newest rows are looked for by when a file was changed.
+    os.utime(partial, (changed_at, changed_at))
+    # What it is made of goes: it has to outlive a power cut.
+    sync(partial)
+    partial.replace(target)
+
+
 def _joined_already(paths: Sequence[Path]) -> list[Path]:
     """Return the files whose rows another one has."""
     found = {path: match for path in paths if (match := NAME.fullmatch(path.name))}
@@ -120,11 +129,7 @@ def _join(run: Sequence[Path]) -> None:
                 if path == run[-1] or rows >= _GROUP_ROWS or size >= _GROUP_BYTES:
                     writer.write_table(pa.concat_tables(held))
                     held = []
-        # The newest rows are looked for by when a file was changed.
-        os.utime(partial, (changed := changed_at(run[-1]), changed))
-        # What it is made of goes: it has to outlive a power cut.
-        sync(partial)
-        partial.replace(target)
+        take_place(partial, target, changed_at=changed_at(run[-1]))
     partial.unlink(missing_ok=True)
 
 

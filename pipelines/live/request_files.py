@@ -8,7 +8,7 @@ off. What many of them had is in one after a while: see `joined_files`.
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pipelines.domain.bundle import Feature, FeatureType
 from pipelines.domain.description import Label, label_text
 from pipelines.domain.release import Environment
-from pipelines.live.joined_files import MOST_JOINED, NAME, changed_at, join, present, remove_joined
+from pipelines.live.joined_files import MOST_JOINED, NAME, changed_at, join, present, remove_joined, take_place
 from pipelines.live.told import Sampled, answered
 
 if TYPE_CHECKING:
@@ -221,7 +221,24 @@ class RequestFiles:
             day = _day(folder)
             joined += join(folder, day_is_over=bool(day and day < today), most=MOST_JOINED - joined)
         return removed
-        return removed
+
+    def leave_out(self, model: str, names: Collection[str]) -> int:
+        """Take features out of all files of a model, with what writes have left; return how many files had one.
+
+        Raises OSError for a file that can't be written, once all others were tried. One that nobody can read stays.
+        """
+        columns, count, failure = {_FEATURE + name for name in names}, 0, None
+        for folder in (self._root / model).glob("*/date=*/version=*"):
+            for partial in folder.glob("*.partial"):
+                partial.unlink(missing_ok=True)
+            for path in sorted(folder.glob("*.parquet")):
+                try:
+                    count += _leave_out(path, columns)
+                except OSError as error:
+                    failure = error
+        if failure:
+            raise failure
+        return count
 
     def _tables(self, window: Window, columns: list[str] | None = None) -> Iterator["pa.Table"]:
         for path in reversed(present(self._place(window))):
@@ -327,6 +344,28 @@ def _write(path: Path, table: "pa.Table") -> None:
     partial = path.with_suffix(".partial")
     pq.write_table(table, partial, compression="zstd")
     partial.replace(path)
+
+
+def _leave_out(path: Path, columns: Collection[str]) -> bool:
+    """Write a file anew without some columns, whole or not at all; return whether it had one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    partial = path.with_suffix(".partial")
+    try:
+        with pq.ParquetFile(path) as source:
+            kept = [field for field in source.schema_arrow if field.name not in columns]
+            if len(kept) == len(source.schema_arrow):
+                return False
+            with pq.ParquetWriter(partial, pa.schema(kept), compression="zstd") as writer:
+                for group in range(source.num_row_groups):
+                    writer.write_table(source.read_row_group(group, [field.name for field in kept]))
+        take_place(partial, path, changed_at=changed_at(path))
+    except pa.ArrowException:
+        return False
+    finally:
+        partial.unlink(missing_ok=True)
+    return True
 
 
 def _read(path: Path, columns: list[str] | None = None) -> Iterator["pa.Table"]:

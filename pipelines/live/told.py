@@ -4,12 +4,13 @@ A replica is Slipway's own code, but what stands in its rows are words of strang
 counted; nothing of it ends the reading of the rest.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pipelines.domain.bundle import Feature, FeatureType
 from pipelines.domain.description import (
@@ -54,6 +55,13 @@ class Told(BaseModel):
     sampled: _Count
     features: Annotated[tuple[str, ...], Field(max_length=10_000)]
     entries: Annotated[tuple[_Entry, ...], Field(max_length=MOST_ROWS)]
+
+    @field_validator("entries")
+    @classmethod
+    def _in_order(cls, entries: tuple[_Entry, ...]) -> tuple[_Entry, ...]:
+        if any(later[0] <= earlier[0] for earlier, later in itertools.pairwise(entries)):
+            raise ValueError("the numbers of rows do not rise")
+        return entries
 
 
 @dataclass(frozen=True)

@@ -57,13 +57,15 @@ def add_set(
     return added, False
 
 
-def log_set(snapshot: Path, settings: Settings, environ: Mapping[str, str], report_progress: ProgressReporter) -> str:
-    """Log a set in a run of its own, with the trainer's rights; return the run's id."""
+def log_set(
+    snapshot: Path, model: str, settings: Settings, environ: Mapping[str, str], report_progress: ProgressReporter
+) -> str:
+    """Log a set of a model in a run of its own, with the trainer's rights; return the run's id."""
     from pipelines.wiring.targets import open_installation
 
     command = [sys.executable, "-m", "pipelines.wiring.register", "--tracking-uri", settings.mlflow_url]
     child = {**settings.child_environ(environ), **open_installation(settings, environ).trainer()}
-    told = run_child([*command, "--evaluation", str(snapshot)], settings.project, child, report_progress)
+    told = run_child([*command, "--evaluation", model, str(snapshot)], settings.project, child, report_progress)
     return str(json.loads(told.splitlines()[-1])["run_id"])
 
 

@@ -6,24 +6,33 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from pipelines.domain.lineage import OriginKind
+
 
 def lineage_tree(body: dict[str, Any]) -> str:
-    """Return a version as a tree of what it comes of and what came of it, or the versions that come of something."""
+    """Return a version as a tree of what it comes of and what came of it, or the versions that something led to."""
     if body["history"] is not None:
         return _drawn(_version_tree(body["versions"][0], body["history"]))
     kinds = ", ".join(origin["kind"] for origin in body["meant"])
     root = Tree(Text(f"{kinds} {body['meant'][0]['value']}"))
     for version in body["versions"]:
-        root.add(_line(f"{version['model']} v{version['version']}", version["bundle_digest"], version["pinned_at"]))
+        name, related = f"{version['model']} v{version['version']}", _related(version, body["meant"])
+        root.add(_line(name, version["bundle_digest"], version["pinned_at"], f"({related})"))
     if body["more"]:
         root.add(_line("older ones are not shown"))
     return _drawn(root)
 
 
+def _related(version: dict[str, Any], meant: list[dict[str, Any]]) -> str:
+    """Say what of a version something is."""
+    return ", ".join(origin["kind"] for origin in version["origins"] if origin in meant)
+
+
 def _version_tree(version: dict[str, Any], history: dict[str, Any]) -> Tree:
     root = Tree(Text(f"{version['model']} v{version['version']}"))
     origins = root.add(_line("comes of"))
-    for origin in version["origins"]:
+    # What judged it stands with its evidence.
+    for origin in (each for each in version["origins"] if each["kind"] != OriginKind.JUDGED_BY):
         origins.add(_line(f"{origin['kind']}:", origin["value"]))
     if not version["is_traced"]:
         origins.add(_line("its bundle was removed before that was kept: run, data and commit are not known"))
@@ -38,6 +47,8 @@ def _version_tree(version: dict[str, Any], history: dict[str, Any]) -> Tree:
         ):
             if each[what]:
                 node.add(_line(f"{name}:", each[what]))
+        for name, digest in (each["evalsets"] or {}).items():
+            node.add(_line(f"evaluation set {name}:", digest))
     decisions = root.add(_line("decisions"))
     for each in history["decisions"]:
         verb = "approved" if each["approved"] else "rejected"

@@ -21,8 +21,8 @@ from pipelines.training.workspace import Workspace, make_importable, utter
 
 # Takes the working tree, the address of the registry, and where git is asked; returns what the line on stdout says.
 Register = Callable[[Workspace, str, Path], dict[str, Any]]
-# Takes what there is instead of a tree, the folder that a conversion left or an evaluation set, and the same address.
-Log = Callable[[Path, str], dict[str, Any]]
+# What there is instead of a tree: the words of its option, and what logs them, given as they are, to the same address.
+Log = tuple[tuple[str, ...], Callable[..., dict[str, Any]]]
 _PROBE_TIMEOUT_S = 5.0
 
 
@@ -61,10 +61,10 @@ def main(register: Register, log: Mapping[str, Log], argv: Sequence[str] | None 
     parser.add_argument("--root", type=Path, default=Path(), help="project root (default: here)")
     parser.add_argument("--git-root", type=Path, help="where the commit is read (default: --root)")
     instead = parser.add_mutually_exclusive_group()
-    for name in log:
-        instead.add_argument(f"--{name}", type=Path, help="a file or folder that is logged instead of a project")
+    for name, (words, _) in log.items():
+        instead.add_argument(f"--{name}", nargs=len(words), metavar=words, help="what is logged instead of a project")
     arguments = parser.parse_args(argv)
-    given = [(name, path) for name in log if (path := getattr(arguments, name))]
+    given = [(log_it, words) for name, (_, log_it) in log.items() if (words := getattr(arguments, name))]
     root = arguments.root.resolve()
     make_importable(root)
     uri = arguments.tracking_uri.rstrip("/")
@@ -77,8 +77,8 @@ def main(register: Register, log: Mapping[str, Log], argv: Sequence[str] | None 
         # MLflow prints links to stdout, which belongs to the result.
         with contextlib.redirect_stdout(sys.stderr):
             if given:
-                [(name, path)] = given
-                result = log[name](path, uri)
+                [(log_it, words)] = given
+                result = log_it(*words, uri)
             else:
                 result = register(Workspace(root), uri, arguments.git_root or root)
     except SlipwayError as error:

@@ -24,18 +24,18 @@ def register_version(workspace: Workspace, what: Registration, tracking_uri: str
     return register_files(workspace, what, tracking_uri, run_id)
 
 
-def register_converted(folder: Path, tracking_uri: str) -> dict[str, Any]:
+def register_converted(folder: str, tracking_uri: str) -> dict[str, Any]:
     """Log and register what a conversion has left in a folder."""
     from pipelines.adapters.mlflow.training_run import register_converted as register_folder
 
-    return register_folder(folder, tracking_uri)
+    return register_folder(Path(folder), tracking_uri)
 
 
-def log_own_set(snapshot: Path, tracking_uri: str) -> dict[str, Any]:
-    """Log an evaluation set that is no version's, in a run of its own."""
+def log_own_set(model: str, snapshot: str, tracking_uri: str) -> dict[str, Any]:
+    """Log an evaluation set of a model that is no version's, in a run of its own."""
     from pipelines.adapters.mlflow.training_run import log_own_set as log_file
 
-    return log_file(snapshot, tracking_uri)
+    return log_file(Path(snapshot), model, tracking_uri)
 
 
 def log_evaluation(snapshot: Path, model: str, tracking_uri: str, run_id: str | None) -> str:
@@ -53,4 +53,5 @@ def tracking_address(given: str | None) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(register, {"converted": register_converted, "evaluation": log_own_set}))
+    logs = {"converted": (("FOLDER",), register_converted), "evaluation": (("MODEL", "FILE"), log_own_set)}
+    raise SystemExit(main(register, logs))

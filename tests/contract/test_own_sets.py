@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from pipelines.adapters.mlflow.registry import MlflowModelRegistry
 from pipelines.errors import UsageError
@@ -26,7 +27,7 @@ def test_a_set_is_logged_in_a_run_of_its_own_and_fetched_by_its_digest(mlflow_ur
     runs = []
     for _ in range(2):
         done = subprocess.run(
-            [*command, "--evaluation", str(tmp_path / "evaluation.parquet")],
+            [*command, "--evaluation", "plant-model", str(tmp_path / "evaluation.parquet")],
             cwd=Path(__file__).parents[2],
             capture_output=True,
             text=True,
@@ -36,7 +37,9 @@ def test_a_set_is_logged_in_a_run_of_its_own_and_fetched_by_its_digest(mlflow_ur
 
     registry = MlflowModelRegistry(mlflow_uri)
     assert len(set(runs)) == 2
+    client = MlflowClient(mlflow_uri)
     for run_id in runs:
+        assert client.get_experiment(client.get_run(run_id).info.experiment_id).name == "plant-model"
         assert registry.run_tags(run_id)["slipway.dataset.evaluation"] == digest
         fetched = registry.fetch_artifact(run_id, EVALUATION_ARTIFACT, tmp_path / run_id)
         assert fetched is not None and digest_of_file(fetched) == digest
@@ -45,7 +48,7 @@ def test_a_set_is_logged_in_a_run_of_its_own_and_fetched_by_its_digest(mlflow_ur
 def test_a_set_and_a_conversion_are_not_logged_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pipelines.wiring.register", "--tracking-uri", "http://127.0.0.1:9"]
     done = subprocess.run(
-        [*command, "--evaluation", "a", "--converted", "b"],
+        [*command, "--evaluation", "plant-model", "a", "--converted", "b"],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

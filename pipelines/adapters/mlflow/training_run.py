@@ -135,10 +135,10 @@ def log_evaluation(snapshot: Path, model: str, tracking_uri: str, run_id: str | 
     return str(run.info.run_id)
 
 
-def log_own_set(snapshot: Path, tracking_uri: str) -> dict[str, Any]:
-    """Log an evaluation set that is no version's, in a run of its own; return the run's id."""
+def log_own_set(snapshot: Path, model: str, tracking_uri: str) -> dict[str, Any]:
+    """Log an evaluation set of a model that is no version's, in a run of its own; return the run's id."""
     bound_calls(timeout_s=_CALL_TIMEOUT_S, retries=1)
-    return {"run_id": log_evaluation(snapshot, read_snapshot(snapshot).description.model, tracking_uri)}
+    return {"run_id": log_evaluation(snapshot, model, tracking_uri)}
 
 
 def tracking_address(given: str | None) -> str:

@@ -42,7 +42,7 @@ class FeedbackTaken(ResponseBody):
 
     id: str
     labels: int = Field(description="How many they are.")
-    repeated: bool = Field(description="Whether exactly these had been sent before: then nothing is added.")
+    repeated: bool = Field(description="Whether the last list that was sent is the same: then nothing is added.")
 
 
 class FeedbackShown(ResponseBody):
@@ -59,7 +59,7 @@ class FeedbackShown(ResponseBody):
 
 @router.post("", status_code=202, responses=refusals(409))
 def give(body: FeedbackRequest, state: State, person: Person) -> FeedbackTaken:
-    """Tell what was true of answered rows; the same list twice is one, and the last label of a row counts."""
+    """Tell what was true of answered rows; the last label of a row counts, and the same list twice running is one."""
     labels = [commands.TrueLabel(each.request_id, each.row, each.label) for each in body.labels]
     feedback, repeated = commands.give_feedback(
         state.records, person=person, model=body.model_of(state), labels=labels, now=now()

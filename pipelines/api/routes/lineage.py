@@ -1,4 +1,4 @@
-"""/lineage: what a version comes of and what came of it, and which versions come of a hash, a commit or an image."""
+"""/lineage: what a version comes of and what came of it, and which versions a hash, a commit or an image led to."""
 
 from typing import Annotated
 
@@ -18,7 +18,7 @@ router = guarded_router("lineage")
 
 
 class OriginShown(ResponseBody):
-    """Something that a version comes of, or runs from."""
+    """Something that a version comes of, was judged by, or runs from, which its kind says."""
 
     kind: OriginKind
     value: str
@@ -33,6 +33,7 @@ class EvidenceMade(ResponseBody):
     verdict: Annotated[Verdict, Field(strict=False)] | None
     report_digest: Digest | None
     evalset_digest: Digest | None
+    evalsets: dict[str, Digest] | None = Field(description="The further sets, by the policy's names.")
     policy_digest: Digest | None
     gates_digest: Digest | None
     ended_at: Time | None
@@ -64,13 +65,13 @@ class ReleaseMade(ResponseBody):
 
 
 class VersionLineage(ResponseBody):
-    """A version and all that it comes of."""
+    """A version and all that led to it."""
 
     model: ModelName
     version: Version
     bundle_digest: Digest
     pinned_at: Time
-    origins: list[OriginShown] = Field(description="What it comes of and runs from.")
+    origins: list[OriginShown] = Field(description="What it comes of, was judged by and runs from.")
     is_traced: bool = Field(
         description="Whether what its bundle says of its run, data, commit and dependencies is known; a bundle that was"
         " removed before that was kept has left nothing."
@@ -86,11 +87,11 @@ class HistoryShown(ResponseBody):
 
 
 class Lineage(ResponseBody):
-    """What was asked about, and the versions that come of it."""
+    """What was asked about, and the versions that it led to."""
 
     meant: list[OriginShown] = Field(description="What the hash or commit is; empty where a version was asked about.")
     versions: list[VersionLineage] = Field(
-        description="Oldest first; the one that was asked about, or those built from it."
+        description="Oldest first; the one that was asked about, or those built from it, judged by it or run from it."
     )
     more: bool = Field(description="Whether there are older ones, which are not listed.")
     history: HistoryShown | None = Field(description="What became of the version that was asked about.")
@@ -98,7 +99,7 @@ class Lineage(ResponseBody):
 
 @router.get("/{of}")
 def show_lineage(of: str, state: Reading, model: Model) -> Lineage:
-    """Return what a version comes of and what came of it, or which versions come of a hash, a commit or an image.
+    """Return what a version comes of and what came of it, or which versions a hash, a commit or an image led to.
 
     Of a hash or a commit its first seven digits are enough, if nothing else begins so. It is looked for in all models.
     """
@@ -139,7 +140,7 @@ def _evidence(evaluation: Evaluation) -> EvidenceMade:
         verdict=Verdict(evaluation.verdict) if evaluation.verdict else None,
         report_digest=evaluation.report_digest,
         ended_at=evaluation.ended_at,
-        **{name: report.get(name) for name in ("evalset_digest", "policy_digest", "gates_digest")},
+        **{name: report.get(name) for name in ("evalset_digest", "evalsets", "policy_digest", "gates_digest")},
     )
 
 

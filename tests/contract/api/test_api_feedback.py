@@ -45,6 +45,26 @@ def test_the_same_labels_again_are_told_once(api: Api) -> None:
     assert len(list(api.records.audit_trail())) == 2
 
 
+def test_labels_told_again_after_others_are_the_newest_word(api: Api) -> None:
+    sampled(api, BINARY)
+    told = [[{"request_id": "r1", "label": label}] for label in ("Yes", "No", "Yes", "Yes")]
+
+    answers = [api.ask("feedback", {"labels": labels}).json() for labels in told]
+
+    assert [(each["id"], each["repeated"]) for each in answers] == [
+        ("f-1", False), ("f-2", False), ("f-3", False), ("f-3", True),
+    ]  # fmt: skip
+    assert [each.labels[0]["label"] for each in api.records.find(Feedback)] == ["Yes", "No", "Yes"]
+
+
+def test_labels_of_another_model_are_no_word_on_this_ones(api: Api) -> None:
+    sampled(api, BINARY)
+    api.ask("feedback", {"labels": LABELS})
+    add(api.records, Feedback("f-2", "other", "alice", "sha256:other", 1, [], NOW))
+
+    assert api.ask("feedback", {"labels": LABELS}).json()["repeated"]
+
+
 def test_known_labels_stay_known_when_the_executor_has_taken_them(api: Api) -> None:
     sampled(api, BINARY)
     api.ask("feedback", {"labels": LABELS})

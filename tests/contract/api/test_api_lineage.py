@@ -25,7 +25,7 @@ def provenance(**changes: Any) -> dict[str, Any]:
     made = {
         "run_id": RUN,
         "git_commit": COMMIT,
-        "datasets": {"train": sha("a"), "evaluation": sha("b"), "training_rows": sha("d")},
+        "datasets": {"train": sha("a"), "evaluation": sha("b"), "training_rows": sha("d"), "reference": sha("f")},
         "dependencies": sha("e"),
     }
     return {**made, **changes}
@@ -46,9 +46,16 @@ def traced(api: Api) -> Api:
     pin(api, "1", provenance(run_id="4" * 32, git_commit="c0ffee0" + "2" * 33))
     pin(api, "2", provenance())
     pin(api, "3", provenance(run_id="5" * 32, datasets={"train": None, "evaluation": sha("b")}), model="other-model")
-    made = {**report_of(policy=policy()), "gates_digest": sha("7")}
+    made = {
+        **report_of(policy=policy()),
+        "gates_digest": sha("7"),
+        "evalset_digest": sha("b"),
+        "evalsets": {"hard_cases": sha("1"), "again": sha("b")},
+    }
     yes = approval({**evidence_of_release(made), "champion_release": None})
-    add(api.records, evaluation(report=made), promotion(), yes, release("r-7", "2"))
+    other = evaluation("e-2", "3", report={**made, "evalset_digest": sha("2"), "evalsets": None}, model="other-model")
+    add(api.records, evaluation(report=made), other, promotion(), yes, release("r-7", "2"))
+    add(api.records, evaluation("e-3", "1", report=None))
     with api.records.write() as transaction:
         detail = {"version": "2", "environment": Environment.PRODUCTION, "image": IMAGE, "app_image": APP}
         transaction.emit(EventKind.VERSION_RELEASED, subject="r-7", model=MODEL, detail=detail)
@@ -77,7 +84,9 @@ def test_a_version_is_traced_to_all_that_it_comes_of_and_all_that_came_of_it(tra
         "git commit": COMMIT,
         "training data": sha("a"),
         "hashes of training rows": sha("d"),
+        "reference rows": sha("f"),
         "evaluation set": sha("b"),
+        "set that judged it": sha("1"),
         "dependency set": sha("e"),
         "bundle": bundle_digest("2"),
         "image": IMAGE,
@@ -86,6 +95,7 @@ def test_a_version_is_traced_to_all_that_it_comes_of_and_all_that_came_of_it(tra
     (evidence,), (decision,), (released,) = (answer["history"][part] for part in ("evidence", "decisions", "releases"))
     assert (evidence["evaluation_id"], evidence["verdict"], evidence["gates_digest"]) == ("e-1", "passed", sha("7"))
     assert evidence["policy_digest"] == policy().digest
+    assert evidence["evalsets"] == {"hard_cases": sha("1"), "again": sha("b")}
     assert (decision["person"], decision["approved"], decision["report_digest"]) == ("bob", True, sha("6"))
     assert (released["id"], released["image"], released["app_image"]) == ("r-7", IMAGE, APP)
 
@@ -97,6 +107,9 @@ def test_a_version_is_traced_to_all_that_it_comes_of_and_all_that_came_of_it(tra
         ("c0ffee01", ["git commit"], [(MODEL, "2"), ("other-model", "3")]),
         (sha("a"), ["training data"], [(MODEL, "1"), (MODEL, "2")]),
         ("sha256:bbbbbbb", ["evaluation set"], [(MODEL, "1"), (MODEL, "2"), ("other-model", "3")]),
+        (sha("f"), ["reference rows"], [(MODEL, "1"), (MODEL, "2")]),
+        (sha("1"), ["set that judged it"], [(MODEL, "2")]),
+        ("2222222", ["set that judged it"], [("other-model", "3")]),
         ("9999999", ["image"], [(MODEL, "2")]),
         (APP.partition("@")[2], ["app image"], [(MODEL, "2")]),
         (bundle_digest("1"), ["bundle"], [(MODEL, "1")]),
@@ -130,6 +143,26 @@ def test_what_is_unknown_or_may_mean_several_is_refused(traced: Api, text: str, 
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "usage")
     assert said in answer.json()["error"]["message"]
+
+
+def test_of_a_set_each_version_says_whether_it_comes_of_it_or_was_only_judged_by_it(traced: Api) -> None:
+    named = {**report_of("1", policy=policy()), "evalset_digest": sha("b"), "evalsets": {"recent": sha("2")}}
+    brought = provenance(datasets={"train": sha("a"), "evaluation": sha("2")})
+    pin(traced, "4", brought)
+    add(traced.records, evaluation("e-4", "1", report=named))
+
+    answer = traced.get(f"lineage/{sha('2')}")
+
+    related = {
+        (each["model"], each["version"]): [origin["kind"] for origin in each["origins"] if origin["value"] == sha("2")]
+        for each in answer["versions"]
+    }
+    assert related == {
+        (MODEL, "1"): ["set that judged it"],
+        ("other-model", "3"): ["set that judged it"],
+        (MODEL, "4"): ["evaluation set"],
+    }
+    assert sorted(origin["kind"] for origin in answer["meant"]) == ["evaluation set", "set that judged it"]
 
 
 def test_a_version_whose_bundle_was_removed_before_says_that_it_is_not_traced(api: Api) -> None:

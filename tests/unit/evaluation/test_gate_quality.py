@@ -92,16 +92,59 @@ def test_metrics_of_several_classes_are_means_over_classes_and_those_of_a_regres
     assert numbers["mae"] == pytest.approx(reference.mean_absolute_error(truth, values))
 
 
-def test_a_class_that_no_row_holds_is_left_out_of_the_auc_and_said() -> None:
-    answers = four_classes()
-    rows = answers.truth != 3
-    without = replace(
+def only(answers: ClassAnswers, rows: np.ndarray) -> ClassAnswers:
+    return replace(
         answers,
         probabilities=answers.probabilities[rows],
         predicted=answers.predicted[rows],
         truth=answers.truth[rows],
     )
-    assert of_classes(without)["auc"].beside == ", over the 3 of 4 classes that the rows hold"
+
+
+BY_CLASS = ("precision", "recall", "f1", "auc")
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["answered", "never answered"])
+def test_a_class_that_no_row_is_of_leaves_what_is_measured_by_class_inconclusive(answered: bool) -> None:
+    answers = four_classes()
+    without = only(answers, (answers.truth != 3) & (answered | (answers.predicted != 3)))
+    limits = QualityLimits.model_validate({"minimum": dict.fromkeys(BY_CLASS, 0.0), "maximum": {"log_loss": 9}})
+
+    results = by_name(judge(Measured(of_classes(without), len(without.truth)), limits))
+
+    assert {name: results[f"quality.{name}"].verdict for name in BY_CLASS} == dict.fromkeys(
+        BY_CLASS, Verdict.INCONCLUSIVE
+    )
+    assert results["quality.auc"].message == "INCONCLUSIVE: quality.auc: no row is of the class 'd'"
+    assert results["quality.log_loss"].verdict is Verdict.PASSED
+    assert results["quality.f1"].table is not None
+
+
+def test_a_class_that_no_row_is_of_stops_nothing_that_has_no_limit() -> None:
+    answers = four_classes()
+    without = only(answers, answers.truth < 2)
+
+    shown = by_name(judge(Measured(of_classes(without), len(without.truth)), QualityLimits()))
+
+    assert (shown["quality.f1"].verdict, shown["quality.auc"].verdict) == (Verdict.NOT_APPLICABLE, Verdict.INCONCLUSIVE)
+    assert shown["quality.f1"].message == "quality.f1: no row is of the class 'c', 'd' (shown, not judged)"
+
+
+def test_of_two_classes_nothing_is_measured_by_class_without_rows_of_both() -> None:
+    answers = two_classes()
+    for missing in (0, 1):
+        found = of_classes(only(answers, answers.truth != missing))
+        assert {each.value for name, each in found.items() if name != "log_loss"} == {None}
+
+
+def test_of_many_classes_that_no_row_is_of_some_are_named() -> None:
+    answers = four_classes()
+    many = replace(
+        answers,
+        classes=tuple("abcdefghijkl"),
+        probabilities=np.pad(answers.probabilities, ((0, 0), (0, 8))),
+    )
+    assert of_classes(many)["auc"].why == "no row is of the class 'e', 'f', 'g', 'h', 'i' and of 3 more"
 
 
 SIZED = 1600

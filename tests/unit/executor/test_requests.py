@@ -3,12 +3,15 @@
 import errno
 import itertools
 import json
+import shutil
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.adapters.storage.bundle_store import BundleStore
@@ -26,7 +29,7 @@ from pipelines.domain.records import (
     PolicyChange,
     RequestLog,
 )
-from pipelines.domain.release import Endpoint, Environment
+from pipelines.domain.release import Endpoint, Environment, Slot
 from pipelines.errors import LostLease, Undecided
 from pipelines.executor.requests import RequestReader
 from pipelines.live import joined_files, request_files
@@ -36,7 +39,7 @@ from pipelines.releases.services import Services
 from tests.support.servers.databases import sqlite_records
 from tests.support.world.bundles import make_bundle, valid_row
 from tests.support.world.fakes import FakeTarget
-from tests.support.world.records import add, policy_body
+from tests.support.world.records import add, policy_body, put_in_force
 from tests.support.world.sampled import SampledReplica
 from tests.support.world.typed_bundles import FEATURES, ROW, make_typed_bundle
 
@@ -302,24 +305,107 @@ def test_answers_whose_sums_have_no_end_are_counted_as_numbers(place: Place, tmp
         b'"features":[],"entries":[[1,NaN,"r",0,{},[]]]}',
     ],
 )  # fmt: skip
-def test_an_answer_of_another_form_is_refused_and_keeps_nothing(place: Place, answer: bytes) -> None:
+def test_an_answer_of_another_form_is_refused_and_keeps_nothing(
+    place: Place, answer: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     place.target.sampled[Endpoint(MODEL, PRODUCTION)] = [lambda question: answer]
 
-    with pytest.raises(Undecided, match="another form"):
-        place.pull()
+    place.pull()
 
     assert place.records.find(LiveWindow) == []
+    assert "another form" in caplog.text
 
 
-def test_what_one_replica_tells_wrongly_keeps_none_of_the_others_from_being_read(place: Place) -> None:
-    replica = place.replica()
-    replica.ask("r1", valid_row())
-    place.target.sampled[Endpoint(MODEL, PRODUCTION)].insert(0, lambda question: b"{}")
+def lying(replica: SampledReplica, **lies: Any) -> Callable[[bytes], bytes]:
+    """Answer as a replica does, but with some lies in place of what it tells."""
+    return lambda question: json.dumps({**json.loads(replica.pull(question)), **lies}).encode()
 
-    with pytest.raises(Undecided, match="another form"):
+
+@pytest.mark.parametrize(
+    ("lies", "said"),
+    [
+        ({"boot": "x"}, "boot: String should match"),
+        ({"digest": f"sha256:{'0' * 64}"}, "is not in the store"),
+        ({"features": ["no such feature"]}, "features that its bundle does not have"),
+        ({"entries": [[2, 0.0, "r", 0, {}, []], [1, 0.0, "r", 0, {}, []]]}, "the numbers of rows do not rise"),
+    ],
+    ids=["form", "bundle", "features", "order"],
+)
+def test_a_replica_that_lies_is_said_once_and_keeps_no_other_from_being_read(
+    place: Place, lies: dict[str, Any], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad, good = place.replica(), place.replica()
+    honest, liars = [bad.pull, good.pull], [lying(bad, **lies), good.pull]
+    place.target.sampled[Endpoint(MODEL, PRODUCTION)] = liars
+    bad.ask("bad-1", valid_row())
+
+    for number in range(3):
+        good.ask(str(number), valid_row())
         place.pull()
 
-    assert [row["request_id"] for row in place.rows()] == ["r1"]
+    assert [row["request_id"] for row in place.rows()] == ["0", "1", "2"]
+    [warning] = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert warning.startswith("can't read what a replica of toy-model in production tells: ") and said in warning
+    # It ends, and begins again.
+    place.target.sampled[Endpoint(MODEL, PRODUCTION)] = honest
+    place.pull()
+    assert "bad-1" in [row["request_id"] for row in place.rows()]
+    place.target.sampled[Endpoint(MODEL, PRODUCTION)] = liars
+    place.pull()
+    assert caplog.text.count("can't read what") == 2
+
+
+def test_a_replica_that_lies_for_long_is_given_up_as_one_that_is_silent(place: Place) -> None:
+    bad, good = place.replica(), place.replica()
+    place.target.sampled[Endpoint(MODEL, PRODUCTION)] = [lying(bad, features=["none"]), good.pull]
+    place.at += timedelta(minutes=5)
+
+    place.pull()
+
+    assert place.window().lost == 1
+
+
+def test_counts_that_fall_make_none_below_nothing(place: Place) -> None:
+    replica = place.replica()
+    replica.ask("r1", valid_row())
+    place.pull()
+    place.target.sampled[Endpoint(MODEL, PRODUCTION)] = [lying(replica, seen=2**52), lying(replica, seen=0)]
+
+    place.pull()
+
+    assert 0 <= place.window().seen < 2**31
+
+
+def test_what_can_not_be_pulled_keeps_nothing_else_from_being_done(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_in_force(place.records, policy_body(requests={"staging": True}))
+    replica, staged = place.replica(), place.replica(environment=STAGING)
+    place.pull(RequestPolicy(staging=True), environment=STAGING)
+    replica.ask("r1", valid_row())
+    place.pull()
+    [(_, path, _)] = RequestFiles(place.home).files(MODEL)
+    old = path.parents[2] / "date=2000-01-01" / "version=2" / f"{'0' * 16}-{1:016d}.parquet"
+    old.parent.mkdir(parents=True)
+    shutil.copy(path, old)
+    staged.ask("s1", valid_row())
+    labelled(place, ("r1", "Yes"))
+    pull_samples = place.target.pull_samples
+
+    def silent(endpoint: Endpoint, slot: Slot, question: bytes) -> list[bytes]:
+        if endpoint.environment is PRODUCTION:
+            raise Undecided("nobody answers")
+        return pull_samples(endpoint, slot, question)
+
+    monkeypatch.setattr(place.target, "pull_samples", silent)
+
+    with pytest.raises(Undecided, match="nobody answers"):
+        place.reader.look()
+
+    assert [row["request_id"] for row in place.rows(environment=STAGING)] == ["s1"]
+    assert place.records.find(Feedback)[0].state is RunState.DONE
+    assert any(each.quality for each in place.records.find(LiveWindow))
+    assert path.exists() and not old.exists()
 
 
 def test_rows_that_do_not_fit_the_bundle_are_left_out_and_counted(place: Place) -> None:
@@ -360,7 +446,7 @@ def test_labels_make_quality_and_the_last_one_of_a_row_counts(place: Place) -> N
     labelled(place, *[(id, answer) for id, answer in answers.items()], ("never asked", "Yes"))
     labelled(place, ("0", other[answers["0"]]), id="f-2")
 
-    assert place.reader.take_labels()
+    place.reader.take_labels()
     place.reader.measure(SAMPLED)
 
     quality = place.window().quality
@@ -369,7 +455,6 @@ def test_labels_make_quality_and_the_last_one_of_a_row_counts(place: Place) -> N
     assert quality["accuracy_low"] < 5 / 6 < quality["accuracy_high"] and quality["log_loss"] > 0
     done = place.records.find(Feedback)
     assert [(each.state, each.labels) for each in done] == [(RunState.DONE, []), (RunState.DONE, [])]
-    assert not place.reader.take_labels()
 
 
 def test_the_quality_of_a_regression_is_of_numbers(place: Place, tmp_path: Path) -> None:
@@ -611,6 +696,52 @@ def test_what_has_other_columns_or_can_not_be_read_is_no_part_of_it(place: Place
     assert [row["request_id"] for row in place.rows()] == kept == ["r0", "r1", "w0", "w1"]
     left = sorted(path.name.count("-") for path in damaged.parent.iterdir())
     assert left == [1, 2, 2] and damaged.exists()
+
+
+def columns_of(place: Place) -> dict[str, list[str]]:
+    """Return the features of each file below the place's home, those that count no more as well."""
+    paths = (place.home / "requests").rglob("*.parquet")
+    return {path.name: feature_names(pq.read_table(path)) for path in paths}
+
+
+def test_a_feature_that_the_policy_leaves_out_goes_from_what_was_written_before(place: Place) -> None:
+    pulled(place, 3)
+    files = RequestFiles(place.home)
+    files.join(MODEL, today=tomorrow(place))
+    pulled(place, 1, name="later")
+    before, folder = place.rows(), files.files(MODEL)[0][1].parent
+    times = {path: path.stat().st_mtime for path in folder.iterdir()}
+    (folder / "cut off.partial").write_bytes(b"of a write that was cut off")
+    assert len(columns_of(place)) == 5
+    without = RequestPolicy(ring_rows=100, without=("income", "no such feature"))
+
+    place.reader.forget(RequestPolicy(ring_rows=100))
+    assert all("income" in names for names in columns_of(place).values())
+    place.reader.forget(without)
+
+    assert columns_of(place) and not any("income" in names for names in columns_of(place).values())
+    assert place.rows() == [{name: value for name, value in row.items() if name != "feature.income"} for row in before]
+    assert all(path.stat().st_mtime == times[path] for path in folder.iterdir())
+    assert not list(folder.glob("*.partial"))
+
+
+def test_a_file_is_left_as_it_is_while_its_new_one_can_not_be_written(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pulled(place, 2)
+    files, before = RequestFiles(place.home), place.rows()
+    (files.files(MODEL)[0][1].parent / f"{'0' * 16}-{1:016d}.parquet").write_bytes(b"no parquet")
+
+    def full(path: Path) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(joined_files, "sync", full)
+        with pytest.raises(OSError, match="no space"):
+            files.leave_out(MODEL, ["income"])
+    assert place.rows() == before and not list((place.home / "requests").rglob("*.partial"))
+    assert files.leave_out(MODEL, ["income"]) == 2
+    assert files.leave_out(MODEL, ["income"]) == 0
 
 
 def test_nothing_is_joined_over_a_file_that_nobody_can_read(place: Place) -> None:

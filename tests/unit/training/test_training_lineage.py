@@ -60,7 +60,7 @@ def test_registering_refuses_before_anybody_is_asked(tree: Path, capsys: pytest.
         raise AssertionError("it was registered")
 
     given = ["--tracking-uri", "http://127.0.0.1:1", "--root", str(tree)]
-    assert main(never, {"converted": never}, given) == UsageError.exit_code
+    assert main(never, {"converted": (("FOLDER",), never)}, given) == UsageError.exit_code
     assert "is not what dvc.lock names" in capsys.readouterr().err
 
 

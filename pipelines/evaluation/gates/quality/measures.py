@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _MOST_CLASSES_SHOWN = 60
+_MOST_CLASSES_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,23 @@ def of_numbers(truth: "np.ndarray", values: "np.ndarray") -> "dict[str, Found]":
 
 
 def of_classes(answers: ClassAnswers) -> "dict[str, Found]":
-    """Return the metrics of a classifier's answers."""
+    """Return the metrics of a classifier's answers; those by class are not defined while rows of one are missing."""
     losses = metrics.log_losses(answers.probabilities, answers.truth)
     loss = Found.of(estimated(MEAN, losses, answers.truth))
-    return {**{str(share): _share(answers, share) for share in Share}, **_ranked(answers), "log_loss": loss}
+    by_class = {**{str(share): _share(answers, share) for share in Share}, **_ranked(answers)}
+    if why := _missing(answers):
+        by_class = {name: Found(None, why=why, table=found.table) for name, found in by_class.items()}
+    return {**by_class, "log_loss": loss}
+
+
+def _missing(answers: ClassAnswers) -> str:
+    """Say of which classes there is no row, "" for none: how well those are answered is not known."""
+    import numpy as np
+
+    held = np.bincount(answers.truth, minlength=len(answers.classes))
+    names = [repr(name) for name, rows in zip(answers.classes, held, strict=True) if not rows]
+    more = f" and of {len(names) - _MOST_CLASSES_NAMED} more" if len(names) > _MOST_CLASSES_NAMED else ""
+    return f"no row is of the class {', '.join(names[:_MOST_CLASSES_NAMED])}{more}" if names else ""
 
 
 def _share(answers: ClassAnswers, share: Share) -> Found:
@@ -95,16 +109,11 @@ def _share(answers: ClassAnswers, share: Share) -> Found:
 
 
 def _ranked(answers: ClassAnswers) -> "dict[str, Found]":
-    import numpy as np
-
     if answers.positive is not None:
         positive, scores = answers.truth == answers.positive, answers.probabilities[:, answers.positive]
         found = {"auc": AUC, "average_precision": AVERAGE_PRECISION}
         return {name: Found.of(estimated(metric, scores, positive)) for name, metric in found.items()}
-    held, truth = np.unique(answers.truth, return_inverse=True)
-    all_held = len(held) == len(answers.classes)
-    some = "" if all_held else f", over the {len(held)} of {len(answers.classes)} classes that the rows hold"
-    return {"auc": Found.of(estimated(MACRO_AUC, answers.probabilities[:, held], truth), some)}
+    return {"auc": Found.of(estimated(MACRO_AUC, answers.probabilities, answers.truth))}
 
 
 def _by_class(answers: ClassAnswers) -> Table:
