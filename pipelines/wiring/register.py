@@ -6,7 +6,7 @@ MLflow's own library takes seconds to import: what is wrong without it is told b
 from pathlib import Path
 from typing import Any
 
-from pipelines.training.register import Registered, Registration, main
+from pipelines.training.register import Log, Registered, Registration, main
 from pipelines.training.workspace import Workspace
 
 
@@ -53,5 +53,8 @@ def tracking_address(given: str | None) -> str:
 
 
 if __name__ == "__main__":
-    logs = {"converted": (("FOLDER",), register_converted), "evaluation": (("MODEL", "FILE"), log_own_set)}
+    logs: dict[str, Log] = {
+        "converted": (("FOLDER",), register_converted),
+        "evaluation": (("MODEL", "FILE"), log_own_set),
+    }
     raise SystemExit(main(register, logs))

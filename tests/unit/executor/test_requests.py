@@ -335,7 +335,8 @@ def test_a_replica_that_lies_is_said_once_and_keeps_no_other_from_being_read(
     place: Place, lies: dict[str, Any], said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad, good = place.replica(), place.replica()
-    honest, liars = [bad.pull, good.pull], [lying(bad, **lies), good.pull]
+    honest: list[Callable[[bytes], bytes]] = [bad.pull, good.pull]
+    liars = [lying(bad, **lies), good.pull]
     place.target.sampled[Endpoint(MODEL, PRODUCTION)] = liars
     bad.ask("bad-1", valid_row())
 
