@@ -210,17 +210,29 @@ def _positive(told: Told, labels: Sequence[Label], classes: Sequence[Label]) -> 
     if told.task is not Task.BINARY:
         if told.positive is not None:
             raise UsageError(f"task {told.task} has no positive label", next="leave positive out, or task='binary'")
+        if told.task is Task.MULTICLASS and len(classes) <= 2:
+            raise UsageError(f"{_counted(classes)}, and task multiclass needs more than two", next="task='binary'")
         return None
     if len(classes) != 2:
-        raise UsageError(f"the estimator answers {len(classes)} labels", next="task='multiclass'")
-    if told.positive is None:
-        positive = positive_of(labels)
-        report(f"positive label: {positive!r}; positive=... names another")
-        return positive
-    found = [label for label in classes if label_text(label) == label_text(told.positive)]
-    if not found:
-        raise UsageError(f"the estimator never answers {told.positive!r}", next=f"name one of {list(classes)}")
-    return found[0]
+        raise UsageError(
+            f"{_counted(classes)}, and task binary needs two",
+            next="task='multiclass'" if len(classes) > 2 else "give rows of both",
+        )
+    # As the estimator answers it: the labels of the rows may be of another type.
+    by_text = {label_text(label): label for label in classes}
+    if told.positive is not None:
+        if label_text(told.positive) not in by_text:
+            raise UsageError(f"the estimator never answers {told.positive!r}", next=f"name one of {list(classes)}")
+        return by_text[label_text(told.positive)]
+    known = [by_text[text] for text in map(label_text, labels) if text in by_text]
+    positive = positive_of(known or classes)
+    report(f"positive label: {positive!r}; positive=... names another")
+    return positive
+
+
+def _counted(classes: Sequence[Label]) -> str:
+    named = ", ".join(map(repr, sorted(classes, key=label_text)[:5]))
+    return f"there are {len(classes)} labels ({named})"
 
 
 def _parameters(pipeline: Pipeline, description: SnapshotDescription) -> dict[str, str]:

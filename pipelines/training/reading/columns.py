@@ -188,7 +188,8 @@ def _target(model: ModelFile, table: Table, decimal: str, wrong: Refusals) -> pd
         return pd.Series(values)
     labels = [_label(text, model.label_type) for text in table.columns[model.target].to_pylist()]
     strange = np.array([each is None for each in labels]) & ~missing
-    wrong.add_values(table, model.target, strange, f"is no label of type {model.label_type}")
+    bound = ", which is below 2^53" if model.label_type == "integer" else ""
+    wrong.add_values(table, model.target, strange, f"is no label of type {model.label_type}{bound}")
     texts = np.array(["" if each is None else label_text(each) for each in labels], dtype=object)
     _check_labels(model, table, texts[~missing & ~strange], table.places[~missing & ~strange], wrong)
     return pd.Series(texts, dtype=object)
@@ -211,7 +212,10 @@ def _label(text: str, kind: str) -> Label | None:
         number = float(text)
     except ValueError:
         return None
-    if not math.isfinite(number) or (kind == "integer" and not number.is_integer()):
+    if not math.isfinite(number):
+        return None
+    # Beyond, two labels would become one.
+    if kind == "integer" and not (number.is_integer() and abs(number) <= of.MAX_WHOLE):
         return None
     return int(number) if kind == "integer" else number
 
@@ -223,6 +227,11 @@ def _check_labels(
     named = ", ".join(quoted(label) for label in sorted(counts)[:5])
     if len(counts) < 2:
         wrong.add(f"target {model.target} holds one label, {named}: a classifier needs rows of two or more")
+    elif model.kind is Task.MULTICLASS and len(counts) == 2:
+        wrong.add(
+            f"target {model.target} holds two labels, {named}, and task: multiclass needs more: say in its place which"
+            " of them is positive"
+        )
     if model.positive is not None and label_text(model.positive) not in counts:
         wrong.add(f"target {model.target} holds {named} and never the positive label {model.positive!r}")
     for label, rows in sorted(counts.items()):

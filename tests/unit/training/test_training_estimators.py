@@ -63,6 +63,23 @@ def make_estimator(features, C=1.0):
     return make_pipeline(columns, LogisticRegression(C=C, max_iter=1000))
 """
 
+CLASS_IN_PLACE = """
+from sklearn.linear_model import LogisticRegression
+
+def make_estimator(features):
+    return LogisticRegression
+"""
+FAILS_IN_FIT = """
+from sklearn.linear_model import LogisticRegression
+
+class Weighted(LogisticRegression):
+    def fit(self, X, y):
+        return super().fit(X, y, {}["weight"])
+
+def make_estimator(features):
+    return Weighted()
+"""
+
 
 @pytest.fixture(scope="module")
 def trees() -> Iterator[tuple[Workspace, Workspace]]:
@@ -197,6 +214,13 @@ def test_a_module_of_the_tree_makes_the_estimator_from_the_features(tree: Worksp
         ("maker_fails", "def make_estimator(features):\n    return features.nothing\n", "in maker_fails.py line 2"),
         ("maker_ends", "raise SystemExit(0)\n", "gives no estimator: 0 in maker_ends.py line 1"),
         ("maker_none", "def make_estimator(features):\n    return None\n", "is no classifier, which task"),
+        ("maker_class", CLASS_IN_PLACE, "returns the class LogisticRegression, and no estimator"),
+        (
+            "maker_other",
+            "class Own:\n    def fit(self, X, y): ...\n\ndef make_estimator(features):\n    return Own()\n",
+            "is no classifier",
+        ),
+        ("maker_breaks", FAILS_IN_FIT, "maker_breaks can't be fitted: there is no 'weight' in maker_breaks.py line 6"),
     ],
 )
 def test_a_module_that_makes_no_estimator_is_refused(
