@@ -4,6 +4,7 @@ Both are effect sizes with intervals, which more rows make narrower and not larg
 so that what a service was asked is measured as training data is.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -265,8 +266,7 @@ def _typical(column: "pd.Series[Any]", feature: Feature) -> str:
         return str(known.mode().iloc[0])
     middle = float(np.median(_numbers(known, feature)))
     if feature.type in (FeatureType.DATE, FeatureType.DATETIME):
-        seconds = middle * 86_400 if feature.type is FeatureType.DATE else middle
-        return (pd.Timestamp(0) + pd.Timedelta(seconds=seconds)).strftime("%Y-%m-%d")
+        return str(np.datetime64(math.floor(middle if feature.type is FeatureType.DATE else middle / 86_400), "D"))
     return f"{middle:.4g}" + (" characters" if feature.type is FeatureType.TEXT else "")
 
 
