@@ -35,7 +35,7 @@ from pipelines.training.fitted.rows import (
     typed_rows,
 )
 from pipelines.training.register import Registration
-from pipelines.training.score import compared, predict, write_measured
+from pipelines.training.score import compared, predict, refuse_other_gaps, write_measured
 from pipelines.training.train import stable_skops
 from pipelines.training.workspace import Workspace, report
 
@@ -102,7 +102,8 @@ def lay_out(
         # Nobody has said which of them are for reference, so all are.
         for path in (workspace.train, workspace.reference):
             write_snapshot(path, typed, description)
-    done = converted(pipeline, given[taken], read_snapshot(workspace.evaluation), used, classes)
+    evaluated = read_snapshot(workspace.evaluation)
+    done = converted(pipeline, given[taken], evaluated, used, classes, trained=trained[0] if trained else None)
     workspace.onnx_model.parent.mkdir(parents=True, exist_ok=True)
     workspace.onnx_model.write_bytes(done.onnx)
     workspace.sklearn_model.write_bytes(stable_skops(pipeline))
@@ -145,12 +146,19 @@ class Converted:
 
 
 def converted(
-    pipeline: Pipeline, given: pd.DataFrame, evaluation: Snapshot, used: Sequence[int], classes: Sequence[Label]
+    pipeline: Pipeline,
+    given: pd.DataFrame,
+    evaluation: Snapshot,
+    used: Sequence[int],
+    classes: Sequence[Label],
+    *,
+    trained: pd.DataFrame | None = None,
 ) -> Converted:
     """Export a fitted pipeline and compare its answers; `given` are the evaluation rows as it takes them.
 
     `used` are the positions in `given` of the columns that are features, and `classes` are the pipeline's own labels.
-    Raises NotServable where ONNX can't say what it answers, or says otherwise.
+    `trained` are rows that it was fitted on. Raises NotServable where ONNX can't say what it answers, or says
+    otherwise.
     """
     texts = tuple(map(label_text, classes))
     with warnings.catch_warnings():
@@ -159,12 +167,27 @@ def converted(
         content = exported(pipeline, evaluation.description, used, texts)
         try:
             predictions = predict(pipeline, given, evaluation.description, texts)
-            return Converted(content, predictions, compared(content, evaluation, predictions))
+            metrics = compared(content, evaluation, predictions)
         except NotServable as error:
             next_step = advice(
                 pipeline, otherwise=f"fit it on numbers of float32, as the model is given: {_AS_FLOAT32}"
             )
             raise NotServable(f"{named(pipeline)}: {error.message}", next=error.next or next_step) from error
+
+        def answers(name: str, rows: pd.DataFrame) -> pd.DataFrame:
+            asked = given.iloc[rows.index].assign(**{name: _gaps(name, len(rows), given, trained)})
+            return predict(pipeline, asked, evaluation.description, texts)
+
+        refuse_other_gaps(content, evaluation, answers, what=named(pipeline))
+    return Converted(content, predictions, metrics)
+
+
+def _gaps(name: str, count: int, given: pd.DataFrame, trained: pd.DataFrame | None) -> Any:
+    """Return so many missing values of a column, as the rows write them, or else as pandas does."""
+    for rows in (given, trained):
+        if rows is not None and rows[name].isna().any():
+            return rows[name][rows[name].isna()].iloc[[0] * count].array
+    return given[name].iloc[[0] * count].mask([True] * count).array
 
 
 _AS_FLOAT32 = "X.astype({name: 'float32' for name in X.select_dtypes('number')})"

@@ -12,7 +12,7 @@ import yaml
 from pytest import MonkeyPatch
 
 from pipelines.developer.reference import REFERENCE
-from pipelines.errors import UsageError
+from pipelines.errors import NotServable, UsageError
 from pipelines.packaging.onnx_model import OnnxModel, ServedModel
 from pipelines.packaging.snapshot import read_snapshot, write_snapshot
 from pipelines.training.prepare import prepare
@@ -232,6 +232,23 @@ def test_a_module_that_makes_no_estimator_is_refused(
     prepare(tree)
     with pytest.raises(UsageError, match=message):
         train(tree)
+
+
+def test_an_estimator_of_ones_own_answers_gaps_that_no_row_has_as_its_export(tree: Workspace) -> None:
+    (tree.root / "maker_gaps.py").write_text(
+        "from sklearn.tree import DecisionTreeClassifier\n\n"
+        "def make_estimator(features):\n    return DecisionTreeClassifier(max_depth=4, random_state=0)\n"
+    )
+    frame = trained.plants()[["tag", "height", "outcome"]]
+    frame.to_csv(tree.root / "raw/plants.csv", index=False)
+    features = {"height": {"type": "number", "nullable": True}}
+    choose(tree, module="maker_gaps", encoded=False)
+    described = yaml.safe_load(tree.model_file.read_text())
+    tree.model_file.write_text(yaml.safe_dump({**described, "features": features, "protected": []}))
+    prepare(tree)
+    train(tree)
+    with pytest.raises(NotServable, match="DecisionTreeClassifier: with 'height' missing, the ONNX export answers"):
+        score(tree)
 
 
 @pytest.mark.parametrize(

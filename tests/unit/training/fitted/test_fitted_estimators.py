@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor, RandomForestClassifier
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -269,6 +270,38 @@ def test_rows_that_do_not_fit_the_estimator_are_refused(tmp_path: Path, rows: An
     estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(ROWS[PLAIN], ROWS["survived"])
     with pytest.raises(UsageError, match=message):
         lay_out(Workspace(tmp_path), estimator, rows, truth, Told("passengers", Task.BINARY))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: RandomForestClassifier(5, max_depth=3, random_state=0),
+            "with 'fare' missing, the ONNX export answers",
+        ),
+        (lambda: make_pipeline(SimpleImputer(), LogisticRegression()), None),
+        (lambda: HistGradientBoostingClassifier(max_iter=5), None),
+    ],
+    ids=["forest", "filled", "boosting"],
+)
+def test_gaps_that_only_training_has_are_answered_alike_or_refused(
+    tmp_path: Path, make: Callable[[], Any], message: str | None
+) -> None:
+    train = ROWS[PLAIN].assign(fare=ROWS["fare"].where(ROWS.index % 3 > 0))
+    estimator, words = make().fit(train, ROWS["survived"]), Told("passengers", Task.BINARY)
+    given = (Workspace(tmp_path), estimator, ROWS[PLAIN].astype("float32"), ROWS["survived"], words)
+    if message is None:
+        lay_out(*given, train=(train, ROWS["survived"]))
+        assert read_snapshot(Workspace(tmp_path).evaluation).description.features[0].nullable
+        return
+    with pytest.raises(NotServable, match=message) as refusal:
+        lay_out(*given, train=(train, ROWS["survived"]))
+    assert "SimpleImputer" in refusal.value.next
+
+
+def test_a_feature_may_not_be_missing_where_nothing_takes_that(tmp_path: Path) -> None:
+    with pytest.raises(NotServable, match=r"with 'pclass' missing, it can't answer .* NaN"):
+        laid_out(tmp_path, LogisticRegression(), PLAIN, features={"pclass": {"nullable": True}})
 
 
 @pytest.mark.parametrize(
