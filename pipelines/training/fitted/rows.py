@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from pipelines.domain.bundle import FeatureType
@@ -136,14 +137,14 @@ def typed_rows(rows: pd.DataFrame, truth: "pd.Series[Any]", description: Snapsho
 
 def _numbers(truth: "pd.Series[Any]") -> "pd.Series[Any]":
     try:
-        values = truth.astype(np.float64)
+        values: NDArray[np.float64] = np.asarray(truth.astype(np.float64), dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise UsageError(
             f"y holds what is no number, which task regression needs: {error}", next="give numbers, or another task"
         ) from error
-    if not np.isfinite(values).all() or of.is_beyond_float32(values.to_numpy()).any():
+    if not np.isfinite(values).all() or of.is_beyond_float32(values).any():
         raise UsageError("y holds numbers beyond float32, which the model answers with", next="scale y before fit")
-    return values
+    return pd.Series(values)
 
 
 def refuse_absent_labels(frame: pd.DataFrame, description: SnapshotDescription) -> None:
@@ -256,20 +257,18 @@ def _check(name: str, column: "pd.Series[Any]", rule: Rule) -> None:
 
 def _check_numbers(name: str, given: "pd.Series[Any]", rule: Numeric) -> None:
     try:
-        values = given.astype(np.float64)
+        values: NDArray[np.float64] = np.asarray(given.astype(np.float64), dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise UsageError(
             f"feature {name!r} is declared as {rule.type}, and holds what is no number: {error}",
             next="declare it as what it is, or give numbers",
         ) from error
-    if np.isinf(values).any() or of.is_beyond_float32(values.to_numpy()).any():
+    if np.isinf(values).any() or of.is_beyond_float32(values).any():
         raise UsageError(
             f"feature {name!r} holds numbers beyond float32, which the model is given", next="scale it before fit"
         )
-    whole = rule.type == "number" or (
-        of.is_whole(values.to_numpy()).all() and not of.is_merged(values.to_numpy()).any()
-    )
-    if not whole:
+    whole = of.is_whole(values).all() and not of.is_merged(values).any()
+    if rule.type == "integer" and not whole:
         raise UsageError(
             f"feature {name!r} holds numbers that are not whole, or that float32 merges with one another",
             next=f"declare it: features={{{name!r}: {{'type': 'number'}}}}; an id or a time as a number is no feature",
@@ -280,8 +279,8 @@ def _check_numbers(name: str, given: "pd.Series[Any]", rule: Numeric) -> None:
         _refuse_values(name, given, values > rule.maximum, f"is above the declared maximum {rule.maximum:g}")
 
 
-def _refuse_values(name: str, given: "pd.Series[Any]", wrong: "pd.Series[bool]", why: str) -> None:
-    found = given[wrong]
+def _refuse_values(name: str, given: "pd.Series[Any]", wrong: Any, why: str) -> None:
+    found = given[np.asarray(wrong, dtype=bool)]
     if len(found):
         count = f" ({len(found):,} such values)" if len(found) > 1 else ""
         raise UsageError(

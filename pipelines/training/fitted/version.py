@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
@@ -83,6 +84,8 @@ def lay_out(
     everything = pd.concat([given[names], *([trained[0][names]] if trained else [])], ignore_index=True)
     labels = labels_of(y)
     classes = classes_of(pipeline, labels) if told.task is not Task.REGRESSION else ()
+    if told.task is Task.MULTICLASS and told.positive is None and len(classes) <= 2:
+        raise UsageError(f"{_counted(classes)}, and task multiclass needs more than two", next="task='binary'")
     description = described(
         everything,
         model=told.model,
@@ -187,7 +190,7 @@ def _gaps(name: str, count: int, given: pd.DataFrame, trained: pd.DataFrame | No
     for rows in (given, trained):
         if rows is not None and rows[name].isna().any():
             return rows[name][rows[name].isna()].iloc[[0] * count].array
-    return given[name].iloc[[0] * count].mask([True] * count).array
+    return given[name].iloc[[0] * count].mask(np.ones(count, dtype=bool)).array
 
 
 _AS_FLOAT32 = "X.astype({name: 'float32' for name in X.select_dtypes('number')})"
@@ -233,8 +236,6 @@ def _positive(told: Told, labels: Sequence[Label], classes: Sequence[Label]) -> 
     if told.task is not Task.BINARY:
         if told.positive is not None:
             raise UsageError(f"task {told.task} has no positive label", next="leave positive out, or task='binary'")
-        if told.task is Task.MULTICLASS and len(classes) <= 2:
-            raise UsageError(f"{_counted(classes)}, and task multiclass needs more than two", next="task='binary'")
         return None
     if len(classes) != 2:
         raise UsageError(

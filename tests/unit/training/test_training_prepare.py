@@ -156,7 +156,7 @@ def test_labels_that_would_become_one_are_refused_by_their_line(tmp_path: Path) 
 
 def test_two_labels_are_a_binary_task(tmp_path: Path) -> None:
     told = refusal(tmp_path, trained.plants(), positive=None, task="multiclass")
-    assert "holds two labels, 'flowers', 'green', and task: multiclass needs more" in told
+    assert "holds two labels, 'flowers' and 'green', and task: multiclass needs more" in told
 
 
 def test_rows_without_label_or_id_are_refused(tmp_path: Path) -> None:
