@@ -127,10 +127,10 @@ def _categories(table: Table, name: str, rule: Categorical, wrong: Refusals) -> 
 
 def _check_repeated(table: Table, name: str, wrong: Refusals) -> None:
     """Note a category that most rows have a text of their own of, which says nothing of other rows."""
-    given = ~table.is_missing(name)
-    if (found := len(table.columns[name].filter(pa.array(given)).unique())) > given.sum() / 2:
+    missing = table.is_missing(name)
+    if (found := len(table.columns[name].filter(pa.array(~missing)).unique())) > (~missing).sum() / 2:
         wrong.add(
-            f"column {name}: {found:,} different texts in {given.sum():,} rows are no categories: put it under"
+            f"column {name}: {found:,} different texts in {(~missing).sum():,} rows are no categories: put it under"
             " id_columns or ignore, make a date or datetime of it, or declare its categories"
         )
 
