@@ -13,7 +13,8 @@ from app.errors import BundleError, Busy, RequestError, SettingsError, error_bod
 from app.logs import EventLog, Level
 from app.metrics import Metrics
 from app.model.bundle import read_bundle
-from app.model.sampling import SampledRequests
+from app.model.description import Task
+from app.model.sampling import CLASS_BYTES, SampledRequests
 from app.model.scoring import Scorer, load
 from app.openapi import REQUEST_ID, DescribedApi
 from app.protocols.budget import Budget
@@ -163,7 +164,10 @@ def _released(settings: Settings) -> Scorer | None:
 
 def _sampled(scorer: Scorer, settings: Settings) -> SampledRequests:
     names, attributes = scorer.features, scorer.schema.attributes
-    return SampledRequests(names, attributes, digest=settings.bundle_digest, version=settings.version)
+    answer_bytes = CLASS_BYTES * len(scorer.classes) if scorer.task is Task.MULTICLASS else 0
+    return SampledRequests(
+        names, attributes, digest=settings.bundle_digest, version=settings.version, answer_bytes=answer_bytes
+    )
 
 
 _INTERNAL = RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "the service failed; see its log")

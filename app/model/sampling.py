@@ -11,6 +11,7 @@ import secrets
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from sys import getsizeof
 from time import time as _now
 from typing import Annotated
 
@@ -19,9 +20,11 @@ from msgspec import Meta
 
 from app.model.description import AnyAnswer
 
-# The ring holds no more, however many rows are asked for: of bodies, and of entries.
+# The ring holds no more, however many rows are asked for: of bodies with their answers, and of entries.
 RING_BYTES = 4 << 20
 MOST_ROWS = 10_000
+# What an answer takes for each class whose probability it has.
+CLASS_BYTES = 100
 # So many rows of a batch are sampled, on average.
 BATCH_ROWS = 100
 # What one pull is answered with, about.
@@ -50,14 +53,15 @@ class Pull(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     plan: Plan
 
 
-# Number, time, request id, row in a batch, the row, its answer, and its bytes: a tuple is what is made fastest.
+# Number, time, request id, row in a batch, the row, its answer, and the bytes of both: a tuple is made fastest.
 _Entry = tuple[int, float, str, int, msgspec.Struct, AnyAnswer, int]
 
 
 class SampledRequests:
     """The ring of one replica; one event loop only.
 
-    `attributes` are those of a row, in the order of the names of `features`.
+    `attributes` are those of a row, in the order of the names of `features`. An answer takes `answer_bytes` beside its
+    row.
     """
 
     def __init__(
@@ -67,11 +71,12 @@ class SampledRequests:
         *,
         digest: str | None,
         version: str | None,
+        answer_bytes: int = 0,
         ring_bytes: int = RING_BYTES,
     ) -> None:
         self._attributes = dict(zip(features, attributes, strict=True))
         self._digest, self._version = digest, version
-        self._ring_bytes = ring_bytes
+        self._answer_bytes, self._ring_bytes = answer_bytes, ring_bytes
         self._boot = secrets.token_hex(8)
         self._plan = Plan(0, 1)
         self._rate, self._most_rows = 0.0, 1
@@ -104,11 +109,17 @@ class SampledRequests:
             setattr(row, attribute, None)
         ring = self._ring
         self._last = seq = self._last + 1
+        size_bytes += self._answer_bytes
         held_bytes = self._held_bytes + size_bytes
         ring.append((seq, _now(), request_id, number, row, answer, size_bytes))
         while len(ring) > self._most_rows or held_bytes > self._ring_bytes:
             held_bytes -= ring.popleft()[-1]
         self._held_bytes = held_bytes
+
+    def texts_bytes(self, row: msgspec.Struct) -> int:
+        """Return what the texts of a row take: of all that it holds, they alone may be long."""
+        values = (getattr(row, attribute) for attribute in self._attributes.values())
+        return sum(getsizeof(value) for value in values if isinstance(value, str))
 
     async def pull(self, asked: Pull) -> bytes:
         """Remove what was read, do by the plan from now on, and return what there is, oldest first, as JSON."""
@@ -168,7 +179,10 @@ class SampledBatch:
         self._sampled.count(len(rows))
         for position in self._picked(len(rows)):
             number = self._noted + position
-            self._sampled.keep(self._request_id, number, rows[position], answers[position], self._size_bytes)
+            row = rows[position]
+            # Its beginning says little of a batch whose rows are of unlike length.
+            size_bytes = max(self._size_bytes, self._sampled.texts_bytes(row))
+            self._sampled.keep(self._request_id, number, row, answers[position], size_bytes)
         self._noted += len(rows)
 
     def _picked(self, rows: int) -> Iterator[int]:

@@ -1,6 +1,6 @@
 """Telling what was true: labels of rows that were answered, by their request ids. Telling it again changes nothing."""
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,7 +73,8 @@ def _typed(given: TrueLabel, number: int, output: Mapping[str, Any]) -> dict[str
     """Return a label as it is kept; raise UsageError for one that is none of the model's answers."""
     label, known = given.label, {"request_id": given.request_id, "row": given.row}
     if output["task"] == Task.REGRESSION:
-        if isinstance(label, (bool, str)) or not math.isfinite(label):
+        # A whole number may be larger than any that there is with a fraction.
+        if isinstance(label, (bool, str)) or not abs(label) <= sys.float_info.max:
             raise UsageError(f"labels.{number}: {str(label)[:60]!r} is no number", next="the model answers numbers")
         return {**known, "label": float(label)}
     classes = output["classes"]

@@ -3,7 +3,7 @@
 from pipelines.domain.events import EventKind
 from pipelines.domain.names import checked_name
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Evaluation, FurtherModel, ModelState, Promotion, Rollback
+from pipelines.domain.records import AddedSet, Evaluation, FurtherModel, ModelState, Promotion, Rollback
 from pipelines.errors import Refused
 from pipelines.governance.models import check_known, refuse_default, removal
 from pipelines.ports import Records, Transaction
@@ -53,7 +53,7 @@ def remove_model(records: Records, *, person: str, model: str, default: str) -> 
 
 
 def _refuse_work(transaction: Transaction, model: str) -> None:
-    kinds: tuple[type[Evaluation | Promotion | Rollback], ...] = (Evaluation, Promotion, Rollback)
+    kinds: tuple[type[AddedSet | Evaluation | Promotion | Rollback], ...] = (AddedSet, Evaluation, Promotion, Rollback)
     alive = [state for state in RunState if not state.final]
     under_way = [
         work.id for kind in kinds for state in alive for work in transaction.find(kind, model=model, state=state)

@@ -4,7 +4,6 @@ Both are effect sizes with intervals, which more rows make narrower and not larg
 so that what a service was asked is measured as training data is.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -266,7 +265,9 @@ def _typical(column: "pd.Series[Any]", feature: Feature) -> str:
         return str(known.mode().iloc[0])
     middle = float(np.median(_numbers(known, feature)))
     if feature.type in (FeatureType.DATE, FeatureType.DATETIME):
-        return str(np.datetime64(math.floor(middle if feature.type is FeatureType.DATE else middle / 86_400), "D"))
+        seconds = middle * 86_400 if feature.type is FeatureType.DATE else middle
+        # In pandas there is none after 2262, and an open end is often 9999-12-31.
+        return str(np.datetime_as_string(np.datetime64(round(seconds), "s"), unit="D"))
     return f"{middle:.4g}" + (" characters" if feature.type is FeatureType.TEXT else "")
 
 

@@ -189,7 +189,7 @@ class Trial:
             workdir_of(self.services, self.evaluation) / "shadowed.json",
             lambda: recorded_requests(self.services.workdir, theirs, champion.version, rows=most),
         )
-        return Shadowed(recorded, Schema.of(theirs).features, description.provenance.breaking is not None)
+        return Shadowed.of(recorded, description, theirs)
 
     def _production(self) -> str | None:
         """Return where what serves production is reached, None where nothing does."""

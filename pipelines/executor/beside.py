@@ -5,11 +5,13 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from pipelines.errors import LostLease, SlipwayError, UsageError
+from pipelines.errors import LostLease, UsageError
 from pipelines.releases.leases import confirm_leader
 from pipelines.releases.services import Services
 
 LOOK_S = 2.0
+# What keeps every model from being looked after is told of all at once.
+_ANY = "any model"
 
 
 class Eye(Protocol):
@@ -25,14 +27,22 @@ def look_after(
     """Look after every model until `stop`; what fails is logged once, as what can't be done, and repeated."""
     eyes: dict[str, Eye] = {}
     told: dict[str, str] = {}
+
+    def tell(model: str, error: Exception) -> None:
+        if str(error) != told.get(model):
+            log.warning("can't %s of %s: %s", doing, model, error)
+        told[model] = str(error)
+
     while not stop.wait(LOOK_S):
         try:
             confirm_leader(services)
             models = services.models()
+            told.pop(_ANY, None)
         except LostLease:
             # The loop that shows that this executor lives finds out too, and ends the process.
             return
-        except SlipwayError:
+        except Exception as error:
+            tell(_ANY, error)
             continue
         for model in models:
             try:
@@ -46,6 +56,4 @@ def look_after(
                 # No policy is in force yet.
                 continue
             except Exception as error:
-                if str(error) != told.get(model):
-                    log.warning("can't %s of %s: %s", doing, model, error)
-                told[model] = str(error)
+                tell(model, error)

@@ -5,30 +5,35 @@ question. What a replica gave up before it was asked is counted as dropped, and 
 is gone took with it.
 """
 
+import contextlib
+import functools
 import itertools
 import json
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from pipelines.domain.description import Description
 from pipelines.domain.policy import RequestLog as RequestPolicy
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Feedback, LiveWindow, RequestLog
+from pipelines.domain.records import Feedback, LiveWindow, PinnedVersion, RequestLog
 from pipelines.domain.release import Endpoint, Environment, Slot
-from pipelines.errors import UsageError
+from pipelines.errors import DeployFailed, LostLease, Undecided
 from pipelines.executor.beside import look_after
 from pipelines.executor.live_quality import quality_of
-from pipelines.live.request_files import Pulled, RequestFiles, Window
+from pipelines.live.request_files import ID, Pulled, RequestFiles, Window
 from pipelines.live.scores import added, scores_of
 from pipelines.live.told import Sampled, Told, kept_features, read_rows, read_told
 from pipelines.ports import Transaction
 from pipelines.releases.leases import confirm_leader
 from pipelines.releases.services import Services
+
+R = TypeVar("R")
 
 # So long a replica may be silent before it is taken to be gone.
 GONE_S = 60.0
@@ -63,38 +68,52 @@ class RequestReader:
         self._unmeasured = True
 
     def look(self) -> None:
-        """Pull, take labels in, measure quality and remove what is old, each when it is time; raise LostLease."""
+        """Pull, take labels in, measure quality and remove what is old, each when it is time; raise LostLease.
+
+        What fails keeps nothing else from being done: on a full disk it is the last of these that helps.
+        """
         policy = self._services.policy(self._model).requests
+        parts: list[Callable[[], object]] = [self._take_labels]
         if time.monotonic() >= self._pull_at:
             self._pull_at = time.monotonic() + policy.every_s
-            for environment in Environment:
-                self.pull(environment, policy)
+            parts = [*(partial(self.pull, environment, policy) for environment in Environment), *parts]
+        if time.monotonic() >= self._forget_at:
+            self._forget_at = time.monotonic() + FORGET_S
+            parts.append(partial(self.forget, policy))
+        parts.append(partial(self._measure, policy))
+        _, failed = _each(parts)
+        if failed:
+            raise failed
+
+    def _take_labels(self) -> None:
         self._unmeasured |= self.take_labels()
+
+    def _measure(self, policy: RequestPolicy) -> None:
         if self._unmeasured and time.monotonic() >= self._measure_at:
             self._measure_at, self._unmeasured = time.monotonic() + MEASURE_S, False
             self.measure(policy)
-        if time.monotonic() >= self._forget_at:
-            self._forget_at = time.monotonic() + FORGET_S
-            self.forget(policy)
 
     def pull(self, environment: Environment, policy: RequestPolicy) -> None:
-        """Ask the replicas of an environment's live slot, until none has more to tell."""
+        """Ask the replicas of an environment's live slot, until none has more to tell.
+
+        What one has told that can't be kept keeps none of the others from being read: it is raised in the end.
+        """
         endpoint = Endpoint(self._model, environment)
         sampled = environment is Environment.PRODUCTION or policy.staging
         plan = {"rate": policy.rate if sampled else 0, "rows": policy.ring_rows, "without": list(policy.without)}
         known = self._log(endpoint)
         self._read = {boot: each["read"] for boot, each in (known.replicas if known else {}).items()} | self._read
         met: set[str] = set()
+        failed: Exception | None = None
         for _ in range(_AGAIN):
             question = json.dumps({"read": self._read, "plan": plan}).encode()
-            more = False
-            for content in self._services.target.pull_samples(endpoint, Slot.LIVE, question):
-                told = read_told(content)
-                met.add(told.boot)
-                more |= self._keep(endpoint, told)
-            if not more:
+            answers = self._services.target.pull_samples(endpoint, Slot.LIVE, question)
+            more, failed = _each(partial(self._take, endpoint, content, met) for content in answers)
+            if failed or not any(more):
                 break
         self._count_lost(endpoint, met, policy)
+        if failed:
+            raise failed
 
     def take_labels(self) -> bool:
         """Put the labels that people have sent beside the requests; return whether there were any."""
@@ -114,22 +133,41 @@ class RequestReader:
         labels = self._files.labels(self._model, oldest)
         if labels is None:
             return
+        ids = labels[ID].combine_chunks()
         for environment in Environment:
             known = self._log(Endpoint(self._model, environment))
-            for window in self._files.windows(self._model, environment) if known else []:
-                answers = self._files.answers(window)
-                quality = quality_of(known.output, answers, labels) if known and answers is not None else None
+            output = functools.cache(partial(self._output, known)) if known else None
+            for window in self._files.windows(self._model, environment) if output else []:
+                answers = self._files.answers(window, ids)
+                answered = output(window.version) if output and answers is not None else None
+                quality = quality_of(answered, answers, labels) if answered else None
                 if quality:
                     self._note_quality(window, quality)
 
     def forget(self, policy: RequestPolicy) -> None:
-        """Remove what is older than the policy keeps it, and the oldest of what is too much; join what is left."""
+        """Remove what is older than the policy keeps it, and the oldest of what is too much; join what is left.
+
+        What is left of models that were removed goes by the default model's policy.
+        """
         confirm_leader(self._services)
         before = _day(self._services.now()) - timedelta(days=policy.days)
-        count, size = self._files.forget(self._model, before=before, most_bytes=policy.megabytes * 1_000_000)
-        if count:
-            log.info("removed %d files of requests of %s, %.1f MB", count, self._model, size / 1e6)
+        for model in (self._model, *self._removed_models()):
+            count, size = self._files.forget(model, before=before, most_bytes=policy.megabytes * 1_000_000)
+            if count:
+                log.info("removed %d files of requests of %s, %.1f MB", count, model, size / 1e6)
         self._files.join(self._model, today=_day(self._services.now()))
+
+    def _removed_models(self) -> list[str]:
+        """Return the models with files that nobody looks after any more, for the default model's reader alone."""
+        if self._model != self._services.model:
+            return []
+        return sorted(set(self._files.models()).difference(self._services.models()))
+
+    def _take(self, endpoint: Endpoint, content: bytes, met: set[str]) -> bool:
+        """Keep what one replica has answered, and note that it was `met`; return whether it has more."""
+        told = read_told(content)
+        met.add(told.boot)
+        return self._keep(endpoint, told)
 
     def _keep(self, endpoint: Endpoint, told: Told) -> bool:
         """Keep what one replica has told; return whether it has more."""
@@ -139,7 +177,7 @@ class RequestReader:
         # Of what an executor that died has put into a file, nothing is recorded yet.
         fresh = [entry[0] for entry in told.entries if entry[0] > noted]
         if any(later <= earlier for earlier, later in itertools.pairwise(fresh)):
-            raise UsageError("a replica told of its requests out of order", next="release again")
+            raise Undecided("a replica told of its requests out of order", next="release again")
         rows = read_rows(told, description, after=noted)
         last = fresh[-1] if fresh else max(after, told.sampled)
         if new := [row for row in rows if row.seq > after]:
@@ -180,12 +218,7 @@ class RequestReader:
             passed_s = (datetime.fromisoformat(at) - datetime.fromisoformat(before["at"])).total_seconds()
             pace = (told.sampled - before["sampled"]) / passed_s if passed_s > 0 else 0.0
             replica = {**now, "version": told.version, "pace": pace, "at": at}
-            output = {
-                "task": str(description.task),
-                "classes": list(description.output.classes),
-                "positive": description.output.positive,
-                "version": told.version,
-            }
+            output = _output_of(description, told.version)
             replicas = {**(known.replicas if known else {}), told.boot: replica}
             transaction.put(RequestLog(str_of(endpoint), self._model, endpoint.environment, output, replicas, at))
             if "given_up" in before:
@@ -253,6 +286,16 @@ class RequestReader:
         found = self._services.records.find(RequestLog, id=str_of(endpoint))
         return found[0] if found else None
 
+    def _output(self, known: RequestLog, version: str) -> dict[str, Any] | None:
+        """Return what a version answers, None where its bundle is gone or damaged."""
+        if known.output["version"] == version:
+            return known.output
+        with contextlib.suppress(DeployFailed):
+            for pin in self._services.records.find(PinnedVersion, id=f"{self._model}/{version}"):
+                if self._services.bundles.has(pin.bundle_digest):
+                    return _output_of(Description.read(self._services.bundles.body(pin.bundle_digest)), version)
+        return None
+
     def _describe(self, digest: str) -> Description:
         if digest not in self._described:
             self._described = {digest: Description.read(self._services.bundles.body(digest))}
@@ -262,6 +305,31 @@ class RequestReader:
 def str_of(endpoint: Endpoint) -> str:
     """Return by what the records know an endpoint."""
     return f"{endpoint.model}/{endpoint.environment}"
+
+
+def _each(parts: Iterable[Callable[[], R]]) -> tuple[list[R], Exception | None]:
+    """Do each part, whatever becomes of the others; return what they return, and the first failure. Raise LostLease."""
+    done: list[R] = []
+    failed: Exception | None = None
+    for part in parts:
+        try:
+            done.append(part())
+        except LostLease:
+            raise
+        except Exception as error:
+            failed = failed or error
+    return done, failed
+
+
+def _output_of(description: Description, version: str) -> dict[str, Any]:
+    """Return what a version answers, by `task`, `classes` and `positive`."""
+    output = description.output
+    return {
+        "task": str(description.task),
+        "classes": list(output.classes),
+        "positive": output.positive,
+        "version": version,
+    }
 
 
 def _found(transaction: Transaction, kind: Any, id: str) -> Any:

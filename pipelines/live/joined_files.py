@@ -23,7 +23,7 @@ JOINED_FILES = 100
 _JOINED_BYTES = 32_000_000
 # And no more in a round, for the replicas are not asked meanwhile.
 MOST_JOINED = 1000
-_GROUP_ROWS = 10_000
+_GROUP_ROWS, _GROUP_BYTES = 10_000, 32 << 20
 
 
 def present(folder: Path) -> list[Path]:
@@ -116,7 +116,8 @@ def _join(run: Sequence[Path]) -> None:
             held: list[pa.Table] = []
             for path in run:
                 held.append(pq.ParquetFile(path).read())
-                if path == run[-1] or sum(table.num_rows for table in held) >= _GROUP_ROWS:
+                rows, size = sum(table.num_rows for table in held), sum(table.nbytes for table in held)
+                if path == run[-1] or rows >= _GROUP_ROWS or size >= _GROUP_BYTES:
                     writer.write_table(pa.concat_tables(held))
                     held = []
         # The newest rows are looked for by when a file was changed.

@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 FOLDER = "requests"
 _LABELS = "labels"
 _DATE = re.compile(r"date=(\d{4}-\d{2}-\d{2})")
+# Rows that are drawn take no more memory than this, whatever texts they hold: fewer are drawn then.
+MOST_BYTES = 32 << 20
 # In front of the names of features, which may be any.
 _FEATURE = "feature."
-ID, ROW, PREDICTION, SCORES = "request_id", "row", "prediction", "scores"
+ID, ROW, PREDICTION, SCORES, LABEL = "request_id", "row", "prediction", "scores", "label"
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ class RequestFiles:
     def newest(self, model: str, environment: Environment, version: str, rows: int) -> "pa.Table | None":
         """Return the newest rows of a version, at most so many, the newest first; None where there are none.
 
-        Its columns are those of the files: `feature_names` and `frame_of` read them.
+        They are fewer where so many would take more than MOST_BYTES. Its columns are those of the files:
+        `feature_names` and `frame_of` read them.
         """
         import pyarrow as pa
 
@@ -102,18 +105,19 @@ class RequestFiles:
         paths = [path for window in windows for path in present(self._place(window))]
         found: list[pa.Table] = []
         for path in sorted(paths, key=changed_at, reverse=True):
-            if sum(table.num_rows for table in found) >= rows:
+            if _rows_of(found) >= rows or _bytes_of(found) >= MOST_BYTES:
                 break
             found.extend(_read(path))
         if not found:
             return None
-        whole = _joined(found)
-        return whole.sort_by([("at", "descending"), (ID, "ascending"), (ROW, "ascending")]).slice(0, rows)
+        whole = _joined(found).sort_by([("at", "descending"), (ID, "ascending"), (ROW, "ascending")])
+        return whole.slice(0, min(rows, max(1, whole.num_rows * MOST_BYTES // max(MOST_BYTES, whole.nbytes))))
 
     def spread(self, model: str, environment: Environment, version: str, since: datetime, rows: int) -> Spread | None:
         """Return rows that a version was asked since a moment, at most so many, as even over all as may be.
 
-        None where there are none. No more than one file and what is returned is in memory at once.
+        None where there are none. They are fewer where so many would take more than MOST_BYTES: no more than one file
+        and that is in memory at once.
         """
         windows = [each for each in self.windows(model, environment) if each.version == version]
         folders = [self._place(each) for each in windows if each.day >= since.date()]
@@ -130,13 +134,23 @@ class RequestFiles:
                 among = _since(table, since)
                 # What has gone meanwhile is missing.
                 found.append(among.take([place for place in places if place < among.num_rows]))
+            while _bytes_of(found) > MOST_BYTES and _rows_of(found) > 1:
+                # Every second of those so far, and half as many of those to come.
+                whole, wanted = _joined(found), max(1, wanted // 2)
+                found = [whole.take(list(range(0, whole.num_rows, 2)))]
         return Spread(_joined(found), total) if found else None
 
-    def answers(self, window: Window) -> "pa.Table | None":
-        """Return which rows of a window were answered what: request id, row, prediction and scores; None for none."""
-        import pyarrow as pa
+    def answers(self, window: Window, ids: "pa.Array") -> "pa.Table | None":
+        """Return what the rows of some requests of a window were answered; None for none.
 
-        found = list(self._tables(window, [ID, ROW, PREDICTION, SCORES]))
+        That is request id, row, prediction and scores. No more than one file and what is returned is in memory at once.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        tables = self._tables(window, [ID, ROW, PREDICTION, SCORES])
+        among = (table.filter(pc.is_in(table[ID], value_set=ids)) for table in tables)
+        found = [table for table in among if table.num_rows]
         return pa.concat_tables(found) if found else None
 
     def add_labels(self, model: str, day: date, id: str, labels: Iterable[tuple[str, int, Label]]) -> None:
@@ -144,23 +158,22 @@ class RequestFiles:
         import pyarrow as pa
 
         ids, rows, values = zip(*labels, strict=True)
-        is_number = all(isinstance(value, float) for value in values)
         columns = {
             ID: pa.array(ids, pa.string()),
             ROW: pa.array(rows, pa.int64()),
-            "label": pa.array(values if is_number else [label_text(value) for value in values]),
+            LABEL: pa.array([label_text(value) for value in values], pa.string()),
         }
         _write(self._root / model / _LABELS / f"date={day}" / f"{id}.parquet", pa.table(columns))
 
     def labels(self, model: str, since: date) -> "pa.Table | None":
-        """Return the labels that came since a day, what came last behind what it corrects; None for none."""
+        """Return the labels that came since a day as texts, what came last behind what it corrects; None for none."""
         import pyarrow as pa
 
         found: list[pa.Table] = []
         for path in sorted((self._root / model / _LABELS).glob("date=*/*.parquet"), key=_order):
             day = _day(path)
             if day is not None and day >= since:
-                found.extend(_read(path))
+                found.extend(map(_with_texts, _read(path)))
         return pa.concat_tables(found) if found else None
 
     def files(self, model: str) -> list[tuple[date, Path, int]]:
@@ -267,6 +280,24 @@ def _table(features: Sequence[Feature], rows: Sequence[Sampled]) -> "pa.Table":
         values = [row.values[position] for row in rows]
         columns[_FEATURE + feature.name] = pa.array(values, kinds[feature.type])
     return pa.table(columns)
+
+
+def _with_texts(labels: "pa.Table") -> "pa.Table":
+    """Return labels as texts: an earlier Slipway has kept numbers as such."""
+    import pyarrow as pa
+
+    if pa.types.is_string(labels.schema.field(LABEL).type):
+        return labels
+    texts = pa.array(map(label_text, labels[LABEL].to_pylist()), pa.string())
+    return labels.set_column(labels.schema.get_field_index(LABEL), LABEL, texts)
+
+
+def _rows_of(tables: Iterable["pa.Table"]) -> int:
+    return sum(table.num_rows for table in tables)
+
+
+def _bytes_of(tables: Iterable["pa.Table"]) -> int:
+    return sum(table.nbytes for table in tables)
 
 
 def _joined(tables: Sequence["pa.Table"]) -> "pa.Table":

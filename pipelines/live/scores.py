@@ -1,5 +1,6 @@
 """How answers are distributed, in counts that add up over pulls: what a window keeps of the scores of a version."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,6 +9,7 @@ from pipelines.domain.description import Answer, AnyAnswer, ValueAnswer, label_t
 
 # Of P(positive), each a twentieth wide; 1 is in the last one.
 BINS = 20
+_LARGEST = sys.float_info.max
 
 
 def scores_of(answers: Iterable[AnyAnswer]) -> dict[str, Any]:
@@ -21,8 +23,8 @@ def scores_of(answers: Iterable[AnyAnswer]) -> dict[str, Any]:
     if numbers:
         return {
             "count": len(numbers),
-            "sum": sum(numbers),
-            "squares": sum(number * number for number in numbers),
+            "sum": _finite(sum(numbers)),
+            "squares": _finite(sum(number * number for number in numbers)),
             "minimum": min(numbers),
             "maximum": max(numbers),
         }
@@ -40,7 +42,7 @@ def added(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     if not one or not other:
         return dict(one or other)
     if "count" in one:
-        total = {key: one[key] + other[key] for key in ("count", "sum", "squares")}
+        total = {key: _finite(one[key] + other[key]) for key in ("count", "sum", "squares")}
         ends = {"minimum": min, "maximum": max}
         return total | {key: end(one[key], other[key]) for key, end in ends.items()}
     names = sorted({*one["classes"], *other["classes"]})
@@ -50,3 +52,8 @@ def added(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     if "bins" in one and "bins" in other:
         found["bins"] = [mine + theirs for mine, theirs in zip(one["bins"], other["bins"], strict=True)]
     return found
+
+
+def _finite(number: float) -> float:
+    """Return a sum, or the largest number there is in place of an infinite one, which no JSON has."""
+    return max(-_LARGEST, min(_LARGEST, number))

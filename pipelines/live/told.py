@@ -149,5 +149,6 @@ def _value(feature: Feature, value: Any) -> Any:
         return date.fromisoformat(value)
     if feature.type is FeatureType.DATETIME:
         moment = datetime.fromisoformat(value)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        # At either end of the calendar there are moments that it has no date for in UTC.
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     return value

@@ -70,7 +70,8 @@ def _feature_row(each: dict[str, Any], look: dict[str, Any]) -> tuple[str, ...]:
 
 def _distribution(scores: dict[str, Any]) -> str:
     if scores["mean"] is not None:
-        return f"{scores['mean']:.4g} +- {scores['deviation']:.3g}"
+        deviation = scores["deviation"]
+        return f"{scores['mean']:.4g}" + (f" +- {deviation:.3g}" if deviation is not None else "")
     counts = scores["classes"] or {}
     total = sum(counts.values())
     often = sorted(counts.items(), key=lambda each: -each[1])[:3]

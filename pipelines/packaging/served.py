@@ -23,9 +23,7 @@ def model_values(column: "pd.Series[Any]", feature: Feature) -> NDArray[Any]:
     if feature.type.is_text:
         return column.astype(object).where(column.notna(), "").to_numpy(dtype=object)
     if feature.type is FeatureType.DATETIME and pd.api.types.is_datetime64_any_dtype(column.dtype):
-        # In microseconds, which any year has: pandas would take nanoseconds, which end in 2262.
-        moments = np.asarray(pd.to_datetime(column, utc=True).dt.tz_localize(None), dtype="datetime64[us]")
-        return (moments - np.datetime64(0, "us")) / np.timedelta64(1, "s")
+        return np.asarray((pd.to_datetime(column, utc=True) - _EPOCH) / pd.Timedelta(seconds=1), dtype=np.float64)
     convert = {FeatureType.DATE: _days, FeatureType.DATETIME: _seconds}.get(feature.type, float)
     if convert is float and pd.api.types.is_numeric_dtype(column.dtype):
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -46,6 +44,10 @@ def request_value(feature: Feature, value: Any) -> Value:
     if feature.type is FeatureType.BOOLEAN:
         return bool(value)
     return int(value) if feature.type is FeatureType.INTEGER else float(value)
+
+
+# Of whole seconds, or all would become nanoseconds, which end in 2262.
+_EPOCH = pd.Timestamp(0, tz="UTC").as_unit("s")
 
 
 def _days(value: Any) -> int:

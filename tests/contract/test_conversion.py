@@ -167,6 +167,7 @@ def test_an_estimator_that_answers_other_labels_or_takes_other_columns_is_refuse
     registry: MlflowModelRegistry, mlflow_uri: str, servable: slipway.LoggedVersion, tmp_path: Path
 ) -> None:
     fitted = LogisticRegression().fit(ROWS[["fare"]], ROWS["survived"].map({0: "no", 1: "yes"}))
+    told: list[str] = []
     for number, (estimator, message) in enumerate(
         [
             (fitted, "it answers no, yes, and the evaluation rows hold 0, 1"),
@@ -178,8 +179,10 @@ def test_an_estimator_that_answers_other_labels_or_takes_other_columns_is_refuse
                 estimator, name="model", serialization_format="cloudpickle", pip_requirements=["scikit-learn"]
             )
         made = mlflow.register_model(info.model_uri, MODEL)
-        with pytest.raises(NotServable, match=message):
+        with pytest.raises(NotServable, match=message) as refused:
             convert(registry, registry.version(MODEL, str(made.version)), tmp_path / str(number))
+        told.append(refused.value.next)
+    assert "ROWS=m" in told[1]
 
 
 class Touching:

@@ -38,13 +38,19 @@ def served(demo: tuple[Installation, str]) -> Installation:
 def containers(
     engine: docker.DockerClient, images: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Containers]:
-    """An installation on containers that was brought up and has served nothing yet; destroyed at the end."""
+    """An installation on containers that was brought up and has served nothing yet; destroyed at the end.
+
+    Its project is a clone that asks for less load.
+    """
     if engine.info()["Swarm"]["LocalNodeState"] != "active":
         skip_without_containers("the engine is in no swarm; next: docker swarm init")
     if not shutil.which("terraform"):
         skip_without_containers("no terraform on the path")
     expect_registrations()
-    installation = Containers(tmp_path_factory.mktemp("containers"), engine)
+    directory = tmp_path_factory.mktemp("containers")
+    project = clone(directory / "project")
+    ask_for_less_load(project)
+    installation = Containers(directory, engine, SLIPWAY_PROJECT=str(project))
     try:
         installation.done("up")
         yield installation

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -154,10 +154,14 @@ class Installation:
             content: bytes = answer.read()
         return content
 
-    def apply_policy(self, accuracy: float = 0.78, **slo: Any) -> None:
-        """Put the quickest policy in force that the gates accept, with `slo` in place of what it says there."""
+    def apply_policy(self, accuracy: float = 0.78, sets: Mapping[str, Any] | None = None, **slo: Any) -> None:
+        """Put the quickest policy in force that the gates accept, with `slo` in place of what it says there.
+
+        `sets` are further evaluation sets by name.
+        """
         body = yaml.safe_load((ROOT / "policy.demo.yaml").read_text())
         body["gates"]["accuracy"]["minimum"] = accuracy
+        body["evaluation"]["sets"] = dict(sets or {})
         body["slo"]["comparison"] = False
         body["slo"] |= {"rate_per_s": 100, "warmup_s": 1, "duration_s": 10}
         body["slo"]["quantiles"] = [{"quantile": 0.95, "limit_ms": 2000, "judged": True}]

@@ -20,7 +20,7 @@ from sklearn.pipeline import Pipeline
 from pipelines.adapters.mlflow.signature import signature_of
 from pipelines.documents import DocumentError, read_yaml
 from pipelines.domain.description import Task, label_text
-from pipelines.errors import NotServable, SlipwayError
+from pipelines.errors import NotServable, SlipwayError, UsageError
 from pipelines.packaging.confined import EVALUATION, MODEL, answered
 from pipelines.packaging.converted import ConversionTask, ConvertedVersion
 from pipelines.packaging.mlmodel import FILE, plain_flavor
@@ -36,6 +36,7 @@ from pipelines.training.fitted.version import Converted, converted
 from pipelines.training.score import predictions_table
 
 _PINNED = re.compile(r"^(scikit-learn|lightgbm|xgboost|xgboost-cpu|catboost)==(\d+)\.(\d+)", re.MULTILINE)
+_OTHER_ROWS = "name a version whose evaluation rows have these columns: make model-convert VERSION=n ROWS=m"
 _FROM_THE_NOTEBOOK = "log it where it was fitted, with slipway.log_model: there its own libraries are"
 
 
@@ -106,7 +107,10 @@ def _exported(pipeline: Pipeline, evaluation: Snapshot) -> tuple[Snapshot, Conve
     description, rows = evaluation.description, evaluation.features
     # An evaluation set may have more features than this version.
     named = [name for name in names_known(pipeline) if name in rows.columns]
-    taken = columns_taken(pipeline, rows[named] if named else rows, ())
+    try:
+        taken = columns_taken(pipeline, rows[named] if named else rows, ())
+    except UsageError as refusal:
+        raise UsageError(refusal.message, next=_OTHER_ROWS) from refusal
     used = positions_used(pipeline, len(taken))
     known = {feature.name: feature for feature in description.features}
     features = tuple(known[taken[position]] for position in used)

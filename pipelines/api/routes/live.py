@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from typing import Annotated, Any
 
 from fastapi import Query, Request
@@ -32,8 +33,8 @@ class ScoresShown(ResponseBody):
 
     classes: dict[str, int] | None = Field(None, description="How often each class was answered.")
     bins: list[int] | None = Field(None, description="In how many rows P(positive) was in each twentieth of 0 to 1.")
-    mean: float | None = Field(None, description="Of the numbers.")
-    deviation: float | None = Field(None, description="Their standard deviation.")
+    mean: float | None = Field(None, description="Of the numbers; null where their sum has no end.")
+    deviation: float | None = Field(None, description="Their standard deviation; null where that of squares has none.")
     minimum: float | None = None
     maximum: float | None = None
 
@@ -176,6 +177,13 @@ def _shown(window: LiveWindow) -> WindowShown:
 def _scores(scores: dict[str, Any]) -> ScoresShown:
     if "count" not in scores:
         return ScoresShown(**scores)
-    mean = scores["sum"] / scores["count"]
-    deviation = math.sqrt(max(0.0, scores["squares"] / scores["count"] - mean**2))
+    mean, squares = (
+        total / scores["count"] if _has_end(total) else None for total in (scores["sum"], scores["squares"])
+    )
+    deviation = None if mean is None or squares is None else math.sqrt(max(0.0, squares - mean * mean))
     return ScoresShown(mean=mean, deviation=deviation, minimum=scores["minimum"], maximum=scores["maximum"])
+
+
+def _has_end(total: float) -> bool:
+    """Whether a sum is one: what has no end is kept as the largest number."""
+    return abs(total) < sys.float_info.max

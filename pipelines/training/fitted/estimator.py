@@ -76,7 +76,7 @@ def columns_taken(pipeline: Pipeline, rows: pd.DataFrame, ids: Sequence[str]) ->
     if count != len(others) or (absent and len(absent) < len(named)):
         fitted = f"on {', '.join(map(repr, named))}" if named else f"on {count} columns"
         raise UsageError(
-            f"X has the columns {', '.join(map(repr, others))}, and the estimator was fitted {fitted}",
+            f"the rows have the columns {', '.join(map(repr, others))}, and the estimator was fitted {fitted}",
             next="give X as the estimator was fitted on it; ids=[...] names columns that are no features",
         )
     return others

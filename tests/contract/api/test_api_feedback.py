@@ -60,7 +60,7 @@ def test_known_labels_stay_known_when_the_executor_has_taken_them(api: Api) -> N
     [
         (BINARY, "yes"), (BINARY, 1), (BINARY, True), (BINARY, 1.0),
         ({**BINARY, "classes": [0, 1]}, True), ({**BINARY, "classes": [0, 1]}, "1"),
-        ({**BINARY, "classes": [False, True]}, 1), (REGRESSION, "1.5"), (REGRESSION, True),
+        ({**BINARY, "classes": [False, True]}, 1), (REGRESSION, "1.5"), (REGRESSION, True), (REGRESSION, 10**400),
     ],
 )  # fmt: skip
 def test_a_label_that_the_model_does_not_answer_is_refused_and_nothing_is_kept(

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from pipelines.domain.description import ValueAnswer
 from pipelines.domain.live_drift import Glance, Look, Seen
 from pipelines.domain.records import LiveDrift, LiveWindow, RequestLog
 from pipelines.domain.release import Environment
 from pipelines.governance.progress import report_progress
+from pipelines.live.scores import scores_of
 from pipelines.operator.live import drift_told, live_told
 from tests.support.world.api import Api
 from tests.support.world.records import MODEL, NOW, add
@@ -63,6 +65,21 @@ def test_numbers_are_told_by_mean_and_deviation(api: Api) -> None:
         "classes": None, "bins": None, "mean": 5.0, "deviation": 1.0, "minimum": 4.0, "maximum": 6.0
     }  # fmt: skip
     assert "5 +- 1" in live_told(api.get("live"))
+
+
+def test_numbers_whose_squares_have_no_end_are_told_without_a_deviation(api: Api) -> None:
+    one = scores_of([ValueAnswer(prediction=1e200), ValueAnswer(prediction=0.0)])
+    two = scores_of([ValueAnswer(prediction=1.7e308)] * 2)
+    add(api.records, window("2026-01-01", scores=one), window("2026-01-02", scores=two))
+
+    found = api.get("live")
+
+    shown = [each["scores"] for each in found["windows"]]
+    assert [(each["mean"], each["deviation"], each["maximum"]) for each in shown] == [
+        (5e199, None, 1e200),
+        (None, None, 1.7e308),
+    ]
+    assert "5e+199" in live_told(found)
 
 
 def test_older_windows_are_asked_for(api: Api) -> None:

@@ -36,7 +36,7 @@ def test_a_second_model_is_added_and_promoted_while_the_first_loses_no_request(
 ) -> None:
     before, edge = containers.health("production"), containers.started("edge")
     replicas = containers.running("production-live")
-    with under_load(LoadClient(containers.url, ROW, kept_per_s=80, new_per_s=20)) as result:
+    with under_load(LoadClient(containers.url, ROW, kept_per_s=20, new_per_s=5)) as result:
         containers.done("model", "add", str(second))
         assert ask(containers, "staging", "GET", "/health").json()["status"] == "no release"
         staged = containers.decided("candidate", *OF_IT)
@@ -70,7 +70,7 @@ def test_each_model_answers_below_its_name_and_the_default_one_at_the_root_too(
 
 def test_a_second_model_is_removed_and_the_first_one_loses_no_request(containers: Containers, second: Path) -> None:
     before, replicas = containers.health("production"), containers.running("production-live")
-    with under_load(LoadClient(containers.url, ROW, kept_per_s=80, new_per_s=20)) as result:
+    with under_load(LoadClient(containers.url, ROW, kept_per_s=20, new_per_s=5)) as result:
         containers.done("model", "remove", NAME)
     assert_unharmed(result, {before["version"]})
     assert containers.running("production-live") == replicas

@@ -63,14 +63,22 @@ def test_a_gates_no_is_the_result_and_ends_with_3(served: Installation) -> None:
     assert re.fullmatch(r"FAIL: accuracy=0\.7\d{3} < 0\.9", ended.stdout.strip())
 
 
-def test_rows_that_a_person_adds_are_one_set_however_often_added(served: Installation, tmp_path: Path) -> None:
+def test_rows_that_a_person_adds_are_one_set_and_stop_a_version_by_limits_of_their_own(
+    served: Installation, tmp_path: Path
+) -> None:
     header, *lines = (served.tree / "data/raw/telco-customer-churn.csv").read_text().splitlines()
     rows = tmp_path / "hard.csv"
     rows.write_text("\n".join([header, *lines[:400]]) + "\n")
     added = served.read("evalset", "add", str(rows), "--name", "hard_cases")
     assert (added["known"], added["added"]["rows"], added["added"]["person"]) == (False, 400, "alice")
     assert served.read("evalset", "add", str(rows), "--name", "hard_cases")["known"]
-    assert f"{added['number']}" in served.done("evalset", "show", "hard_cases")
+    served.apply_policy(sets={"hard_cases": {"digest": added["digest"], "gates": {"accuracy": {"minimum": 0.99}}}})
+    ended = served.slipway("deploy-staging")
+    listed = served.done("evalset", "list")
+    served.apply_policy()
+    assert ended.returncode == 3, ended.stdout + ended.stderr
+    assert re.fullmatch(r"FAIL: accuracy=0\.\d{4} < 0\.99 \(on hard_cases\)", ended.stdout.strip())
+    assert re.search(rf"\b{added['number']}\b.*hard_cases", listed), listed
 
 
 def test_drift_of_what_production_is_asked_is_measured_when_somebody_asks(served: Installation) -> None:
@@ -95,6 +103,17 @@ def test_drift_of_what_production_is_asked_is_measured_when_somebody_asks(served
 def kept_in_production(served: Installation) -> int:
     windows = served.ask("/live")["windows"]
     return sum(each["kept"] for each in windows if each["environment"] == "production")
+
+
+def test_a_version_is_asked_what_production_was_asked(served: Installation) -> None:
+    version = served.staged()
+    report = json.loads(served.evidence(version, "report.json"))
+    told = {gate["name"]: (gate["verdict"], gate["message"]) for gate in report["gates"]}
+    verdict, message = told["shadow.flips"]
+    asked = re.search(r"of ([0-9,]+) sampled requests of v", message)
+    assert verdict == "passed"
+    assert asked is not None
+    assert int(asked[1].replace(",", "")) >= 200
 
 
 def test_while_a_promotion_waits_its_requester_can_not_approve_and_rollback_works(served: Installation) -> None:

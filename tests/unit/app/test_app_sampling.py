@@ -6,13 +6,16 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from app import main
 from app.logs import EventLog
 from app.main import Service
-from app.model.sampling import RING_BYTES, Plan, Pull, SampledRequests
+from app.model.sampling import CLASS_BYTES, RING_BYTES, Plan, Pull, SampledRequests
 from app.settings import Settings
 from tests.support.world.bundles import make_bundle, valid_row
+from tests.support.world.typed_bundles import ROW, make_typed_bundle
 
 VERSION = "6"
 
@@ -252,3 +255,45 @@ def test_the_ring_is_bounded_by_bytes_as_well(asked: Asked) -> None:
 
     assert RING_BYTES > 1000
     assert [entry[0] for entry in told["entries"]] == [4, 5]
+
+
+def test_the_answers_count_in_the_ring_as_well() -> None:
+    sampled = SampledRequests((), (), digest=None, version=None, answer_bytes=10 * CLASS_BYTES, ring_bytes=5000)
+    asyncio.run(sampled.pull(Pull({}, Plan(1.0, 100))))
+    for _ in range(9):
+        sampled.note("id", None, None, 100)  # type: ignore[arg-type]
+
+    told = json.loads(asyncio.run(sampled.pull(Pull({}, Plan(1.0, 100)))))
+
+    assert [entry[0] for entry in told["entries"]] == [6, 7, 8, 9]
+
+
+@pytest.mark.parametrize(("task", "kept"), [("binary", 1), ("multiclass", 0), ("regression", 1)])
+def test_an_answer_takes_room_for_each_class_that_it_has_the_probability_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, kept: int
+) -> None:
+    monkeypatch.setattr(main, "CLASS_BYTES", RING_BYTES)
+    directory, digest = make_typed_bundle(tmp_path, task)
+    settings = Settings(bundle_dir=directory, bundle_digest=digest, model="typed-model", version=VERSION)
+    asked = Asked(Service(settings, EventLog()))
+    asked.pull()
+    assert asked("/predict", ROW)[0] == 200
+
+    told = asked.pull()
+
+    assert (len(told["entries"]), told["sampled"]) == (kept, 1)
+
+
+def test_a_batch_whose_beginning_says_little_of_its_rows_is_bounded_by_bytes_too() -> None:
+    sampled = SampledRequests(("words",), ("f0",), digest=None, version=None)
+    asyncio.run(sampled.pull(Pull({}, Plan(1.0, 1000))))
+    row_type = msgspec.defstruct("Row", [("f0", str)])
+    for _ in range(10):
+        body = json.dumps({"rows": [{"words": "x" * 1_000_000}] * 16}).encode()
+        # One character of four bytes makes four of each in memory.
+        rows = [row_type("x" * 999_999 + "\N{GRINNING FACE}") for _ in range(16)]
+        sampled.of_batch("id", body).note(rows, [None] * 16)  # type: ignore[list-item]
+
+    told = json.loads(asyncio.run(sampled.pull(Pull({}, Plan(1.0, 1000)))))
+
+    assert len(told["entries"]) <= 1 and told["sampled"] > 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from scipy import stats
 
@@ -347,3 +348,23 @@ def test_a_report_with_a_table_of_drift_reads_again(world: World) -> None:
     (found,) = [each for each in report.gates if each.name == "drift.features"]
     assert found.table is not None
     assert {row[0] for row in found.table.rows} == {"height", "age", "potted", "soil", "outcome (target)"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "end", "others"),
+    [
+        (FeatureType.DATE, date(9999, 12, 31), date(2020, 1, 1)),
+        (FeatureType.DATETIME, datetime(9999, 12, 30, 12, tzinfo=UTC), datetime(2020, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_times_beyond_those_of_pandas_are_measured_as_others_are(kind: FeatureType, end: Any, others: Any) -> None:
+    arrow = pa.date32() if kind is FeatureType.DATE else pa.timestamp("us", tz="UTC")
+
+    def side(ends: int) -> pd.DataFrame:
+        values = pa.array([end] * ends + [others] * (200 - ends), arrow)
+        frame: pd.DataFrame = pa.table({"until": values}).to_pandas()
+        return frame
+
+    (found,) = drift.moved(side(199), side(10), [Feature("until", kind)])
+
+    assert (found.distance > 0.5, found.typical[0][:7], found.typical[1]) == (True, "9999-12", "2020-01-01")

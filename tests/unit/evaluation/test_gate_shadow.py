@@ -216,6 +216,34 @@ def test_without_enough_to_compare_it_does_not_apply(
     assert why in found["shadow"].message
 
 
+def other_output(description: Description, **changes: Any) -> Description:
+    return description.model_copy(update={"output": description.output.model_copy(update=changes)})
+
+
+@pytest.mark.parametrize(
+    "champion",
+    [
+        lambda d: d.model_copy(update={"task": Task.REGRESSION}),
+        lambda d: other_output(d, classes=("No", "Yes", "Perhaps")),
+        lambda d: other_output(d, positive="No"),
+    ],
+    ids=["another task", "one class more", "the other probability"],
+)
+def test_who_answers_otherwise_by_declaration_is_not_compared(
+    description: Description, champion: Callable[[Description], Description]
+) -> None:
+    provenance = description.provenance.model_copy(update={"breaking": "clients want more"})
+    version = description.model_copy(update={"provenance": provenance})
+    theirs = champion(description)
+    shadowed = Shadowed.of(recorded(made_rows(300)), version, theirs)
+
+    found = shadow(version, lambda row: answer(chance(row)), shadowed=shadowed)
+
+    assert [each.verdict for each in found.values()] == [Verdict.NOT_APPLICABLE]
+    assert "v1 answers another task, or other classes" in found["shadow"].message
+    assert Shadowed.of(recorded(made_rows(300)), version, description).alike
+
+
 def test_who_declares_to_break_is_asked_what_it_takes_cut_to_what_it_knows(description: Description) -> None:
     fewer = description.model_copy(
         update={"features": tuple(each for each in description.features if each.name != "visits")}

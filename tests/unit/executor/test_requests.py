@@ -1,11 +1,14 @@
 """What the executor reads of sampled requests: everything once, what is lost is counted, labels make it quality."""
 
+import errno
 import itertools
+import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
+import pyarrow as pa
 import pytest
 
 from pipelines.adapters.storage.bundle_store import BundleStore
@@ -13,19 +16,29 @@ from pipelines.adapters.storage.checkpoints_file import FileCheckpoints
 from pipelines.domain.description import Description
 from pipelines.domain.policy import RequestLog as RequestPolicy
 from pipelines.domain.promotion import RunState
-from pipelines.domain.records import Feedback, LeaderLease, LiveWindow, RequestLog
+from pipelines.domain.records import (
+    Feedback,
+    FurtherModel,
+    LeaderLease,
+    LiveWindow,
+    ModelState,
+    PinnedVersion,
+    PolicyChange,
+    RequestLog,
+)
 from pipelines.domain.release import Endpoint, Environment
 from pipelines.errors import LostLease, Undecided
 from pipelines.executor.requests import RequestReader
-from pipelines.live import joined_files
+from pipelines.live import joined_files, request_files
+from pipelines.live.recorded import recorded_requests
 from pipelines.live.request_files import RequestFiles, feature_names, frame_of
 from pipelines.releases.services import Services
 from tests.support.servers.databases import sqlite_records
 from tests.support.world.bundles import make_bundle, valid_row
 from tests.support.world.fakes import FakeTarget
-from tests.support.world.records import add
+from tests.support.world.records import add, policy_body
 from tests.support.world.sampled import SampledReplica
-from tests.support.world.typed_bundles import make_typed_bundle
+from tests.support.world.typed_bundles import FEATURES, ROW, make_typed_bundle
 
 MODEL = "toy-model"
 PRODUCTION, STAGING = Environment.PRODUCTION, Environment.STAGING
@@ -252,6 +265,35 @@ def test_every_type_comes_back_as_a_snapshot_has_it(place: Place, tmp_path: Path
     assert set(frame.columns) == set(golden.rows[0])
 
 
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_moment_that_no_calendar_has_in_utc_is_left_out_and_the_rest_can_be_asked_again(
+    place: Place, tmp_path: Path, at: str
+) -> None:
+    place.bundle = make_typed_bundle(tmp_path / "bundles", "binary")
+    replica = place.replica()
+    replica.ask("r1", ROW)
+    replica.ask("r2", ROW | {"at": at})
+    place.pull()
+
+    description = Description.read(place.services.bundles.body(place.bundle[1]))
+    again = recorded_requests(place.home, description.model_copy(update={"model": MODEL}), "2", rows=10)
+
+    assert list(again.rows) == [ROW]
+    assert (place.window().kept, place.window().dropped) == (1, 1)
+
+
+def test_answers_whose_sums_have_no_end_are_counted_as_numbers(place: Place, tmp_path: Path) -> None:
+    place.bundle = make_typed_bundle(tmp_path / "bundles", "regression")
+    replica = place.replica()
+    for number, label in enumerate((1.5e308, 1.5e308, -1.5e308)):
+        replica.ask(str(number), ROW | {"label": label})
+        place.pull()
+
+    scores = place.window().scores
+    json.dumps(scores, allow_nan=False)
+    assert (scores["count"], scores["minimum"], scores["maximum"]) == (3, -1.5e308, 1.5e308)
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -267,6 +309,17 @@ def test_an_answer_of_another_form_is_refused_and_keeps_nothing(place: Place, an
         place.pull()
 
     assert place.records.find(LiveWindow) == []
+
+
+def test_what_one_replica_tells_wrongly_keeps_none_of_the_others_from_being_read(place: Place) -> None:
+    replica = place.replica()
+    replica.ask("r1", valid_row())
+    place.target.sampled[Endpoint(MODEL, PRODUCTION)].insert(0, lambda question: b"{}")
+
+    with pytest.raises(Undecided, match="another form"):
+        place.pull()
+
+    assert [row["request_id"] for row in place.rows()] == ["r1"]
 
 
 def test_rows_that_do_not_fit_the_bundle_are_left_out_and_counted(place: Place) -> None:
@@ -334,18 +387,69 @@ def test_the_quality_of_a_regression_is_of_numbers(place: Place, tmp_path: Path)
     assert (quality["rmse"], quality["mae"]) == (pytest.approx(1.0), pytest.approx(1.0))
 
 
+def test_labels_of_two_tasks_and_of_classes_that_are_fractions_are_each_of_their_version(
+    place: Place, tmp_path: Path
+) -> None:
+    place.bundle = make_typed_bundle(tmp_path / "bundles", "multiclass")
+    older = place.replica("2")
+    digest = place.bundle[1]
+    add(place.records, PinnedVersion(f"{MODEL}/2", MODEL, "2", digest, "sha256:e", place.now()))
+    golden = Description.read(place.services.bundles.body(digest)).golden
+    told = {f"a{number}": older.ask(f"a{number}", dict(row)) for number, row in enumerate(golden.rows)}
+    place.pull()
+    place.bundle = make_typed_bundle(tmp_path / "bundles", "regression")
+    newer = place.replica("3")
+    values = {f"b{number}": newer.ask(f"b{number}", dict(row)) for number, row in enumerate(golden.rows)}
+    place.pull()
+    labelled(place, *[(id, float(answer.prediction)) for id, answer in values.items()])
+    labelled(place, *[(id, answer.prediction) for id, answer in told.items()], id="f-2")
+    place.reader.take_labels()
+
+    place.reader.measure(SAMPLED)
+
+    of_classes, of_numbers = place.window("2").quality, place.window("3").quality
+    assert of_classes is not None and (of_classes["labelled"], of_classes["accuracy"]) == (len(told), 1.0)
+    assert of_numbers is not None and (of_numbers["labelled"], of_numbers["rmse"]) == (len(values), 0.0)
+
+
+def test_labels_that_can_not_be_kept_keep_nothing_else_from_being_done(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(place.records, PolicyChange("p-1", "sha256:p", policy_body(), "alice", place.now(), state=RunState.DONE))
+    pulled(place, 1)
+    labelled(place, ("r0", "Yes"))
+    place.at += timedelta(days=30)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(place.reader, "pull", lambda *_: None)
+    monkeypatch.setattr(RequestFiles, "add_labels", full)
+    with pytest.raises(OSError, match="No space"):
+        place.reader.look()
+
+    assert RequestFiles(place.home).files(MODEL) == []
+    assert place.records.find(Feedback, state=RunState.REQUESTED)
+
+
 def test_what_is_too_old_goes_and_the_oldest_of_too_much(place: Place) -> None:
     replica = place.replica()
     replica.ask("old", valid_row())
     place.pull()
     files = RequestFiles(place.home)
     assert len(files.files(MODEL)) == 1
+    files.add_labels("removed-model", place.at.date(), "f-9", [("old", 0, "Yes")])
+    files.add_labels("other-model", place.at.date(), "f-8", [("old", 0, "Yes")])
+    add(place.records, FurtherModel("removed-model", "alice", place.now(), ModelState.ARCHIVED))
+    add(place.records, FurtherModel("other-model", "alice", place.now()))
 
     place.at += timedelta(days=3)
     place.reader.forget(RequestPolicy(days=14))
-    assert len(files.files(MODEL)) == 1
+    assert len(files.files(MODEL)) == len(files.files("removed-model")) == 1
     place.reader.forget(RequestPolicy(days=2))
     assert files.files(MODEL) == [] and files.windows(MODEL, PRODUCTION) == []
+    # Nobody else looks after those of a model that was removed.
+    assert (files.files("removed-model"), len(files.files("other-model"))) == ([], 1)
 
     for number in range(3):
         replica.ask(str(number), valid_row())
@@ -387,6 +491,31 @@ def test_of_more_rows_than_are_wanted_each_file_gives_its_share(place: Place) ->
     assert whole is not None and len(set(whole.table["request_id"].to_pylist())) == whole.of == 100
 
 
+def test_rows_that_are_long_are_drawn_only_as_far_as_memory_is_given(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_files, "MOST_BYTES", 100_000)
+    long = [{**each, "maximum_length": 10_000} if each["name"] == "words" else each for each in FEATURES]
+    place.bundle = make_typed_bundle(tmp_path / "bundles", "binary", changes={"features": long})
+    place.at = datetime.now(UTC)
+    replica = place.replica()
+    for number in range(60):
+        replica.ask(f"r{number:02}", ROW | {"words": "x" * 10_000})
+        place.pull()
+    files, since = RequestFiles(place.home), datetime.now(UTC) - timedelta(hours=1)
+
+    spread, newest = files.spread(MODEL, PRODUCTION, "2", since, 1000), files.newest(MODEL, PRODUCTION, "2", 1000)
+
+    assert spread is not None and newest is not None
+    assert spread.of == 60
+    for table in (spread.table, newest):
+        assert table.num_rows >= 4 and table.nbytes <= 100_000
+    # Still of the whole time, and still the newest.
+    drawn = sorted(spread.table["request_id"].to_pylist())
+    assert drawn[0] < "r15" and drawn[-1] > "r45"
+    assert newest["request_id"].to_pylist()[0] == "r59"
+
+
 def test_rows_of_before_the_window_and_of_other_versions_are_not_among_them(place: Place) -> None:
     place.replica().ask("r1", valid_row())
     place.replica("3").ask("r2", valid_row())
@@ -424,7 +553,8 @@ def test_the_files_of_a_day_that_is_over_become_one_and_no_row_counts_twice_mean
     assert place.rows() == before
     assert files.join(MODEL, today=tomorrow(place)) == 5
     assert len(list(folder.iterdir())) == 1 and place.rows() == before
-    assert files.answers(files.windows(MODEL, PRODUCTION)[0]).num_rows == 5  # type: ignore[union-attr]
+    ids = pa.array([f"r{number}" for number in range(5)])
+    assert files.answers(files.windows(MODEL, PRODUCTION)[0], ids).num_rows == 5  # type: ignore[union-attr]
 
     # Nothing of it is read of the replica again, by a new executor either.
     replica.ask("late", valid_row())

@@ -11,7 +11,7 @@ from pipelines import commands
 from pipelines.domain.promotion import ReleaseState, RunState
 from pipelines.domain.records import Evaluation, FurtherModel, Lease, ModelState, Promotion, ReleaseRecord, Rollback
 from pipelines.domain.release import Endpoint, Environment, Phase, Slot
-from pipelines.errors import Cancelled, UsageError
+from pipelines.errors import Cancelled, Refused, UsageError
 from pipelines.executor.recovery import Recovery
 from pipelines.executor.scheduler import carry_out
 from pipelines.governance.progress import progress_of
@@ -162,6 +162,18 @@ def test_nothing_is_asked_for_a_model_whose_removal_was_begun_meanwhile(services
     kinds: tuple[type[Leased], ...] = (Evaluation, Promotion, Rollback)
     assert not any(services.records.find(kind) for kind in kinds)
     assert asked(services, MODEL).model == MODEL
+
+
+def test_a_model_is_not_removed_while_a_set_that_was_added_to_it_waits(services: Services) -> None:
+    who = {"person": "alice", "model": OTHER, "now": NOW}
+    waiting, _ = commands.add_evaluation_set(services.records, name="hard", digest="sha256:h", run_id="r", **who)
+
+    with pytest.raises(Refused, match=f"under way: {waiting.id}"):
+        commands.remove_model(services.records, person="alice", model=OTHER, default=MODEL)
+
+    with services.records.write() as transaction:
+        transaction.change(waiting, state=RunState.STOPPED)
+    assert commands.remove_model(services.records, person="alice", model=OTHER, default=MODEL)
 
 
 def test_a_release_that_came_to_nothing_is_undone_with_the_removal(services: Services) -> None:

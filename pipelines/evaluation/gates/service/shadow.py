@@ -91,6 +91,8 @@ def measure(world: Service, limits: ShadowLimits) -> Replay | str:
     if shadowed is None:
         return "no champion serves in production"
     recorded = shadowed.recorded
+    if not shadowed.alike:
+        return f"v{recorded.version} answers another task, or other classes"
     if len(recorded.rows) < limits.minimum_rows:
         return _too_few(len(recorded.rows), "of the champion's requests are sampled", limits)
     if recorded.hidden:
@@ -329,7 +331,8 @@ SHADOW = Gate(
     " 1927), in slices corrected for their number (Bonferroni); it fails where the lower bound is above the limit. By"
     " default 15 % may be decided otherwise: a retrain of the same kind on another sample of the Telco customers"
     " decides up to 5 % otherwise, another kind of model up to 7 %. It does not apply before 100 requests of the"
-    " champion are sampled, nor where the policy keeps a feature out of the sample.",
+    " champion are sampled, nor where the policy keeps a feature out of the sample or the champion answers another task"
+    " or other classes.",
     limits=ShadowLimits,
     measure=measure,
     judge=judge,

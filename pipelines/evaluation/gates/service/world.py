@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.domain.bundle import Feature
-from pipelines.domain.description import Golden, Output, Task
+from pipelines.domain.bundle import Feature, Schema
+from pipelines.domain.description import Description, Golden, Output, Task
 from pipelines.domain.records import ReleaseRecord
 from pipelines.domain.release import Release
 from pipelines.domain.sections import Profile
@@ -28,12 +28,21 @@ class Beside:
 class Shadowed:
     """What production was asked and what the champion answered, of which the version is asked the same.
 
-    `features` are those of the champion, `breaking` says that the version declares to break for its clients.
+    `features` are those of the champion, `breaking` says that the version declares to break for its clients, and
+    `alike` that it answers the same task with the same classes.
     """
 
     recorded: Recorded
     features: tuple[Feature, ...]
     breaking: bool
+    alike: bool = True
+
+    @classmethod
+    def of(cls, recorded: Recorded, version: Description, champion: Description) -> "Shadowed":
+        """Return it for a version and the champion whose requests were recorded."""
+        ours, theirs = Schema.of(version), Schema.of(champion)
+        alike = version.task is champion.task and ours.answers == theirs.answers
+        return cls(recorded, theirs.features, version.provenance.breaking is not None, alike)
 
 
 @dataclass(frozen=True)
