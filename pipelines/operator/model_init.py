@@ -1,6 +1,7 @@
 """Writes the model.yaml that is proposed for a file of data, into a project that is there or into one of its own."""
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pipelines.training.workspace import Workspace
 _HEAD = """# Proposed by "slipway model init" from what the data shows. Correct what it can't know: bounds of numbers,
 # what missing values mean (blank), categories to come, protected attributes, and another estimator.
 """
+_LIKE_A_NUMBER = re.compile(r"[-+.]?[0-9]")
 # What a repository without any content may hold already.
 _NO_CONTENT = re.compile(r"\..*|README.*|LICEN[CS]E.*", re.IGNORECASE)
 
@@ -82,8 +84,8 @@ def init_project(
 def steps_of(folder: Path, installation: Path, body: dict[str, Any]) -> str:
     """Return what is to be done in a new project, which the description `body` was written for, as commands."""
     folder = folder.resolve()
-    steps = [*missing_steps(folder), f"dvc add {body['source']['path']}", "git add .", "git commit"]
-    joins = "" if folder.parent == installation / FOLDER else f' "slipway model add {folder}", then'
+    steps = [*missing_steps(folder), f"dvc add {shlex.quote(body['source']['path'])}", "git add .", "git commit"]
+    joins = "" if folder.parent == installation / FOLDER else f' "slipway model add {shlex.quote(str(folder))}", then'
     return f'look at model.yaml; in {folder}: {", ".join(steps)};{joins} "slipway candidate --model {body["name"]}"'
 
 
@@ -136,8 +138,21 @@ def _predicted(body: dict[str, Any]) -> str:
 
 
 def _written(proposed: Proposal) -> str:
-    text = yaml.safe_dump(proposed.body, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    text = yaml.dump(
+        proposed.body, Dumper=_Quoting, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120
+    )
     return _HEAD + text
+
+
+class _Quoting(yaml.SafeDumper):
+    """Quotes texts that begin as numbers do: some are numbers to DVC alone, which reads YAML of another version."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """Return a text, quoted where it may be taken for a number."""
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style="'" if _LIKE_A_NUMBER.match(data) else None)
+
+
+_Quoting.add_representer(str, _Quoting.represent_str)
 
 
 def _name_of(text: str) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipelines.domain.bundle import Feature, Schema, schema_breaks
 from pipelines.domain.description import label_text
 from pipelines.packaging.snapshot import Snapshot, SnapshotDescription
-from pipelines.packaging.training_rows import Hashes, TrainingRows, hashes_of_values
+from pipelines.packaging.training_rows import Hashes, TrainingRows, hashes_of_texts, hashes_of_values
 from pipelines.training.feature_rules import Categorical
 from pipelines.training.model_file import ModelFile
 from pipelines.training.places import identities, identity_of
@@ -154,7 +154,8 @@ def compare(old: Side, new: Side) -> Differences:
         Column(name, tuple(_column(name, old, new, before.get(name), after.get(name)))) for name in {**after, **before}
     ]
     columns += [Column(name, ("added, without a role in model.yaml",)) for name in new.unassigned]
-    columns.append(Column(new.description.target, tuple(_labels(old.description, new.description))))
+    answers = (*_labels(old.description, new.description), *_other_answers(old, new))
+    columns.append(Column(new.description.target, answers))
     return Differences(
         old=old.name,
         new=new.name,
@@ -232,6 +233,32 @@ def _labels(old: SnapshotDescription, new: SnapshotDescription) -> Iterable[str]
     if (old.target, old.task) != (new.target, new.task):
         yield f"is the target of a {new.task} model, before {old.target} of a {old.task} one"
     yield from _texts("label", map(label_text, old.classes), map(label_text, new.classes))
+
+
+def _other_answers(old: Side, new: Side) -> Iterable[str]:
+    """Say in how many rows of both the target is another one; of a version's rows nobody has logged it."""
+    before, after, keys = _answers(old), _answers(new), _keys_of_both(old, new)
+    if keys is None or before is None or after is None or old.description.target != new.description.target:
+        return
+    if other := _changed(keys[0], before, keys[1], after):
+        yield f"is another one in {other:,} rows that both have"
+
+
+def _answers(side: Side) -> Hashes | None:
+    if side.frame is None:
+        return None
+    target = side.frame[side.description.target]
+    return hashes_of_texts(((str(each),) for each in target), len(target))
+
+
+def _keys_of_both(old: Side, new: Side) -> tuple[Hashes, Hashes] | None:
+    """Return what rows of both are known by: their identities, or their values where both have the same columns."""
+    if old.rows is None or new.rows is None:
+        return None
+    one, other = old.rows, new.rows
+    if one.identity == other.identity and one.identities is not None and other.identities is not None:
+        return one.identities, other.identities
+    return (one.contents, other.contents) if one.values == other.values else None
 
 
 def _texts(what: str, before: Iterable[str], after: Iterable[str]) -> Iterable[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame
-from sklearn.base import BaseEstimator, is_classifier, is_regressor
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import StackingClassifier
 from sklearn.pipeline import Pipeline
@@ -25,13 +25,14 @@ from pipelines.errors import NotServable, UsageError
 from pipelines.packaging.onnx_model import Scores
 from pipelines.training.advice import advice
 from pipelines.training.model_file import Estimator
-from pipelines.training.parts import BOOSTING, parts
+from pipelines.training.parts import BOOSTING, answers_task, parts
 from pipelines.training.workspace import make_importable
 
 INSTALL_BOOSTING = "make setup EXTRA=boosting"
 # Parameters that are lists of (name, estimator) or (name, transformer, columns).
 _NAMED_STEPS = ("steps", "estimators", "transformers", "transformer_list")
 MAKER = "make_estimator"
+_SLIPWAY = Path(__file__).parents[1]
 # A module that ends its program would end the stage as if it were done.
 _RAISED = (Exception, SystemExit)
 
@@ -47,7 +48,7 @@ def build(rule: Estimator, features: tuple[Feature, ...], *, task: Task, seed: i
     else:
         estimator = _construct({"path": rule.path, "parameters": rule.parameters}, "estimator")
     regresses = task is Task.REGRESSION
-    if not (hasattr(estimator, "fit") and (is_regressor if regresses else is_classifier)(estimator)):
+    if not (hasattr(estimator, "fit") and answers_task(estimator, regresses=regresses)):
         wanted = "a regressor" if regresses else "a classifier with predict_proba"
         raise UsageError(
             f"estimator {rule.source} is no {'regressor' if regresses else 'classifier'}, which task {task} needs",
@@ -59,18 +60,21 @@ def build(rule: Estimator, features: tuple[Feature, ...], *, task: Task, seed: i
     return checked
 
 
-def fit(pipeline: Pipeline, rows: DataFrame, labels: NDArray[Any], rule: Estimator) -> None:
-    """Fit `pipeline`, and put the best model of a search in its place; raise UsageError for what can't be fitted."""
+def fit(pipeline: Pipeline, rows: DataFrame, labels: NDArray[Any], rule: Estimator, *, root: Path) -> None:
+    """Fit `pipeline`, and put the best model of a search in its place; raise UsageError for what can't be fitted.
+
+    Where the user's own code, which is in `root`, is at fault, its line is named.
+    """
     try:
         pipeline.fit(rows, labels)
     except MemoryError:
         raise
     except _RAISED as error:
-        otherwise = "correct estimator.parameters in model.yaml"
+        otherwise = f"correct {rule.module}.py" if rule.module else "correct estimator.parameters in model.yaml"
         if not rule.encoded:
             otherwise = "with encoded: false it gets the columns as they are, categories as text; encode them in it"
         raise UsageError(
-            f"estimator {rule.source} can't be fitted: {_said(error)}", next=advice(pipeline, otherwise=otherwise)
+            f"estimator {rule.source} can't be fitted: {_said(error, root)}", next=advice(pipeline, otherwise=otherwise)
         ) from error
     name, fitted = pipeline.steps[-1]
     while hasattr(fitted, "best_estimator_"):
@@ -153,14 +157,20 @@ def _made(rule: Estimator, features: tuple[Feature, ...], root: Path) -> Any:
     assert rule.module is not None
     try:
         make: Callable[..., Any] = getattr(importlib.import_module(rule.module), MAKER)
-        return make(features, **rule.parameters)
+        made = make(features, **rule.parameters)
     except _RAISED as error:
         if (library := missing_library(error)) is not None:
             raise not_installed(library) from error
         raise UsageError(
             f"module {rule.module} gives no estimator: {_said(error, root)}",
-            next=f"it needs a function {MAKER}(features) that returns an unfitted classifier",
+            next=f"it needs a function {MAKER}(features) that returns an unfitted estimator",
         ) from error
+    if isinstance(made, type):
+        raise UsageError(
+            f"{MAKER} of module {rule.module} returns the class {made.__name__}, and no estimator",
+            next=f"have it return {made.__name__}(), an object of it",
+        )
+    return made
 
 
 def _construct(rule: Mapping[str, Any], where: str) -> Any:
@@ -226,10 +236,16 @@ def missing_library(error: BaseException) -> str | None:
 
 
 def _said(error: BaseException, root: Path | None = None) -> str:
-    """Return the first lines of an error; of one in a file of `root`, with the last line there that it passed."""
+    """Return the first lines of an error; of one in a person's file in `root`, with the last line there it passed."""
     text = " ".join(str(error).split())[:500]
-    frames = [
-        each for each in traceback.extract_tb(error.__traceback__) if root and Path(each.filename).is_relative_to(root)
-    ]
+    if isinstance(error, KeyError):
+        # Its text is the key and nothing else.
+        text = f"there is no {text}"
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if root and _is_own(Path(each.filename), root)]
     place = f" in {Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else ""
     return f"{text or type(error).__name__}{place}"
+
+
+def _is_own(file: Path, root: Path) -> bool:
+    """Whether a file of `root` is a person's own: libraries, and Slipway itself, may lie in it as well."""
+    return file.is_relative_to(root) and "site-packages" not in file.parts and not file.is_relative_to(_SLIPWAY)

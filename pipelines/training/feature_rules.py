@@ -12,7 +12,10 @@ from pipelines.domain.bundle import Feature, FeatureType
 if TYPE_CHECKING:
     import pandas as pd
 
-Name = Annotated[StrictStr, Field(min_length=1, max_length=128)]
+MOST_NAME_CHARS = 128
+Name = Annotated[StrictStr, Field(min_length=1, max_length=MOST_NAME_CHARS)]
+# A column of the source that is no feature may be called anything.
+ColumnName = Annotated[StrictStr, Field(min_length=1)]
 
 
 class Strict(BaseModel):

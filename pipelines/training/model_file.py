@@ -21,7 +21,7 @@ from pipelines.domain.names import checked_name
 from pipelines.domain.texts import checked_text
 from pipelines.errors import UsageError
 from pipelines.packaging.snapshot import IDENTITY_COLUMN
-from pipelines.training.feature_rules import Name, Numeric, Rule, Strict, twice
+from pipelines.training.feature_rules import ColumnName, Name, Numeric, Rule, Strict, twice
 
 # What Pydantic says in terms of Python.
 _IN_WORDS = {
@@ -31,6 +31,7 @@ _IN_WORDS = {
     "model_attributes_type": "give keys with their values",
     "model_type": "give keys with their values",
     "string_type": "give a text",
+    "tuple_type": "give a list",
     "union_tag_invalid": "its type is none of integer, number, boolean, category, date, datetime, text",
     "union_tag_not_found": "give its type: integer, number, boolean, category, date, datetime or text",
 }
@@ -200,9 +201,9 @@ class ModelFile(Strict):
     positive: Label | None = None
     labels: Literal["text", "integer", "number", "boolean"] | None = None
     unlabelled: Literal["refuse", "drop"] = "refuse"
-    id_columns: tuple[Name, ...] = ()
+    id_columns: tuple[ColumnName, ...] = ()
     features: Annotated[dict[Name, Rule], Field(min_length=1)]
-    ignore: tuple[Name, ...] = ()
+    ignore: tuple[ColumnName, ...] = ()
     protected: tuple[Name, ...] = ()
     split: Split
     estimator: Estimator

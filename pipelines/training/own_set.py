@@ -21,5 +21,5 @@ def write_own_set(project: Path, file: Path, into: Path) -> str:
     model = ModelFile.load(project / "model.yaml")
     declared = model.source.model_copy(update={"path": str(file), "sha256": None})
     table = usable_rows(model, read_source(declared, Path()))
-    frame = typed_frame(model, table)
+    frame = typed_frame(model, table, trains=False)
     return write_snapshot(into, frame, describe(model, frame), identities(model, table))

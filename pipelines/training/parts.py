@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import FeatureUnion, Pipeline
 
@@ -39,6 +39,14 @@ def parts(estimator: Any) -> Iterator[Any]:
             pending += vars(part).values() if isinstance(part, BaseEstimator) else []
         elif type(part).__module__.startswith("sklearn.calibration"):
             pending += vars(part).values()
+
+
+def answers_task(estimator: Any, *, regresses: bool) -> bool:
+    """Whether an object is a regressor, or else a classifier; a class is neither, nor is what no library made."""
+    try:
+        return bool((is_regressor if regresses else is_classifier)(estimator))
+    except (AttributeError, TypeError):
+        return False
 
 
 def steps(estimator: Any, path: str = "") -> Iterator[tuple[str, Any]]:

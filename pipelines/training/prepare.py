@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from pipelines.domain.description import Task
+from pipelines.domain.description import Task, label_text
+from pipelines.errors import UsageError
 from pipelines.packaging.snapshot import SnapshotDescription, write_snapshot
 from pipelines.training.feature_rules import feature_of
 from pipelines.training.model_file import ModelFile
@@ -22,6 +23,7 @@ def prepare(workspace: Workspace) -> None:
         report(f"{left_out:,} rows without {model.target} are left out")
     frame = typed_frame(model, table)
     description = describe(model, frame)
+    _refuse_two_classes(description)
     parts, known = divided(model, table, frame), identities(model, table)
     files = {"train": workspace.train, "evaluation": workspace.evaluation, "reference": workspace.reference}
     for name, rows in parts.named().items():
@@ -43,6 +45,15 @@ def describe(model: ModelFile, frame: pd.DataFrame) -> SnapshotDescription:
         task=model.kind,
         identity=identity_of(model),
     )
+
+
+def _refuse_two_classes(description: SnapshotDescription) -> None:
+    if description.task is Task.MULTICLASS and len(description.classes) == 2:
+        one, other = (repr(label_text(each)) for each in description.classes)
+        raise UsageError(
+            f"target {description.target} holds two labels, {one} and {other}, and task: multiclass needs more",
+            next="say in model.yaml which of them is positive, in place of the task",
+        )
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from pipelines.errors import NotServable, UsageError
 from pipelines.packaging.onnx_model import refuse_unspeakable
+from pipelines.training.feature_rules import MOST_NAME_CHARS
 from pipelines.training.model_file import ModelFile, Source, instant
 from pipelines.training.places import divided
 from pipelines.training.reading import numbers as of
@@ -33,8 +34,15 @@ MOST_LABELS = 50
 MOST_CATEGORIES = 100
 # What people write for no value, where all else in a column are numbers.
 _MARKERS = frozenset({"NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "none", "-", "?", "."})
+_WORDS = frozenset({"None", "none"})
 _POSITIVE = ("yes", "true", "1", "1.0", "y", "t", "positive")
-_ID_NAME = re.compile(r"(?:^|[_\W])[iI][dD]$|(?:Id|ID)$")
+# What pandas calls the index of a frame in a file counts as an id as well.
+_INDEX = r"^Unnamed: \d+(?:\.\d+)?$|^__index_level_\d+__$"
+_ID_NAME = re.compile(rf"(?:^|[_\W])[iI][dD]$|(?:Id|ID)$|{_INDEX}")
+# Whose rows belong together; COVID is no such id.
+_GROUP_NAME = re.compile(rf"(?:^|[_\W])[iI][dD]$|[a-z]I[dD]$|{_INDEX}")
+# A column in which fewer values than that are no numbers was meant to be one of numbers.
+_FEW = 0.05
 _SEEDS = range(10)
 _FEATURES = ("integer", "number", "boolean", "category", "date", "datetime")
 _TRUTHS = frozenset({"true", "false"})
@@ -137,7 +145,10 @@ class _Judge:
         self._ids = ids
         others = [name for name in table.columns if name != target]
         self._decimal = guessed_decimal(table, others)
-        self._markers = sorted({marker for name in table.columns for marker in self._markers_of(table.trimmed(name))})
+        found = {marker for name in table.columns for marker in self._markers_of(table.trimmed(name))}
+        # A word for no number in another column is a label among labels of texts.
+        labels = set() if self._markers_of(table.trimmed(target)) else set(table.trimmed(target).to_pylist())
+        self._markers = sorted(found - labels.intersection(_WORDS))
         self._table = dataclasses.replace(table, missing=table.missing | set(self._markers))
         self._has_id = bool(ids)
         missing = self._table.is_missing(target)
@@ -147,8 +158,7 @@ class _Judge:
         labelled = table.among(~missing)
         self._labels: Counter[str] = Counter(labelled.columns[target].to_pylist())
         numbers = of.parsed(labelled.trimmed(target), guessed_decimal(labelled, [target]))
-        self._is_number = not np.isnan(numbers).any()
-        self._regresses = self._is_number and len(self._labels) > MOST_LABELS
+        self._regresses = not np.isnan(numbers).any() and len(self._labels) > min(MOST_LABELS, len(labelled) / 2)
 
     def task(self) -> dict[str, Any]:
         """Return what is to be predicted; raise UsageError for a target of free text."""
@@ -174,8 +184,10 @@ class _Judge:
         said = {label.strip().lower() for label in self._labels}
         if said <= _TRUTHS:
             return "boolean"
-        whole = self._is_number and all(float(label).is_integer() for label in said)
-        return "integer" if whole and not any(label.startswith("0") and label != "0" for label in said) else "text"
+        texts = pa.array(sorted(said))
+        numbers = of.parsed(texts, ".")
+        whole = of.is_whole(numbers).all() and not of.is_beyond_whole(numbers).any()
+        return "integer" if whole and not self._has_leading_zeros(texts) else "text"
 
     def written(self) -> dict[str, Any]:
         """Return what of a source this has found out."""
@@ -198,11 +210,15 @@ class _Judge:
             return Role(column, "ignore", "it is empty")
         if _is_unspeakable(column):
             return Role(column, "ignore", "its name can't be a field of a request")
+        if len(column) > MOST_NAME_CHARS:
+            return Role(column, "ignore", f"its name has more than {MOST_NAME_CHARS} characters")
         if missing:
             known = pa.array(~self._table.is_missing(column))
             texts = texts.filter(known)
             distinct = texts.unique()
         role = self._role_of_values(column, texts, distinct)
+        if odd := self._odd_ones(column):
+            role = dataclasses.replace(role, why=f"{role.why}; {odd}")
         if missing and role.role == "id":
             return Role(column, "ignore", f"{role.why}, but {missing:,} are missing")
         if missing and role.role in _FEATURES:
@@ -226,6 +242,8 @@ class _Judge:
             return Role(column, "number", f"numbers from {distinct[0]:g} to {distinct[-1]:g}")
         if each_its_own and (of.counts_rows(values) or _ID_NAME.search(column)):
             return self._id(column, "a whole number of its own in each row")
+        if len(distinct) > MOST_CATEGORIES and _GROUP_NAME.search(column):
+            return Role(column, "ignore", f"called an id, one of {len(distinct):,}: as --id it keeps its rows together")
         if of.is_beyond_whole(values).any() or of.is_merged(values).any():
             return Role(
                 column, "ignore", "float32, which the model takes, merges some of its whole numbers: an id or a time?"
@@ -234,7 +252,7 @@ class _Judge:
 
     def _role_of_texts(self, column: str, distinct: pa.StringArray) -> Role:
         rows = len(self._table)
-        if len(distinct) == rows and not _is_time(distinct[0].as_py()):
+        if len(distinct) == rows and not _is_time(distinct[0].as_py()) and not self._odd_ones(column):
             return self._id(column, "a text of its own in each row")
         if {text.lower() for text in distinct.to_pylist()} == _TRUTHS:
             return Role(column, "boolean", "true and false")
@@ -246,6 +264,18 @@ class _Judge:
             return Role(column, "ignore", f"{len(distinct):,} different texts in {rows:,} rows")
         named = ", ".join(quoted(text) for text in sorted(distinct.to_pylist())[:4])
         return Role(column, "category", f"{len(distinct)} different texts: {named}")
+
+    def _odd_ones(self, column: str) -> str:
+        """Say which few values keep a column from being one of numbers; nothing where they are many, or none."""
+        texts = self._table.trimmed(column)
+        values = of.parsed(texts, self._decimal)
+        is_odd = np.isnan(values) & ~self._table.is_missing(column)
+        are_few = is_odd.sum() <= _FEW * (~np.isnan(values)).sum()
+        if not is_odd.any() or not (are_few or self._markers_of(texts)):
+            return ""
+        first = int(np.flatnonzero(is_odd)[0])
+        text, place = self._table.columns[column][first].as_py(), f"{self._table.unit} {self._table.places[first]}"
+        return f"numbers all but {is_odd.sum():,}, such as {quoted(text)} in {place}"
 
     def _id(self, column: str, why: str) -> Role:
         if self._has_id:

@@ -1,6 +1,7 @@
 """Measure the trained model on rows that no fitting saw, and that its ONNX form answers the same."""
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,12 @@ from pipelines.training.train import as_served, load_trained
 from pipelines.training.workspace import Workspace, report, run_stage
 
 TOLERANCE = 1e-5
+# So many evaluation rows are asked with each feature missing that may be.
+_GAP_ROWS = 100
+_FILLED = (
+    "put SimpleImputer before what takes no missing values in ONNX, take gradient boosting, or have the feature never"
+    " missing (nullable: false)"
+)
 
 
 def score(workspace: Workspace) -> None:
@@ -48,6 +55,11 @@ def score(workspace: Workspace) -> None:
         metrics = compared(workspace.onnx_model.read_bytes(), evaluation, predictions)
     except NotServable as error:
         raise NotServable(f"{named(pipeline)}: {error.message}", next=advice(pipeline)) from error
+
+    def answers(_: str, rows: pd.DataFrame) -> pd.DataFrame:
+        return predict(pipeline, as_served(rows, evaluation.description), evaluation.description, classes)
+
+    refuse_other_gaps(workspace.onnx_model.read_bytes(), evaluation, answers, what=named(pipeline))
     write_measured(workspace, predictions, metrics)
 
 
@@ -59,6 +71,30 @@ def compared(content: bytes, evaluation: Snapshot, predictions: pd.DataFrame) ->
         predictions, served.score(evaluation.features), description, order=served.model.classes
     )
     return {**measure(evaluation, predictions), "onnx_max_abs_difference": difference}
+
+
+def refuse_other_gaps(
+    content: bytes, evaluation: Snapshot, answers: Callable[[str, pd.DataFrame], pd.DataFrame], *, what: str
+) -> None:
+    """Raise NotServable where a trained model and its ONNX form differ once a feature is missing that may be.
+
+    The evaluation rows need not hold such a row, and clients send it. `answers` returns the trained model's
+    predictions of some of those rows, in which the feature that it is given the name of is missing. The model is called
+    `what` in a refusal.
+    """
+    description = evaluation.description
+    served = ServedModel.wired(OnnxModel.read(content, "model.onnx"), description.features)
+    features = evaluation.features
+    some = features.iloc[np.unique(np.linspace(0, len(features) - 1, _GAP_ROWS).astype(np.int64))]
+    for feature in description.features:
+        if not feature.nullable:
+            continue
+        rows = some.assign(**{feature.name: some[feature.name].mask(np.ones(len(some), dtype=bool))})
+        try:
+            predictions = answers(feature.name, rows)
+            largest_difference(predictions, served.score(rows), description, order=served.model.classes)
+        except NotServable as error:
+            raise NotServable(f"{what}: with {feature.name!r} missing, {error.message}", next=_FILLED) from error
 
 
 def write_measured(workspace: Workspace, predictions: pd.DataFrame, metrics: dict[str, float]) -> None:

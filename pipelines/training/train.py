@@ -51,7 +51,7 @@ def train(workspace: Workspace) -> None:
     if description.task is not Task.REGRESSION and needs_numeric_labels(estimator):
         target = np.searchsorted(np.array(list(map(label_text, description.classes)), dtype=object), target)
     pipeline = build_pipeline(model, description, estimator)
-    fit(pipeline, as_served(snapshot.features, description), target, model.estimator)
+    fit(pipeline, as_served(snapshot.features, description), target, model.estimator, root=workspace.root)
     workspace.onnx_model.parent.mkdir(parents=True, exist_ok=True)
     workspace.sklearn_model.write_bytes(stable_skops(pipeline))
     workspace.onnx_model.write_bytes(to_onnx(pipeline, description))

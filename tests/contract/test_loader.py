@@ -151,6 +151,16 @@ def test_a_column_of_any_dtype_means_the_same(
     assert answered(model, frame.assign(**{name: column})) == served(scorer, rows)
 
 
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00", "1600-02-29T12:30:00", "9999-12-31T23:59:59"])
+@pytest.mark.parametrize("dtype", ["datetime64[s]", "datetime64[us]", "datetime64[us, UTC]"])
+def test_a_column_of_times_of_any_year_means_the_same(regression: tuple[Model, Scorer], text: str, dtype: str) -> None:
+    model, scorer = regression
+    rows = [{**ROW, "label": 3.0, "at": f"{text}Z", "day": text[:10]}] * 2
+    at, day = (pd.Series([datetime.fromisoformat(each)] * 2).astype("datetime64[us]") for each in (text, text[:10]))
+    at = at.dt.tz_localize("UTC") if "UTC" in dtype else at.astype(dtype)
+    assert answered(model, frame_of(rows).assign(at=at, day=day)) == served(scorer, rows)
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -186,8 +186,9 @@ def _whole_column(column: "pd.Series[Any]", kind: str) -> NDArray[np.float64] | 
         return None
     # Without its zone it would be its moment there; a day is the day of its zone.
     local = column.dt.tz_localize(None) if kind == "date" else pd.to_datetime(column, utc=True).dt.tz_localize(None)
-    unit = pd.Timedelta(days=1) if kind == "date" else pd.Timedelta(seconds=1)
-    return np.asarray((local - pd.Timestamp(0)) / unit, dtype=np.float64)
+    # In microseconds, which any year has: pandas would take nanoseconds, which end in 2262.
+    since = np.asarray(local, dtype="datetime64[us]") - np.datetime64(0, "us")
+    return since / np.timedelta64(1, "D" if kind == "date" else "s")
 
 
 def _each(

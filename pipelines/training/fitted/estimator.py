@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import is_classifier, is_regressor
 from sklearn.compose import ColumnTransformer
+from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
 
 from pipelines.domain.description import Label, Task
 from pipelines.errors import NotServable, UsageError
 from pipelines.packaging.snapshot import SnapshotDescription
 from pipelines.training.advice import advice
 from pipelines.training.export import to_onnx
-from pipelines.training.parts import parts, steps
+from pipelines.training.parts import answers_task, parts, steps
 
 # The libraries' own training interfaces, whose models are no estimators.
 _BOOSTERS = {
@@ -30,7 +31,7 @@ _BOOSTERS = {
 
 
 def checked_estimator(estimator: Any, task: Task) -> Pipeline:
-    """Return a fitted estimator as a pipeline; raise UsageError for what is none of the task."""
+    """Return a fitted estimator as a pipeline; raise UsageError for what is none of the task, or not fitted."""
     kind = type(estimator)
     if instead := _BOOSTERS.get((kind.__module__.partition(".")[0], kind.__name__)):
         raise UsageError(
@@ -38,12 +39,17 @@ def checked_estimator(estimator: Any, task: Task) -> Pipeline:
         )
     while hasattr(estimator, "best_estimator_"):
         estimator = estimator.best_estimator_
-    wanted, is_one = ("regressor", is_regressor) if task is Task.REGRESSION else ("classifier", is_classifier)
-    if not (hasattr(estimator, "predict") and is_one(estimator)):
+    wanted = "regressor" if task is Task.REGRESSION else "classifier"
+    if not (hasattr(estimator, "predict") and answers_task(estimator, regresses=task is Task.REGRESSION)):
+        what = f"the class {estimator.__name__}" if isinstance(estimator, type) else type(estimator).__name__
         raise UsageError(
-            f"{type(estimator).__name__} is no {wanted}, which task {task} needs",
+            f"{what} is no {wanted}, which task {task} needs",
             next=f"give a fitted {wanted}, or another task",
         )
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError as error:
+        raise UsageError(f"{type(estimator).__name__} is not fitted", next="fit it, then log it") from error
     if task is not Task.REGRESSION and not hasattr(estimator, "predict_proba"):
         raise UsageError(
             f"{type(estimator).__name__} has no predict_proba", next=advice(estimator, otherwise="choose one that has")

@@ -5,10 +5,13 @@ A type that a request or the model can't carry is refused by its column, with wh
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from pipelines.domain.bundle import FeatureType
@@ -17,10 +20,11 @@ from pipelines.domain.names import checked_name
 from pipelines.errors import UsageError
 from pipelines.packaging.onnx_model import refuse_unspeakable
 from pipelines.packaging.snapshot import SnapshotDescription
-from pipelines.training.feature_rules import Rule, feature_of
+from pipelines.training.feature_rules import Numeric, Plain, Rule, Text, feature_of
 from pipelines.training.places import FEWEST_ROWS
 from pipelines.training.proposal import MOST_CATEGORIES, probable_positive
 from pipelines.training.reading import numbers as of
+from pipelines.training.reading.refusals import quoted
 
 _RULE: TypeAdapter[Rule] = TypeAdapter(Rule)
 _TIMES = (FeatureType.DATE, FeatureType.DATETIME)
@@ -86,6 +90,11 @@ def described(
     in the rows. Raises UsageError, NotServable for a name.
     """
     declared, known = declared or {}, known or {}
+    if not (isinstance(declared, Mapping) and all(isinstance(rule, Mapping) for rule in declared.values())):
+        raise UsageError(
+            f"features is {str(declared)[:100]!r}, and not what model.yaml says of each feature",
+            next='give it as {"age": {"type": "integer", "minimum": 0}}',
+        )
     strangers = sorted({*declared, *protected} - set(rows.columns))
     if strangers:
         raise UsageError(
@@ -114,15 +123,28 @@ def typed_rows(rows: pd.DataFrame, truth: "pd.Series[Any]", description: Snapsho
     if len(rows) < FEWEST_ROWS:
         raise UsageError(f"{len(rows)} rows are too few to judge by", next=f"give {FEWEST_ROWS} or more")
     if description.task is Task.REGRESSION:
-        return pd.DataFrame({**columns, description.target: truth.astype(np.float64)})
+        return pd.DataFrame({**columns, description.target: _numbers(truth)})
     texts = pd.Series([label_text(label) for label in labels_of(truth)], dtype=object)
     known = {label_text(label) for label in description.classes}
     if strange := sorted(set(texts) - known):
         raise UsageError(
-            f"y holds {', '.join(map(repr, strange[:5]))}, and the estimator answers {', '.join(map(repr, known))}",
+            f"y holds {', '.join(map(repr, strange[:5]))}, and the estimator answers"
+            f" {', '.join(map(repr, sorted(known)))}",
             next="give y as the estimator was fitted on it",
         )
     return pd.DataFrame({**columns, description.target: texts})
+
+
+def _numbers(truth: "pd.Series[Any]") -> "pd.Series[Any]":
+    try:
+        values: NDArray[np.float64] = np.asarray(truth.astype(np.float64), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"y holds what is no number, which task regression needs: {error}", next="give numbers, or another task"
+        ) from error
+    if not np.isfinite(values).all() or of.is_beyond_float32(values).any():
+        raise UsageError("y holds numbers beyond float32, which the model answers with", next="scale y before fit")
+    return pd.Series(values)
 
 
 def refuse_absent_labels(frame: pd.DataFrame, description: SnapshotDescription) -> None:
@@ -185,9 +207,10 @@ def _kind(name: str, column: "pd.Series[Any]") -> str:
     if held == {bool}:
         return "boolean"
     if held - {str}:
+        meant = "number" if all(issubclass(each, Real | Decimal) for each in held) else "category"
         raise UsageError(
             f"column {name!r} holds {', '.join(sorted(each.__name__ for each in held))}, which no feature is",
-            next=f"give it one type before fit, or declare it: features={{{name!r}: {{'type': 'category'}}}}",
+            next=f"give it one type before fit, or declare it: features={{{name!r}: {{'type': {meant!r}}}}}",
         )
     different = int(column.nunique())
     if different > MOST_CATEGORIES:
@@ -209,26 +232,60 @@ def _texts(name: str, column: "pd.Series[Any]") -> set[str]:
 
 
 def _check(name: str, column: "pd.Series[Any]", rule: Rule) -> None:
-    kind = FeatureType(rule.type)
-    if kind in _TIMES:
+    """Raise UsageError for values that are not of the feature: the service would refuse such a row, or change it."""
+    if FeatureType(rule.type) in _TIMES:
         raise _no_times(name)
     if column.isna().any() and not rule.nullable:
         raise UsageError(
             f"feature {name!r} is missing in {int(column.isna().sum())} rows, and is declared as never missing",
             next="leave nullable out, or leave such rows out",
         )
-    if kind not in (FeatureType.INTEGER, FeatureType.NUMBER):
-        return
-    values = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    given = values[~np.isnan(values)]
-    if np.isinf(given).any() or of.is_beyond_float32(given).any():
+    given = column.dropna().astype(object)
+    if isinstance(rule, Numeric):
+        _check_numbers(name, given, rule)
+    elif isinstance(rule, Plain):
+        _refuse_values(name, given, ~given.isin([True, False]), "is neither true nor false")
+    else:
+        is_text = given.map(lambda value: isinstance(value, str)).astype(bool)
+        _refuse_values(name, given, ~is_text, f"is no text, which a {rule.type} is")
+        if isinstance(rule, Text):
+            long = given.map(len).astype(int) > rule.maximum_length
+            _refuse_values(name, given, long, f"is longer than {rule.maximum_length} characters")
+        else:
+            _refuse_values(name, given, ~given.isin(rule.categories), "is not one of its categories")
+
+
+def _check_numbers(name: str, given: "pd.Series[Any]", rule: Numeric) -> None:
+    try:
+        values: NDArray[np.float64] = np.asarray(given.astype(np.float64), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"feature {name!r} is declared as {rule.type}, and holds what is no number: {error}",
+            next="declare it as what it is, or give numbers",
+        ) from error
+    if np.isinf(values).any() or of.is_beyond_float32(values).any():
         raise UsageError(
             f"feature {name!r} holds numbers beyond float32, which the model is given", next="scale it before fit"
         )
-    if kind is FeatureType.INTEGER and (not of.is_whole(given).all() or of.is_merged(given).any()):
+    whole = of.is_whole(values).all() and not of.is_merged(values).any()
+    if rule.type == "integer" and not whole:
         raise UsageError(
             f"feature {name!r} holds numbers that are not whole, or that float32 merges with one another",
             next=f"declare it: features={{{name!r}: {{'type': 'number'}}}}; an id or a time as a number is no feature",
+        )
+    if rule.minimum is not None:
+        _refuse_values(name, given, values < rule.minimum, f"is below the declared minimum {rule.minimum:g}")
+    if rule.maximum is not None:
+        _refuse_values(name, given, values > rule.maximum, f"is above the declared maximum {rule.maximum:g}")
+
+
+def _refuse_values(name: str, given: "pd.Series[Any]", wrong: Any, why: str) -> None:
+    found = given[np.asarray(wrong, dtype=bool)]
+    if len(found):
+        count = f" ({len(found):,} such values)" if len(found) > 1 else ""
+        raise UsageError(
+            f"feature {name!r}: {quoted(str(found.iloc[0]))} in row {found.index[0]} {why}{count}",
+            next="declare what the rows hold, or correct them: the service refuses such values",
         )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
@@ -35,7 +36,7 @@ from pipelines.training.fitted.rows import (
     typed_rows,
 )
 from pipelines.training.register import Registration
-from pipelines.training.score import compared, predict, write_measured
+from pipelines.training.score import compared, predict, refuse_other_gaps, write_measured
 from pipelines.training.train import stable_skops
 from pipelines.training.workspace import Workspace, report
 
@@ -83,6 +84,8 @@ def lay_out(
     everything = pd.concat([given[names], *([trained[0][names]] if trained else [])], ignore_index=True)
     labels = labels_of(y)
     classes = classes_of(pipeline, labels) if told.task is not Task.REGRESSION else ()
+    if told.task is Task.MULTICLASS and told.positive is None and len(classes) <= 2:
+        raise UsageError(f"{_counted(classes)}, and task multiclass needs more than two", next="task='binary'")
     description = described(
         everything,
         model=told.model,
@@ -102,7 +105,8 @@ def lay_out(
         # Nobody has said which of them are for reference, so all are.
         for path in (workspace.train, workspace.reference):
             write_snapshot(path, typed, description)
-    done = converted(pipeline, given[taken], read_snapshot(workspace.evaluation), used, classes)
+    evaluated = read_snapshot(workspace.evaluation)
+    done = converted(pipeline, given[taken], evaluated, used, classes, trained=trained[0] if trained else None)
     workspace.onnx_model.parent.mkdir(parents=True, exist_ok=True)
     workspace.onnx_model.write_bytes(done.onnx)
     workspace.sklearn_model.write_bytes(stable_skops(pipeline))
@@ -145,12 +149,19 @@ class Converted:
 
 
 def converted(
-    pipeline: Pipeline, given: pd.DataFrame, evaluation: Snapshot, used: Sequence[int], classes: Sequence[Label]
+    pipeline: Pipeline,
+    given: pd.DataFrame,
+    evaluation: Snapshot,
+    used: Sequence[int],
+    classes: Sequence[Label],
+    *,
+    trained: pd.DataFrame | None = None,
 ) -> Converted:
     """Export a fitted pipeline and compare its answers; `given` are the evaluation rows as it takes them.
 
     `used` are the positions in `given` of the columns that are features, and `classes` are the pipeline's own labels.
-    Raises NotServable where ONNX can't say what it answers, or says otherwise.
+    `trained` are rows that it was fitted on. Raises NotServable where ONNX can't say what it answers, or says
+    otherwise.
     """
     texts = tuple(map(label_text, classes))
     with warnings.catch_warnings():
@@ -159,12 +170,27 @@ def converted(
         content = exported(pipeline, evaluation.description, used, texts)
         try:
             predictions = predict(pipeline, given, evaluation.description, texts)
-            return Converted(content, predictions, compared(content, evaluation, predictions))
+            metrics = compared(content, evaluation, predictions)
         except NotServable as error:
             next_step = advice(
                 pipeline, otherwise=f"fit it on numbers of float32, as the model is given: {_AS_FLOAT32}"
             )
             raise NotServable(f"{named(pipeline)}: {error.message}", next=error.next or next_step) from error
+
+        def answers(name: str, rows: pd.DataFrame) -> pd.DataFrame:
+            asked = given.iloc[rows.index].assign(**{name: _gaps(name, len(rows), given, trained)})
+            return predict(pipeline, asked, evaluation.description, texts)
+
+        refuse_other_gaps(content, evaluation, answers, what=named(pipeline))
+    return Converted(content, predictions, metrics)
+
+
+def _gaps(name: str, count: int, given: pd.DataFrame, trained: pd.DataFrame | None) -> Any:
+    """Return so many missing values of a column, as the rows write them, or else as pandas does."""
+    for rows in (given, trained):
+        if rows is not None and rows[name].isna().any():
+            return rows[name][rows[name].isna()].iloc[[0] * count].array
+    return given[name].iloc[[0] * count].mask(np.ones(count, dtype=bool)).array
 
 
 _AS_FLOAT32 = "X.astype({name: 'float32' for name in X.select_dtypes('number')})"
@@ -212,15 +238,25 @@ def _positive(told: Told, labels: Sequence[Label], classes: Sequence[Label]) -> 
             raise UsageError(f"task {told.task} has no positive label", next="leave positive out, or task='binary'")
         return None
     if len(classes) != 2:
-        raise UsageError(f"the estimator answers {len(classes)} labels", next="task='multiclass'")
-    if told.positive is None:
-        positive = positive_of(labels)
-        report(f"positive label: {positive!r}; positive=... names another")
-        return positive
-    found = [label for label in classes if label_text(label) == label_text(told.positive)]
-    if not found:
-        raise UsageError(f"the estimator never answers {told.positive!r}", next=f"name one of {list(classes)}")
-    return found[0]
+        raise UsageError(
+            f"{_counted(classes)}, and task binary needs two",
+            next="task='multiclass'" if len(classes) > 2 else "give rows of both",
+        )
+    # As the estimator answers it: the labels of the rows may be of another type.
+    by_text = {label_text(label): label for label in classes}
+    if told.positive is not None:
+        if label_text(told.positive) not in by_text:
+            raise UsageError(f"the estimator never answers {told.positive!r}", next=f"name one of {list(classes)}")
+        return by_text[label_text(told.positive)]
+    known = [by_text[text] for text in map(label_text, labels) if text in by_text]
+    positive = positive_of(known or classes)
+    report(f"positive label: {positive!r}; positive=... names another")
+    return positive
+
+
+def _counted(classes: Sequence[Label]) -> str:
+    named = ", ".join(map(repr, sorted(classes, key=label_text)[:5]))
+    return f"there are {len(classes)} labels ({named})"
 
 
 def _parameters(pipeline: Pipeline, description: SnapshotDescription) -> dict[str, str]:

@@ -24,8 +24,8 @@ _LABEL_ROWS = 2
 _TRUTHS = {"true": True, "false": False, "yes": True, "no": False, "t": True, "f": False, "1": True, "0": False}
 
 
-def typed_frame(model: ModelFile, table: Table) -> pd.DataFrame:
-    """Return features and target, typed, in the order of the rows.
+def typed_frame(model: ModelFile, table: Table, *, trains: bool = True) -> pd.DataFrame:
+    """Return features and target, typed, in the order of the rows, of which some train unless all evaluate.
 
     Raises UsageError that names, column by column, the first values without a meaning with their place, and how many
     there are.
@@ -36,7 +36,9 @@ def typed_frame(model: ModelFile, table: Table) -> pd.DataFrame:
     columns: dict[str, pd.Series] = {}
     for name, rule in model.features.items():
         columns[name] = _feature(table, name, rule, decimal, wrong)
-    columns[model.target] = _target(model, table, decimal, wrong)
+        if trains and isinstance(rule, Categorical) and not rule.categories:
+            _check_repeated(table, name, wrong)
+    columns[model.target] = _target(model, table, decimal, wrong, trains=trains)
     for name in model.id_columns:
         wrong.add_values(table, name, table.is_missing(name), "is missing, where a row's id is needed")
     if model.split.column:
@@ -120,12 +122,17 @@ def _categories(table: Table, name: str, rule: Categorical, wrong: Refusals) -> 
         known = pc.is_in(table.columns[name], value_set=pa.array(rule.categories, pa.string()))
         strange = ~known.to_numpy(zero_copy_only=False) & ~missing
         wrong.add_values(table, name, strange, "is not one of its categories")
-    elif (found := len(table.columns[name].filter(pa.array(~missing)).unique())) > (~missing).sum() / 2:
+    return _objects(table.columns[name], missing)
+
+
+def _check_repeated(table: Table, name: str, wrong: Refusals) -> None:
+    """Note a category that most rows have a text of their own of, which says nothing of other rows."""
+    missing = table.is_missing(name)
+    if (found := len(table.columns[name].filter(pa.array(~missing)).unique())) > (~missing).sum() / 2:
         wrong.add(
             f"column {name}: {found:,} different texts in {(~missing).sum():,} rows are no categories: put it under"
             " id_columns or ignore, make a date or datetime of it, or declare its categories"
         )
-    return _objects(table.columns[name], missing)
 
 
 def _texts(table: Table, name: str, rule: Text, wrong: Refusals) -> pd.Series:
@@ -171,7 +178,7 @@ def _date(text: str) -> date | None:
         return None
 
 
-def _target(model: ModelFile, table: Table, decimal: str, wrong: Refusals) -> pd.Series:
+def _target(model: ModelFile, table: Table, decimal: str, wrong: Refusals, *, trains: bool) -> pd.Series:
     """Return the target: the texts of its labels as the model answers them, or numbers."""
     missing = table.is_missing(model.target)
     wrong.add_values(
@@ -188,9 +195,13 @@ def _target(model: ModelFile, table: Table, decimal: str, wrong: Refusals) -> pd
         return pd.Series(values)
     labels = [_label(text, model.label_type) for text in table.columns[model.target].to_pylist()]
     strange = np.array([each is None for each in labels]) & ~missing
-    wrong.add_values(table, model.target, strange, f"is no label of type {model.label_type}")
+    bound = ", which is below 2^53" if model.label_type == "integer" else ""
+    wrong.add_values(table, model.target, strange, f"is no label of type {model.label_type}{bound}")
     texts = np.array(["" if each is None else label_text(each) for each in labels], dtype=object)
-    _check_labels(model, table, texts[~missing & ~strange], table.places[~missing & ~strange], wrong)
+    known = ~missing & ~strange
+    _check_labels(model, texts[known], wrong)
+    if trains:
+        _check_rare_labels(model, table, texts[known], table.places[known], wrong)
     return pd.Series(texts, dtype=object)
 
 
@@ -211,21 +222,27 @@ def _label(text: str, kind: str) -> Label | None:
         number = float(text)
     except ValueError:
         return None
-    if not math.isfinite(number) or (kind == "integer" and not number.is_integer()):
+    if not math.isfinite(number):
+        return None
+    # Beyond, two labels would become one.
+    if kind == "integer" and not (number.is_integer() and abs(number) <= of.MAX_WHOLE):
         return None
     return int(number) if kind == "integer" else number
 
 
-def _check_labels(
+def _check_labels(model: ModelFile, labels: NDArray[np.object_], wrong: Refusals) -> None:
+    held = set(labels.tolist())
+    named = ", ".join(quoted(label) for label in sorted(held)[:5])
+    if len(held) < 2:
+        wrong.add(f"target {model.target} holds one label, {named}: a classifier needs rows of two or more")
+    if model.positive is not None and label_text(model.positive) not in held:
+        wrong.add(f"target {model.target} holds {named} and never the positive label {model.positive!r}")
+
+
+def _check_rare_labels(
     model: ModelFile, table: Table, labels: NDArray[np.object_], places: NDArray[np.int64], wrong: Refusals
 ) -> None:
-    counts = Counter(labels.tolist())
-    named = ", ".join(quoted(label) for label in sorted(counts)[:5])
-    if len(counts) < 2:
-        wrong.add(f"target {model.target} holds one label, {named}: a classifier needs rows of two or more")
-    if model.positive is not None and label_text(model.positive) not in counts:
-        wrong.add(f"target {model.target} holds {named} and never the positive label {model.positive!r}")
-    for label, rows in sorted(counts.items()):
+    for label, rows in sorted(Counter(labels.tolist()).items()):
         if rows < _LABEL_ROWS:
             place = places[labels == label][0]
             wrong.add(

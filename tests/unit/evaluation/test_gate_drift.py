@@ -225,6 +225,21 @@ def test_dates_go_on_and_are_shown_unless_the_policy_judges_them(kind: FeatureTy
     assert {result.verdict for result in by_policy.values()} == {Verdict.FAILED}
 
 
+@pytest.mark.parametrize(
+    ("kind", "times"),
+    [
+        (FeatureType.DATE, (date(1, 1, 1), date(9999, 12, 31))),
+        (FeatureType.DATETIME, (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))),
+    ],
+)
+def test_dates_of_any_year_are_shown(kind: FeatureType, times: tuple[Any, Any]) -> None:
+    time = Feature("t", kind)
+    sides = [snapshot(normal(200, seed).assign(t=[value] * 200), NUMBER, time) for seed, value in enumerate(times)]
+    table = judged(*sides)["drift.features"].table
+    assert table is not None
+    assert {row[0]: row for row in table.rows}["t"][-3:-1] == ("0001-01-01", "9999-12-31")
+
+
 def test_what_has_changed_between_features_is_found_by_all_together_alone() -> None:
     features = (NUMBER, Feature("z", FeatureType.NUMBER))
     sides = []

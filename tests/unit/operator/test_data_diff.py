@@ -95,6 +95,19 @@ def test_rows_columns_and_categories_that_changed_are_said_and_break_nothing(pro
     assert (found["old"], found["new"]) == ("revision HEAD", "the working tree")
 
 
+@pytest.mark.parametrize("ids", [["tag"], []])
+def test_answers_that_changed_are_counted_by_the_row(tmp_path: Path, ids: list[str]) -> None:
+    frame, ignored = plants(ROWS), [] if ids else ["tag"]
+    write(workspace(tmp_path / "old", frame).root, frame, id_columns=ids, ignore=ignored)
+    other = frame.assign(outcome=frame["outcome"].where(frame.index > 6, "flowers")).iloc[::-1]
+    write(workspace(tmp_path / "new", frame).root, other, id_columns=ids, ignore=ignored)
+    found = compare(read_tree(tmp_path / "old", "old"), read_tree(tmp_path / "new", "new"))
+    corrected = int((frame["outcome"][:7] != "flowers").sum())
+    assert [(each.name, each.changes) for each in found.columns] == [
+        ("outcome", (f"is another one in {corrected} rows that both have",))
+    ]
+
+
 def test_what_breaks_clients_ends_with_3_unless_model_yaml_declares_it(project: Path) -> None:
     features = {name: rule for name, rule in describe("")["features"].items() if name != "potted"}
     frame = plants(ROWS).drop(columns="potted")

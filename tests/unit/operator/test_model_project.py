@@ -183,6 +183,9 @@ def test_what_is_left_to_do_is_said(tmp_path: Path, data: Path, installation: Pa
     assert "git init, dvc init, dvc add data/raw/plants.csv, git add ., git commit" in steps_of(
         folder, installation, body
     )
+    blank = data.rename(data.with_name("my plants.csv"))
+    body = init(installation / "models/others", blank, installation)
+    assert "dvc add 'data/raw/my plants.csv'" in steps_of(folder, installation, body)
     (installation / ".git").mkdir()
     (installation / ".dvc").mkdir()
     said = steps_of(folder, installation, body)

@@ -12,7 +12,7 @@ import yaml
 from pytest import MonkeyPatch
 
 from pipelines.developer.reference import REFERENCE
-from pipelines.errors import UsageError
+from pipelines.errors import NotServable, UsageError
 from pipelines.packaging.onnx_model import OnnxModel, ServedModel
 from pipelines.packaging.snapshot import read_snapshot, write_snapshot
 from pipelines.training.prepare import prepare
@@ -61,6 +61,23 @@ def make_estimator(features, C=1.0):
     texts = [feature.name for feature in features if feature.type == "category"]
     columns = make_column_transformer((OneHotEncoder(), texts), remainder="passthrough")
     return make_pipeline(columns, LogisticRegression(C=C, max_iter=1000))
+"""
+
+CLASS_IN_PLACE = """
+from sklearn.linear_model import LogisticRegression
+
+def make_estimator(features):
+    return LogisticRegression
+"""
+FAILS_IN_FIT = """
+from sklearn.linear_model import LogisticRegression
+
+class Weighted(LogisticRegression):
+    def fit(self, X, y):
+        return super().fit(X, y, {}["weight"])
+
+def make_estimator(features):
+    return Weighted()
 """
 
 
@@ -197,6 +214,13 @@ def test_a_module_of_the_tree_makes_the_estimator_from_the_features(tree: Worksp
         ("maker_fails", "def make_estimator(features):\n    return features.nothing\n", "in maker_fails.py line 2"),
         ("maker_ends", "raise SystemExit(0)\n", "gives no estimator: 0 in maker_ends.py line 1"),
         ("maker_none", "def make_estimator(features):\n    return None\n", "is no classifier, which task"),
+        ("maker_class", CLASS_IN_PLACE, "returns the class LogisticRegression, and no estimator"),
+        (
+            "maker_other",
+            "class Own:\n    def fit(self, X, y): ...\n\ndef make_estimator(features):\n    return Own()\n",
+            "is no classifier",
+        ),
+        ("maker_breaks", FAILS_IN_FIT, "maker_breaks can't be fitted: there is no 'weight' in maker_breaks.py line 6"),
     ],
 )
 def test_a_module_that_makes_no_estimator_is_refused(
@@ -208,6 +232,23 @@ def test_a_module_that_makes_no_estimator_is_refused(
     prepare(tree)
     with pytest.raises(UsageError, match=message):
         train(tree)
+
+
+def test_an_estimator_of_ones_own_answers_gaps_that_no_row_has_as_its_export(tree: Workspace) -> None:
+    (tree.root / "maker_gaps.py").write_text(
+        "from sklearn.tree import DecisionTreeClassifier\n\n"
+        "def make_estimator(features):\n    return DecisionTreeClassifier(max_depth=4, random_state=0)\n"
+    )
+    frame = trained.plants()[["tag", "height", "outcome"]]
+    frame.to_csv(tree.root / "raw/plants.csv", index=False)
+    features = {"height": {"type": "number", "nullable": True}}
+    choose(tree, module="maker_gaps", encoded=False)
+    described = yaml.safe_load(tree.model_file.read_text())
+    tree.model_file.write_text(yaml.safe_dump({**described, "features": features, "protected": []}))
+    prepare(tree)
+    train(tree)
+    with pytest.raises(NotServable, match="DecisionTreeClassifier: with 'height' missing, the ONNX export answers"):
+        score(tree)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,7 @@ def test_all_wrong_keys_are_named_at_once_by_their_place(tmp_path: Path) -> None
         ({"source": "raw.csv"}, "source: give keys with their values"),
         ({"estimator": "sklearn.svm.SVC"}, "estimator: give keys with their values"),
         ({"name": 1}, "name: give a text"),
+        ({"id_columns": "tag"}, "id_columns: give a list"),
         ({"numeric": {"age": AGE}}, "numeric.age: stands in two sections"),
         ({"features": {"outcome": AGE}}, "two roles: outcome"),
         ({"ignore": ["tag"]}, "two roles: tag"),

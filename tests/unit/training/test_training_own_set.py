@@ -110,6 +110,16 @@ def test_what_is_no_set_of_the_model_is_refused(project: Workspace, frame: pd.Da
     assert said in refusal(project, frame)
 
 
+def test_few_rows_of_a_label_or_a_category_are_a_set(project: Workspace) -> None:
+    """What is too little to train on may be what a version is judged by."""
+    few = pd.concat([HARD[HARD["outcome"] == "flowers"][:1], HARD[HARD["outcome"] == "green"][:2]])
+
+    _, found = own(project, few.assign(soil=["clay", "loam", "sand"]))
+
+    assert found.frame["outcome"].value_counts().min() == 1
+    assert found.frame["soil"].nunique() == len(found.frame)
+
+
 def test_a_file_that_is_not_there_is_refused(project: Workspace) -> None:
     with pytest.raises(UsageError, match="is no file"):
         write_own_set(project.root, project.root / "none.csv", project.root / "evaluation.parquet")

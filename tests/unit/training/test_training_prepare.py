@@ -147,6 +147,18 @@ def test_a_target_of_one_class_is_refused_by_name(tmp_path: Path) -> None:
     assert "target outcome holds one label, 'flowers': a classifier needs rows of two or more" in told
 
 
+def test_labels_that_would_become_one_are_refused_by_their_line(tmp_path: Path) -> None:
+    frame = trained.plants().replace({"outcome": {"flowers": f"{2**53}", "green": f"{2**53 + 1}"}})
+    told = refusal(tmp_path, frame, positive=None, task="multiclass", labels="integer")
+    assert f"column outcome: '{frame['outcome'][0]}' in line 2" in told
+    assert "is no label of type integer, which is below 2^53 (400 such values)" in told
+
+
+def test_two_labels_are_a_binary_task(tmp_path: Path) -> None:
+    told = refusal(tmp_path, trained.plants(), positive=None, task="multiclass")
+    assert "holds two labels, 'flowers' and 'green', and task: multiclass needs more" in told
+
+
 def test_rows_without_label_or_id_are_refused(tmp_path: Path) -> None:
     frame = trained.plants()
     frame.loc[3, "outcome"] = " "

@@ -59,6 +59,8 @@ def every(*values: Any) -> list[Any]:
         (every(10**19, 1), "ignore", "merges some of its whole numbers"),
         (every(1e39, 0.5), "ignore", "more than float32"),
         (every(*(f"n{n}" for n in range(MOST_CATEGORIES + 1))), "ignore", "101 different texts in 400 rows"),
+        ([*every(1, 2, 3)[1:], "4o"], "category", "numbers all but 1, such as '4o' in line 401"),
+        ([*(f"{row}.5" for row in range(ROWS - 1)), "inf"], "ignore", "numbers all but 1, such as 'inf' in line 401"),
     ],
 )
 def test_a_column_is_what_its_values_are(tmp_path: Path, values: list[Any], is_a: str, why: str) -> None:
@@ -76,6 +78,33 @@ def test_the_first_column_that_names_each_row_is_its_id(tmp_path: Path) -> None:
     assert proposal(tmp_path, trained.plants()).body["id_columns"] == ["tag"]
     numbers = trained.plants().drop(columns="tag").assign(plantId=[row * 7 for row in range(ROWS)])
     assert proposal(tmp_path, numbers).body["id_columns"] == ["plantId"]
+
+
+@pytest.mark.parametrize("column", ["customer_id", "customerId", "Unnamed: 0", "__index_level_0__"])
+def test_ids_that_come_again_are_no_feature(tmp_path: Path, column: str) -> None:
+    frame = trained.plants().drop(columns="tag").assign(**{column: [row // 2 * 7 for row in range(ROWS)]})
+    made = proposal(tmp_path, frame)
+    assert made.body["ignore"] == [column]
+    assert "called an id, one of 200: as --id it keeps its rows together" in [each.why for each in made.roles]
+    assert proposal(tmp_path, frame, ids=(column,)).body["id_columns"] == [column]
+    few = proposal(tmp_path, trained.plants().assign(**{column: every(3, 5, 9)}))
+    assert few.body["features"][column] == {"type": "integer"}
+
+
+def test_the_index_of_a_frame_is_an_id(tmp_path: Path) -> None:
+    frame = trained.plants().drop(columns="tag").set_axis([row * 3 for row in range(ROWS)])
+    frame.to_parquet(tmp_path / "raw.parquet")
+    body = propose(tmp_path, "raw.parquet", target="outcome", name="plants", ids=()).body
+    assert body["id_columns"] == ["__index_level_0__"]
+
+
+def test_a_word_for_no_value_stays_a_label(tmp_path: Path) -> None:
+    frame = trained.plants().assign(outcome=every("none", "mild", "severe"), age=every(1, 2, "none", 4, 5))
+    made = proposal(tmp_path, frame)
+    assert made.body["task"] == "multiclass" and "missing" not in made.body["source"]
+    assert any("numbers all but 80, such as 'none' in line 4" in each.why for each in made.roles)
+    marked = proposal(tmp_path, frame.replace("none", "NA"))
+    assert (marked.body["source"]["missing"], marked.body["unlabelled"]) == (["NA"], "drop")
 
 
 def test_how_a_file_is_written_is_found_out_and_declared(tmp_path: Path) -> None:
@@ -123,6 +152,46 @@ def test_a_parquet_file_is_proposed_for_as_well(tmp_path: Path) -> None:
 )
 def test_the_positive_label_says_yes_or_is_the_rarest(tmp_path: Path, labels: list[str], positive: Label) -> None:
     assert proposal(tmp_path, trained.plants().assign(outcome=labels)).body["positive"] == positive
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted"),
+    [
+        (every("1.0", "0.0"), {"positive": 1}),
+        (every("1,0", "3,5", "4,0"), {"task": "multiclass", "labels": "text"}),
+        (every(2**53, 2**53 + 1, 3), {"task": "multiclass", "labels": "text"}),
+        (every("00", "01"), {"positive": "00"}),
+    ],
+)
+def test_labels_are_whole_numbers_where_they_stay_what_they_are(
+    tmp_path: Path, labels: list[Any], wanted: dict[str, Any]
+) -> None:
+    made = proposal(tmp_path, trained.plants().assign(outcome=labels), sep=";")
+    assert wanted.items() <= made.body.items()
+    (tmp_path / "model.yaml").write_text(yaml.safe_dump(made.body))
+    prepare(Workspace(tmp_path))
+    assert len(read_snapshot(Workspace(tmp_path).train).description.classes) == len(set(labels))
+
+
+def test_numbers_that_are_different_in_most_rows_are_predicted_as_such(tmp_path: Path) -> None:
+    frame = trained.plants()[:60].assign(outcome=[f"{row % 40}.25" for row in range(60)])
+    assert proposal(tmp_path, frame).body["task"] == "regression"
+
+
+def test_a_name_that_is_too_long_for_a_feature_is_ignored(tmp_path: Path) -> None:
+    question = "How content were you with us? " * 9
+    made = proposal(tmp_path, trained.plants().rename(columns={"age": question}))
+    assert made.body["ignore"] == [question]
+    (tmp_path / "model.yaml").write_text(yaml.safe_dump(made.body))
+    prepare(Workspace(tmp_path))
+
+
+def test_names_that_only_some_yaml_takes_for_numbers_are_quoted(tmp_path: Path) -> None:
+    trained.plants().rename(columns={"age": "1e5", "soil": "0o17"}).to_csv(tmp_path / "raw.csv", index=False)
+    body, _ = init_model(tmp_path, tmp_path / "raw.csv", target="outcome", name="", ids=(), force=False)
+    written = (tmp_path / "model.yaml").read_text()
+    assert "'1e5':" in written and "'0o17':" in written
+    assert yaml.safe_load(written) == body
 
 
 def test_a_column_whose_name_no_request_can_carry_is_ignored(tmp_path: Path) -> None:

@@ -66,10 +66,10 @@ def rows_of_all_types() -> pd.DataFrame:
     return frame.assign(id=np.arange(ROWS), amount=amount.round(4), over=amount > 2, size=amount_class)
 
 
-def trained(root: Path, **described: Any) -> Workspace:
+def trained(root: Path, *, rows: pd.DataFrame | None = None, **described: Any) -> Workspace:
     root.mkdir(parents=True, exist_ok=True)
     wanted = [*FEATURES, "id", described["target"]]
-    rows_of_all_types()[wanted].to_csv(root / "rows.csv", index=False)
+    (rows_of_all_types() if rows is None else rows)[wanted].to_csv(root / "rows.csv", index=False)
     body = {
         "name": "typed-model", "source": {"path": "rows.csv"}, "id_columns": ["id"], "features": FEATURES,
         "split": {"evaluation": 0.25, "reference": 0.2, "seed": 1}, **described,
@@ -141,6 +141,15 @@ def test_truths_are_labels_and_come_back_as_such(tmp_path: Path) -> None:
     expected = pd.read_parquet(made.predictions)
     assert {type(each["prediction"]) for each in answers} == {bool}
     assert [each["probability"] for each in answers] == pytest.approx(expected["probability"].tolist(), abs=1e-5)
+
+
+def test_times_of_any_year_are_served_as_they_were_trained_on(tmp_path: Path) -> None:
+    rows = rows_of_all_types()
+    rows.loc[::3, "at"] = "9999-12-31T23:59:59Z"
+    rows.loc[1::3, "at"] = "0001-01-01T00:00:00Z"
+    made = trained(tmp_path, rows=rows, target="amount", task="regression", estimator=BOOSTED)
+    answers = [each["prediction"] for each in asked(served(made, SIGNATURE), made)]
+    assert answers == pytest.approx(pd.read_parquet(made.predictions)["value"].tolist(), abs=1e-4)
 
 
 def test_a_snapshot_keeps_types_and_what_is_missing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor, RandomForestClassifier
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -226,7 +228,18 @@ def test_an_export_that_answers_otherwise_is_refused(tmp_path: Path) -> None:
         ({}, {"ids": ["fare"]}, "takes 'fare', which are ids"),
         ({}, {"ids": ["ticket"]}, "X has no column 'ticket', which ids names"),
         ({}, {"task": Task.MULTICLASS, "positive": 1}, "has no positive label"),
+        ({}, {"task": Task.MULTICLASS}, "there are 2 labels .0, 1., and task multiclass needs more than two"),
         ({}, {"task": Task.REGRESSION}, "is no regressor"),
+        ({}, {"features": {"fare": {"minimum": 1e4}}}, "'fare': .* in row 0 is below the declared minimum 10000"),
+        ({}, {"features": {"pclass": {"maximum": 2}}}, "'pclass': '3' in row .* is above the declared maximum 2"),
+        ({}, {"features": {"pclass": {"type": "boolean"}}}, "'pclass': '[23]' in row .* is neither true nor false"),
+        ({}, {"features": {"pclass": {"type": "text", "maximum_length": 9}}}, "is no text, which a text is"),
+        ({"pclass": "one"}, {"features": {"pclass": {"type": "integer"}}}, "holds what is no number: .*'one'"),
+        ({"pclass": "one"}, {"features": {"pclass": {"type": "category", "categories": ["two"]}}}, "is not one of its"),
+        ({"pclass": "one"}, {"features": {"pclass": {"type": "text", "maximum_length": 2}}}, "is longer than 2"),
+        ({"pclass": [Decimal(1)] * len(ROWS)}, {}, "holds Decimal, which no feature"),
+        ({}, {"features": ["fare"]}, "and not what model.yaml says of each feature"),
+        ({}, {"features": {"fare": "number"}}, "and not what model.yaml says of each feature"),
         ({}, {"model": "a/b"}, "is not a name"),
     ],
 )
@@ -257,6 +270,74 @@ def test_rows_that_do_not_fit_the_estimator_are_refused(tmp_path: Path, rows: An
     estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(ROWS[PLAIN], ROWS["survived"])
     with pytest.raises(UsageError, match=message):
         lay_out(Workspace(tmp_path), estimator, rows, truth, Told("passengers", Task.BINARY))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: RandomForestClassifier(5, max_depth=3, random_state=0),
+            "with 'fare' missing, the ONNX export answers",
+        ),
+        (lambda: make_pipeline(SimpleImputer(), LogisticRegression()), None),
+        (lambda: HistGradientBoostingClassifier(max_iter=5), None),
+    ],
+    ids=["forest", "filled", "boosting"],
+)
+def test_gaps_that_only_training_has_are_answered_alike_or_refused(
+    tmp_path: Path, make: Callable[[], Any], message: str | None
+) -> None:
+    train = ROWS[PLAIN].assign(fare=ROWS["fare"].where(ROWS.index % 3 > 0))
+    estimator, words = make().fit(train, ROWS["survived"]), Told("passengers", Task.BINARY)
+    given = (Workspace(tmp_path), estimator, ROWS[PLAIN].astype("float32"), ROWS["survived"], words)
+    if message is None:
+        lay_out(*given, train=(train, ROWS["survived"]))
+        assert read_snapshot(Workspace(tmp_path).evaluation).description.features[0].nullable
+        return
+    with pytest.raises(NotServable, match=message) as refusal:
+        lay_out(*given, train=(train, ROWS["survived"]))
+    assert "SimpleImputer" in refusal.value.next
+
+
+def test_a_feature_may_not_be_missing_where_nothing_takes_that(tmp_path: Path) -> None:
+    with pytest.raises(NotServable, match=r"with 'pclass' missing, it can't answer .* NaN"):
+        laid_out(tmp_path, LogisticRegression(), PLAIN, features={"pclass": {"nullable": True}})
+
+
+@pytest.mark.parametrize(
+    ("estimator", "task", "message"),
+    [
+        (LogisticRegression(), Task.BINARY, "LogisticRegression is not fitted"),
+        (make_pipeline(StandardScaler(), Ridge()), Task.REGRESSION, "Pipeline is not fitted"),
+        (LogisticRegression, Task.BINARY, "the class LogisticRegression is no classifier"),
+        (object(), Task.BINARY, "object is no classifier"),
+    ],
+)
+def test_what_is_no_fitted_estimator_is_refused(tmp_path: Path, estimator: Any, task: Task, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        lay_out(Workspace(tmp_path), estimator, ROWS[PLAIN], ROWS["survived"], Told("passengers", task))
+
+
+@pytest.mark.parametrize(
+    ("truth", "message"),
+    [
+        (ROWS["fare"].where(ROWS["fare"] > 10, np.inf), "beyond float32"),
+        (ROWS["fare"] * 1e300, "beyond float32"),
+        (pd.to_datetime("2025-01-01") + pd.to_timedelta(ROWS["fare"], unit="D"), "holds what is no number"),
+        (ROWS["sex"], "holds what is no number"),
+    ],
+)
+def test_a_regression_is_judged_by_numbers_alone(tmp_path: Path, truth: Any, message: str) -> None:
+    estimator = Ridge().fit(ROWS[PLAIN], ROWS["fare"])
+    with pytest.raises(UsageError, match=message):
+        lay_out(Workspace(tmp_path), estimator, ROWS[PLAIN], truth, Told("passengers", Task.REGRESSION))
+
+
+def test_labels_that_are_written_alike_are_those_of_the_estimator(tmp_path: Path) -> None:
+    estimator = LogisticRegression().fit(ROWS[PLAIN], ROWS["survived"])
+    lay_out(Workspace(tmp_path), estimator, ROWS[PLAIN], ROWS["survived"].astype(str), Told("x", Task.BINARY))
+    description = read_snapshot(Workspace(tmp_path).evaluation).description
+    assert (description.positive, description.classes) == (1, (0, 1))
 
 
 def test_training_rows_are_kept_and_may_not_evaluate(tmp_path: Path) -> None:
