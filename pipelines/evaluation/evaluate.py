@@ -17,11 +17,12 @@ from pipelines.domain.release import Environment
 from pipelines.domain.report import Report
 from pipelines.domain.verdict import GateResult, Verdict, overall
 from pipelines.domain.version import Lifecycle
-from pipelines.errors import GateError, GateFailed, Inconclusive, SlipwayError, UsageError
+from pipelines.errors import SlipwayError, UsageError
 from pipelines.evaluation.ending import Ending
 from pipelines.evaluation.gates.code import gates_digest
 from pipelines.evaluation.gates.registry import GATES, Gates
 from pipelines.evaluation.offline import Material, Measured, ask_offline
+from pipelines.evaluation.refusal import refusal_of
 from pipelines.evaluation.reports.pages import described, render_card, render_html, render_summary
 from pipelines.evaluation.reports.plots import read_loads
 from pipelines.evaluation.reports.report import Bundles, build_report
@@ -68,7 +69,7 @@ def evaluate(services: Services, evaluation_id: str, step: Step, gates: Gates = 
         step("report attached", lambda: _attach(services, evaluation_id, gates))
         verdict = overall(results, overridden=_overridden(evaluation))
         if not verdict.goes_on:
-            raise _refusal(verdict, results, gates)
+            raise refusal_of(evaluation, verdict, results, gates, default_model=services.model)
         change = _staging_change(read(services, Evaluation, evaluation_id))
         put_in_service(services, change, step, finish=_finish)
 
@@ -282,20 +283,6 @@ def _of_the_load_runs(workdir: Path, gates: Gates) -> dict[str, bytes]:
     pages = [f"{gate.name}*/{name}" for gate in gates.of_the_service for name in ("report.html", "result.json")]
     found = [kept for page in pages for kept in sorted(workdir.glob(page))]
     return {f"{kept.parent.name}{kept.suffix}": kept.read_bytes() for kept in found}
-
-
-def _refusal(verdict: Verdict, results: list[GateResult], gates: Gates) -> SlipwayError:
-    """Return the refusal of an evaluation that does not go on: every gate's message that stopped it."""
-    stopped_by = [result for result in results if not result.goes_on]
-    stopping = {result.gate for result in stopped_by}
-    kinds: dict[Verdict, type[SlipwayError]] = {Verdict.FAILED: GateFailed, Verdict.ERROR: GateError}
-    overridable = all(gate in gates.overridable for gate in stopping)
-    better = 'train a better version, or put limits in force that fit this model ("make policy-apply")'
-    usual = better if verdict is Verdict.FAILED else "measure again when the machine is quiet"
-    hint = "; ".join(dict.fromkeys(gate.advice or usual for gate in gates.all if gate.name in stopping)) or usual
-    if overridable:
-        hint += ', or name the gates and why: "make promote VERSION=n OVERRIDE=... GATES=..."'
-    return kinds.get(verdict, Inconclusive)("\n".join(result.message for result in stopped_by), next=hint)
 
 
 def _staging_change(evaluation: Evaluation) -> Change:

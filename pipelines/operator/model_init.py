@@ -85,8 +85,9 @@ def steps_of(folder: Path, installation: Path, body: dict[str, Any]) -> str:
     """Return what is to be done in a new project, which the description `body` was written for, as commands."""
     folder = folder.resolve()
     steps = [*missing_steps(folder), f"dvc add {shlex.quote(body['source']['path'])}", "git add .", "git commit"]
-    joins = "" if folder.parent == installation / FOLDER else f' "slipway model add {shlex.quote(str(folder))}", then'
-    return f'look at model.yaml; in {folder}: {", ".join(steps)};{joins} "slipway candidate --model {body["name"]}"'
+    added = body["name"] if folder.parent == installation / FOLDER else shlex.quote(str(folder))
+    then = f'"slipway model add {added}", then "slipway candidate --model {body["name"]}"'
+    return f"look at model.yaml; in {folder}: {', '.join(steps)}; {then}"
 
 
 def _refuse_held(folder: Path, file: Path, installation: Path, *, force: bool) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 import psutil
 
 from pipelines.adapters.database.lost_files import JOURNAL, RECORDS, REGISTRY, refuse_lost
-from pipelines.adapters.local.code import StartedCode
+from pipelines.adapters.local.code import StartedCode, own_code
 from pipelines.adapters.local.mlflow_store import upgrade_mlflow
-from pipelines.adapters.local.parts import DECIDING, Part, parts_of
+from pipelines.adapters.local.parts import DECIDING, Part, parts_of, supervisors_of
 from pipelines.adapters.local.ports import free_port, is_free, refuse_taken_port
 from pipelines.adapters.local.processes import SUCCESSOR, Processes, abandon, end, kill
 from pipelines.adapters.local.supervisor.home import (
@@ -93,9 +93,12 @@ class LocalInstallation:
         self._start_missing(parts, replaced, report_progress)
 
     def add_model(self, model: str, report_progress: ProgressReporter) -> None:
-        """Start the supervisors of a further model, at ports of its own, and wait until they are ready."""
+        """Start the supervisors of a further model, at ports of its own, and wait until they are ready.
+
+        Other models of the project that nobody has added yet stay as they are.
+        """
         self._give_ports(self._settings.model(model), report_progress)
-        parts = [part for part in self.parts() if part.model == model]
+        parts = supervisors_of(self._settings, model, own_code(self._settings.root))
         self._start_missing(parts, set(), report_progress)
 
     def remove_model(self, model: str, report_progress: ProgressReporter) -> None:

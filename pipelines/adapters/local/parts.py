@@ -39,8 +39,7 @@ class Part:
     """One process: its command and the code behind it, the port it listens on, and how it shows that it is ready.
 
     `ready` is asked of a process id. `answers` tells one that is not frozen, where that is less than being ready.
-    `records` name the processes that a supervisor may have left behind; the first that exists holds. `model` is whose
-    supervisor it is.
+    `records` name the processes that a supervisor may have left behind; the first that exists holds.
     """
 
     name: str
@@ -51,7 +50,6 @@ class Part:
     code: str
     records: tuple[Path, ...] = ()
     answers: Callable[[], bool] | None = None
-    model: str = ""
 
     @property
     def hands_over(self) -> bool:
@@ -68,7 +66,7 @@ class Part:
 
 
 def parts_of(settings: Settings, executor_alive: Callable[[int], bool]) -> list[Part]:
-    """Return every part, in the order of starting."""
+    """Return every part, in the order of starting; all models of `settings` have their ports by now."""
     code, library = own_code(settings.root), version("mlflow")
     port = settings.mlflow_port
     mlflow = [
@@ -81,14 +79,15 @@ def parts_of(settings: Settings, executor_alive: Callable[[int], bool]) -> list[
     cli = [sys.executable, "-m", "pipelines.cli"]
     return [
         Part("mlflow", mlflow, port, "MLFLOW", _answers(port), library),
-        *(
-            _supervisor(settings, settings.endpoint(environment, model.name), code)
-            for model in settings.models
-            for environment in Environment
-        ),
+        *(part for model in settings.models for part in supervisors_of(settings, model.name, code)),
         Part("api", [*cli, "api"], settings.api_port, "API", _answers(settings.api_port), code),
         Part("executor", [*cli, "executor"], None, "", executor_alive, code),
     ]
+
+
+def supervisors_of(settings: Settings, model: str, code: str) -> list[Part]:
+    """Return the supervisors of one model, which has its ports by now, to be started from this code."""
+    return [_supervisor(settings, settings.endpoint(environment, model), code) for environment in Environment]
 
 
 def _supervisor(settings: Settings, endpoint: Endpoint, code: str) -> Part:
@@ -112,7 +111,7 @@ def _supervisor(settings: Settings, endpoint: Endpoint, code: str) -> Part:
         return any(_obeys(path) for path in records if path.exists())
 
     name = supervisor_name(endpoint)
-    return Part(name, command, port, environment.name, ready, code, records, obeys, endpoint.model)
+    return Part(name, command, port, environment.name, ready, code, records, obeys)
 
 
 def _has_succeeded(record: Path, pid: int) -> bool:

@@ -87,6 +87,8 @@ class Gate(Generic[W, L, M]):
     section: str = ""
     # What to do about its no, where training a better version is not all.
     advice: str = ""
+    # What to do where it can't tell, if more rows are not all that is needed.
+    undecided: str = ""
     # Progress shows it, while a service is measured.
     step: str = ""
     # The check that has the champion serve beside the version, by these limits; None where none does.

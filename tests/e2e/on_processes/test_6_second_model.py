@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -80,8 +81,13 @@ def serving(served: Installation, model: str, environment: Environment = Environ
 def test_a_model_is_added_under_load_and_both_are_promoted_at_once(served: Installation, project: Path) -> None:
     first = served.staged()
     before = {name: served.process(name) for name in ("api", "executor", "mlflow", "supervisor-production-churn-model")}
+    # A model of the project that nobody has added yet is no matter of the one that is added.
+    waiting = served.settings.project / "models" / "not-added"
+    waiting.mkdir(parents=True)
+    (waiting / "model.yaml").write_text("name: not-added\n")
     with asking(served) as clients:
         assert served.done("model", "add", str(project)).strip() == f"Added {NAME}"
+        shutil.rmtree(waiting)
         after = {name: served.process(name) for name in before}
         assert served.read("status", "--model", NAME)["serving"] == {}
         ended = served.decided("candidate", "--model", NAME)

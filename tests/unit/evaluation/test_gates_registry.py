@@ -119,7 +119,7 @@ def test_its_no_stops_a_version_unless_a_person_overrides_it_by_name(world: Worl
     assert stopped.state is RunState.STOPPED
     assert stopped.error is not None
     assert stopped.error["message"].startswith("FAIL: height=")
-    assert stopped.error["next"].endswith('"make promote VERSION=n OVERRIDE=... GATES=..."')
+    assert stopped.error["next"].endswith('"make promote VERSION=1 OVERRIDE=... GATES=height"')
     override = LISTED.read_override(["height"], "a greenhouse of its own")
     accepted = evaluated(world, LISTED, with_height(0.001), override)
     assert (accepted.state, accepted.verdict) == (RunState.DONE, "failed")

@@ -189,7 +189,8 @@ def test_what_is_left_to_do_is_said(tmp_path: Path, data: Path, installation: Pa
     (installation / ".git").mkdir()
     (installation / ".dvc").mkdir()
     said = steps_of(folder, installation, body)
-    assert "init" not in said and "model add" not in said
+    assert "init" not in said
+    assert said.endswith('; "slipway model add others", then "slipway candidate --model others"')
     assert f"slipway model add {tmp_path / 'x'}" in steps_of(tmp_path / "x", installation, body)
 
 

@@ -169,5 +169,6 @@ TRAINING_ROWS = Gate(
     judge=judge,
     needs=frozenset({Need.MODEL, Need.EVALUATION_SET}),
     overridable=True,
-    advice="register the version with the hashes of its training rows, as training does (docs/models.md)",
+    undecided="register the version with the hashes of its training rows, as training does (docs/models.md), and have"
+    " more rows evaluated where few are left",
 )

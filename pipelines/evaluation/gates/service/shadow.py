@@ -339,6 +339,5 @@ SHADOW = Gate(
     needs=frozenset({Need.SERVICE}),
     overridable=True,
     step="shadow of production",
-    advice='look at what it decides otherwise; where that is meant, name the gate and why: "make promote VERSION=n'
-    ' OVERRIDE=... GATES=shadow"',
+    advice="look at what it decides otherwise, and whether that is meant",
 )

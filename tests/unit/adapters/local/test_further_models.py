@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.adapters.local import ports
 from pipelines.adapters.local.installation import LocalInstallation
-from pipelines.adapters.local.parts import Part
+from pipelines.adapters.local.parts import Part, supervisors_of
 from pipelines.adapters.local.private_json import write_private
 from pipelines.adapters.local.supervisor.home import (
     Record,
@@ -66,14 +66,23 @@ def test_each_model_has_supervisors_of_its_own_and_the_default_one_keeps_its_por
         settings, KeptModel(name=OTHER, folder="models/other-model", ports={"staging": 8301, "production": 8302})
     )
     parts = LocalInstallation(settings, {}, lambda pid: True, lambda: None).parts()
-    assert {part.name: part.port for part in parts if part.model} == {
+    supervisors = {part.name: part for part in parts if part.name.startswith("supervisor-")}
+    assert {name: part.port for name, part in supervisors.items()} == {
         "supervisor-staging-first": settings.staging_port,
         "supervisor-production-first": settings.production_port,
         "supervisor-staging-other-model": 8301,
         "supervisor-production-other-model": 8302,
     }
     # What was left at the times of one model is the default one's.
-    assert [len(part.records) for part in parts if part.model == OTHER] == [1, 1]
+    assert [len(part.records) for name, part in supervisors.items() if name.endswith(OTHER)] == [1, 1]
+
+
+def test_a_model_has_its_supervisors_while_another_of_the_project_is_not_added_yet(settings: Settings) -> None:
+    (settings.project / "models" / "not-added").mkdir()
+    (settings.project / "models" / "not-added" / "model.yaml").write_text("name: not-added\n")
+    ports = {"staging": 8301, "production": 8302}
+    keep_model(settings, KeptModel(name=OTHER, folder=f"models/{OTHER}", ports=ports))
+    assert [part.port for part in supervisors_of(settings, OTHER, "code")] == [8301, 8302]
 
 
 def test_ports_are_chosen_once_and_kept(settings: Settings) -> None:
