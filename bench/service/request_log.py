@@ -21,11 +21,11 @@ from pipelines.adapters.sample_pull import pull_from_socket
 from pipelines.errors import SlipwayError
 
 CONNECTIONS = 16
-ROUNDS = 10
+ROUNDS = 40
 WARM_UP_S = 2
-ROUND_S = 5
+ROUND_S = 2
 # More often than an executor does by default.
-PULL_EVERY_S = 3.0
+PULL_EVERY_S = 1.0
 RING_ROWS = 1000
 OFF, ON = 0.0, 1.0
 
