@@ -4,7 +4,7 @@ The sockets are on a file system of the edge's own, so that nothing else on its 
 are run inside its container. The container itself is never updated, since that cuts connections.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.errors import DeployFailed, TargetUnavailable
@@ -43,15 +43,15 @@ class EdgeSocket:
         command = "; ".join(
             f"del map {place} {slot}; add map {place} {slot} {query}; show map {place}" for place in places
         )
-        told = ""
-        # Said again, it says the same; a busy engine may lose what was answered.
-        for _ in range(_TIMES):
-            told = self._say(command)
-            if sum(line.split()[1:] == [slot, query] for line in told.splitlines()) == len(places):
-                return
-        raise DeployFailed(
-            f"the edge did not take over what {slot} of {backend} serves: {told.strip()}", next='see "slipway logs"'
-        )
+
+        def is_taken_over(told: str) -> bool:
+            return sum(line.split()[1:] == [slot, query] for line in told.splitlines()) == len(places)
+
+        told = self._ask(command, is_taken_over)
+        if not is_taken_over(told):
+            raise DeployFailed(
+                f"the edge did not take over what {slot} of {backend} serves: {told.strip()}", next='see "slipway logs"'
+            )
 
     def share(self, backend: str, loads: Mapping[str, float]) -> None:
         """Give each server of a slot its part of the load, relative to the others; a slot not named gets none.
@@ -61,7 +61,8 @@ class EdgeSocket:
         scale = _HEAVIEST / max(loads.values())
         weights = {slot: max(1, round(load * scale)) for slot, load in loads.items()}
         wanted = {server: weights.get(server.rstrip("0123456789"), 0) for server in self._weights(backend)}
-        self._say("; ".join(f"set server {backend}/{server} weight {weight}" for server, weight in wanted.items()))
+        weighed = "; ".join(f"set server {backend}/{server} weight {weight}" for server, weight in wanted.items())
+        self._run("sh", "-c", _SAY, "sh", weighed, _ADMIN)
         found = self._weights(backend)
         wrong = [f"{server} {found.get(server)}" for server, weight in wanted.items() if found.get(server) != weight]
         if wrong:
@@ -76,12 +77,13 @@ class EdgeSocket:
         """
         self._run("haproxy", "-c", "-f", _CONFIG)
         self._run("sh", "-c", _SAVE, "sh", "show servers state", _ADMIN, _STATE)
-        said = self._run("sh", "-c", _SAY, "sh", "reload", _MASTER)
+        said = self._ask("reload", bool, _MASTER)
         if "Success=1" not in said:
             raise DeployFailed(f"the edge did not reload: {said.strip()}", next='see "slipway logs"')
 
     def _weights(self, backend: str) -> dict[str, int]:
-        lines = [line.lstrip("# ").split() for line in self._say(f"show servers state {backend}").splitlines()]
+        told = self._ask(f"show servers state {backend}", bool)
+        lines = [line.lstrip("# ").split() for line in told.splitlines()]
         header = next((line for line in lines if _NAME in line), None)
         if header is None:
             said = " ".join(" ".join(line) for line in lines)
@@ -89,8 +91,14 @@ class EdgeSocket:
         rows = [dict(zip(header, line, strict=False)) for line in lines if len(line) == len(header) and line != header]
         return {row[_NAME]: int(row[_WEIGHT]) for row in rows}
 
-    def _say(self, command: str) -> str:
-        return self._run("sh", "-c", _SAY, "sh", command, _ADMIN)
+    def _ask(self, command: str, is_answered: Callable[[str], bool], socket: str = _ADMIN) -> str:
+        """Say what may be said again, until it is answered: a busy engine may lose what was answered."""
+        told = ""
+        for _ in range(_TIMES):
+            told = self._run("sh", "-c", _SAY, "sh", command, socket)
+            if is_answered(told.strip()):
+                break
+        return told
 
     def _run(self, *command: str) -> str:
         status, told = self._engine.run_inside(self._name, list(command))
