@@ -165,7 +165,11 @@ def open_checkpoints(settings: Settings) -> Checkpoints:
 
 
 def open_target(settings: Settings) -> Target:
-    """Open the Swarm, from inside of the executor's container."""
+    """Open the Swarm for who only looks, from inside of the executor's container."""
+    return _opened(settings, only_looks=True)
+
+
+def _opened(settings: Settings, *, only_looks: bool = False) -> Target:
     stack = _runtime(settings).stack
     engine = DockerEngine(ENGINE_URL)
     place = stack.image_registry
@@ -178,6 +182,7 @@ def open_target(settings: Settings) -> Target:
         SwarmServices(engine, services_of_stack(stack, model_name(settings.project))),
         ReleaseImages(CRANE, registry, open_bundles(settings).path, records=records, engine=engine),
         EdgeSocket(engine, stack.edge.name),
+        only_looks=only_looks,
     )
 
 
@@ -189,7 +194,7 @@ def await_target(settings: Settings, show_life: Callable[[], None]) -> Target:
     deadline = time.monotonic() + APP_S
     while True:
         try:
-            return open_target(settings)
+            return _opened(settings)
         except DeployFailed:
             if time.monotonic() > deadline:
                 raise

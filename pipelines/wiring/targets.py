@@ -63,7 +63,7 @@ class TargetWiring(Protocol):
         """Open the audit chain's checkpoints, in a process of the installation."""
 
     def open_target(self, settings: Settings) -> Target:
-        """Open where releases run; without its supervisors, or its engine, it can do nothing."""
+        """Open where releases run, to look at them; without its supervisors, or its engine, it can do nothing."""
 
     def await_target(self, settings: Settings, show_life: Callable[[], None]) -> Target:
         """Open where releases run, as an executor does that may be started before all is there.
@@ -113,5 +113,5 @@ def hold_home(settings: Settings, verb: str) -> AbstractContextManager[None]:
 
 
 def open_target(settings: Settings) -> Target:
-    """Open where this installation's releases run."""
+    """Open where this installation's releases run, to look at them: the executor awaits it to change them."""
     return wiring_of(settings.target).open_target(settings)

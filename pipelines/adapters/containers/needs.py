@@ -13,6 +13,7 @@ from pipelines.adapters.containers.secret_store import NAMES_KEY, SecretStore
 from pipelines.adapters.containers.tls_secrets import TlsSecrets
 from pipelines.adapters.swarm.engine import DockerEngine
 from pipelines.adapters.swarm.engine_check import check_disk, check_engine, check_ports
+from pipelines.errors import UsageError
 from pipelines.settings.binding import ON_LOOPBACK, Binding
 
 ProgressReporter = Callable[[str], None]
@@ -91,6 +92,7 @@ class Needs:
         given = outside.given(self._secrets)
         encrypted = choose_encryption(kept, options.encrypted)
         node = check_engine(self._engine, options.engine_url)
+        self._refuse_another_node(kept, node.id)
         if node.data:
             check_disk(node.data)
         for line in self._traffic.check(encrypted, is_local=node.data is not None):
@@ -121,6 +123,20 @@ class Needs:
             **outside.variables(),
             **options.more,
         }
+
+    def _refuse_another_node(self, kept: Mapping[str, Any], node: str) -> None:
+        """Raise UsageError where the data is on another node of the swarm: it would begin anew here, without any."""
+        former = kept.get("state_node", node)
+        if former == node:
+            return
+        with self._engine.api() as api:
+            is_there = any(each["ID"] == former for each in api.nodes())
+        # A node that left its swarm is another one when it comes back, with the data that it had.
+        if is_there:
+            raise UsageError(
+                f"the data of this installation is on the node {former}, and DOCKER_HOST leads to {node}",
+                next=f"set DOCKER_HOST as before ({kept.get('docker_host')}); a backup and a restore move it",
+            )
 
     def _put_secrets(self, given: Mapping[str, str], report_progress: ProgressReporter) -> dict[str, dict[str, str]]:
         """Make the secrets that are missing, and bring all into the engine; return where they are there."""

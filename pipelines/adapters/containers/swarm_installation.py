@@ -35,6 +35,8 @@ from pipelines.settings.terraform_outputs import Edge, StackOutputs, read_stack
 LOCK = "docker.lock"
 # Whose ports do not answer while only data is there.
 _SERVING = frozenset({"api", "mlflow", "production", "staging"})
+# The note in the engine that says whose installation it is.
+_OWNER = "owner"
 # A process that is run in a container has none of the variables that its first one got from secrets.
 _DOCTOR = ["with-secrets", "--", "python", "-m", "pipelines.cli", "doctor", "--json"]
 
@@ -65,6 +67,8 @@ class SwarmInstallation:
         self._loads = LoadSwarm(self._engine, options.prefix)
         self._traffic = NodeTraffic(self._engine, options.prefix, options.encrypted)
         self._outside = options.outside
+        self._home = home
+        self._owner_note = f"{options.prefix}-{_OWNER}"
         self.secrets = SecretStore(home / "secrets.json", home / "tokens.json", elsewhere=self._outside.secrets)
         own = f"{options.binding.registry_host}:{options.ports['images']}"
         address = self._outside.registry.address if self._outside.registry else own
@@ -100,6 +104,7 @@ class SwarmInstallation:
             if self._terraform.exists() and kept:
                 self._outside.check_unmoved(kept)
             variables = self._prepared(report_progress)
+            self._mark_as_own()
             with self._hold.unchanged("up", report_progress):
                 before = self._parts.served()
                 self._apply(variables, report_progress)
@@ -129,6 +134,7 @@ class SwarmInstallation:
         """
         with held(self._lock, "restore"):
             variables = {**self._prepared(report_progress), "serving": False}
+            self._mark_as_own()
             self._apply(variables, report_progress)
             _, stack = self._entered(report_progress, besides=_SERVING)
             put(stack)
@@ -144,6 +150,7 @@ class SwarmInstallation:
             if not self._terraform.exists() or not variables:
                 raise UsageError("nothing was brought up from this home", next='"make up"')
             check_engine(self._engine, self._options.engine_url)
+            self._refuse_anothers()
             self._repair(report_progress)
             with self._hold.held("down", report_progress):
                 self._parts.rest_slots()
@@ -152,10 +159,14 @@ class SwarmInstallation:
                 self._parts.await_rest()
 
     def destroy(self, report_progress: ProgressReporter) -> None:
-        """Remove all that the installation has in the engine, its data too; what others run for it stays."""
+        """Remove all that the installation has in the engine, its data too; what others run for it stays.
+
+        Raises UsageError for one that another home has brought up.
+        """
         with held(self._lock, "destroy"):
             self._check_prefix()
             check_engine(self._engine, self._options.engine_url)
+            self._refuse_anothers()
             variables = self._terraform.variables()
             # A load run's job is on a network that Terraform is about to remove.
             self._loads.remove()
@@ -278,10 +289,40 @@ class SwarmInstallation:
                 next=f"SLIPWAY_PREFIX={kept}, or another SLIPWAY_HOME for {given}",
             )
 
+    def _refuse_anothers(self) -> None:
+        """Raise UsageError where another home has brought up what has the prefix: its data would be changed or lost.
+
+        Whose it is, a note in the engine says, by the id that the home or its Terraform has. One of an earlier Slipway
+        has none: it is this home's if Terraform has ever made anything from here.
+        """
+        owner, former = self._docker_secrets.noted(self._owner_note), self._terraform.variables()
+        if owner is None:
+            is_anothers = not former and bool(self._parts.names())
+        else:
+            is_anothers = owner not in (self._options.installation_id, former.get("installation_id"))
+        if is_anothers:
+            prefix = self._options.prefix
+            raise UsageError(
+                f"the installation {prefix} was brought up from another home than {self._home}",
+                next="go to the home that it is of, or take another SLIPWAY_PREFIX and SLIPWAY_HOME than its own",
+            )
+
+    def _mark_as_own(self) -> None:
+        """Note in the engine whose installation it is, before anything of it is made."""
+        mine = self._options.installation_id
+        if mine and self._docker_secrets.noted(self._owner_note) != mine:
+            self._docker_secrets.remove(self._owner_note)
+            self._docker_secrets.note(self._owner_note, mine)
+
     def _prepared(self, report_progress: ProgressReporter) -> dict[str, Any]:
         """Check and make all that Terraform builds on; return its variables."""
         kept = self._terraform.variables() if self._terraform.exists() else {}
-        return self._needs.variables(kept, report_progress, once_checked=lambda: self._repair(report_progress))
+
+        def once_checked() -> None:
+            self._refuse_anothers()
+            self._repair(report_progress)
+
+        return self._needs.variables(kept, report_progress, once_checked=once_checked)
 
     def _repair(self, report_progress: ProgressReporter) -> None:
         """Remove what a killed Terraform was making, which its state does not know."""
@@ -336,7 +377,8 @@ class SwarmInstallation:
         self._images.share(str(variables["images"]["app"]), self._engine)
         self._await_executor()
         self.secrets.settle()
-        for name in self._docker_secrets.remove_others([each["name"] for each in variables["secrets"].values()]):
+        in_use = [self._owner_note, *(each["name"] for each in variables["secrets"].values())]
+        for name in self._docker_secrets.remove_others(in_use):
             report_progress(f"removed the former secret {name}")
 
     def _entered(

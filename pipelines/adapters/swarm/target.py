@@ -31,7 +31,8 @@ class SwarmTarget:
     """The target of a Swarm, as `pipelines.ports.Target`; every method raises TargetUnavailable without an engine.
 
     `services` are the slots' services. A slot's URL leads there from its environment's network alone; whoever does
-    not stand on it gives another `ask` and `pull` than the defaults.
+    not stand on it gives another `ask` and `pull` than the defaults. One that `only_looks` changes nothing by what it
+    observes, as the executor's does, which tells the edge anew what it has forgotten.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class SwarmTarget:
         patience: Patience = Patience(),
         ask: Ask = ask_directly,
         pull: Pull = pull_from_address,
+        only_looks: bool = False,
     ) -> None:
         self._services = services
         self._images = images
@@ -50,6 +52,7 @@ class SwarmTarget:
         self._patience = patience
         self._ask = ask
         self._pull = pull
+        self._only_looks = only_looks
         self._clock = _Stopwatch()
         self._told: dict[tuple[Endpoint, Slot], tuple[set[str], float]] = {}
         self._askers = ThreadPoolExecutor(_ASKERS, thread_name_prefix="ask-replica")
@@ -71,7 +74,8 @@ class SwarmTarget:
         """Read the states of a slot's tasks, and ask each replica by its own address now."""
         roll = self._services.roll(endpoint, slot)
         phase, failure = roll.judged(self._waited(endpoint, roll), self._patience)
-        self._try_to_tell_edge(endpoint, slot, *_releases(roll.record, over=roll.over))
+        if not self._only_looks:
+            self._try_to_tell_edge(endpoint, slot, *_releases(roll.record, over=roll.over))
         serving = roll.record.wanted if roll.over else roll.record.served
         replicas = self._asked(roll, roll.serving(serving))
         missing = roll.replicas - len(replicas) if roll.over else 0

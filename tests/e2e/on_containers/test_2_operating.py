@@ -171,7 +171,7 @@ def test_rotating_all_leaves_the_old_refused_and_everything_working(
     assert len(after) == len(before)
     assert {re.sub("-[0-9a-f]{12}$", "", name) for name in after & before} == {
         f"{containers.prefix}-{name}"
-        for name in ("audit-objects-user", "minio-root-user", "mlflow-objects-user", "mlflow-webhook-key")
+        for name in ("audit-objects-user", "minio-root-user", "mlflow-objects-user", "mlflow-webhook-key", "owner")
     }
     assert containers.plan() == ""
     assert containers.health("production") == serving

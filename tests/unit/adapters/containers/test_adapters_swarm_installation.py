@@ -38,15 +38,21 @@ class Operator:
         self.root_directory = str(home)
         self.path = "/nowhere"
         self.asked: list[str] = []
+        self.removed: list[str] = []
+        self.services: list[dict[str, object]] = []
+        self.notes: dict[str, str] = {}
+        self.nodes: list[str] = []
 
     def record(self, **variables: object) -> None:
         (self.work / "variables.tfvars.json").write_text(json.dumps({"prefix": "ours", **variables}))
         (self.work / "terraform.tfstate").write_text("{}")
 
-    def stack(self, prefix: str, outside: ExternalServices = ExternalServices()) -> SwarmInstallation:
+    def stack(
+        self, prefix: str, outside: ExternalServices = ExternalServices(), *, id: str | None = None
+    ) -> SwarmInstallation:
         ports = {name: free_port() for name in ("api", "images", "mlflow", "production", "s3", "staging")}
         url = f"unix://{self.socket}"
-        given = {"prefix": prefix, "engine_url": url, "outside": outside}
+        given = {"prefix": prefix, "engine_url": url, "outside": outside, "installation_id": id}
         options = InstallationOptions(model="m", model_file=ROOT / "model.yaml", ports=ports, **given)
         terraform = Terraform(ROOT / "infra", self.work, {"PATH": self.path}, self.work / "none.rc")
         given = {"TARGET": "docker", "SLIPWAY_HOME": str(self.home), "SLIPWAY_PORT_API": str(ports["api"])}
@@ -63,6 +69,15 @@ class Operator:
         if path.endswith("/info"):
             swarm = {"LocalNodeState": "active", "ControlAvailable": True, "NodeID": "n"}
             return {"Swarm": swarm, "DockerRootDir": self.root_directory}
+        if path.endswith("/services"):
+            return self.services
+        if path.endswith("/secrets"):
+            return [
+                {"ID": name, "Spec": {"Name": name, "Labels": {"slipway.note": text}}}
+                for name, text in self.notes.items()
+            ]
+        if path.endswith("/nodes"):
+            return [{"ID": node} for node in self.nodes]
         return {"Volumes": []} if path.endswith("/volumes") else []
 
 
@@ -78,6 +93,11 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def do_DELETE(self) -> None:
+            made.removed.append(self.path)
+            self.send_response(204)
+            self.end_headers()
 
         def address_string(self) -> str:
             return "local"
@@ -122,6 +142,46 @@ def test_the_homes_own_prefix_is_taken(operator: Operator) -> None:
         operator.stack("ours").down(ignore)
     assert "has the installation" not in refused.value.message
     assert operator.asked
+
+
+SERVICE = {
+    "ID": "s1",
+    "CreatedAt": "2026-01-01T00:00:00Z",
+    "Spec": {"Name": "ours-database", "Labels": {}, "TaskTemplate": {"ContainerSpec": {"Image": "i"}}},
+}
+
+
+@pytest.mark.parametrize("verb", ["up", "destroy"])
+def test_what_another_home_brought_up_is_neither_taken_over_nor_destroyed(operator: Operator, verb: str) -> None:
+    operator.services = [SERVICE]
+    # From one of before, which has left no note, a home that has brought nothing up takes nothing.
+    for notes in ({"ours-owner": "one"}, {}):
+        operator.notes = notes
+        with pytest.raises(UsageError, match="the installation ours was brought up from another home"):
+            VERBS[verb](operator.stack("ours", id="another"))
+    assert operator.removed == []
+    assert not (operator.home / "secrets.json").exists()
+
+
+@pytest.mark.parametrize("verb", ["down", "destroy"])
+def test_a_home_with_state_of_its_own_changes_nothing_of_another(operator: Operator, verb: str) -> None:
+    operator.record(running=True)
+    operator.services, operator.notes = [SERVICE], {"ours-owner": "one"}
+    with pytest.raises(UsageError, match="from another home"):
+        VERBS[verb](operator.stack("ours", id="another"))
+    assert operator.removed == []
+
+
+def test_another_node_of_the_same_swarm_has_none_of_the_data(operator: Operator) -> None:
+    operator.record(running=True, state_node="m", docker_host="unix:///former.sock")
+    operator.nodes = ["m", "n"]
+    with pytest.raises(UsageError, match="the data of this installation is on the node m, and DOCKER_HOST leads to n"):
+        operator.stack("ours").up(ignore)
+    # It has left its swarm since, and is another node of the next one.
+    operator.nodes = ["n"]
+    with pytest.raises(SlipwayError) as refused:
+        operator.stack("ours").up(ignore)
+    assert "is on the node" not in refused.value.message
 
 
 def outside(**changed: object) -> ExternalServices:
