@@ -36,7 +36,7 @@ class _Round(NamedTuple):
 
 
 def measure(place: Place) -> Measured:
-    """Run wrk against one replica with the sample off and on in turn; the ratio of the medians counts."""
+    """Run wrk against one replica with the sample off and on in turn; the median of the rounds' ratios counts."""
     require_wrk()
     [bundle] = make_bundles(place, 1)
     rows_file = place.workdir / "rows.jsonl"

@@ -205,6 +205,12 @@ def _changed(ids: Hashes, values: Hashes, other_ids: Hashes, other_values: Hashe
     return int((one[1][at] != other[1][other_at]).sum()) if len(both) else 0
 
 
+def _once(ids: Hashes, values: Hashes) -> tuple[Hashes, Hashes]:
+    """Return each pair of an identity and a value once."""
+    pairs = np.unique(np.stack([ids, values]), axis=1)
+    return pairs[0], pairs[1]
+
+
 def _summed(ids: Hashes, values: Hashes) -> tuple[Hashes, Hashes]:
     known, places = np.unique(ids, return_inverse=True)
     totals: NDArray[np.uint64] = np.zeros(len(known), dtype=np.uint64)
@@ -240,7 +246,8 @@ def _other_answers(old: Side, new: Side) -> Iterable[str]:
     before, after, keys = _answers(old), _answers(new), _keys_of_both(old, new)
     if keys is None or before is None or after is None or old.description.target != new.description.target:
         return
-    if other := _changed(keys[0], before, keys[1], after):
+    # Rows without an id are known by their values, which several may share: what counts is which answers they have.
+    if other := _changed(*_once(keys[0], before), *_once(keys[1], after)):
         yield f"is another one in {other:,} rows that both have"
 
 

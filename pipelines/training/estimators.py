@@ -238,8 +238,8 @@ def missing_library(error: BaseException) -> str | None:
 def _said(error: BaseException, root: Path | None = None) -> str:
     """Return the first lines of an error; of one in a person's file in `root`, with the last line there it passed."""
     text = " ".join(str(error).split())[:500]
-    if isinstance(error, KeyError):
-        # Its text is the key and nothing else.
+    if isinstance(error, KeyError) and error.args and not str(error.args[0]).count(" "):
+        # Its text is the key and nothing else; pandas says a sentence.
         text = f"there is no {text}"
     frames = [each for each in traceback.extract_tb(error.__traceback__) if root and _is_own(Path(each.filename), root)]
     place = f" in {Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else ""

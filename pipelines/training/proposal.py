@@ -252,7 +252,8 @@ class _Judge:
 
     def _role_of_texts(self, column: str, distinct: pa.StringArray) -> Role:
         rows = len(self._table)
-        if len(distinct) == rows and not _is_time(distinct[0].as_py()) and not self._odd_ones(column):
+        named_so = _ID_NAME.search(column)
+        if len(distinct) == rows and not _is_time(distinct[0].as_py()) and (named_so or not self._odd_ones(column)):
             return self._id(column, "a text of its own in each row")
         if {text.lower() for text in distinct.to_pylist()} == _TRUTHS:
             return Role(column, "boolean", "true and false")

@@ -83,18 +83,20 @@ def refuse_other_gaps(
     `what` in a refusal.
     """
     description = evaluation.description
+    nullable = [feature.name for feature in description.features if feature.nullable]
+    if not nullable:
+        return
     served = ServedModel.wired(OnnxModel.read(content, "model.onnx"), description.features)
     features = evaluation.features
     some = features.iloc[np.unique(np.linspace(0, len(features) - 1, _GAP_ROWS).astype(np.int64))]
-    for feature in description.features:
-        if not feature.nullable:
-            continue
-        rows = some.assign(**{feature.name: some[feature.name].mask(np.ones(len(some), dtype=bool))})
+    for name in nullable:
+        rows = some.copy()
+        rows[name] = some[name].mask(np.ones(len(some), dtype=bool))
         try:
-            predictions = answers(feature.name, rows)
+            predictions = answers(name, rows)
             largest_difference(predictions, served.score(rows), description, order=served.model.classes)
         except NotServable as error:
-            raise NotServable(f"{what}: with {feature.name!r} missing, {error.message}", next=_FILLED) from error
+            raise NotServable(f"{what}: with {name!r} missing, {error.message}", next=_FILLED) from error
 
 
 def write_measured(workspace: Workspace, predictions: pd.DataFrame, metrics: dict[str, float]) -> None:

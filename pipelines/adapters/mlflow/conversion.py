@@ -36,7 +36,9 @@ from pipelines.training.fitted.version import Converted, converted
 from pipelines.training.score import predictions_table
 
 _PINNED = re.compile(r"^(scikit-learn|lightgbm|xgboost|xgboost-cpu|catboost)==(\d+)\.(\d+)", re.MULTILINE)
-_OTHER_ROWS = "name a version whose evaluation rows have these columns: make model-convert VERSION=n ROWS=m"
+_OTHER_ROWS = (
+    "name a version whose evaluation rows have the columns that it was fitted on: make model-convert VERSION=n ROWS=m"
+)
 _FROM_THE_NOTEBOOK = "log it where it was fitted, with slipway.log_model: there its own libraries are"
 
 

@@ -240,10 +240,11 @@ def _check(name: str, column: "pd.Series[Any]", rule: Rule) -> None:
             f"feature {name!r} is missing in {int(column.isna().sum())} rows, and is declared as never missing",
             next="leave nullable out, or leave such rows out",
         )
-    given = column.dropna().astype(object)
     if isinstance(rule, Numeric):
-        _check_numbers(name, given, rule)
-    elif isinstance(rule, Plain):
+        _check_numbers(name, column.dropna(), rule)
+        return
+    given = column.dropna().astype(object)
+    if isinstance(rule, Plain):
         _refuse_values(name, given, ~given.isin([True, False]), "is neither true nor false")
     else:
         is_text = given.map(lambda value: isinstance(value, str)).astype(bool)
@@ -267,8 +268,7 @@ def _check_numbers(name: str, given: "pd.Series[Any]", rule: Numeric) -> None:
         raise UsageError(
             f"feature {name!r} holds numbers beyond float32, which the model is given", next="scale it before fit"
         )
-    whole = of.is_whole(values).all() and not of.is_merged(values).any()
-    if rule.type == "integer" and not whole:
+    if rule.type == "integer" and not (of.is_whole(values).all() and not of.is_merged(values).any()):
         raise UsageError(
             f"feature {name!r} holds numbers that are not whole, or that float32 merges with one another",
             next=f"declare it: features={{{name!r}: {{'type': 'number'}}}}; an id or a time as a number is no feature",

@@ -178,7 +178,8 @@ def converted(
             raise NotServable(f"{named(pipeline)}: {error.message}", next=error.next or next_step) from error
 
         def answers(name: str, rows: pd.DataFrame) -> pd.DataFrame:
-            asked = given.iloc[rows.index].assign(**{name: _gaps(name, len(rows), given, trained)})
+            asked = given.iloc[rows.index].copy()
+            asked[name] = _gaps(name, len(rows), given, trained)
             return predict(pipeline, asked, evaluation.description, texts)
 
         refuse_other_gaps(content, evaluation, answers, what=named(pipeline))
@@ -190,7 +191,10 @@ def _gaps(name: str, count: int, given: pd.DataFrame, trained: pd.DataFrame | No
     for rows in (given, trained):
         if rows is not None and rows[name].isna().any():
             return rows[name][rows[name].isna()].iloc[[0] * count].array
-    return given[name].iloc[[0] * count].mask(np.ones(count, dtype=bool)).array
+    column = given[name].iloc[[0] * count]
+    # Masked as they are, truths would become objects, which boosting libraries refuse.
+    known = column.astype(np.float64) if column.dtype == np.bool_ else column
+    return known.mask(np.ones(count, dtype=bool)).array
 
 
 _AS_FLOAT32 = "X.astype({name: 'float32' for name in X.select_dtypes('number')})"

@@ -23,7 +23,7 @@ def test_a_no_names_the_gate_and_the_commands_of_the_version_and_its_model() -> 
     assert isinstance(mine, GateFailed)
     assert mine.message == "failed accuracy"
     assert mine.next == (
-        "train a better version, or put limits in force that fit this model: change gates.accuracy of its policy,"
+        "train a better version, or put limits in force that fit this model: change those of accuracy in its policy,"
         ' "make policy-apply", then "make deploy-staging VERSION=7", or let a person accept it, who says why:'
         ' "make promote VERSION=7 OVERRIDE=... GATES=accuracy"'
     )
@@ -47,10 +47,24 @@ def test_too_few_rows_ask_for_more_and_for_no_quiet_machine() -> None:
         (Verdict.INCONCLUSIVE, "slo", "measure again when the machine is quiet"),
         (Verdict.INCONCLUSIVE, "training_rows", "register the version with the hashes of its training rows"),
         (Verdict.FAILED, "calibration", "CalibratedClassifierCV"),
+        (Verdict.INCONCLUSIVE, "leakage", "only known with the answer"),
+        (Verdict.FAILED, "smoke", "mend what the message names"),
+        (Verdict.ERROR, "accuracy", "mend what the message names"),
+        (Verdict.ERROR, "resources", "register a smaller model"),
     ],
 )
 def test_each_gate_says_what_helps_it(verdict: Verdict, gate: str, advice: str) -> None:
     assert advice in str(refused(verdict, gate).next)
+
+
+def test_a_gate_with_a_no_beside_what_it_can_not_tell_says_what_helps_either() -> None:
+    evaluation = Evaluation("e-1", MODEL, "7", "alice", "2026-01-01T00:00:00Z")
+    for results in (
+        [GateResult("quality.recall", Verdict.FAILED, "f"), GateResult("quality.auc", Verdict.INCONCLUSIVE, "i")],
+        [GateResult("quality.auc", Verdict.INCONCLUSIVE, "i"), GateResult("quality.recall", Verdict.FAILED, "f")],
+    ):
+        told = str(refusal_of(evaluation, Verdict.FAILED, results, GATES, default_model=MODEL).next)
+        assert "train a better version" in told and "have more rows evaluated" in told
 
 
 def test_what_nobody_may_accept_offers_no_override() -> None:

@@ -127,7 +127,7 @@ def test_a_class_that_no_row_is_of_stops_nothing_that_has_no_limit() -> None:
     shown = by_name(judge(Measured(of_classes(without), len(without.truth)), QualityLimits()))
 
     assert (shown["quality.f1"].verdict, shown["quality.auc"].verdict) == (Verdict.NOT_APPLICABLE, Verdict.INCONCLUSIVE)
-    assert shown["quality.f1"].message == "quality.f1: no row is of the class 'c', 'd' (shown, not judged)"
+    assert shown["quality.f1"].message == "quality.f1: no row is of the classes 'c', 'd' (shown, not judged)"
 
 
 def test_of_two_classes_nothing_is_measured_by_class_without_rows_of_both() -> None:
@@ -144,7 +144,7 @@ def test_of_many_classes_that_no_row_is_of_some_are_named() -> None:
         classes=tuple("abcdefghijkl"),
         probabilities=np.pad(answers.probabilities, ((0, 0), (0, 8))),
     )
-    assert of_classes(many)["auc"].why == "no row is of the class 'e', 'f', 'g', 'h', 'i' and of 3 more"
+    assert of_classes(many)["auc"].why == "no row is of the classes 'e', 'f', 'g', 'h', 'i' and of 3 more"
 
 
 SIZED = 1600

@@ -108,6 +108,15 @@ def test_answers_that_changed_are_counted_by_the_row(tmp_path: Path, ids: list[s
     ]
 
 
+def test_one_more_row_with_the_values_and_the_answer_of_another_changes_no_answer(tmp_path: Path) -> None:
+    frame = plants(ROWS)
+    write(workspace(tmp_path / "old", frame).root, frame, id_columns=[], ignore=["tag"])
+    more = pd.concat([frame, frame.iloc[:5]], ignore_index=True)
+    write(workspace(tmp_path / "new", more).root, more, id_columns=[], ignore=["tag"])
+    found = compare(read_tree(tmp_path / "old", "old"), read_tree(tmp_path / "new", "new"))
+    assert "outcome" not in {each.name for each in found.columns}
+
+
 def test_what_breaks_clients_ends_with_3_unless_model_yaml_declares_it(project: Path) -> None:
     features = {name: rule for name, rule in describe("")["features"].items() if name != "potted"}
     frame = plants(ROWS).drop(columns="potted")

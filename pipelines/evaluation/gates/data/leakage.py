@@ -285,6 +285,11 @@ def _is_doubtful(found: Leakage, limits: LeakageLimits) -> bool:
     return found.rows >= _DOUBTFUL_ROWS and (fewest is None or fewest >= limits.minimum_rows)
 
 
+_KNOWN_TOO_EARLY = (
+    "ignore in model.yaml a feature that is only known with the answer, or that says which row it is; where clients do"
+    " know it when they ask, say so with an override"
+)
+
 LEAKAGE = Gate(
     name="leakage",
     description="Nothing in the rows tells the answers that will be missing when a client asks. `leakage.features`"
@@ -306,6 +311,6 @@ LEAKAGE = Gate(
     judge=judge,
     needs=frozenset({Need.MODEL, Need.EVALUATION_SET}),
     overridable=True,
-    advice="ignore in model.yaml a feature that is only known with the answer, or that says which row it is; where"
-    " clients do know it when they ask, say so with an override",
+    advice=_KNOWN_TOO_EARLY,
+    undecided=f"{_KNOWN_TOO_EARLY}; where too few rows are evaluated, have more of them",
 )

@@ -96,7 +96,8 @@ def _missing(answers: ClassAnswers) -> str:
     held = np.bincount(answers.truth, minlength=len(answers.classes))
     names = [repr(name) for name, rows in zip(answers.classes, held, strict=True) if not rows]
     more = f" and of {len(names) - _MOST_CLASSES_NAMED} more" if len(names) > _MOST_CLASSES_NAMED else ""
-    return f"no row is of the class {', '.join(names[:_MOST_CLASSES_NAMED])}{more}" if names else ""
+    kind = "class" if len(names) == 1 else "classes"
+    return f"no row is of the {kind} {', '.join(names[:_MOST_CLASSES_NAMED])}{more}" if names else ""
 
 
 def _share(answers: ClassAnswers, share: Share) -> Found:
