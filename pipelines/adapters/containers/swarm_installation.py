@@ -304,7 +304,8 @@ class SwarmInstallation:
             prefix = self._options.prefix
             raise UsageError(
                 f"the installation {prefix} was brought up from another home than {self._home}",
-                next="go to the home that it is of, or take another SLIPWAY_PREFIX and SLIPWAY_HOME than its own",
+                next="go to the home that it is of; for one beside it take another SLIPWAY_PREFIX and SLIPWAY_HOME"
+                + ("" if former else f", and remove {self._home}, from which nothing was brought up"),
             )
 
     def _mark_as_own(self) -> None:

@@ -157,8 +157,9 @@ def test_what_another_home_brought_up_is_neither_taken_over_nor_destroyed(operat
     # From one of before, which has left no note, a home that has brought nothing up takes nothing.
     for notes in ({"ours-owner": "one"}, {}):
         operator.notes = notes
-        with pytest.raises(UsageError, match="the installation ours was brought up from another home"):
+        with pytest.raises(UsageError, match="the installation ours was brought up from another home") as refused:
             VERBS[verb](operator.stack("ours", id="another"))
+        assert f"remove {operator.home}" in refused.value.next
     assert operator.removed == []
     assert not (operator.home / "secrets.json").exists()
 
